@@ -1,0 +1,1 @@
+"""Opens Hugging Face models up and takes capabilities out of them."""

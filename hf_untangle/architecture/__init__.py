@@ -1,0 +1,1 @@
+"""Where the neurons of a model are."""

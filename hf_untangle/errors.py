@@ -1,0 +1,48 @@
+"""Every error of this package: what must hold, what came instead, and what to do.
+
+Each kind is also the built-in that a caller would expect to catch.
+"""
+
+
+class UntangleError(Exception):
+    """Any error that this package raises on purpose."""
+
+
+class CorpusError(UntangleError, ValueError):
+    """A corpus is unknown, empty, too small, or has no such column."""
+
+
+class TokenizerError(UntangleError, ValueError):
+    """No tokenizer was found, or it does not belong to the model."""
+
+
+class ArchitectureError(UntangleError, ValueError):
+    """A model has no neurons that this package can find, or cannot run."""
+
+
+class StatisticsError(UntangleError, ValueError):
+    """Statistics are missing, not finite, or belong to something else."""
+
+
+class MaskError(UntangleError, ValueError):
+    """A mask belongs to another model, or cannot be applied to this one."""
+
+
+class ConfigError(UntangleError, ValueError):
+    """A setting is unknown or out of its range."""
+
+
+class BudgetError(UntangleError, RuntimeError):
+    """No step of a run stays inside the budget that was asked for."""
+
+
+class TranslationError(UntangleError, ValueError):
+    """A network has a part that cannot be translated exactly."""
+
+
+class OutputError(UntangleError, OSError):
+    """A folder cannot be written, or holds something that is not ours to replace."""
+
+
+class MissingExtraError(UntangleError, ImportError):
+    """An optional package is needed for this call."""

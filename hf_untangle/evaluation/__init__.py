@@ -1,0 +1,1 @@
+"""What a model can still do: next-token metrics and continuations."""

@@ -1,0 +1,1 @@
+"""Which neurons stay, tried out with hooks or made permanent in the weights."""

@@ -1,0 +1,1 @@
+"""The loops that choose what to remove."""

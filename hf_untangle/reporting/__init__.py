@@ -1,0 +1,1 @@
+"""A finished result as plots, a page and a model card."""

@@ -1,0 +1,1 @@
+"""What neurons do on one corpus, as streaming sums over tokens."""

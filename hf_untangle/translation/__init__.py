@@ -1,0 +1,1 @@
+"""Networks rewritten as other networks that compute the same function."""

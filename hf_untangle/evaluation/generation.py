@@ -1,0 +1,43 @@
+"""What a model writes when it goes on from a prompt."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle.architecture.modes import evaluation_mode
+
+
+def continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int = 40,
+) -> list[str]:
+    """Continue prompts by greedy decoding, without the prompt itself and without special tokens.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        prompts: Texts to continue; each is run alone, so that none is padded.
+        max_new_tokens: Where to stop.
+
+    Returns:
+        One continuation a prompt.
+    """
+    greedy = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+    )
+    device = next(model.parameters()).device
+    texts = []
+    with evaluation_mode(model), torch.inference_mode():
+        for prompt in prompts:
+            inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(device)
+            output = model.generate(**inputs, generation_config=greedy)
+            new = output[0, inputs["input_ids"].shape[1] :]
+            texts.append(str(tokenizer.decode(new, skip_special_tokens=True)))
+    return texts

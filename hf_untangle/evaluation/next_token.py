@@ -1,0 +1,132 @@
+"""How well a model predicts the next token of a text."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.errors import StatisticsError
+
+CHUNK = 2**25
+"""Logits that are held in float32 at once: 128 MiB, whatever the batch and the vocabulary."""
+
+
+@dataclass(frozen=True)
+class NextTokenMetrics:
+    """Next-token prediction over all tokens of a corpus, each of which is predicted from those before it in its block."""
+
+    tokens: int
+    """How many tokens were predicted."""
+    top1: float
+    """Share of tokens that are the most likely prediction, from 0 to 1."""
+    top10: float
+    """Share of tokens among the ten most likely predictions, from 0 to 1."""
+    loss: float
+    """Mean cross-entropy of a token, in nats."""
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss), infinite where that overflows."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    def record(self) -> dict[str, float]:
+        """Everything, perplexity included, for a report."""
+        return asdict(self) | {"perplexity": self.perplexity}
+
+
+def relative_drop(before: float, after: float) -> float:
+    """How much of an accuracy is gone: 1 - after / before, so 0 when nothing is and 1 when all is.
+
+    Args:
+        before: Accuracy before, above 0.
+        after: Accuracy after.
+    """
+    return 1 - after / before
+
+
+def next_token_metrics(
+    model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: int = 8, progress: bool = True
+) -> NextTokenMetrics:
+    """Measure next-token accuracy and loss on blocks of tokens.
+
+    The base model runs on whole batches; the head runs on a few tokens at a time, so that the logits of a batch are never
+    in memory together.
+
+    Args:
+        model: A causal language model.
+        blocks: The tokens.
+        batch_size: Blocks in one forward pass of the base model.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        StatisticsError: The loss is NaN.
+    """
+    device = next(model.parameters()).device
+    sums = torch.zeros(4, dtype=torch.float64)
+    bar = tqdm(total=blocks.tokens, unit="token", desc=f"evaluation on {blocks.corpus.name}", disable=not progress)
+    with bar, evaluation_mode(model), torch.inference_mode():
+        for batch in blocks.batches(batch_size):
+            inputs = batch.inputs(device)
+            known = batch.attention_mask[:, :-1] & batch.attention_mask[:, 1:]
+            for logits, labels in _logits_and_labels(model, inputs, known.to(device)):
+                sums += _sums(logits, labels).cpu()
+            bar.update(batch.tokens)
+    hits1, hits10, loss, tokens = sums.tolist()
+    if math.isnan(loss):
+        raise StatisticsError(
+            f"The loss on {blocks.corpus.name} must be a number, but it is NaN: the model's logits are not finite. Load it in "
+            "float32 or bfloat16 (`dtype=`), and check that its weights are whole."
+        )
+    return NextTokenMetrics(int(tokens), hits1 / tokens, hits10 / tokens, loss / tokens)
+
+
+def _sums(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " token"]) -> Float[Tensor, " metric"]:
+    """Hits among the first and the first ten, summed loss, and number of tokens."""
+    logits = logits.float()
+    best = logits.topk(min(10, logits.shape[-1]), dim=-1).indices
+    hits = best == labels[:, None]
+    loss = F.cross_entropy(logits, labels, reduction="sum")
+    return torch.stack([hits[:, 0].sum(), hits.sum(), loss, torch.ones_like(labels).sum()]).double()
+
+
+def _logits_and_labels(
+    model: PreTrainedModel, inputs: dict[str, Tensor], known: Bool[Tensor, "block position"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the logits of a few tokens at a time, with the token that comes next."""
+    states = model.base_model(**inputs, use_cache=False)
+    hidden = states.last_hidden_state[:, :-1][known]
+    labels = inputs["input_ids"][:, 1:][known]
+    size = max(1, CHUNK // model.config.get_text_config().vocab_size)
+    for some, next_tokens in zip(hidden.split(size), labels.split(size), strict=True):
+        states.last_hidden_state = some[None]
+        with _replayed(model, states):
+            logits = model(input_ids=next_tokens[None], use_cache=False).logits[0]
+        yield logits, next_tokens
+
+
+@contextmanager
+def _replayed(model: PreTrainedModel, states: Any) -> Iterator[None]:
+    """Let the base model answer with known hidden states, so that a call runs the head alone, whatever the head does."""
+    backbone = model.base_model
+    own = backbone.__dict__.get("forward")
+    backbone.forward = lambda *_, **__: states
+    try:
+        yield
+    finally:
+        if own is None:
+            del backbone.forward
+        else:
+            backbone.forward = own

@@ -1,0 +1,182 @@
+"""A mask: which neurons of a model stay."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
+from hf_untangle.errors import MaskError
+
+FORMAT = "hf_untangle.mask/1"
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronMask(Mapping[str, Tensor]):
+    """Which neurons stay (True), by the name of their group's output projection."""
+
+    kept: dict[str, Bool[Tensor, " neuron"]]
+    """One vector a group, on the CPU."""
+    kinds: dict[str, Kind]
+    """Whether each group is an FFN or attention."""
+    model: str
+    """The name or path of the model that the mask was made for."""
+
+    @classmethod
+    def keep_all(cls, groups: tuple[NeuronGroup, ...], model: str) -> "NeuronMask":
+        """Make the mask that removes nothing.
+
+        Args:
+            groups: The neuron groups of the model.
+            model: The model's name or path.
+        """
+        kept = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
+        return cls(kept, {group.name: group.kind for group in groups}, model)
+
+    def with_kept(self, kept: dict[str, Bool[Tensor, " neuron"]]) -> "NeuronMask":
+        """The same model's mask with other vectors.
+
+        Args:
+            kept: One vector a group.
+        """
+        return NeuronMask(kept, self.kinds, self.model)
+
+    def __getitem__(self, group: str) -> Bool[Tensor, " neuron"]:
+        """The vector of one group."""
+        return self.kept[group]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the groups, in the order in which they run."""
+        return iter(self.kept)
+
+    def __len__(self) -> int:
+        """The number of groups."""
+        return len(self.kept)
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two masks keep exactly the same neurons."""
+        if not isinstance(other, NeuronMask) or self.kept.keys() != other.kept.keys():
+            return False
+        return all(torch.equal(kept, other[name]) for name, kept in self.items())
+
+    def __and__(self, other: "NeuronMask") -> "NeuronMask":
+        """Keep what both keep: everything that either removes is gone."""
+        self._check_same_model(other)
+        return self.with_kept({name: kept & other[name] for name, kept in self.items()})
+
+    def __or__(self, other: "NeuronMask") -> "NeuronMask":
+        """Keep what either keeps: only what both remove is gone."""
+        self._check_same_model(other)
+        return self.with_kept({name: kept | other[name] for name, kept in self.items()})
+
+    def __sub__(self, other: "NeuronMask") -> "NeuronMask":
+        """Take back what another mask removes: only what this one alone removes is gone."""
+        self._check_same_model(other)
+        return self.with_kept({name: kept | ~other[name] for name, kept in self.items()})
+
+    def removed(self, kind: Kind | None = None) -> int:
+        """Count the removed neurons.
+
+        Args:
+            kind: Count this kind alone; both when None.
+        """
+        return sum(int((~kept).sum()) for name, kept in self.items() if kind in (None, self.kinds[name]))
+
+    def neurons(self, kind: Kind | None = None) -> int:
+        """Count all neurons, kept or removed.
+
+        Args:
+            kind: Count this kind alone; both when None.
+        """
+        return sum(len(kept) for name, kept in self.items() if kind in (None, self.kinds[name]))
+
+    def describe(self) -> str:
+        """Say in one line how much is removed, by kind."""
+        parts = [
+            f"{self.removed(kind):,} of {self.neurons(kind):,} {kind} neurons ({self.removed(kind) / self.neurons(kind):.1%})"
+            for kind in KINDS
+            if self.neurons(kind)
+        ]
+        return f"removes {' and '.join(parts)} of {self.model}"
+
+    def check_fits(self, groups: tuple[NeuronGroup, ...], model: str) -> None:
+        """Refuse a model that the mask was not made for.
+
+        Args:
+            groups: The neuron groups of the model.
+            model: The model's name, for the message.
+
+        Raises:
+            MaskError: The model has other groups, or groups of other sizes.
+        """
+        sizes = {group.name: group.size for group in groups}
+        for name, kept in self.items():
+            if name not in sizes:
+                raise MaskError(
+                    f"The mask was made for `{self.model}` and has a group `{name}`, but `{model}` has no such projection. "
+                    "Use the mask with its own model."
+                )
+            if len(kept) != sizes[name]:
+                raise MaskError(
+                    f"The mask has {len(kept)} neurons for `{name}` of `{self.model}`, but in `{model}` it has {sizes[name]}. "
+                    "Was it made for another size of the model?"
+                )
+
+    def save(self, file: str | Path) -> None:
+        """Write one safetensors file.
+
+        Args:
+            file: Where to write.
+        """
+        record = {"model": self.model, "kinds": self.kinds}
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: kept.to(torch.uint8).contiguous() for name, kept in self.items()},
+            file,
+            metadata={"format": FORMAT, "record": json.dumps(record)},
+        )
+
+    @classmethod
+    def load(cls, file: str | Path) -> "NeuronMask":
+        """Read what `save` wrote.
+
+        Args:
+            file: A safetensors file.
+
+        Returns:
+            The mask, its groups in the order in which they run.
+
+        Raises:
+            MaskError: The file is not one of ours.
+        """
+        try:
+            with safe_open(file, framework="pt") as content:
+                metadata = content.metadata() or {}
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no iterator)
+        except (OSError, SafetensorError) as error:
+            raise MaskError(
+                f"`{file}` must be a safetensors file with a mask, but it cannot be read: {error}."
+            ) from error
+        if metadata.get("format") != FORMAT:
+            raise MaskError(
+                f"`{file}` must hold a mask of this package ({FORMAT}), but says {metadata.get('format')!r}."
+            )
+        record = json.loads(metadata["record"])
+        # The file's own order is by name; the record keeps the order in which the groups run.
+        kept = {name: tensors[name].bool() for name in record["kinds"]}
+        return cls(kept, record["kinds"], record["model"])
+
+    def _check_same_model(self, other: "NeuronMask") -> None:
+        """Refuse to combine masks of different models."""
+        sizes = {name: len(kept) for name, kept in self.items()}
+        if sizes != {name: len(kept) for name, kept in other.items()}:
+            raise MaskError(
+                f"Only masks of the same model can be combined, but these were made for `{self.model}` and `{other.model}`, "
+                "whose neuron groups differ."
+            )

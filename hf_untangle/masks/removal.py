@@ -1,0 +1,76 @@
+"""Making a mask permanent: a removed neuron is neither computed nor read any more."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.errors import MaskError
+from hf_untangle.masks.apply import output_projection
+from hf_untangle.masks.mask import NeuronMask
+
+
+@torch.no_grad()
+def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> nn.Module:
+    """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
+
+    The logits are those of the masked model. As both sides are zero, so is the gradient of everything that belonged to the
+    neuron, and no fine-tuning can grow it back. The exception is an attention neuron under grouped queries whose value row
+    serves a kept query head too: its column is zero, but its row stays (`NeuronGroup.shares_rows_with_kept` tells which).
+
+    Args:
+        model: The model, changed in place. All of it is checked before any of it is written to.
+        mask: Which neurons stay.
+        groups: The neuron groups of this model.
+
+    Returns:
+        The same model.
+
+    Raises:
+        MaskError: The mask is not this model's, or its weights cannot be edited.
+    """
+    mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
+    by_name = {group.name: group for group in groups}
+    for name, kept in mask.items():
+        output_projection(model, name, kept, mask.model)
+        for path in (name, *(producer.name for producer in by_name[name].producers)):
+            _check_editable(model.get_submodule(path), path)
+    for name, kept in mask.items():
+        if not kept.all():
+            _zero_columns(model.get_submodule(name), ~kept)
+            for producer in by_name[name].producers:
+                _zero_rows(model.get_submodule(producer.name), producer.rows_needed_by_none(kept))
+    return model
+
+
+def _check_editable(projection: nn.Module, name: str) -> None:
+    """Refuse weights that are quantised or not loaded."""
+    weight = projection.weight
+    if not isinstance(weight, Tensor) or not weight.is_floating_point() or hasattr(weight, "quant_state"):
+        raise MaskError(
+            f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
+            "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint."
+        )
+    if weight.is_meta:
+        raise MaskError(
+            f"The weights of `{name}` must be loaded to be removed, but they are on the meta device (offloaded). Load the "
+            "model without offload."
+        )
+
+
+def _zero_columns(projection: nn.Module, removed: Bool[Tensor, " neuron"]) -> None:
+    """Zero the weights that read some neurons."""
+    weight: Tensor = projection.weight  # type: ignore[assignment]
+    columns = removed.to(weight.device).nonzero().flatten()
+    weight.index_fill_(0 if isinstance(projection, Conv1D) else 1, columns, 0)
+
+
+def _zero_rows(projection: nn.Module, rows: Int[Tensor, " row"]) -> None:
+    """Zero the weights and biases that compute some outputs."""
+    weight: Tensor = projection.weight  # type: ignore[assignment]
+    rows = rows.to(weight.device)
+    weight.index_fill_(1 if isinstance(projection, Conv1D) else 0, rows, 0)
+    bias = getattr(projection, "bias", None)
+    if bias is not None:
+        bias.index_fill_(0, rows, 0)

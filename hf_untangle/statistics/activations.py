@@ -1,0 +1,139 @@
+"""The statistics of one corpus: moments of every neuron group, with a record of where they come from."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hf_untangle.errors import StatisticsError
+from hf_untangle.statistics.moments import Moments
+
+FORMAT = "hf_untangle.statistics/1"
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationStatistics(Mapping[str, Moments]):
+    """Moments of every neuron group on one corpus, by the name of the group's output projection."""
+
+    moments: dict[str, Moments]
+    """The sums of each group."""
+    model: str
+    """The model's name or path."""
+    revision: str | None
+    """The Hub commit that the model was loaded from, where there is one."""
+    dtype: str
+    """The dtype in which the model ran."""
+    corpora: tuple[dict[str, Any], ...]
+    """What was read: a record for each corpus, with its source, part, fingerprint and number of tokens."""
+
+    def __getitem__(self, group: str) -> Moments:
+        """The moments of one group."""
+        return self.moments[group]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the groups, in the order in which they run."""
+        return iter(self.moments)
+
+    def __len__(self) -> int:
+        """The number of groups."""
+        return len(self.moments)
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens that were counted."""
+        return sum(record["tokens"] for record in self.corpora)
+
+    def __add__(self, other: "ActivationStatistics") -> "ActivationStatistics":
+        """Merge the statistics of two sets of tokens of the same model.
+
+        Args:
+            other: Statistics of the same neuron groups.
+
+        Returns:
+            Statistics of both together.
+
+        Raises:
+            StatisticsError: They belong to different models.
+        """
+        if self.model != other.model or _sizes(self) != _sizes(other):
+            raise StatisticsError(
+                f"Only statistics of the same model can be merged, but these are of `{self.model}` and `{other.model}`. "
+                "Collect both on one model."
+            )
+        moments = {name: mine + other[name] for name, mine in self.items()}
+        return ActivationStatistics(
+            moments, self.model, self.revision, self.dtype, self.corpora + other.corpora
+        )
+
+    def save(self, file: str | Path) -> None:
+        """Write one safetensors file, with the record in its header.
+
+        Args:
+            file: Where to write.
+        """
+        tensors = {
+            f"{group}/{field}": tensor.contiguous()
+            for group, moments in self.items()
+            for field, tensor in moments.tensors().items()
+        }
+        record = {
+            "model": self.model,
+            "revision": self.revision,
+            "dtype": self.dtype,
+            "corpora": self.corpora,
+        }
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, file, metadata={"format": FORMAT, "record": json.dumps(record)})
+
+    @classmethod
+    def load(cls, file: str | Path) -> "ActivationStatistics":
+        """Read what `save` wrote.
+
+        Args:
+            file: A safetensors file.
+
+        Returns:
+            The statistics.
+
+        Raises:
+            StatisticsError: The file is not one of ours.
+        """
+        try:
+            with safe_open(file, framework="pt") as content:
+                metadata = content.metadata() or {}
+                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no iterator)
+        except (OSError, SafetensorError) as error:
+            raise StatisticsError(
+                f"`{file}` must be a safetensors file with statistics, but it cannot be read: {error}."
+            ) from error
+        if metadata.get("format") != FORMAT:
+            raise StatisticsError(
+                f"`{file}` must hold statistics of this package ({FORMAT}), but says {metadata.get('format')!r}."
+            )
+        record = json.loads(metadata["record"])
+        return cls(
+            _moments_of(tensors),
+            record["model"],
+            record["revision"],
+            record["dtype"],
+            tuple(record["corpora"]),
+        )
+
+
+def _moments_of(tensors: dict[str, Tensor]) -> dict[str, Moments]:
+    """Gather the tensors of a file by group."""
+    fields: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        group, _, field = name.rpartition("/")
+        fields.setdefault(group, {})[field] = tensor
+    return {group: Moments(**values) for group, values in fields.items()}
+
+
+def _sizes(statistics: ActivationStatistics) -> dict[str, int]:
+    """The number of neurons of each group."""
+    return {name: len(moments.total) for name, moments in statistics.items()}

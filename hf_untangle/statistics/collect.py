@@ -1,0 +1,90 @@
+"""Collect activation statistics: one pass of the model over a corpus, without its head."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.errors import StatisticsError
+from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.hooks import observed
+from hf_untangle.statistics.moments import MomentAccumulator, Moments
+
+
+def collect(
+    model: PreTrainedModel,
+    blocks: TokenBlocks,
+    *,
+    groups: Sequence[NeuronGroup] | None = None,
+    batch_size: int = 8,
+    roots: bool = False,
+    progress: bool = True,
+) -> ActivationStatistics:
+    """Sum up what every neuron does on a corpus.
+
+    The base model runs once over the blocks; the language-model head is not needed and not run. Sums stay on the device of
+    their neurons, and no activation is kept or copied to the host.
+
+    Args:
+        model: The model, which is left as it was.
+        blocks: The tokens.
+        groups: Which neuron groups to watch; all of them when None.
+        batch_size: Blocks in one forward pass.
+        roots: Whether to sum sqrt|z| too, which the importance `sqrt` needs.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The statistics, on the CPU.
+
+    Raises:
+        StatisticsError: A neuron group saw no token, or an activation was infinite or NaN.
+    """
+    groups = neuron_groups(model) if groups is None else groups
+    sums: dict[str, MomentAccumulator] = {}
+    counted: list[Tensor | None] = [None]
+
+    def add(group: NeuronGroup, activations: Tensor) -> None:
+        z = activations.flatten(0, -2)
+        if counted[0] is not None:
+            z = z.index_select(0, counted[0].to(z.device))
+        if group.name not in sums:
+            sums[group.name] = MomentAccumulator(group.size, z.device, roots=roots)
+        sums[group.name].update(z)
+
+    backbone = model.base_model
+    device = next(model.parameters()).device
+    bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
+    with bar, evaluation_mode(model), observed(model, groups, add), torch.inference_mode():
+        for batch in blocks.batches(batch_size):
+            counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten().nonzero().flatten()
+            backbone(**batch.inputs(device), use_cache=False)
+            bar.update(batch.tokens)
+    return ActivationStatistics(
+        moments={group.name: _finished(group, sums) for group in groups},
+        model=model.name_or_path,
+        revision=getattr(model.config, "_commit_hash", None),
+        dtype=str(model.dtype).removeprefix("torch."),
+        corpora=(blocks.record(),),
+    )
+
+
+def _finished(group: NeuronGroup, sums: dict[str, MomentAccumulator]) -> Moments:
+    """Read one group's sums, refusing those that mean nothing."""
+    moments = sums[group.name].result() if group.name in sums else None
+    if moments is None or moments.count == 0:
+        raise StatisticsError(
+            f"Every neuron group must see tokens, but `{group.name}` saw none: the model did not run it on this corpus. "
+            "Leave it out with `groups=`."
+        )
+    if not moments.is_finite():
+        raise StatisticsError(
+            f"Activations must be finite, but those of `{group.name}` hold NaN or infinity. Load the model in float32 or "
+            "bfloat16 (`dtype=`), and check that its weights are whole."
+        )
+    return moments

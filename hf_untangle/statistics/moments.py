@@ -1,0 +1,87 @@
+"""Sums over tokens of what the neurons of one group do, and the accumulator that fills them."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over tokens for one neuron group; z is a neuron's activation at one token."""
+
+    count: Int[Tensor, ""]
+    """Number of tokens."""
+    total: Float[Tensor, " neuron"]
+    """Sum of z."""
+    absolute: Float[Tensor, " neuron"]
+    """Sum of |z|."""
+    square: Float[Tensor, " neuron"]
+    """Sum of z^2."""
+    positive: Float[Tensor, " neuron"]
+    """Number of tokens with z > 0."""
+    root: Float[Tensor, " neuron"] | None = None
+    """Sum of sqrt|z|; None when it was not asked for."""
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Add the sums of two sets of tokens; a sum that one of them lacks is lacking in the result."""
+        sums = {}
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            sums[field.name] = None if mine is None or theirs is None else mine + theirs
+        return Moments(**sums)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums that are there, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def is_finite(self) -> bool:
+        """Tell whether no activation was infinite or NaN."""
+        return bool(torch.isfinite(self.square).all() and torch.isfinite(self.total).all())
+
+
+class MomentAccumulator:
+    """Adds batches of activations up on their own device.
+
+    A batch's sums are taken in float32, through one buffer that every power shares, and added to totals in float64.
+    """
+
+    def __init__(self, size: int, device: torch.device, *, roots: bool = False) -> None:
+        """Start from nothing.
+
+        Args:
+            size: Number of neurons.
+            device: Where the activations will be.
+            roots: Whether to sum sqrt|z| too.
+        """
+        # Apple's devices have no float64.
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self._sums = torch.zeros(5 if roots else 4, size, dtype=dtype, device=device)
+        self._count = torch.zeros((), dtype=torch.long, device=device)
+        self._roots = roots
+
+    def update(self, activations: Float[Tensor, "token neuron"]) -> None:
+        """Add the activations of a batch of tokens.
+
+        Args:
+            activations: One row a token, in any floating dtype.
+        """
+        z = activations.float()
+        ones = z.new_ones(len(z))
+        buffer = torch.empty_like(z)
+        # A product with ones is the fastest sum over tokens on every device, and reads z where it lies.
+        partial = [ones @ z]
+        partial.append(ones @ torch.mul(z, z, out=buffer))
+        partial.append(ones @ torch.gt(z, 0, out=buffer))
+        partial.append(ones @ torch.abs(z, out=buffer))
+        if self._roots:
+            partial.append(ones @ buffer.sqrt_())
+        self._sums += torch.stack(partial)
+        self._count += len(z)
+
+    def result(self) -> Moments:
+        """The sums so far, as a copy that later updates do not change."""
+        total, square, positive, absolute, *root = self._sums.double().cpu().clone()
+        return Moments(self._count.cpu().clone(), total, absolute, square, positive, *root)

@@ -1,0 +1,166 @@
+"""Blocks of tokens: how a corpus reaches a model."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
+
+from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
+from hf_untangle.data.packing import Ids, bos_prefix, packed_rows, padded_rows
+from hf_untangle.errors import ConfigError, CorpusError
+
+logger = logging.getLogger("hf_untangle")
+
+
+@dataclass(frozen=True)
+class TokenBlocks:
+    """Blocks of tokens from one part of a corpus, ready for a model."""
+
+    input_ids: Int[Tensor, "block position"]
+    """Token ids."""
+    attention_mask: Bool[Tensor, "block position"]
+    """False where a position is padding."""
+    counted: Bool[Tensor, "block position"]
+    """Positions that statistics count: never padding, and BOS only by option."""
+    corpus: Corpus
+    """The corpus that the tokens come from."""
+    part: Part
+    """The part of the corpus."""
+    documents: int
+    """How many documents were read for all blocks."""
+
+    @property
+    def tokens(self) -> int:
+        """How many positions are counted."""
+        return int(self.counted.sum())
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that tell these tokens, and which of them count, from any others."""
+        digest = hashlib.sha256(repr(tuple(self.input_ids.shape)).encode())
+        for tensor in (self.input_ids, self.attention_mask, self.counted):
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def batches(self, batch_size: int) -> Iterator["TokenBlocks"]:
+        """Cut the blocks into batches.
+
+        Args:
+            batch_size: Blocks a batch; the last one may have fewer.
+
+        Yields:
+            Consecutive blocks, in order.
+
+        Raises:
+            ConfigError: The batch size is not positive.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"A batch must have at least one block, but batch_size={batch_size} came.")
+        for start in range(0, len(self.input_ids), batch_size):
+            block = slice(start, start + batch_size)
+            yield replace(
+                self,
+                input_ids=self.input_ids[block],
+                attention_mask=self.attention_mask[block],
+                counted=self.counted[block],
+            )
+
+    def record(self) -> dict[str, Any]:
+        """Describe the tokens for a report.
+
+        Returns:
+            Name, origin, source and licence of the corpus, the part, how many documents, blocks and tokens,
+            and the fingerprint. JSON can hold all of it.
+        """
+        return {
+            "corpus": self.corpus.name,
+            "origin": self.corpus.origin,
+            "source": self.corpus.source,
+            "licence": self.corpus.licence,
+            "part": self.part,
+            "documents": self.documents,
+            "blocks": len(self.input_ids),
+            "tokens": self.tokens,
+            "fingerprint": self.fingerprint,
+        }
+
+
+def token_blocks(
+    source: CorpusSource,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tokens: int = 16_384,
+    part: Part = "train",
+    block_size: int = 256,
+    packed: bool = True,
+    bos: Literal["count", "drop"] = "count",
+) -> TokenBlocks:
+    """Read blocks of tokens from one part of a corpus.
+
+    Packed blocks are full: documents are joined by the EOS token, when the tokenizer has one, and cut into
+    blocks without padding. Otherwise each document has a block of its own, cut to `block_size` and padded on
+    the right. Either way a block begins with the BOS token if the tokenizer puts one there by itself, and no
+    more documents are read than the budget needs.
+
+    Args:
+        source: The corpus, or whatever `corpus` makes one of.
+        tokenizer: The tokenizer of the model.
+        tokens: How many tokens to read at most, in whole blocks, but at least one block. Without packing,
+            documents are read until there are at least this many.
+        part: The part of the corpus to read.
+        block_size: Tokens a block.
+        packed: Whether documents are packed into full blocks.
+        bos: Whether statistics count the BOS position ("count") or not ("drop").
+
+    Returns:
+        The blocks. Fewer than asked for, with a warning in the log, when the part ends before.
+
+    Raises:
+        ConfigError: `tokens` or `block_size` is too small.
+        CorpusError: The part does not have enough tokens for one block.
+    """
+    bos_length = len(bos_prefix(tokenizer))
+    if tokens < 1 or block_size <= bos_length:
+        raise ConfigError(
+            "A block must have room for one token besides BOS, and one block must be asked for, "
+            f"but tokens={tokens} and block_size={block_size} came. Ask for more."
+        )
+    opened = corpus(source)
+    read = packed_rows if packed else padded_rows
+    found = read(opened.documents(part), tokenizer, tokens, block_size)
+    if not found.rows:
+        raise CorpusError(
+            f"The {part} part of corpus `{opened.name}` has {found.found} tokens, too few for one block of "
+            f"{block_size}. Pass more text or a smaller block_size."
+        )
+    input_ids, attention_mask = _padded(found.rows, tokenizer)
+    if attention_mask.sum() < tokens - tokens % block_size:
+        logger.warning(
+            "The %s part of corpus `%s` has only %d of the %d tokens that were asked for.",
+            part,
+            opened.name,
+            attention_mask.sum(),
+            tokens,
+        )
+    counted = attention_mask.clone()
+    if bos == "drop":
+        counted[:, :bos_length] = False
+    return TokenBlocks(input_ids, attention_mask, counted, opened, part, found.documents)
+
+
+def _padded(
+    rows: list[Ids], tokenizer: PreTrainedTokenizerBase
+) -> tuple[Int[Tensor, "block position"], Bool[Tensor, "block position"]]:
+    """Stack rows of ids, padded on the right, and say which positions are not padding."""
+    # Padding is masked, so where a tokenizer has none, any id of the vocabulary will do.
+    padding = cast(int, tokenizer.pad_token_id or 0)
+    input_ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=padding)
+    lengths = torch.tensor([len(row) for row in rows])
+    return input_ids, torch.arange(input_ids.shape[1]) < lengths[:, None]

@@ -1,0 +1,129 @@
+"""The corpora that have a name: where each lives on the Hub, and what stands in for it offline."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from hf_untangle.data.embedded import GENERAL_PROSE, STANDARD_LIBRARY, Embedded
+from hf_untangle.data.rows import Row
+
+
+@dataclass(frozen=True)
+class NamedCorpus:
+    """A data set on the Hub and how its rows become documents."""
+
+    summary: str
+    """What the documents are, in a few words."""
+    repository: str
+    """Identifier of the data set on the Hub."""
+    licence: str
+    """SPDX identifier as the data set's card gives it, or "unknown"."""
+    config: str | None = None
+    """Configuration of the data set, when it has several."""
+    files: str | None = None
+    """Parquet files to read instead, relative to the repository, where `datasets` has no other way in."""
+    split: str = "train"
+    """Split of the data set."""
+    columns: tuple[str, ...] = ("text",)
+    """Columns that make a document, joined by a newline."""
+    keep: Callable[[Row], bool] | None = None
+    """Which rows belong to the corpus; all of them without it."""
+    join: Callable[[Iterable[str]], Iterator[str]] | None = None
+    """How rows become documents where a document spans many rows."""
+    embedded: Embedded | None = None
+    """What is taken when the Hub cannot be reached."""
+
+
+def _is_toxic(row: Row) -> bool:
+    """Say whether most readers called a comment toxic."""
+    return row["toxicity"] >= 0.8
+
+
+def _is_civil(row: Row) -> bool:
+    """Say whether hardly any reader called a comment toxic."""
+    return row["toxicity"] <= 0.2
+
+
+def _is_not_code(row: Row) -> bool:
+    """Say whether a document of the Pile comes from another part than GitHub."""
+    return row["meta"]["pile_set_name"] != "Github"
+
+
+def _articles(lines: Iterable[str]) -> Iterator[str]:
+    """Join the lines of wikitext into articles, which begin with a heading like ` = Title = `."""
+    article: list[str] = []
+    for line in lines:
+        if line.startswith(" = ") and not line.startswith(" = = ") and article:
+            yield "".join(article)
+            article = []
+        article.append(line)
+    if article:
+        yield "".join(article)
+
+
+def _wmdp(summary: str, config: str) -> NamedCorpus:
+    """Describe one of the WMDP corpora (arXiv 2403.03218)."""
+    return NamedCorpus(summary, "cais/wmdp-corpora", "MIT", config=config)
+
+
+def _tofu(config: str, summary: str) -> NamedCorpus:
+    """Describe one split of TOFU (arXiv 2401.06121); a document is a question and its answer."""
+    return NamedCorpus(summary, "locuslab/TOFU", "MIT", config=config, columns=("question", "answer"))
+
+
+CORPORA: dict[str, NamedCorpus] = {
+    # The repository still has a loading script, which `datasets` no longer runs; the Hub's own Parquet copy
+    # needs none.
+    "code": NamedCorpus(
+        "source files in 32 programming languages",
+        "codeparrot/github-code-clean",
+        "BSD-3-Clause",
+        files="refs/convert/parquet/all-bsd-3-clause/partial-train/*.parquet",
+        columns=("code",),
+        embedded=STANDARD_LIBRARY,
+    ),
+    "python": NamedCorpus(
+        "Python source files",
+        "codeparrot/codeparrot-clean",
+        "unknown",
+        columns=("content",),
+        embedded=STANDARD_LIBRARY,
+    ),
+    # C4 drops every page with a curly bracket, so it is prose without code.
+    "general": NamedCorpus(
+        "English prose without code", "allenai/c4", "ODC-By-1.0", config="en", embedded=GENERAL_PROSE
+    ),
+    "toxic": NamedCorpus(
+        "toxic comments (toxicity at least 0.8)", "google/civil_comments", "CC0-1.0", keep=_is_toxic
+    ),
+    "civil": NamedCorpus(
+        "civil comments (toxicity at most 0.2)", "google/civil_comments", "CC0-1.0", keep=_is_civil
+    ),
+    "wikitext": NamedCorpus(
+        "Wikipedia articles",
+        "Salesforce/wikitext",
+        "CC-BY-SA-3.0 OR GFDL-1.3-or-later",
+        config="wikitext-2-raw-v1",
+        join=_articles,
+    ),
+    # The original files are compressed with Zstandard; the Hub's Parquet copy needs no extra package.
+    "pile-no-code": NamedCorpus(
+        "the Pile without its GitHub part",
+        "monology/pile-uncopyrighted",
+        "unknown",
+        files="refs/convert/parquet/default/partial-train/*.parquet",
+        keep=_is_not_code,
+    ),
+    "wmdp-bio-forget": NamedCorpus(
+        "biology papers with hazardous knowledge (access on request)", "cais/wmdp-bio-forget-corpus", "MIT"
+    ),
+    "wmdp-bio-retain": _wmdp("biology papers of general knowledge", "bio-retain-corpus"),
+    "wmdp-cyber-forget": _wmdp("passages on cyber attacks", "cyber-forget-corpus"),
+    "wmdp-cyber-retain": _wmdp("passages on general computing", "cyber-retain-corpus"),
+    "tofu-forget01": _tofu("forget01", "questions on 1% of 200 invented authors"),
+    "tofu-forget05": _tofu("forget05", "questions on 5% of 200 invented authors"),
+    "tofu-forget10": _tofu("forget10", "questions on 10% of 200 invented authors"),
+    "tofu-retain99": _tofu("retain99", "questions on the other 99% of 200 invented authors"),
+    "tofu-retain95": _tofu("retain95", "questions on the other 95% of 200 invented authors"),
+    "tofu-retain90": _tofu("retain90", "questions on the other 90% of 200 invented authors"),
+}
+"""Every named corpus, by its name."""

@@ -1,0 +1,150 @@
+"""Documents from files and folders on this machine, read lazily and never copied into a cache."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from datasets import load_dataset
+
+from hf_untangle.data.rows import Row, find_column, texts_of
+from hf_untangle.errors import CorpusError
+
+TEXT_KINDS = (".txt", ".md", ".py")
+TABLE_KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+"""Suffixes of tables, and the `datasets` builder that reads each."""
+
+KINDS = (*TEXT_KINDS, *TABLE_KINDS)
+
+DOCUMENT_CHARACTERS = 2_000
+"""About how long a document cut from one long text file is."""
+
+
+def file_documents(path: Path, column: str | None) -> Iterator[str]:
+    """Read the documents of a file or of every file below a folder.
+
+    A table has one document a row. A text file below a folder is one document. A text file on its own is
+    gathered into documents of about 2,000 characters, so that it can be parted into train and held-out text.
+
+    Args:
+        path: A file or a folder that `check_files` accepted.
+        column: The column of a table that holds the text, or None to find it.
+
+    Yields:
+        The documents. Those of a folder come file by file, in an order that is shuffled but always the same.
+        A table below a folder without such a column, or text that is not UTF-8, is a `CorpusError`.
+    """
+    if path.is_dir():
+        for file in shuffled(_known_files(path), path):
+            yield from _table(file, column) if file.suffix in TABLE_KINDS else (read_text(file),)
+    elif path.suffix in TABLE_KINDS:
+        yield from _table(path, column)
+    else:
+        yield from _passages(path)
+
+
+def check_files(path: Path, column: str | None) -> None:
+    """Make sure that documents can be read from a file or a folder.
+
+    Args:
+        path: A file or a folder.
+        column: The column of a table that holds the text, or None to find it.
+
+    Raises:
+        CorpusError: The path does not exist, is of an unknown kind, is empty, or has no such column.
+    """
+    if not path.exists():
+        raise CorpusError(f"There is no file or folder `{path}`. Check the path.")
+    if path.is_dir():
+        if not _known_files(path):
+            raise CorpusError(f"The folder `{path}` holds no file that can be read. {_kinds_sentence()}")
+    elif path.suffix not in KINDS:
+        raise CorpusError(f"`{path.name}` is of an unknown kind (`{path.suffix}`). {_kinds_sentence()}")
+    elif not path.stat().st_size:
+        raise CorpusError(f"The file `{path}` is empty. A corpus needs at least one document.")
+    elif path.suffix in TABLE_KINDS:
+        find_column(partial(_rows, path), column, str(path))
+    elif column is not None:
+        raise CorpusError(
+            f"`{path.name}` is a text file and has no columns. Leave out the column `{column}`."
+        )
+
+
+def shuffled(files: Iterable[Path], root: Path) -> list[Path]:
+    """Put files into an order that looks random but is the same on every machine.
+
+    The order is by a hash of each path below the root, so that reading only the first files is still reading
+    a fair sample of all of them.
+
+    Args:
+        files: Files below `root`.
+        root: The folder that the paths are taken relative to.
+
+    Returns:
+        The same files in their fixed order.
+    """
+    return sorted(files, key=lambda file: hashlib.sha256(file.relative_to(root).as_posix().encode()).digest())
+
+
+def read_text(path: Path) -> str:
+    """Read a whole text file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its text.
+
+    Raises:
+        CorpusError: The file is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"Text files must be UTF-8, but `{path}` is not. Convert it first.") from error
+
+
+def _passages(path: Path) -> Iterator[str]:
+    """Gather the paragraphs of one text file into documents of about 2,000 characters."""
+    lines: list[str] = []
+    length = 0
+    with path.open(encoding="utf-8") as file:
+        for line in _decoded(file, path):
+            lines.append(line)
+            length += len(line)
+            # A text without blank lines is cut between lines instead, once it is twice as long.
+            if length >= (2 if line.strip() else 1) * DOCUMENT_CHARACTERS:
+                yield "".join(lines)
+                lines, length = [], 0
+    if lines:
+        yield "".join(lines)
+
+
+def _decoded(lines: Iterable[str], path: Path) -> Iterator[str]:
+    """Pass lines on, and say which file is not UTF-8 when one is not."""
+    try:
+        yield from lines
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"Text files must be UTF-8, but `{path}` is not. Convert it first.") from error
+
+
+def _table(path: Path, column: str | None) -> Iterator[str]:
+    """Read the documents of one table."""
+    rows = partial(_rows, path)
+    return texts_of(rows, (find_column(rows, column, str(path)),), str(path))
+
+
+def _rows(path: Path) -> Iterator[Row]:
+    """Read the rows of one table as a stream, which leaves nothing in the user's cache."""
+    kind = TABLE_KINDS[path.suffix]
+    return iter(load_dataset(kind, data_files={"train": str(path)}, split="train", streaming=True))
+
+
+def _known_files(folder: Path) -> list[Path]:
+    """List every file of a known kind below a folder."""
+    return [path for path in folder.rglob("*") if path.suffix in KINDS and path.is_file()]
+
+
+def _kinds_sentence() -> str:
+    """Say which files can be read."""
+    return f"Files must end in {', '.join(KINDS)}."

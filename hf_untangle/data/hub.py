@@ -1,0 +1,94 @@
+"""Documents from the Hugging Face Hub, streamed."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache, partial
+
+from datasets import load_dataset
+from huggingface_hub import constants, get_session
+
+from hf_untangle.data.catalogue import NamedCorpus
+from hf_untangle.data.rows import Row, texts_of
+from hf_untangle.errors import CorpusError
+
+TIMEOUT_SECONDS = 2.0
+
+
+@cache
+def hub_is_reachable() -> bool:
+    """Ask once a process whether the Hub answers.
+
+    Returns:
+        True when the Hub answers a HEAD request within two seconds; False when it does not, or when
+        `HF_HUB_OFFLINE` forbids to ask.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        return get_session().head(constants.ENDPOINT, timeout=TIMEOUT_SECONDS).status_code < 400
+    except Exception:  # Which errors there are depends on the HTTP client that the user has chosen.
+        return False
+
+
+def hub_documents(name: str, entry: NamedCorpus) -> Iterator[str]:
+    """Stream the documents of a named corpus from the Hub.
+
+    Args:
+        name: Name of the corpus, for errors.
+        entry: Where it lives and how its rows become documents.
+
+    Yields:
+        The documents. A data set that the Hub refuses, or without such a column, is a `CorpusError`.
+    """
+    texts = texts_of(partial(_rows, name, entry), entry.columns, entry.repository)
+    yield from entry.join(texts) if entry.join else texts
+
+
+def hub_source(entry: NamedCorpus) -> str:
+    """Say where a named corpus lives on the Hub.
+
+    Args:
+        entry: The named corpus.
+
+    Returns:
+        For instance `Salesforce/wikitext (wikitext-2-raw-v1, train)`.
+    """
+    within = (entry.config, entry.files, entry.split)
+    return f"{entry.repository} ({', '.join(part for part in within if part)})"
+
+
+def chosen(entry: NamedCorpus, column: str | None, split: str | None) -> NamedCorpus:
+    """Read another column or split of a named corpus than its own.
+
+    Args:
+        entry: The named corpus.
+        column: The column that holds the text, or None for the usual ones.
+        split: The split, or None for the usual one.
+
+    Returns:
+        The named corpus with those choices.
+    """
+    columns = (column,) if column else entry.columns
+    return replace(entry, columns=columns, split=split or entry.split)
+
+
+def _rows(name: str, entry: NamedCorpus) -> Iterator[Row]:
+    """Stream the rows that belong to a named corpus."""
+    try:
+        rows = _stream(entry)
+        yield from filter(entry.keep, rows) if entry.keep else rows
+    except CorpusError:
+        raise
+    except Exception as error:  # Gated, renamed, no such split, connection lost: each has its own kind.
+        raise CorpusError(
+            f"The corpus `{name}` could not be read from {hub_source(entry)} on the Hub: {error} "
+            "If the data set is gated, ask for access on its page and log in with `hf auth login`."
+        ) from error
+
+
+def _stream(entry: NamedCorpus) -> Iterator[Row]:
+    """Open the data set as a stream."""
+    if entry.files:
+        files = {entry.split: f"hf://datasets/{entry.repository}@{entry.files}"}
+        return iter(load_dataset("parquet", data_files=files, split=entry.split, streaming=True))
+    return iter(load_dataset(entry.repository, entry.config, split=entry.split, streaming=True))

@@ -1,0 +1,117 @@
+"""From documents to rows of token ids, reading no more documents than a token budget needs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import cast
+
+from transformers import PreTrainedTokenizerBase
+
+Ids = list[int]
+"""Token ids of one document or one row."""
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows of token ids and what they were made of."""
+
+    rows: list[Ids]
+    """One list of ids a row, BOS included."""
+    documents: int
+    """How many documents they come from."""
+    found: int
+    """How many tokens those documents had, which may be too few for a row."""
+
+
+def packed_rows(
+    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, tokens: int, block_size: int
+) -> TokenRows:
+    """Join documents into one stream and cut it into full rows.
+
+    Each document is followed by the EOS token if the tokenizer has one, and each row begins with the BOS
+    token if the tokenizer puts one before a text by itself. What is left of the stream after the last full
+    row is dropped.
+
+    Args:
+        documents: The documents.
+        tokenizer: The tokenizer.
+        tokens: How many tokens all rows have together, rounded down to whole rows, but at least one row.
+        block_size: Tokens a row.
+
+    Returns:
+        The rows, fewer than asked for when the documents end before.
+    """
+    bos, eos = bos_prefix(tokenizer), _eos_suffix(tokenizer)
+    room = block_size - len(bos)
+    needed = max(1, tokens // block_size) * room
+    pieces = _read(documents, tokenizer, needed, lambda ids: ids + eos)
+    stream = list(chain.from_iterable(pieces))
+    usable = min(needed, len(stream) - len(stream) % room)
+    rows = [bos + stream[start : start + room] for start in range(0, usable, room)]
+    return TokenRows(rows, len(pieces), len(stream))
+
+
+def padded_rows(
+    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, tokens: int, block_size: int
+) -> TokenRows:
+    """Give each document a row of its own.
+
+    Args:
+        documents: The documents.
+        tokenizer: The tokenizer.
+        tokens: Documents are read until their rows have this many tokens.
+        block_size: Where a row is cut off.
+
+    Returns:
+        The rows, of different lengths.
+    """
+    bos = bos_prefix(tokenizer)
+    rows = _read(documents, tokenizer, tokens, lambda ids: (bos + ids)[:block_size])
+    return TokenRows(rows, len(rows), sum(map(len, rows)))
+
+
+def bos_prefix(tokenizer: PreTrainedTokenizerBase) -> Ids:
+    """Find the BOS token that a tokenizer puts before a text by itself.
+
+    Args:
+        tokenizer: The tokenizer.
+
+    Returns:
+        The BOS id alone in a list, or an empty list when there is none or it is not added.
+    """
+    first = cast(Ids, tokenizer("a")["input_ids"])[:1]
+    return first if first == [tokenizer.bos_token_id] else []
+
+
+def _eos_suffix(tokenizer: PreTrainedTokenizerBase) -> Ids:
+    """Give the EOS id alone in a list, or nothing when the tokenizer has none."""
+    return [] if tokenizer.eos_token_id is None else [cast(int, tokenizer.eos_token_id)]
+
+
+def _read(
+    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, needed: int, shape: Callable[[Ids], Ids]
+) -> list[Ids]:
+    """Tokenise documents until their shaped ids are as many as needed."""
+    pieces: list[Ids] = []
+    while needed > 0 and (batch := _batch(documents, needed)):
+        # `verbose=False` because a document may well be longer than the model's context: it is cut later.
+        encoded = tokenizer(batch, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        for ids in encoded["input_ids"]:
+            if needed > 0:
+                pieces.append(shape(ids))
+                needed -= len(pieces[-1])
+    return pieces
+
+
+def _batch(documents: Iterator[str], needed: int) -> list[str]:
+    """Take documents with about as many characters as tokens are needed.
+
+    A token spans a character or more, so these are hardly ever too many documents, and as they yield a
+    good part of what is needed, few rounds are.
+    """
+    batch: list[str] = []
+    characters = 0
+    while characters < needed and (document := next(documents, None)) is not None:
+        batch.append(document)
+        characters += len(document)
+    return batch

@@ -7,10 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from hf_untangle.errors import OutputError
 
 MARKER = "untangle.json"
 """Every folder of ours holds a file of this name, so that we know it again before we replace it."""
+
+
+def cache_folder() -> Path:
+    """Where dequantised checkpoints are kept: `HF_UNTANGLE_CACHE`, or a folder of ours in `HF_HOME`."""
+    return Path(os.environ.get("HF_UNTANGLE_CACHE") or Path(constants.HF_HOME) / "hf_untangle")
 
 
 def check_replaceable(folder: str | Path) -> Path:

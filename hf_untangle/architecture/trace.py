@@ -102,11 +102,11 @@ def _cut_residual(module: nn.Module, block: Block) -> Iterator[None]:
 
     def cut(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         state = args[0] if args else kwargs["hidden_states"]
-        block.residual = state.detach().requires_grad_()
+        block.residual = leaf = state.detach().requires_grad_()
         # Some blocks add in place, which a leaf forbids, so they get a copy that the gradient passes through.
         if args:
-            return (block.residual.clone(), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": block.residual.clone()}
+            return (leaf.clone(), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": leaf.clone()}
 
     handle = module.register_forward_pre_hook(cut, with_kwargs=True)
     try:

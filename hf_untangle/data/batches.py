@@ -72,6 +72,20 @@ class TokenBlocks:
                 counted=self.counted[block],
             )
 
+    def inputs(self, device: torch.device) -> dict[str, Tensor]:
+        """What a model is called with; without an attention mask when no position is padding.
+
+        Args:
+            device: Where the model's embedding is.
+
+        Returns:
+            `input_ids`, and `attention_mask` when it says anything.
+        """
+        inputs = {"input_ids": self.input_ids.to(device)}
+        if not self.attention_mask.all():
+            inputs["attention_mask"] = self.attention_mask.long().to(device)
+        return inputs
+
     def record(self) -> dict[str, Any]:
         """Describe the tokens for a report.
 
@@ -100,6 +114,7 @@ def token_blocks(
     part: Part = "train",
     block_size: int = 256,
     packed: bool = True,
+    excerpt: int | None = 1000,
     bos: Literal["count", "drop"] = "count",
 ) -> TokenBlocks:
     """Read blocks of tokens from one part of a corpus.
@@ -117,6 +132,8 @@ def token_blocks(
         part: The part of the corpus to read.
         block_size: Tokens a block.
         packed: Whether documents are packed into full blocks.
+        excerpt: Packing takes at most this many tokens of a document, from its middle, so that a few long documents do
+            not stand for a corpus; None takes all of it.
         bos: Whether statistics count the BOS position ("count") or not ("drop").
 
     Returns:
@@ -133,8 +150,11 @@ def token_blocks(
             f"but tokens={tokens} and block_size={block_size} came. Ask for more."
         )
     opened = corpus(source)
-    read = packed_rows if packed else padded_rows
-    found = read(opened.documents(part), tokenizer, tokens, block_size)
+    documents = opened.documents(part)
+    if packed:
+        found = packed_rows(documents, tokenizer, tokens, block_size, excerpt)
+    else:
+        found = padded_rows(documents, tokenizer, tokens, block_size)
     if not found.rows:
         raise CorpusError(
             f"The {part} part of corpus `{opened.name}` has {found.found} tokens, too few for one block of "

@@ -146,9 +146,7 @@ def _from_files(source: str | Path, column: str | None) -> Corpus:
     column = column or named_column
     if isinstance(source, str) and not path.exists() and not _looks_like_a_path(source, path):
         nearest = get_close_matches(source, CORPORA, n=3, cutoff=0.5) or list(CORPORA)
-        raise CorpusError(
-            f"There is no corpus named `{source}`, nor a file. Did you mean {', '.join(nearest)}?"
-        )
+        raise CorpusError(f"There is no corpus named `{source}`, nor a file. Did you mean {', '.join(nearest)}?")
     check_files(path, column)
     return Corpus(path.name, "file", str(path), "unknown", partial(file_documents, path, column))
 
@@ -183,13 +181,10 @@ def _from_strings(strings: Iterable[str]) -> Corpus:
     """Open an iterable of strings."""
     if not isinstance(strings, Iterable):
         raise CorpusError(
-            "A corpus must be a name, a path, a data set or an iterable of strings, "
-            f"but {type(strings).__name__} came."
+            f"A corpus must be a name, a path, a data set or an iterable of strings, but {type(strings).__name__} came."
         )
     read = _replayable(strings) if isinstance(strings, Iterator) else partial(iter, strings)
-    return Corpus(
-        "strings", "strings", "strings that were passed in", "unknown", partial(_checked_strings, read)
-    )
+    return Corpus("strings", "strings", "strings that were passed in", "unknown", partial(_checked_strings, read))
 
 
 def _replayable(iterator: Iterator[str]) -> Callable[[], Iterator[str]]:

@@ -65,9 +65,7 @@ def check_files(path: Path, column: str | None) -> None:
     elif path.suffix in TABLE_KINDS:
         find_column(partial(_rows, path), column, str(path))
     elif column is not None:
-        raise CorpusError(
-            f"`{path.name}` is a text file and has no columns. Leave out the column `{column}`."
-        )
+        raise CorpusError(f"`{path.name}` is a text file and has no columns. Leave out the column `{column}`.")
 
 
 def shuffled(files: Iterable[Path], root: Path) -> list[Path]:

@@ -37,7 +37,7 @@ def continuations(
     with evaluation_mode(model), torch.inference_mode():
         for prompt in prompts:
             inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(device)
-            output = model.generate(**inputs, generation_config=greedy)
+            output = model.generate(**inputs, generation_config=greedy)  # type: ignore[operator]
             new = output[0, inputs["input_ids"].shape[1] :]
             texts.append(str(tokenizer.decode(new, skip_special_tokens=True)))
     return texts

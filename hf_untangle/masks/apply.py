@@ -37,9 +37,7 @@ def masked(model: nn.Module, mask: NeuronMask) -> Iterator[nn.Module]:
         yield model
 
 
-def output_projection(
-    model: nn.Module, name: str, kept: Bool[Tensor, " neuron"], made_for: str
-) -> nn.Module:
+def output_projection(model: nn.Module, name: str, kept: Bool[Tensor, " neuron"], made_for: str) -> nn.Module:
     """Find the projection that reads a group of neurons, and check that it is as wide as the mask says.
 
     Args:

@@ -160,13 +160,9 @@ class NeuronMask(Mapping[str, Tensor]):
                 metadata = content.metadata() or {}
                 tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no iterator)
         except (OSError, SafetensorError) as error:
-            raise MaskError(
-                f"`{file}` must be a safetensors file with a mask, but it cannot be read: {error}."
-            ) from error
+            raise MaskError(f"`{file}` must be a safetensors file with a mask, but it cannot be read: {error}.") from error
         if metadata.get("format") != FORMAT:
-            raise MaskError(
-                f"`{file}` must hold a mask of this package ({FORMAT}), but says {metadata.get('format')!r}."
-            )
+            raise MaskError(f"`{file}` must hold a mask of this package ({FORMAT}), but says {metadata.get('format')!r}.")
         record = json.loads(metadata["record"])
         # The file's own order is by name; the record keeps the order in which the groups run.
         kept = {name: tensors[name].bool() for name in record["kinds"]}

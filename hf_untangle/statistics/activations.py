@@ -66,9 +66,7 @@ class ActivationStatistics(Mapping[str, Moments]):
                 "Collect both on one model."
             )
         moments = {name: mine + other[name] for name, mine in self.items()}
-        return ActivationStatistics(
-            moments, self.model, self.revision, self.dtype, self.corpora + other.corpora
-        )
+        return ActivationStatistics(moments, self.model, self.revision, self.dtype, self.corpora + other.corpora)
 
     def save(self, file: str | Path) -> None:
         """Write one safetensors file, with the record in its header.

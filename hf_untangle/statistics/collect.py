@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -67,7 +67,7 @@ def collect(
             bar.update(batch.tokens)
     return ActivationStatistics(
         moments={group.name: _finished(group, sums) for group in groups},
-        model=model.name_or_path,
+        model=str(model.name_or_path),
         revision=getattr(model.config, "_commit_hash", None),
         dtype=str(model.dtype).removeprefix("torch."),
         corpora=(blocks.record(),),

@@ -1,0 +1,139 @@
+"""Every setting of an unlearning run, checked when it is made."""
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hf_untangle.architecture.neurons import KINDS, Kind
+from hf_untangle.errors import ConfigError
+from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.scores import SCORES, Epsilon
+from hf_untangle.masks.select import HEAD_SCORE, Scope
+
+
+class UnlearnConfig(BaseModel):
+    """The settings of selective pruning. Fractions and drops are shares, from 0 to 1.
+
+    The defaults are those that won on the validation parts of `benchmarks/selectivity.py`; `PRESETS["paper"]` follows
+    arXiv:2403.01267 step by step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    importance: str = Field("rms", description="How much a neuron matters to one corpus.")
+    score: str = Field("ratio", description="How forget and retain importance are compared.")
+    ffn_eps: str = Field("10%", description="Added to the retain importance of FFN neurons: a number, or a share of its mean.")
+    attention_eps: str = Field("10%", description="The same for attention neurons.")
+    ffn_fraction: float = Field(0.01, ge=0, le=1, description="Share of all FFN neurons to remove in a step.")
+    attention_fraction: float = Field(0.0025, ge=0, le=1, description="Share of all attention neurons to remove in a step.")
+    scope: Scope = Field("global", description="What competes for removal: all neurons of a kind, a layer's, or whole heads.")
+    head_score: str = Field("mean", description="With scope=head, how neurons' scores make the score of their head.")
+    veto: float = Field(0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain.")
+    steps: int = Field(8, ge=1, description="Steps at the most.")
+    iterative: bool = Field(True, description="Collect statistics again on the pruned model before every step.")
+    forget_target: float = Field(1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached.")
+    retain_budget: float = Field(0.15, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
+    perplexity_budget: float = Field(3.0, ge=1, description="Factor by which retain perplexity may grow.")
+    tokens: int = Field(32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
+    evaluation_tokens: int = Field(8_192, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
+    block_size: int = Field(256, ge=2, description="Tokens in a block.")
+    batch_size: int = Field(8, ge=1, description="Blocks in a forward pass.")
+    packed: bool = Field(True, description="Pack documents into full blocks; otherwise one padded document a block.")
+    bos: Literal["count", "drop"] = Field("count", description="Whether statistics count the BOS position.")
+    controls: int = Field(1, ge=0, description="Random masks of equal size that every step is compared with.")
+    seed: int = Field(0, description="For the random masks.")
+
+    @field_validator("importance", "score", "head_score")
+    @classmethod
+    def _known(cls, value: str, info: Any) -> str:
+        """Refuse a choice that does not exist, and offer the nearest."""
+        choices = {"importance": IMPORTANCE, "score": SCORES, "head_score": HEAD_SCORE}[info.field_name]
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}, but `{value}` came{nearest(value, choices)}")
+        return value
+
+    @field_validator("ffn_eps", "attention_eps", mode="before")
+    @classmethod
+    def _readable_eps(cls, value: str | float) -> str:
+        """Refuse an epsilon that cannot be read."""
+        Epsilon.parse(value)
+        return str(value)
+
+    def fractions(self) -> dict[Kind, float]:
+        """The share of each kind that goes in one step."""
+        return {"ffn": self.ffn_fraction, "attention": self.attention_fraction}
+
+    def eps(self) -> dict[Kind, Epsilon]:
+        """The epsilon of each kind."""
+        return dict(zip(KINDS, (Epsilon.parse(self.ffn_eps), Epsilon.parse(self.attention_eps)), strict=True))
+
+    def with_settings(self, **settings: Any) -> "UnlearnConfig":
+        """The same settings, some of them changed.
+
+        Args:
+            **settings: Fields by name.
+
+        Returns:
+            A checked copy.
+
+        Raises:
+            ConfigError: A name is unknown, or a value out of its range.
+        """
+        try:
+            config = UnlearnConfig.model_validate(self.model_dump() | settings)
+        except ValidationError as error:
+            raise ConfigError(explain(error, UnlearnConfig)) from error
+        if not config.ffn_fraction and not config.attention_fraction:
+            raise ConfigError("ffn_fraction or attention_fraction must be above 0, but both are 0: nothing would be removed.")
+        return config
+
+
+PRESETS: dict[str, UnlearnConfig] = {
+    "default": UnlearnConfig(),
+    "paper": UnlearnConfig(
+        importance="abs",
+        ffn_eps="0.001",
+        attention_eps="0.0001",
+        ffn_fraction=0.02,
+        attention_fraction=0.005,
+        steps=50,
+        retain_budget=1.0,
+        perplexity_budget=float("inf"),
+        tokens=100_000,
+        evaluation_tokens=100_000,
+        block_size=1000,
+        packed=False,
+    ),
+}
+"""Settings by name."""
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say what is wrong with some settings, one sentence each, with the nearest valid name for an unknown one.
+
+    Args:
+        error: What pydantic found.
+        model: The model whose fields are valid names.
+    """
+    sentences = []
+    for problem in error.errors():
+        name = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "extra_forbidden":
+            sentences.append(f"There is no setting `{name}`{nearest(name, model.model_fields)}.")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            came = "" if "came" in message else f", but {problem['input']!r} came"
+            sentences.append(f"`{name}`: {message[0].lower()}{message[1:]}{came}.")
+    return " ".join(sentences)
+
+
+def nearest(name: str, choices: Any) -> str:
+    """Offer the nearest valid name, as the end of a sentence; nothing when none is near.
+
+    Args:
+        name: What came.
+        choices: The valid names.
+    """
+    found = difflib.get_close_matches(name.rpartition(".")[2], list(choices), n=1, cutoff=0.5)
+    return f" (did you mean `{found[0]}`?)" if found else ""

@@ -1,0 +1,135 @@
+"""What a run writes down: everything that a report, a card or a later comparison needs, as plain values."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from hf_untangle.architecture.neurons import Kind
+from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.pruning.config import UnlearnConfig
+
+
+class Frozen(BaseModel):
+    """A record that does not change, and that JSON can hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Scores(Frozen):
+    """Next-token metrics of one model on held-out blocks of both corpora."""
+
+    forget: NextTokenMetrics
+    retain: NextTokenMetrics
+
+    def forget_drop(self, base: "Scores") -> float:
+        """Relative drop of top-1 accuracy on the forget corpus.
+
+        Args:
+            base: The scores of the original model.
+        """
+        return relative_drop(base.forget.top1, self.forget.top1)
+
+    def retain_drop(self, base: "Scores") -> float:
+        """Relative drop of top-1 accuracy on the retain corpus.
+
+        Args:
+            base: The scores of the original model.
+        """
+        return relative_drop(base.retain.top1, self.retain.top1)
+
+    def selectivity(self, base: "Scores") -> float:
+        """Forget drop less retain drop: 1 when all of the capability went and nothing else did.
+
+        Args:
+            base: The scores of the original model.
+        """
+        return self.forget_drop(base) - self.retain_drop(base)
+
+
+class Step(Frozen):
+    """One step of a run, judged on the validation parts."""
+
+    number: int
+    """From 1; each step removes more than the one before."""
+    removed: dict[Kind, int]
+    """Neurons that are gone after this step."""
+    scores: Scores
+    controls: tuple[Scores, ...]
+    """The same for random masks that remove as many neurons of every group."""
+    seconds: float
+
+
+class History(Frozen):
+    """All steps of a run, and which of them was chosen."""
+
+    base: Scores
+    """The original model on the validation parts."""
+    steps: tuple[Step, ...]
+    chosen: int
+    """Number of the step whose mask is the result."""
+
+    @property
+    def step(self) -> Step:
+        """The chosen step."""
+        return self.steps[self.chosen - 1]
+
+    def max_selectivity(self) -> float:
+        """The largest selectivity of any step, which is how arXiv:2403.01267 sums a run up."""
+        return max(step.scores.selectivity(self.base) for step in self.steps)
+
+
+class Comparison(Frozen):
+    """The result on the test parts, which nothing was chosen by."""
+
+    before: Scores
+    after: Scores
+    controls: tuple[Scores, ...]
+    """Random masks that remove as many neurons of every group as the result does."""
+
+
+class Continuation(Frozen):
+    """How a prompt was continued by the original and by the final model, greedily."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+class GroupCount(Frozen):
+    """How many neurons of one group were removed."""
+
+    name: str
+    kind: Kind
+    layer: int
+    removed: int
+    neurons: int
+
+
+class UnlearnRecord(Frozen):
+    """Everything about a finished run."""
+
+    model: str
+    """Name or path of the original model."""
+    revision: str | None
+    """Its Hub commit, where there is one."""
+    dtype: str
+    parameters: int
+    """Number of weights of the original model."""
+    parameters_removed: int
+    """How many of them belonged to removed neurons, and are zero now."""
+    still_computed: int
+    """Removed attention neurons whose value row stays, as a kept query head of the same group needs it."""
+    groups: tuple[GroupCount, ...]
+    config: UnlearnConfig
+    corpora: dict[str, dict[str, Any]]
+    """What was read, by use: `forget_train`, `retain_train`, and the same for validation and test."""
+    history: History
+    test: Comparison
+    continuations: tuple[Continuation, ...]
+    versions: dict[str, str]
+    """Versions of Python and of the libraries that matter."""
+    device: str
+    """What it ran on."""
+    date: str
+    """Day on which it ran, as YYYY-MM-DD."""
+    seconds: float

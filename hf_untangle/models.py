@@ -67,6 +67,9 @@ def load(
             f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(EMBEDDED)}, "
             f"but it could not be loaded: {str(error).splitlines()[0]}"
         ) from error
+    if name in EMBEDDED:
+        # Records and cards name the model, not the folder on this machine that it happens to lie in.
+        model.name_or_path = EMBEDDED[name].hub_id
     return model.eval(), tokenizer
 
 

@@ -31,17 +31,52 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...])
         MaskError: The mask is not this model's, or its weights cannot be edited.
     """
     mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
+    check_removable(model, groups)
     by_name = {group.name: group for group in groups}
-    for name, kept in mask.items():
-        output_projection(model, name, kept, mask.model)
-        for path in (name, *(producer.name for producer in by_name[name].producers)):
-            _check_editable(model.get_submodule(path), path)
     for name, kept in mask.items():
         if not kept.all():
             _zero_columns(model.get_submodule(name), ~kept)
             for producer in by_name[name].producers:
                 _zero_rows(model.get_submodule(producer.name), producer.rows_needed_by_none(kept))
     return model
+
+
+def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
+    """Refuse a model whose neurons can be masked, but not removed.
+
+    Args:
+        model: The model.
+        groups: Its neuron groups.
+
+    Raises:
+        MaskError: Some of the weights are quantised, or not loaded.
+    """
+    for group in groups:
+        for path in (group.name, *(producer.name for producer in group.producers)):
+            _check_editable(model.get_submodule(path), path)
+
+
+def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> int:
+    """Count the weights and biases that `remove_` sets to zero.
+
+    Args:
+        model: The model.
+        mask: Which neurons stay.
+        groups: The neuron groups of the model.
+
+    Returns:
+        The number of single parameters.
+    """
+    count = 0
+    for group in groups:
+        kept = mask[group.name]
+        count += int((~kept).sum()) * (model.get_submodule(group.name).weight.numel() // group.size)
+        for producer in group.producers:
+            projection = model.get_submodule(producer.name)
+            outputs = projection.weight.shape[1 if isinstance(projection, Conv1D) else 0]
+            per_row = projection.weight.numel() // outputs + (projection.bias is not None)
+            count += len(producer.rows_needed_by_none(kept)) * per_row
+    return count
 
 
 def _check_editable(projection: nn.Module, name: str) -> None:

@@ -1,0 +1,42 @@
+"""How commands speak: text on standard error, JSON on standard output, one sentence for an error."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from hf_untangle.errors import BudgetError, UntangleError
+
+BAD_INPUT, OVER_BUDGET, INTERRUPTED = 3, 4, 130
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+ModelArgument = Annotated[str, typer.Argument(help="A Hub id, a folder, or `smollm2`, which needs no network.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+
+console = Console(stderr=True)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn errors of this package into one sentence and an exit code."""
+    try:
+        yield
+    except UntangleError as error:
+        console.print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(OVER_BUDGET if isinstance(error, BudgetError) else BAD_INPUT) from error
+    except KeyboardInterrupt as error:
+        console.print("Interrupted. The same command goes on after the last finished step.")
+        raise typer.Exit(INTERRUPTED) from error
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output.
+
+    Args:
+        value: What to print.
+    """
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,31 @@
+"""`hf-untangle`: the commands put together, and what their exit codes mean."""
+
+import logging
+
+import typer
+
+from hf_untangle.cli import inspect, unlearn
+
+app = typer.Typer(
+    name="hf-untangle",
+    help="Open Hugging Face models up and take capabilities out of them.",
+    epilog="Exit codes: 0 done, 2 wrong usage, 3 bad input (one sentence says what to do), 4 no step inside the budget, "
+    "130 interrupted. With --json, standard output holds nothing but JSON.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(unlearn.demo)
+app.command("unlearn")(unlearn.unlearn_command)
+app.command("run")(unlearn.run_recipe)
+app.command("collect")(inspect.collect_command)
+app.command("evaluate")(inspect.evaluate_command)
+app.command("groups")(inspect.groups_command)
+app.command("corpora")(inspect.corpora_command)
+
+
+def main() -> None:
+    """Run the command line."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("hf_untangle").setLevel(logging.INFO)
+    app()

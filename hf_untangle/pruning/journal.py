@@ -1,0 +1,87 @@
+"""Steps of a run on disk, so that a run that was stopped goes on where it was."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from hf_untangle.folders import cache_folder
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.pruning.record import Step
+
+
+class Journal:
+    """A folder with one record and one mask for every finished step."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a folder, which need not exist yet.
+
+        Args:
+            folder: Where steps are written.
+        """
+        self.folder = folder
+
+    @classmethod
+    def of_run(cls, model: PreTrainedModel, **settings: Any) -> "Journal":
+        """Find the journal of a run: the same weights, settings and tokens give the same folder.
+
+        Args:
+            model: The model before the run.
+            **settings: Everything else that decides what the run does, as values that JSON can hold.
+        """
+        content = json.dumps({"weights": weights_fingerprint(model), **settings}, sort_keys=True)
+        return cls(cache_folder() / "runs" / hashlib.sha256(content.encode()).hexdigest()[:16])
+
+    def write(self, step: Step, mask: NeuronMask) -> None:
+        """Write a finished step; its record comes last, so that a step without one never counts.
+
+        Args:
+            step: The step.
+            mask: What it removes.
+        """
+        mask.save(self._mask(step.number))
+        draft = self._record(step.number).with_suffix(".draft")
+        draft.write_text(step.model_dump_json())
+        draft.rename(self._record(step.number))
+
+    def read(self) -> list[tuple[Step, NeuronMask]]:
+        """Read the finished steps, in order."""
+        finished = []
+        while (record := self._record(len(finished) + 1)).exists():
+            step = Step.model_validate_json(record.read_text())
+            finished.append((step, NeuronMask.load(self._mask(step.number))))
+        return finished
+
+    def close(self) -> None:
+        """Delete the journal of a run that has come to its end."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _record(self, number: int) -> Path:
+        """The file of a step's record."""
+        return self.folder / f"step-{number:03}.json"
+
+    def _mask(self, number: int) -> Path:
+        """The file of a step's mask."""
+        return self.folder / f"step-{number:03}.safetensors"
+
+
+@torch.no_grad()
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """Tell a model's weights from others by a few values of every tensor.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        some = weight.flatten()[:: max(1, weight.numel() // 64)][:64]
+        values = [] if weight.is_meta else some.double().tolist()
+        digest.update(repr((name, tuple(weight.shape), str(weight.dtype), values)).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,245 @@
+"""Unlearn a capability with one call, and keep what came of it together."""
+
+import logging
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
+from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.evaluation.generation import continuations
+from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.masks.apply import masked
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
+from hf_untangle.masks.select import random_like
+from hf_untangle.pruning.config import PRESETS, UnlearnConfig, nearest
+from hf_untangle.pruning.iterative import Pair, Search, judge, search_mask
+from hf_untangle.pruning.record import Comparison, Continuation, GroupCount, History, UnlearnRecord
+from hf_untangle.reporting.write import write_report
+from hf_untangle.statistics.activations import ActivationStatistics
+
+logger = logging.getLogger("hf_untangle")
+
+PROMPT_TOKENS = 24
+"""Length of the prompts that are taken from held-out text when none are given."""
+
+
+@dataclass(frozen=True, eq=False)
+class UnlearnResult:
+    """A model that has unlearned, with everything that was measured on the way."""
+
+    model: PreTrainedModel
+    """The model that was passed in, its neurons removed."""
+    tokenizer: PreTrainedTokenizerBase
+    mask: NeuronMask
+    """Which neurons stayed."""
+    ladder: tuple[NeuronMask, ...]
+    """The mask of every step, weakest first."""
+    record: UnlearnRecord
+    """Every setting and every number."""
+    forget: ActivationStatistics
+    """Statistics of the original model on the forget corpus."""
+    retain: ActivationStatistics
+    """The same on the retain corpus."""
+
+    @property
+    def history(self) -> History:
+        """The steps, judged on the validation parts."""
+        return self.record.history
+
+    def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> Path:
+        """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.
+
+        Plain `AutoModelForCausalLM.from_pretrained(folder)` loads it, in a process without this package.
+
+        Args:
+            folder: Where to write. A folder of ours is replaced once the new one is complete; any other that is not empty is
+                refused.
+            licence: The licence of the original model, for the card.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
+        """
+        with whole_folder(folder) as draft:
+            self.model.save_pretrained(draft)
+            self.tokenizer.save_pretrained(draft)
+            self.mask.save(draft / "mask.safetensors")
+            self.forget.save(draft / "statistics-forget.safetensors")
+            self.retain.save(draft / "statistics-retain.safetensors")
+            (draft / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
+            write_report(draft, self.record, self.forget, self.retain, self.mask, licence=licence)
+        return Path(folder)
+
+
+def unlearn(
+    model: PreTrainedModel,
+    forget: CorpusSource,
+    retain: CorpusSource = "general",
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    config: UnlearnConfig | str = "default",
+    prompts: Sequence[str] | None = None,
+    progress: bool = True,
+    **settings: object,
+) -> UnlearnResult:
+    """Take a capability out of a model, in place, and keep the rest.
+
+    Neurons that matter more to the forget corpus than to the retain corpus are found by selective pruning
+    (arXiv:2403.01267) and removed from the weights. Steps are chosen on validation parts of both corpora; what the result
+    reports is measured on test parts that nothing was chosen by. The model is changed in the very last moment: an error or
+    an interruption before leaves it exactly as it was, and the same call then goes on after the last finished step.
+
+    Args:
+        model: A causal language model, loaded.
+        forget: The corpus whose capability goes: a name such as `code`, a file or folder, a dataset, or strings.
+        retain: The corpus whose capability stays.
+        tokenizer: The model's tokenizer; found by the model's name when None.
+        config: Settings, or the name of a preset: `default` or `paper`.
+        prompts: Texts to continue before and after, for the report; the beginnings of held-out text when None.
+        progress: Whether to show progress bars.
+        **settings: Fields of `UnlearnConfig` that override `config`.
+
+    Returns:
+        The result, whose `model` is the model that was passed in.
+    """
+    start = time.perf_counter()
+    config = resolve_config(config, **settings)
+    tokenizer = find_tokenizer(model, tokenizer)
+    groups = neuron_groups(model)
+    check_removable(model, groups)
+    pairs = _read_pairs(corpus(forget), corpus(retain), tokenizer, config)
+    search = search_mask(model, groups, pairs["train"], pairs["validation"], config=config, progress=progress)
+
+    test = pairs["test"]
+    texts = list(prompts) if prompts is not None else [_beginning(blocks, tokenizer) for blocks in (test.forget, test.retain)]
+    comparison = _compare(model, search, test, config, progress)
+    before = continuations(model, tokenizer, texts)
+    with masked(model, search.mask):
+        after = continuations(model, tokenizer, texts)
+    record = UnlearnRecord(
+        model=str(model.name_or_path),
+        revision=getattr(model.config, "_commit_hash", None),
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters=model.num_parameters(),
+        parameters_removed=removed_parameters(model, search.mask, groups),
+        still_computed=sum(int(group.shares_rows_with_kept(search.mask[group.name]).sum()) for group in groups),
+        groups=tuple(_count(group, search.mask) for group in groups),
+        config=config,
+        corpora={
+            f"{use}_{part}": blocks.record()
+            for part, pair in pairs.items()
+            for use, blocks in (("forget", pair.forget), ("retain", pair.retain))
+        },
+        history=search.history,
+        test=comparison,
+        continuations=tuple(
+            Continuation(prompt=prompt, before=one, after=other)
+            for prompt, one, other in zip(texts, before, after, strict=True)
+        ),
+        versions=_versions(),
+        device=_device(model),
+        date=date.today().isoformat(),
+        seconds=time.perf_counter() - start,
+    )
+    remove_(model, search.mask, groups)
+    return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain)
+
+
+def resolve_config(config: UnlearnConfig | str, **settings: object) -> UnlearnConfig:
+    """Find a preset by its name, and change some of its settings.
+
+    Args:
+        config: Settings, or the name of a preset.
+        **settings: Fields to override.
+
+    Returns:
+        Checked settings.
+
+    Raises:
+        ConfigError: There is no such preset, or a setting is unknown or out of range.
+    """
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise ConfigError(
+                f"config must be an UnlearnConfig or one of {', '.join(PRESETS)}, but `{config}` came{nearest(config, PRESETS)}."
+            )
+        config = PRESETS[config]
+    return config.with_settings(**settings)
+
+
+def _read_pairs(forget: Corpus, retain: Corpus, tokenizer: PreTrainedTokenizerBase, config: UnlearnConfig) -> dict[Part, Pair]:
+    """Read all three parts of both corpora, before anything long begins."""
+
+    def read(source: Corpus, part: Part) -> TokenBlocks:
+        return token_blocks(
+            source,
+            tokenizer,
+            tokens=config.tokens if part == "train" else config.evaluation_tokens,
+            part=part,
+            block_size=config.block_size,
+            packed=config.packed,
+            bos=config.bos,
+        )
+
+    parts: tuple[Part, ...] = ("train", "validation", "test")
+    pairs = {part: Pair(read(forget, part), read(retain, part)) for part in parts}
+    if pairs["train"].forget.fingerprint == pairs["train"].retain.fingerprint:
+        raise CorpusError(
+            f"The forget and the retain corpus must differ, but both are `{forget.name}` ({forget.source}): no neuron can matter "
+            "more to one than to the other. Choose another retain corpus."
+        )
+    return pairs
+
+
+def _compare(model: PreTrainedModel, search: Search, test: Pair, config: UnlearnConfig, progress: bool) -> Comparison:
+    """Measure the original, the result, and random masks of the same size on the test parts."""
+    masks = {"after": search.mask} | {
+        f"control {index}": random_like(search.mask, config.seed + index) for index in range(config.controls)
+    }
+    before = judge(model, test, batch_size=config.batch_size, progress=progress)
+    scores = []
+    for mask in masks.values():
+        with masked(model, mask):
+            scores.append(judge(model, test, batch_size=config.batch_size, progress=progress))
+    return Comparison(before=before, after=scores[0], controls=tuple(scores[1:]))
+
+
+def _beginning(blocks: TokenBlocks, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The first few tokens of held-out text, as a prompt."""
+    return str(tokenizer.decode(blocks.input_ids[0, :PROMPT_TOKENS], skip_special_tokens=True))
+
+
+def _count(group: NeuronGroup, mask: NeuronMask) -> GroupCount:
+    """How many neurons of a group are gone."""
+    removed = int((~mask[group.name]).sum())
+    return GroupCount(name=group.name, kind=group.kind, layer=group.layer, removed=removed, neurons=group.size)
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    packages = ("torch", "transformers", "datasets", "hf-untangle")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def _device(model: PreTrainedModel) -> str:
+    """What the model runs on, in words."""
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"

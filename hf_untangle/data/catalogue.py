@@ -16,7 +16,7 @@ class NamedCorpus:
     repository: str
     """Identifier of the data set on the Hub."""
     licence: str
-    """SPDX identifier as the data set's card gives it, or "unknown"."""
+    """SPDX expression after the data set's card, or "unknown" where it gives none."""
     config: str | None = None
     """Configuration of the data set, when it has several."""
     files: str | None = None
@@ -114,7 +114,9 @@ CORPORA: dict[str, NamedCorpus] = {
         keep=_is_not_code,
     ),
     "wmdp-bio-forget": NamedCorpus(
-        "biology papers with hazardous knowledge (access on request)", "cais/wmdp-bio-forget-corpus", "MIT"
+        "biology papers with hazardous knowledge (access on request)",
+        "cais/wmdp-bio-forget-corpus",
+        "unknown",
     ),
     "wmdp-bio-retain": _wmdp("biology papers of general knowledge", "bio-retain-corpus"),
     "wmdp-cyber-forget": _wmdp("passages on cyber attacks", "cyber-forget-corpus"),

@@ -20,7 +20,7 @@ def test_parts_share_no_document_and_leave_none_out():
 
 
 def test_parts_hold_three_one_and_one_fifth():
-    counts = {part: 0 for part in PARTS}
+    counts = dict.fromkeys(PARTS, 0)
     for number in range(5_000):
         counts[part_of(f"text {number}")] += 1
     assert counts["train"] == pytest.approx(3_000, abs=150)
@@ -34,13 +34,7 @@ def test_copies_of_a_document_are_in_one_part_whatever_their_white_space():
 
 
 def test_the_part_of_a_document_never_changes():
-    assert [part_of(text) for text in ("a", "b", "c", "d", "e")] == [
-        "validation",
-        "train",
-        "train",
-        "train",
-        "train",
-    ]
+    assert [part_of(text) for text in "abcd"] == ["train", "train", "train", "test"]
 
 
 def test_a_text_that_is_not_valid_unicode_has_a_part_too():

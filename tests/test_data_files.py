@@ -34,7 +34,7 @@ def write_table(folder: Path, kind: str, rows: list[dict]) -> Path:
 
 
 @pytest.fixture(params=["jsonl", "json", "csv", "parquet"])
-def table(request, tmp_path, capfd) -> Path:
+def table(request, tmp_path) -> Path:
     return write_table(tmp_path, request.param, ROWS)
 
 
@@ -98,7 +98,7 @@ def test_a_text_without_blank_lines_is_cut_between_lines(tmp_path):
     assert all(4_000 <= len(document) < 4_100 for document in documents[:-1])
 
 
-def test_a_folder_has_one_document_a_text_file_and_one_a_row(tmp_path, capfd):
+def test_a_folder_has_one_document_a_text_file_and_one_a_row(tmp_path):
     write_table(tmp_path, "jsonl", ROWS)
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "er" / "note.md").write_text("first\n\nsecond " * 500)
@@ -151,7 +151,7 @@ def test_a_folder_without_a_readable_file_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content"), [("a.jsonl", '{"text": "a"}\n{nonsense'), ("a.parquet", "none")]
 )
-def test_a_broken_table_is_an_error(tmp_path, name, content, caplog):
+def test_a_broken_table_is_an_error(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(CorpusError, match="could not be read: .* Is it complete?"):
         corpus(tmp_path / name)
@@ -174,3 +174,10 @@ def test_a_column_of_numbers_is_an_error(tmp_path):
     (tmp_path / "a.csv").write_text("number,text\n1,a\n")
     with pytest.raises(CorpusError, match="row 0 of .* holds int in `number`"):
         corpus(tmp_path / "a.csv", column="number")
+
+
+def test_reading_a_table_asks_the_network_for_nothing(table, monkeypatch):
+    asked: list[tuple] = []
+    monkeypatch.setattr("socket.getaddrinfo", lambda *address, **_: asked.append(address) or [])
+    assert list(corpus(table).read()) == TEXTS
+    assert asked == []

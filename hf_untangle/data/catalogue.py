@@ -50,14 +50,13 @@ def _is_not_code(row: Row) -> bool:
 
 def _articles(lines: Iterable[str]) -> Iterator[str]:
     """Join the lines of wikitext into articles, which begin with a heading like ` = Title = `."""
-    article: list[str] = []
+    article = ""
     for line in lines:
-        if line.startswith(" = ") and not line.startswith(" = = ") and article:
-            yield "".join(article)
-            article = []
-        article.append(line)
-    if article:
-        yield "".join(article)
+        if line.startswith(" = ") and not line.startswith(" = = "):
+            yield article
+            article = ""
+        article += line
+    yield article
 
 
 def _wmdp(summary: str, config: str) -> NamedCorpus:

@@ -6,16 +6,22 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from datasets import load_dataset
+from datasets.io.csv import CsvDatasetReader
+from datasets.io.json import JsonDatasetReader
+from datasets.io.parquet import ParquetDatasetReader
 
 from hf_untangle.data.rows import Row, find_column, texts_of
 from hf_untangle.errors import CorpusError
 
 TEXT_KINDS = (".txt", ".md", ".py")
-TABLE_KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-"""Suffixes of tables, and the `datasets` builder that reads each."""
-
-KINDS = (*TEXT_KINDS, *TABLE_KINDS)
+# `load_dataset` would report every file that is opened to the Hub, and wait for it when there is no network.
+TABLE_READERS = {
+    ".jsonl": JsonDatasetReader,
+    ".json": JsonDatasetReader,
+    ".csv": CsvDatasetReader,
+    ".parquet": ParquetDatasetReader,
+}
+KINDS = (*TEXT_KINDS, *TABLE_READERS)
 
 DOCUMENT_CHARACTERS = 2_000
 """About how long a document cut from one long text file is."""
@@ -37,8 +43,8 @@ def file_documents(path: Path, column: str | None) -> Iterator[str]:
     """
     if path.is_dir():
         for file in shuffled(_known_files(path), path):
-            yield from _table(file, column) if _kind(file) in TABLE_KINDS else (read_text(file),)
-    elif _kind(path) in TABLE_KINDS:
+            yield from _table(file, column) if _kind(file) in TABLE_READERS else (read_text(file),)
+    elif _kind(path) in TABLE_READERS:
         yield from _table(path, column)
     else:
         yield from _passages(path)
@@ -65,7 +71,7 @@ def check_files(path: Path, column: str | None) -> None:
         raise CorpusError(f"`{path.name}` is of an unknown kind (`{path.suffix}`). {_kinds_sentence()}")
     elif not path.stat().st_size:
         raise CorpusError(f"The file `{path}` is empty. A corpus needs at least one document.")
-    elif _kind(path) in TABLE_KINDS:
+    elif _kind(path) in TABLE_READERS:
         find_column(partial(_rows, path), column, str(path))
     elif column is not None:
         raise CorpusError(
@@ -155,9 +161,9 @@ def _table(path: Path, column: str | None) -> Iterator[str]:
 def _rows(path: Path) -> Iterator[Row]:
     """Read the rows of one table as a stream, which leaves nothing in the user's cache."""
     # `datasets` takes the path for a pattern, in which brackets and stars mean other files.
-    files = {"train": glob.escape(str(path.resolve()))}
+    pattern = glob.escape(str(path.resolve()))
     try:
-        yield from load_dataset(TABLE_KINDS[_kind(path)], data_files=files, split="train", streaming=True)
+        yield from TABLE_READERS[_kind(path)](pattern, streaming=True).read()
     except Exception as error:  # Each kind of table is read by another library, with errors of its own.
         raise CorpusError(f"The file `{path}` could not be read: {error} Is it complete?") from error
 

@@ -34,7 +34,7 @@ def find_tokenizer(
     return found
 
 
-def _saved_tokenizer(where: str) -> PreTrainedTokenizerBase:
+def _saved_tokenizer(where: str | None) -> PreTrainedTokenizerBase:
     """Load the tokenizer from the folder or repository that a model was loaded from."""
     if not where:
         raise TokenizerError("The model does not say where it was loaded from. Pass `tokenizer=`.")

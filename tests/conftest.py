@@ -19,6 +19,4 @@ def tokenizer() -> PreTrainedTokenizerFast:
         ]
     )
     backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.ByteLevel()])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", model_max_length=64
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", model_max_length=64)

@@ -83,9 +83,34 @@ def test_no_more_documents_are_read_than_the_budget_needs(tokenizer):
 
 
 def test_a_document_longer_than_the_budget_is_cut(tokenizer):
-    blocks = token_blocks([LONG, *TEXTS], tokenizer, tokens=64, block_size=32)
+    blocks = token_blocks([LONG, *TEXTS], tokenizer, tokens=64, block_size=32, excerpt=None)
     assert blocks.documents == 1
     assert tokenizer.decode(blocks.input_ids.flatten()) == LONG[:64]
+
+
+def test_of_a_long_document_only_the_middle_is_taken(tokenizer):
+    blocks = token_blocks([LONG, *TEXTS], tokenizer, tokens=64, block_size=32, excerpt=20)
+    start = (len(LONG) - 20) // 2
+    read = tokenizer.decode(blocks.input_ids.flatten())
+    assert read.startswith(LONG[start : start + 20] + "<eos>")
+    assert all(len(excerpt) == 20 for excerpt in read.split("<eos>")[:-1])
+    assert blocks.documents == 4
+
+
+def test_an_excerpt_is_all_of_a_document_that_is_no_longer(tokenizer):
+    length = max(map(len, TEXTS))
+    excerpts = token_blocks(TEXTS, tokenizer, tokens=300, block_size=32, excerpt=length)
+    whole = token_blocks(TEXTS, tokenizer, tokens=300, block_size=32, excerpt=None)
+    assert excerpts.fingerprint == whole.fingerprint
+
+
+def test_a_model_gets_an_attention_mask_only_where_there_is_padding(tokenizer):
+    cpu = torch.device("cpu")
+    packed = token_blocks(TEXTS, tokenizer, tokens=64, block_size=32)
+    padded = token_blocks(TEXTS, tokenizer, tokens=500, block_size=64, packed=False)
+    assert set(packed.inputs(cpu)) == {"input_ids"}
+    assert torch.equal(packed.inputs(cpu)["input_ids"], packed.input_ids)
+    assert torch.equal(padded.inputs(cpu)["attention_mask"], padded.attention_mask.long())
 
 
 def test_a_tokenizer_that_adds_bos_has_it_before_every_block(tokenizer_with_bos):
@@ -114,9 +139,7 @@ def test_unpacked_each_document_has_a_block_padded_on_the_right(tokenizer):
     assert blocks.attention_mask.sum(1).tolist() == lengths
     assert torch.equal(blocks.counted, blocks.attention_mask)
     assert (blocks.input_ids[~blocks.attention_mask] == tokenizer.pad_token_id).all()
-    kept = [
-        tokenizer.decode(row[mask]) for row, mask in zip(blocks.input_ids, blocks.attention_mask, strict=True)
-    ]
+    kept = [tokenizer.decode(row[mask]) for row, mask in zip(blocks.input_ids, blocks.attention_mask, strict=True)]
     assert kept == [document[:8] for document in documents]
 
 
@@ -143,9 +166,7 @@ def test_batches_are_the_blocks_in_order(tokenizer):
 
 def test_parts_share_no_document(tokenizer):
     texts = {
-        part: tokenizer.decode(
-            token_blocks(TEXTS, tokenizer, tokens=200, part=part, block_size=16).input_ids.flatten()
-        )
+        part: tokenizer.decode(token_blocks(TEXTS, tokenizer, tokens=200, part=part, block_size=16).input_ids.flatten())
         for part in ("train", "validation", "test")
     }
     for part, text in texts.items():
@@ -188,7 +209,7 @@ def test_a_part_with_fewer_tokens_than_asked_for_gives_what_it_has_and_says_so(t
         blocks = token_blocks(TEXTS, tokenizer, tokens=100_000, block_size=32)
     available = len("<eos>".join(TRAIN)) - 4 * len(TRAIN) + 5
     assert blocks.tokens == available // 32 * 32
-    assert f"has only {blocks.tokens} of the 100000 tokens" in caplog.text
+    assert f"has {blocks.tokens} of the 100000 tokens that were asked for" in caplog.text
 
 
 def test_a_budget_that_is_met_gives_no_warning(tokenizer, caplog):
@@ -204,9 +225,7 @@ def test_documents_longer_than_the_context_of_the_model_give_no_warning(tokenize
 
 
 def test_too_few_tokens_for_one_block_is_an_error_that_counts_them(tokenizer):
-    with pytest.raises(
-        CorpusError, match=r"The train part of corpus `strings` has 6 tokens, too few for one"
-    ):
+    with pytest.raises(CorpusError, match=r"The train part of corpus `strings` has 6 tokens, too few for one"):
         token_blocks(in_train(["hello", "world", "again"])[:1], tokenizer, block_size=32)
 
 
@@ -216,9 +235,9 @@ def test_an_empty_corpus_is_an_error(tokenizer, packed):
         token_blocks([" \n"], tokenizer, packed=packed)
 
 
-@pytest.mark.parametrize("wrong", [{"tokens": 0}, {"tokens": -5}, {"block_size": 0}, {"block_size": 1}])
+@pytest.mark.parametrize("wrong", [{"tokens": 0}, {"tokens": -5}, {"block_size": 0}, {"block_size": 1}, {"excerpt": 0}])
 def test_no_tokens_or_no_room_for_any_is_an_error(tokenizer_with_bos, wrong):
-    with pytest.raises(ConfigError, match="A block must have room for one token besides BOS"):
+    with pytest.raises(ConfigError, match="must have room for at least one token"):
         token_blocks(TEXTS, tokenizer_with_bos, **wrong)
 
 

@@ -90,9 +90,7 @@ def test_a_usual_name_decides_between_columns_of_text():
 
 def test_columns_of_text_with_unusual_names_are_an_error_that_lists_them():
     data = Dataset.from_dict({"left": ["a"], "right": ["b"]})
-    with pytest.raises(
-        CorpusError, match="no column that is clearly the text. Its columns are `left`, `right`"
-    ):
+    with pytest.raises(CorpusError, match="no column that is clearly the text. Its columns are `left`, `right`"):
         corpus(data)
 
 

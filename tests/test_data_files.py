@@ -127,15 +127,11 @@ def test_a_missing_file_is_an_error(tmp_path):
 def test_an_unknown_kind_is_an_error_that_lists_the_known_ones(tmp_path):
     path = tmp_path / "book.pdf"
     path.write_bytes(b"%PDF")
-    with pytest.raises(
-        CorpusError, match=r"unknown kind \(`.pdf`\). Files must end in .txt, .md, .py, .jsonl"
-    ):
+    with pytest.raises(CorpusError, match=r"unknown kind \(`.pdf`\). Files must end in .txt, .md, .py, .jsonl"):
         corpus(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.txt", ""), ("a.csv", ""), ("b.csv", "text\n"), ("a.jsonl", "\n")]
-)
+@pytest.mark.parametrize(("name", "content"), [("a.txt", ""), ("a.csv", ""), ("b.csv", "text\n"), ("a.jsonl", "\n")])
 def test_an_empty_file_is_an_error(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(CorpusError, match="A corpus needs at least one document"):
@@ -148,9 +144,7 @@ def test_a_folder_without_a_readable_file_is_an_error(tmp_path):
         corpus(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("a.jsonl", '{"text": "a"}\n{nonsense'), ("a.parquet", "none")]
-)
+@pytest.mark.parametrize(("name", "content"), [("a.jsonl", '{"text": "a"}\n{nonsense'), ("a.parquet", "none")])
 def test_a_broken_table_is_an_error(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(CorpusError, match="could not be read: .* Is it complete?"):

@@ -23,8 +23,7 @@ FAKE_ROWS = {
         {"text": "kind", "toxicity": 0.1},
     ],
     "Salesforce/wikitext": [
-        {"text": line}
-        for line in ("", " = One = \n", "", " A. \n", " = = Deep = = \n", " B. \n", " = Two = \n", " C. \n")
+        {"text": line} for line in ("", " = One = \n", "", " A. \n", " = = Deep = = \n", " B. \n", " = Two = \n", " C. \n")
     ],
     "monology/pile-uncopyrighted": [
         {"text": "x = 1", "meta": {"pile_set_name": "Github"}},
@@ -82,9 +81,7 @@ def test_the_pile_is_read_without_its_github_part_from_the_parquet_copy(opened):
     assert list(corpus("pile-no-code").read()) == ["A paper."]
     ((builder, _, _, files),) = opened
     assert builder == "parquet"
-    assert files == {
-        "train": "hf://datasets/monology/pile-uncopyrighted@refs/convert/parquet/default/partial-train/*.parquet"
-    }
+    assert files == {"train": "hf://datasets/monology/pile-uncopyrighted@refs/convert/parquet/default/partial-train/*.parquet"}
 
 
 def test_tofu_documents_are_a_question_and_its_answer(opened):
@@ -180,9 +177,7 @@ def test_offline_general_is_the_prose_of_this_package(offline, tmp_path, monkeyp
     monkeypatch.setattr(embedded, "files", {"hf_untangle.data": tmp_path}.__getitem__)
     taken = corpus("general")
     assert taken.licence == "Apache-2.0"
-    assert sorted(taken.read()) == [
-        f"A {title}.\n\nIts second paragraph." for title in ("letter", "recipe", "story")
-    ]
+    assert sorted(taken.read()) == [f"A {title}.\n\nIts second paragraph." for title in ("letter", "recipe", "story")]
 
 
 def test_the_prose_of_this_package_is_never_blank(offline):

@@ -13,9 +13,7 @@ from hf_untangle.errors import TokenizerError
 @pytest.fixture
 def model() -> GPT2LMHeadModel:
     torch.manual_seed(0)
-    return GPT2LMHeadModel(
-        GPT2Config(vocab_size=258, n_embd=8, n_layer=1, n_head=2, bos_token_id=256, eos_token_id=256)
-    )
+    return GPT2LMHeadModel(GPT2Config(vocab_size=258, n_embd=8, n_layer=1, n_head=2, bos_token_id=256, eos_token_id=256))
 
 
 @pytest.fixture

@@ -72,6 +72,20 @@ class TokenBlocks:
                 counted=self.counted[block],
             )
 
+    def inputs(self, device: torch.device) -> dict[str, Tensor]:
+        """What a model is called with; without an attention mask when no position is padding.
+
+        Args:
+            device: Where the model's embedding is.
+
+        Returns:
+            `input_ids`, and `attention_mask` when it says anything.
+        """
+        inputs = {"input_ids": self.input_ids.to(device)}
+        if not self.attention_mask.all():
+            inputs["attention_mask"] = self.attention_mask.long().to(device)
+        return inputs
+
     def record(self) -> dict[str, Any]:
         """Describe the tokens for a report.
 
@@ -100,6 +114,7 @@ def token_blocks(
     part: Part = "train",
     block_size: int = 256,
     packed: bool = True,
+    excerpt: int | None = 1000,
     bos: Literal["count", "drop"] = "count",
 ) -> TokenBlocks:
     """Read blocks of tokens from one part of a corpus.
@@ -117,42 +132,46 @@ def token_blocks(
         part: The part of the corpus to read.
         block_size: Tokens a block.
         packed: Whether documents are packed into full blocks.
+        excerpt: Packing takes at most this many tokens of a document, from its middle, so that a few long documents do
+            not stand for a corpus; None takes all of it.
         bos: Whether statistics count the BOS position ("count") or not ("drop").
 
     Returns:
         The blocks. Fewer than asked for, with a warning in the log, when the part ends before.
 
     Raises:
-        ConfigError: `tokens` or `block_size` is too small.
+        ConfigError: `tokens`, `block_size` or `excerpt` is too small.
         CorpusError: The part does not have enough tokens for one block.
     """
     bos_length = len(bos_prefix(tokenizer))
-    if tokens < 1 or block_size <= bos_length:
+    if tokens < 1 or block_size <= bos_length or (excerpt is not None and excerpt < 1):
         raise ConfigError(
-            "A block must have room for one token besides BOS, and one block must be asked for, "
-            f"but tokens={tokens} and block_size={block_size} came. Ask for more."
+            "The budget, an excerpt, and a block besides its BOS must have room for at least one token, "
+            f"but tokens={tokens}, excerpt={excerpt} and block_size={block_size} came. Ask for more."
         )
     opened = corpus(source)
-    read = packed_rows if packed else padded_rows
-    found = read(opened.documents(part), tokenizer, tokens, block_size)
+    documents = opened.documents(part)
+    if packed:
+        found = packed_rows(documents, tokenizer, tokens, block_size, excerpt)
+    else:
+        found = padded_rows(documents, tokenizer, tokens, block_size)
     if not found.rows:
         raise CorpusError(
             f"The {part} part of corpus `{opened.name}` has {found.found} tokens, too few for one block of "
             f"{block_size}. Pass more text or a smaller block_size."
         )
     input_ids, attention_mask = _padded(found.rows, tokenizer)
-    if attention_mask.sum() < tokens - tokens % block_size:
-        logger.warning(
-            "The %s part of corpus `%s` has only %d of the %d tokens that were asked for.",
-            part,
-            opened.name,
-            attention_mask.sum(),
-            tokens,
-        )
     counted = attention_mask.clone()
     if bos == "drop":
         counted[:, :bos_length] = False
+    _warn_if_short(int(attention_mask.sum()), tokens - tokens % block_size, part, opened.name)
     return TokenBlocks(input_ids, attention_mask, counted, opened, part, found.documents)
+
+
+def _warn_if_short(had: int, asked: int, part: Part, name: str) -> None:
+    """Say in the log that a part ended before the budget was met."""
+    if had < asked:
+        logger.warning("The %s part of corpus `%s` has %d of the %d tokens that were asked for.", part, name, had, asked)
 
 
 def _padded(

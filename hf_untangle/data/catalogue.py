@@ -88,15 +88,9 @@ CORPORA: dict[str, NamedCorpus] = {
         embedded=STANDARD_LIBRARY,
     ),
     # C4 drops every page with a curly bracket, so it is prose without code.
-    "general": NamedCorpus(
-        "English prose without code", "allenai/c4", "ODC-By-1.0", config="en", embedded=GENERAL_PROSE
-    ),
-    "toxic": NamedCorpus(
-        "toxic comments (toxicity at least 0.8)", "google/civil_comments", "CC0-1.0", keep=_is_toxic
-    ),
-    "civil": NamedCorpus(
-        "civil comments (toxicity at most 0.2)", "google/civil_comments", "CC0-1.0", keep=_is_civil
-    ),
+    "general": NamedCorpus("English prose without code", "allenai/c4", "ODC-By-1.0", config="en", embedded=GENERAL_PROSE),
+    "toxic": NamedCorpus("toxic comments (toxicity at least 0.8)", "google/civil_comments", "CC0-1.0", keep=_is_toxic),
+    "civil": NamedCorpus("civil comments (toxicity at most 0.2)", "google/civil_comments", "CC0-1.0", keep=_is_civil),
     "wikitext": NamedCorpus(
         "Wikipedia articles",
         "Salesforce/wikitext",

@@ -137,9 +137,7 @@ def _from_files(source: str | Path, column: str | None) -> Corpus:
     """Open a file or a folder."""
     if isinstance(source, str) and not _may_be_a_path(source):
         nearest = get_close_matches(source, CORPORA, n=3, cutoff=0.4) or list(CORPORA)
-        raise CorpusError(
-            f"There is no corpus named `{source:.60}`, and no file either. Did you mean {', '.join(nearest)}?"
-        )
+        raise CorpusError(f"There is no corpus named `{source:.60}`, and no file either. Did you mean {', '.join(nearest)}?")
     path, named_column = _split_column(source)
     if named_column and column and named_column != column:
         raise CorpusError(f"`{source}` names a column, and column=`{column}` names another. Name one.")
@@ -183,9 +181,7 @@ def _from_strings(strings: Iterable[str]) -> Corpus:
             f"but {type(strings).__name__} came. Of several splits, choose one."
         )
     read = _replayable(strings) if isinstance(strings, Iterator) else partial(iter, strings)
-    return Corpus(
-        "strings", "strings", "strings that were passed in", "unknown", partial(_checked_strings, read)
-    )
+    return Corpus("strings", "strings", "strings that were passed in", "unknown", partial(_checked_strings, read))
 
 
 def _replayable(iterator: Iterator[str]) -> Callable[[], Iterator[str]]:

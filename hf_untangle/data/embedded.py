@@ -52,7 +52,5 @@ def _general_prose() -> Iterator[str]:
         yield from map(read_text, shuffled(folder.glob("*.txt"), folder))
 
 
-STANDARD_LIBRARY = Embedded(
-    f"Python {platform.python_version()} standard library", "PSF-2.0", _standard_library
-)
+STANDARD_LIBRARY = Embedded(f"Python {platform.python_version()} standard library", "PSF-2.0", _standard_library)
 GENERAL_PROSE = Embedded("prose written for hf_untangle", "Apache-2.0", _general_prose)

@@ -61,9 +61,7 @@ def check_files(path: Path, column: str | None) -> None:
         CorpusError: The path does not exist, is of an unknown kind, is empty, or has no such column.
     """
     if not exists(path):
-        raise CorpusError(
-            f"There is no file or folder `{str(path):.200}`. Check the path; a text itself goes into a list."
-        )
+        raise CorpusError(f"There is no file or folder `{str(path):.200}`. Check the path; a text itself goes into a list.")
     if path.is_dir():
         if not _known_files(path):
             raise CorpusError(f"The folder `{path}` holds no file that can be read. {_kinds_sentence()}")
@@ -74,9 +72,7 @@ def check_files(path: Path, column: str | None) -> None:
     elif _kind(path) in TABLE_READERS:
         find_column(partial(_rows, path), column, str(path))
     elif column is not None:
-        raise CorpusError(
-            f"`{path.name}` is a text file and has no columns. Leave out the column `{column}`."
-        )
+        raise CorpusError(f"`{path.name}` is a text file and has no columns. Leave out the column `{column}`.")
 
 
 def exists(path: Path) -> bool:

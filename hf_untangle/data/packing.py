@@ -24,7 +24,7 @@ class TokenRows:
 
 
 def packed_rows(
-    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, tokens: int, block_size: int
+    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, tokens: int, block_size: int, excerpt: int | None = None
 ) -> TokenRows:
     """Join documents into one stream and cut it into full rows.
 
@@ -37,6 +37,7 @@ def packed_rows(
         tokenizer: The tokenizer.
         tokens: How many tokens all rows have together, rounded down to whole rows, but at least one row.
         block_size: Tokens a row.
+        excerpt: From a document longer than this, only this many tokens of its middle are taken.
 
     Returns:
         The rows, fewer than asked for when the documents end before.
@@ -44,16 +45,14 @@ def packed_rows(
     bos, eos = bos_prefix(tokenizer), _eos_suffix(tokenizer)
     room = block_size - len(bos)
     needed = max(1, tokens // block_size) * room
-    pieces = _read(documents, tokenizer, needed, lambda ids: ids + eos)
+    pieces = _read(documents, tokenizer, needed, lambda ids: _middle(ids, excerpt) + eos)
     stream = list(chain.from_iterable(pieces))
     usable = min(needed, len(stream) - len(stream) % room)
     rows = [bos + stream[start : start + room] for start in range(0, usable, room)]
     return TokenRows(rows, len(pieces), len(stream))
 
 
-def padded_rows(
-    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, tokens: int, block_size: int
-) -> TokenRows:
+def padded_rows(documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, tokens: int, block_size: int) -> TokenRows:
     """Give each document a row of its own.
 
     Args:
@@ -83,14 +82,18 @@ def bos_prefix(tokenizer: PreTrainedTokenizerBase) -> Ids:
     return first if first == [tokenizer.bos_token_id] else []
 
 
+def _middle(ids: Ids, length: int | None) -> Ids:
+    """The middle of a document, or all of it if it is no longer than that."""
+    start = 0 if length is None else max(0, (len(ids) - length) // 2)
+    return ids[start : None if length is None else start + length]
+
+
 def _eos_suffix(tokenizer: PreTrainedTokenizerBase) -> Ids:
     """Give the EOS id alone in a list, or nothing when the tokenizer has none."""
     return [] if tokenizer.eos_token_id is None else [cast(int, tokenizer.eos_token_id)]
 
 
-def _read(
-    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, needed: int, shape: Callable[[Ids], Ids]
-) -> list[Ids]:
+def _read(documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, needed: int, shape: Callable[[Ids], Ids]) -> list[Ids]:
     """Tokenise documents until their shaped ids are as many as needed."""
     pieces: list[Ids] = []
     while needed > 0 and (batch := _batch(documents, needed)):

@@ -8,9 +8,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.errors import TokenizerError
 
 
-def find_tokenizer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None
-) -> PreTrainedTokenizerBase:
+def find_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> PreTrainedTokenizerBase:
     """Find the tokenizer of a model and check that it can belong to it.
 
     Args:

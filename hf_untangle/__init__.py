@@ -45,7 +45,22 @@ _HOMES = {
     "unlearn": "unlearning",
 }
 
-__all__ = list(_HOMES)
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    "ActivationStatistics",
+    "NeuronGroup",
+    "NeuronMask",
+    "UnlearnConfig",
+    "UnlearnResult",
+    "UntangleError",
+    "collect",
+    "corpus",
+    "masked",
+    "neuron_groups",
+    "next_token_metrics",
+    "remove_",
+    "token_blocks",
+    "unlearn",
+]
 __version__ = version("hf-untangle")
 
 

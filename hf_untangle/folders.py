@@ -73,7 +73,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
         raise
     except OSError as error:
         raise OutputError(
-            f"Writing `{folder}` failed ({error}). What was there before is untouched; free some space or choose another folder."
+            f"Writing `{folder}` failed ({error}). What was there before is untouched: free some space or choose another."
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -16,9 +16,9 @@ class CorpusChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str = Field(description="A named corpus, a file, or a folder; `file.csv:column` names a column.")
-    column: str | None = Field(None, description="The column that holds the text.")
-    split: str | None = Field(None, description="The split of a data set.")
-    prefer: Literal["auto", "hub", "embedded"] = Field("auto", description="Where a named corpus is read from.")
+    column: str | None = Field(default=None, description="The column that holds the text.")
+    split: str | None = Field(default=None, description="The split of a data set.")
+    prefer: Literal["auto", "hub", "embedded"] = Field(default="auto", description="Where a named corpus is read from.")
 
 
 class UnlearnRecipe(BaseModel):
@@ -28,13 +28,13 @@ class UnlearnRecipe(BaseModel):
 
     task: Literal["unlearn"] = Field(description="What kind of job this is.")
     model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="The dtype of the weights.")
-    device_map: str | None = Field(None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="The dtype of the weights.")
+    device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
     forget: CorpusChoice | str = Field(description="The corpus whose capability goes.")
-    retain: CorpusChoice | str = Field("general", description="The corpus whose capability stays.")
-    preset: str = Field("default", description="Settings to start from: `default` or `paper`.")
+    retain: CorpusChoice | str = Field(default="general", description="The corpus whose capability stays.")
+    preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
-    prompts: tuple[str, ...] | None = Field(None, description="Texts to continue before and after, for the report.")
+    prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
     output: str = Field(description="The folder that the result is written to.")
 
 

@@ -177,7 +177,8 @@ def resolve_config(config: UnlearnConfig | str, **settings: object) -> UnlearnCo
     if isinstance(config, str):
         if config not in PRESETS:
             raise ConfigError(
-                f"config must be an UnlearnConfig or one of {', '.join(PRESETS)}, but `{config}` came{nearest(config, PRESETS)}."
+                f"config must be an UnlearnConfig or one of {', '.join(PRESETS)}, but `{config}` came"
+                f"{nearest(config, PRESETS)}."
             )
         config = PRESETS[config]
     return config.with_settings(**settings)
@@ -198,11 +199,11 @@ def _read_pairs(forget: Corpus, retain: Corpus, tokenizer: PreTrainedTokenizerBa
         )
 
     parts: tuple[Part, ...] = ("train", "validation", "test")
-    pairs = {part: Pair(read(forget, part), read(retain, part)) for part in parts}
+    pairs: dict[Part, Pair] = {part: Pair(read(forget, part), read(retain, part)) for part in parts}
     if pairs["train"].forget.fingerprint == pairs["train"].retain.fingerprint:
         raise CorpusError(
-            f"The forget and the retain corpus must differ, but both are `{forget.name}` ({forget.source}): no neuron can matter "
-            "more to one than to the other. Choose another retain corpus."
+            f"The forget and the retain corpus must differ, but both are `{forget.name}` ({forget.source}): no neuron can "
+            "matter more to one than to the other. Choose another retain corpus."
         )
     return pairs
 

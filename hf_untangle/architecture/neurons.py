@@ -27,6 +27,9 @@ class Producer:
 
         Args:
             kept: Which neurons of the group stay.
+
+        Returns:
+            Row numbers.
         """
         needed = self.rows[kept].unique()
         rows = self.rows.unique()
@@ -66,6 +69,9 @@ class NeuronGroup:
 
         Args:
             kept: Which neurons of the group stay.
+
+        Returns:
+            True where a neuron is removed, but each of its rows is needed by a kept one.
         """
         shared = ~kept
         for producer in self.producers:

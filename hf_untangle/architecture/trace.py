@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+
+from hf_untangle.architecture.projections import is_projection
 
 BASE = 16
 """Codes are digits below this number, small enough to survive the rounding of bfloat16."""
@@ -50,11 +51,6 @@ class Block:
     residual: Float[Tensor, "..."] | None = None
     """The block's input, a leaf of the graph; None until the block ran."""
     projections: list[Projection] = field(default_factory=list)
-
-
-def is_projection(module: nn.Module) -> bool:
-    """Tell whether a module is a linear projection, quantised ones included."""
-    return isinstance(module, nn.Linear | Conv1D)
 
 
 def find_blocks(model: nn.Module) -> list[Block]:
@@ -145,5 +141,8 @@ def digits_of(numbers: Int[Tensor, " n"]) -> Int[Tensor, "digit n"]:
 
     Args:
         numbers: Non-negative numbers below BASE ** DIGITS.
+
+    Returns:
+        Digits from 0 to BASE - 1.
     """
     return torch.stack([numbers // BASE**digit % BASE for digit in range(DIGITS)])

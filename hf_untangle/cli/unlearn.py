@@ -32,7 +32,7 @@ def demo(output: OutputOption = "out/demo", json: JsonOption = False) -> None:
         _finish(check_recipe(DEMO | {"output": output}), as_json=json)
 
 
-def unlearn_command(
+def unlearn_command(  # noqa: PLR0913 (one parameter an option)
     model: ModelArgument,
     forget: Annotated[str, typer.Option(help="The corpus whose capability goes: a name, a file or a folder.")],
     output: OutputOption,

@@ -140,14 +140,14 @@ def token_blocks(
         The blocks. Fewer than asked for, with a warning in the log, when the part ends before.
 
     Raises:
-        ConfigError: `tokens` or `block_size` is too small.
+        ConfigError: `tokens`, `block_size` or `excerpt` is too small.
         CorpusError: The part does not have enough tokens for one block.
     """
     bos_length = len(bos_prefix(tokenizer))
-    if tokens < 1 or block_size <= bos_length:
+    if tokens < 1 or block_size <= bos_length or (excerpt is not None and excerpt < 1):
         raise ConfigError(
-            "A block must have room for one token besides BOS, and one block must be asked for, "
-            f"but tokens={tokens} and block_size={block_size} came. Ask for more."
+            "The budget, an excerpt, and a block besides its BOS must have room for at least one token, "
+            f"but tokens={tokens}, excerpt={excerpt} and block_size={block_size} came. Ask for more."
         )
     opened = corpus(source)
     documents = opened.documents(part)
@@ -161,18 +161,17 @@ def token_blocks(
             f"{block_size}. Pass more text or a smaller block_size."
         )
     input_ids, attention_mask = _padded(found.rows, tokenizer)
-    if attention_mask.sum() < tokens - tokens % block_size:
-        logger.warning(
-            "The %s part of corpus `%s` has only %d of the %d tokens that were asked for.",
-            part,
-            opened.name,
-            attention_mask.sum(),
-            tokens,
-        )
     counted = attention_mask.clone()
     if bos == "drop":
         counted[:, :bos_length] = False
+    _warn_if_short(int(attention_mask.sum()), tokens - tokens % block_size, part, opened.name)
     return TokenBlocks(input_ids, attention_mask, counted, opened, part, found.documents)
+
+
+def _warn_if_short(had: int, asked: int, part: Part, name: str) -> None:
+    """Say in the log that a part ended before the budget was met."""
+    if had < asked:
+        logger.warning("The %s part of corpus `%s` has %d of the %d tokens that were asked for.", part, name, had, asked)
 
 
 def _padded(

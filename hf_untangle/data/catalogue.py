@@ -16,7 +16,7 @@ class NamedCorpus:
     repository: str
     """Identifier of the data set on the Hub."""
     licence: str
-    """SPDX identifier as the data set's card gives it, or "unknown"."""
+    """SPDX expression after the data set's card, or "unknown" where it gives none."""
     config: str | None = None
     """Configuration of the data set, when it has several."""
     files: str | None = None
@@ -50,14 +50,13 @@ def _is_not_code(row: Row) -> bool:
 
 def _articles(lines: Iterable[str]) -> Iterator[str]:
     """Join the lines of wikitext into articles, which begin with a heading like ` = Title = `."""
-    article: list[str] = []
+    article = ""
     for line in lines:
-        if line.startswith(" = ") and not line.startswith(" = = ") and article:
-            yield "".join(article)
-            article = []
-        article.append(line)
-    if article:
-        yield "".join(article)
+        if line.startswith(" = ") and not line.startswith(" = = "):
+            yield article
+            article = ""
+        article += line
+    yield article
 
 
 def _wmdp(summary: str, config: str) -> NamedCorpus:
@@ -108,7 +107,9 @@ CORPORA: dict[str, NamedCorpus] = {
         keep=_is_not_code,
     ),
     "wmdp-bio-forget": NamedCorpus(
-        "biology papers with hazardous knowledge (access on request)", "cais/wmdp-bio-forget-corpus", "MIT"
+        "biology papers with hazardous knowledge (access on request)",
+        "cais/wmdp-bio-forget-corpus",
+        "unknown",
     ),
     "wmdp-bio-retain": _wmdp("biology papers of general knowledge", "bio-retain-corpus"),
     "wmdp-cyber-forget": _wmdp("passages on cyber attacks", "cyber-forget-corpus"),

@@ -2,9 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from itertools import tee
@@ -13,9 +13,9 @@ from typing import Literal, cast
 
 from datasets import Dataset, IterableDataset
 
-from hf_untangle.data.catalogue import CORPORA, NamedCorpus
-from hf_untangle.data.files import KINDS, check_files, file_documents
-from hf_untangle.data.hub import chosen, hub_documents, hub_is_reachable, hub_source
+from hf_untangle.data.catalogue import CORPORA
+from hf_untangle.data.files import check_files, exists, file_documents
+from hf_untangle.data.hub import hub_documents, hub_is_reachable, hub_source
 from hf_untangle.data.rows import Row, find_column, texts_of
 from hf_untangle.errors import CorpusError
 
@@ -94,7 +94,7 @@ def corpus(
     if isinstance(source, Dataset | IterableDataset):
         return _from_dataset(source, column)
     if column is not None:
-        raise CorpusError(f"Only tables have columns, and this is none. Leave out column=`{column}`.")
+        raise CorpusError(f"Only tables have columns, and this is not one. Leave out column=`{column}`.")
     return source if isinstance(source, Corpus) else _from_strings(source)
 
 
@@ -118,50 +118,45 @@ def part_of(document: str) -> Part:
 
 def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> Corpus:
     """Open a named corpus on the Hub or in its embedded form, and say which."""
-    entry = chosen(CORPORA[name], column, split)
-    wants_hub = prefer == "hub" or (prefer == "auto" and hub_is_reachable())
-    opened = _from_hub(name, entry) if wants_hub else _from_package(name, entry)
+    entry = CORPORA[name]
+    entry = replace(entry, columns=(column,) if column else entry.columns, split=split or entry.split)
+    if prefer != "embedded" and hub_is_reachable():
+        opened = Corpus(name, "hub", hub_source(entry), entry.licence, partial(hub_documents, name, entry))
+    elif prefer != "hub" and entry.embedded and not (column or split):
+        opened = Corpus(name, "embedded", entry.embedded.source, entry.embedded.licence, entry.embedded.read)
+    else:
+        raise CorpusError(
+            f"The corpus `{name}` has to come from {hub_source(entry)} on the Hub, which does not answer or "
+            "is switched off (HF_HUB_OFFLINE, prefer). Connect to the Hub or pass a file of your own."
+        )
     logger.info("Corpus `%s` is taken from %s (%s).", name, opened.source, opened.origin)
     return opened
 
 
-def _from_hub(name: str, entry: NamedCorpus) -> Corpus:
-    """Open a named corpus on the Hub."""
-    return Corpus(name, "hub", hub_source(entry), entry.licence, partial(hub_documents, name, entry))
-
-
-def _from_package(name: str, entry: NamedCorpus) -> Corpus:
-    """Open a named corpus in its embedded form."""
-    if entry.embedded is None:
-        raise CorpusError(
-            f"The corpus `{name}` is only on the Hub ({entry.repository}), and the Hub is not in use. "
-            "Connect to it, unset HF_HUB_OFFLINE, or pass a file of your own."
-        )
-    return Corpus(name, "embedded", entry.embedded.source, entry.embedded.licence, entry.embedded.read)
-
-
 def _from_files(source: str | Path, column: str | None) -> Corpus:
     """Open a file or a folder."""
+    if isinstance(source, str) and not _may_be_a_path(source):
+        nearest = get_close_matches(source, CORPORA, n=3, cutoff=0.4) or list(CORPORA)
+        raise CorpusError(f"There is no corpus named `{source:.60}`, and no file either. Did you mean {', '.join(nearest)}?")
     path, named_column = _split_column(source)
+    if named_column and column and named_column != column:
+        raise CorpusError(f"`{source}` names a column, and column=`{column}` names another. Name one.")
     column = column or named_column
-    if isinstance(source, str) and not path.exists() and not _looks_like_a_path(source, path):
-        nearest = get_close_matches(source, CORPORA, n=3, cutoff=0.5) or list(CORPORA)
-        raise CorpusError(f"There is no corpus named `{source}`, nor a file. Did you mean {', '.join(nearest)}?")
     check_files(path, column)
-    return Corpus(path.name, "file", str(path), "unknown", partial(file_documents, path, column))
+    return Corpus(path.resolve().name, "file", str(path), "unknown", partial(file_documents, path, column))
 
 
 def _split_column(source: str | Path) -> tuple[Path, str | None]:
     """Take `data.csv:column` apart; a path that exists as it is written has no column."""
     path, colon, column = str(source).rpartition(":")
-    if not colon or Path(source).exists() or not (Path(path).exists() or Path(path).suffix in KINDS):
+    if not colon or exists(Path(source)) or not (Path(path).suffix or exists(Path(path))):
         return Path(source), None
     return Path(path), column
 
 
-def _looks_like_a_path(source: str, path: Path) -> bool:
-    """Tell a path that is missing from a name that is misspelt."""
-    return bool(path.suffix) or "/" in source or "\\" in source
+def _may_be_a_path(source: str) -> bool:
+    """Tell a path, missing ones included, from a misspelt name."""
+    return bool(Path(source).suffix) or any(mark in source for mark in "/\\:") or exists(Path(source))
 
 
 def _from_dataset(dataset: Dataset | IterableDataset, column: str | None) -> Corpus:
@@ -179,9 +174,11 @@ def _from_dataset(dataset: Dataset | IterableDataset, column: str | None) -> Cor
 
 def _from_strings(strings: Iterable[str]) -> Corpus:
     """Open an iterable of strings."""
-    if not isinstance(strings, Iterable):
+    # A mapping is iterable too, but over its keys: that would read the words "train" and "test".
+    if not isinstance(strings, Iterable) or isinstance(strings, Mapping):
         raise CorpusError(
-            f"A corpus must be a name, a path, a data set or an iterable of strings, but {type(strings).__name__} came."
+            "A corpus must be a name, a path, a data set or an iterable of strings, "
+            f"but {type(strings).__name__} came. Of several splits, choose one."
         )
     read = _replayable(strings) if isinstance(strings, Iterator) else partial(iter, strings)
     return Corpus("strings", "strings", "strings that were passed in", "unknown", partial(_checked_strings, read))

@@ -30,11 +30,20 @@ class Embedded:
 def _standard_library() -> Iterator[str]:
     """Read the Python files of the running interpreter's standard library, in a fixed shuffled order."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    sources = (path for path in root.rglob("*.py") if NOT_STANDARD_LIBRARY.isdisjoint(path.parts))
-    for path in shuffled(sources, root):
+    for path in shuffled(_python_files(root), root):
         # A few files of the library are there to test odd encodings, or may not be readable.
         with suppress(CorpusError, OSError):
             yield read_text(path)
+
+
+def _python_files(folder: Path) -> Iterator[Path]:
+    """Find the Python files below a folder, without walking through the folders that are left out."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            if path.name not in NOT_STANDARD_LIBRARY:
+                yield from _python_files(path)
+        elif path.suffix == ".py":
+            yield path
 
 
 def _general_prose() -> Iterator[str]:

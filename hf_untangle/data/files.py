@@ -1,20 +1,27 @@
 """Documents from files and folders on this machine, read lazily and never copied into a cache."""
 
+import glob
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from datasets import load_dataset
+from datasets.io.csv import CsvDatasetReader
+from datasets.io.json import JsonDatasetReader
+from datasets.io.parquet import ParquetDatasetReader
 
 from hf_untangle.data.rows import Row, find_column, texts_of
 from hf_untangle.errors import CorpusError
 
 TEXT_KINDS = (".txt", ".md", ".py")
-TABLE_KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-"""Suffixes of tables, and the `datasets` builder that reads each."""
-
-KINDS = (*TEXT_KINDS, *TABLE_KINDS)
+# `load_dataset` would report every file that is opened to the Hub, and wait for it when there is no network.
+TABLE_READERS = {
+    ".jsonl": JsonDatasetReader,
+    ".json": JsonDatasetReader,
+    ".csv": CsvDatasetReader,
+    ".parquet": ParquetDatasetReader,
+}
+KINDS = (*TEXT_KINDS, *TABLE_READERS)
 
 DOCUMENT_CHARACTERS = 2_000
 """About how long a document cut from one long text file is."""
@@ -36,8 +43,8 @@ def file_documents(path: Path, column: str | None) -> Iterator[str]:
     """
     if path.is_dir():
         for file in shuffled(_known_files(path), path):
-            yield from _table(file, column) if file.suffix in TABLE_KINDS else (read_text(file),)
-    elif path.suffix in TABLE_KINDS:
+            yield from _table(file, column) if _kind(file) in TABLE_READERS else (read_text(file),)
+    elif _kind(path) in TABLE_READERS:
         yield from _table(path, column)
     else:
         yield from _passages(path)
@@ -53,19 +60,34 @@ def check_files(path: Path, column: str | None) -> None:
     Raises:
         CorpusError: The path does not exist, is of an unknown kind, is empty, or has no such column.
     """
-    if not path.exists():
-        raise CorpusError(f"There is no file or folder `{path}`. Check the path.")
+    if not exists(path):
+        raise CorpusError(f"There is no file or folder `{str(path):.200}`. Check the path; a text itself goes into a list.")
     if path.is_dir():
         if not _known_files(path):
             raise CorpusError(f"The folder `{path}` holds no file that can be read. {_kinds_sentence()}")
-    elif path.suffix not in KINDS:
+    elif _kind(path) not in KINDS:
         raise CorpusError(f"`{path.name}` is of an unknown kind (`{path.suffix}`). {_kinds_sentence()}")
     elif not path.stat().st_size:
         raise CorpusError(f"The file `{path}` is empty. A corpus needs at least one document.")
-    elif path.suffix in TABLE_KINDS:
+    elif _kind(path) in TABLE_READERS:
         find_column(partial(_rows, path), column, str(path))
     elif column is not None:
         raise CorpusError(f"`{path.name}` is a text file and has no columns. Leave out the column `{column}`.")
+
+
+def exists(path: Path) -> bool:
+    """Tell whether there is such a file or folder.
+
+    Args:
+        path: A path, or a text that was taken for one.
+
+    Returns:
+        True when it is there; False also for what can be no path, being too long.
+    """
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def shuffled(files: Iterable[Path], root: Path) -> list[Path]:
@@ -134,13 +156,22 @@ def _table(path: Path, column: str | None) -> Iterator[str]:
 
 def _rows(path: Path) -> Iterator[Row]:
     """Read the rows of one table as a stream, which leaves nothing in the user's cache."""
-    kind = TABLE_KINDS[path.suffix]
-    return iter(load_dataset(kind, data_files={"train": str(path)}, split="train", streaming=True))
+    # `datasets` takes the path for a pattern, in which brackets and stars mean other files.
+    pattern = glob.escape(str(path.resolve()))
+    try:
+        yield from TABLE_READERS[_kind(path)](pattern, streaming=True).read()
+    except Exception as error:  # Each kind of table is read by another library, with errors of its own.
+        raise CorpusError(f"The file `{path}` could not be read: {error} Is it complete?") from error
+
+
+def _kind(path: Path) -> str:
+    """Tell the kind of a file from its suffix, in whatever case it is written."""
+    return path.suffix.lower()
 
 
 def _known_files(folder: Path) -> list[Path]:
     """List every file of a known kind below a folder."""
-    return [path for path in folder.rglob("*") if path.suffix in KINDS and path.is_file()]
+    return [path for path in folder.rglob("*") if _kind(path) in KINDS and path.is_file()]
 
 
 def _kinds_sentence() -> str:

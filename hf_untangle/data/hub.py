@@ -1,7 +1,6 @@
 """Documents from the Hugging Face Hub, streamed."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache, partial
 
 from datasets import load_dataset
@@ -57,28 +56,11 @@ def hub_source(entry: NamedCorpus) -> str:
     return f"{entry.repository} ({', '.join(part for part in within if part)})"
 
 
-def chosen(entry: NamedCorpus, column: str | None, split: str | None) -> NamedCorpus:
-    """Read another column or split of a named corpus than its own.
-
-    Args:
-        entry: The named corpus.
-        column: The column that holds the text, or None for the usual ones.
-        split: The split, or None for the usual one.
-
-    Returns:
-        The named corpus with those choices.
-    """
-    columns = (column,) if column else entry.columns
-    return replace(entry, columns=columns, split=split or entry.split)
-
-
 def _rows(name: str, entry: NamedCorpus) -> Iterator[Row]:
     """Stream the rows that belong to a named corpus."""
     try:
         rows = _stream(entry)
         yield from filter(entry.keep, rows) if entry.keep else rows
-    except CorpusError:
-        raise
     except Exception as error:  # Gated, renamed, no such split, connection lost: each has its own kind.
         raise CorpusError(
             f"The corpus `{name}` could not be read from {hub_source(entry)} on the Hub: {error} "

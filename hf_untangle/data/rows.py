@@ -1,6 +1,7 @@
 """From rows of a table to documents: which column holds the text, and what must be true of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -33,24 +34,23 @@ def find_column(rows: Rows, column: str | None, name: str) -> str:
         The name of the column.
 
     Raises:
-        CorpusError: The table has no rows or no such column, or several columns could be the text.
+        CorpusError: The table has no rows or no such column, the column asked for is not text, or no column
+            or several columns could be the text.
     """
     sample = list(islice(rows(), SAMPLED_ROWS))
     if not sample:
         raise CorpusError(f"`{name}` has no rows. A corpus needs at least one document.")
-    columns = list(sample[0])
     if column is not None:
-        if column not in columns:
-            raise CorpusError(f"`{name}` has no column `{column}`. Its columns are {_listed(columns)}.")
+        deque(texts_of(lambda: iter(sample), (column,), name), maxlen=0)
         return column
-    texts = [candidate for candidate in columns if _holds_text(sample, candidate)]
-    named = texts if len(texts) == 1 else [usual for usual in TEXT_COLUMNS if usual in texts]
-    if not named:
+    texts = [candidate for candidate in sample[0] if _holds_text(sample, candidate)]
+    likely = texts if len(texts) == 1 else [usual for usual in TEXT_COLUMNS if usual in texts]
+    if not likely:
         raise CorpusError(
-            f"`{name}` does not say which column holds the text. "
-            f"Name one of {_listed(columns)}, as `column=` or as `{name}:COLUMN`."
+            f"`{name}` has no column that is clearly the text. "
+            f"Its columns are {_listed(sample[0])}; name one that holds strings with `column=`."
         )
-    return named[0]
+    return likely[0]
 
 
 def texts_of(rows: Rows, columns: tuple[str, ...], name: str) -> Iterator[str]:
@@ -74,7 +74,7 @@ def texts_of(rows: Rows, columns: tuple[str, ...], name: str) -> Iterator[str]:
 def _cell(row: Row, column: str, number: int, name: str) -> Any:
     """Give the text of one cell, or None for an empty one."""
     if column not in row:
-        raise CorpusError(f"`{name}` has no column `{column}`. Its columns are {_listed(list(row))}.")
+        raise CorpusError(f"`{name}` has no column `{column}`. Its columns are {_listed(row)}.")
     value = row[column]
     if value is None or isinstance(value, str):
         return value
@@ -90,6 +90,6 @@ def _holds_text(sample: list[Row], column: str) -> bool:
     return bool(filled) and all(isinstance(value, str) for value in filled)
 
 
-def _listed(columns: list[str]) -> str:
+def _listed(columns: Iterable[str]) -> str:
     """Write column names for a person."""
     return ", ".join(f"`{column}`" for column in columns)

@@ -1,13 +1,15 @@
 """The tokenizer of a model: the one given, or the one that was saved beside it."""
 
-from torch import nn
+from typing import cast
+
+from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.errors import TokenizerError
 
 
 def find_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> PreTrainedTokenizerBase:
-    """Find the tokenizer of a model and check that it belongs to it.
+    """Find the tokenizer of a model and check that it can belong to it.
 
     Args:
         model: The model.
@@ -19,30 +21,28 @@ def find_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | 
     Raises:
         TokenizerError: There is none, or its largest token id does not fit the model's embedding.
     """
-    found = _saved_tokenizer(model) if tokenizer is None else tokenizer
+    found = _saved_tokenizer(model.config.name_or_path) if tokenizer is None else tokenizer
     largest = max(found.get_vocab().values(), default=-1)
-    rows = _embedding_rows(model)
-    if largest >= rows:
+    embedded = cast(Tensor, model.get_input_embeddings().weight).shape[0]
+    if largest >= embedded:
         raise TokenizerError(
-            f"The tokenizer has token ids up to {largest}, but the model embeds only {rows} tokens. "
+            f"The tokenizer has token ids up to {largest}, but the model embeds only {embedded} tokens. "
             "Pass the tokenizer that the model was trained with."
         )
     return found
 
 
-def _saved_tokenizer(model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """Load the tokenizer from the folder or repository that the model was loaded from."""
-    where = model.config.name_or_path
+def _saved_tokenizer(where: str | None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer from the folder or repository that a model was loaded from."""
     if not where:
         raise TokenizerError("The model does not say where it was loaded from. Pass `tokenizer=`.")
     try:
-        return AutoTokenizer.from_pretrained(where)
+        loaded = AutoTokenizer.from_pretrained(where)
     except Exception as error:  # A missing file, an unknown type and a lost connection each have their kind.
-        raise TokenizerError(f"No tokenizer was found at `{where}`: {error} Pass `tokenizer=`.") from error
-
-
-def _embedding_rows(model: PreTrainedModel) -> int:
-    """Count the tokens that a model has an embedding for."""
-    embedding = model.get_input_embeddings()
-    assert isinstance(embedding, nn.Embedding)
-    return embedding.num_embeddings
+        raise TokenizerError(
+            f"No tokenizer could be loaded from `{where}` ({type(error).__name__}). Pass `tokenizer=`."
+        ) from error
+    # For many types of model, transformers makes an empty tokenizer where no file of one is.
+    if set(loaded.get_vocab()) <= set(loaded.all_special_tokens):
+        raise TokenizerError(f"There is no tokenizer at `{where}`. Pass `tokenizer=`.")
+    return loaded

@@ -50,6 +50,9 @@ def relative_drop(before: float, after: float) -> float:
     Args:
         before: Accuracy before, above 0.
         after: Accuracy after.
+
+    Returns:
+        The drop, at most 1, and negative when the accuracy rose.
     """
     return 1 - after / before
 

@@ -26,6 +26,9 @@ class Epsilon:
 
         Args:
             retain: The importance of the group's neurons to the retain corpus.
+
+        Returns:
+            A scalar.
         """
         return self.value * (retain.mean() if self.relative else torch.ones((), dtype=retain.dtype))
 

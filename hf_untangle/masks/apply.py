@@ -7,8 +7,8 @@ from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
+from hf_untangle.architecture.projections import input_width
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import NeuronMask
 
@@ -66,17 +66,6 @@ def output_projection(model: nn.Module, name: str, kept: Bool[Tensor, " neuron"]
             "the model?"
         )
     return projection
-
-
-def input_width(projection: nn.Module) -> int:
-    """How many neurons a projection reads.
-
-    Args:
-        projection: A linear projection, or Conv1D, which stores its weight transposed.
-    """
-    if isinstance(projection, Conv1D):
-        return projection.weight.shape[0]
-    return int(projection.in_features)  # type: ignore[arg-type]
 
 
 def _silence(kept: Bool[Tensor, " neuron"], _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -35,6 +35,9 @@ class NeuronMask(Mapping[str, Tensor]):
         Args:
             groups: The neuron groups of the model.
             model: The model's name or path.
+
+        Returns:
+            The mask.
         """
         kept = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
         return cls(kept, {group.name: group.kind for group in groups}, model)
@@ -44,6 +47,9 @@ class NeuronMask(Mapping[str, Tensor]):
 
         Args:
             kept: One vector a group.
+
+        Returns:
+            A new mask.
         """
         return NeuronMask(kept, self.kinds, self.model)
 
@@ -85,6 +91,9 @@ class NeuronMask(Mapping[str, Tensor]):
 
         Args:
             kind: Count this kind alone; both when None.
+
+        Returns:
+            The number of neurons that are gone.
         """
         return sum(int((~kept).sum()) for name, kept in self.items() if kind in (None, self.kinds[name]))
 
@@ -93,6 +102,9 @@ class NeuronMask(Mapping[str, Tensor]):
 
         Args:
             kind: Count this kind alone; both when None.
+
+        Returns:
+            The number of neurons.
         """
         return sum(len(kept) for name, kept in self.items() if kind in (None, self.kinds[name]))
 

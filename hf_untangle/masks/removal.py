@@ -3,11 +3,10 @@
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.projections import bias_of, input_axis, input_width, output_width, weight_of
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.apply import output_projection
 from hf_untangle.masks.mask import NeuronMask
 
 
@@ -70,19 +69,18 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
     count = 0
     for group in groups:
         kept = mask[group.name]
-        count += int((~kept).sum()) * (model.get_submodule(group.name).weight.numel() // group.size)
+        count += int((~kept).sum()) * output_width(model.get_submodule(group.name))
         for producer in group.producers:
             projection = model.get_submodule(producer.name)
-            outputs = projection.weight.shape[1 if isinstance(projection, Conv1D) else 0]
-            per_row = projection.weight.numel() // outputs + (projection.bias is not None)
-            count += len(producer.rows_needed_by_none(kept)) * per_row
+            row = input_width(projection) + (bias_of(projection) is not None)
+            count += len(producer.rows_needed_by_none(kept)) * row
     return count
 
 
 def _check_editable(projection: nn.Module, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
-    weight = projection.weight
-    if not isinstance(weight, Tensor) or not weight.is_floating_point() or hasattr(weight, "quant_state"):
+    weight = weight_of(projection)
+    if not weight.is_floating_point() or hasattr(weight, "quant_state"):
         raise MaskError(
             f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
             "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint."
@@ -96,16 +94,14 @@ def _check_editable(projection: nn.Module, name: str) -> None:
 
 def _zero_columns(projection: nn.Module, removed: Bool[Tensor, " neuron"]) -> None:
     """Zero the weights that read some neurons."""
-    weight: Tensor = projection.weight  # type: ignore[assignment]
-    columns = removed.to(weight.device).nonzero().flatten()
-    weight.index_fill_(0 if isinstance(projection, Conv1D) else 1, columns, 0)
+    weight = weight_of(projection)
+    weight.index_fill_(input_axis(projection), removed.to(weight.device).nonzero().flatten(), 0)
 
 
 def _zero_rows(projection: nn.Module, rows: Int[Tensor, " row"]) -> None:
     """Zero the weights and biases that compute some outputs."""
-    weight: Tensor = projection.weight  # type: ignore[assignment]
+    weight, bias = weight_of(projection), bias_of(projection)
     rows = rows.to(weight.device)
-    weight.index_fill_(1 if isinstance(projection, Conv1D) else 0, rows, 0)
-    bias = getattr(projection, "bias", None)
+    weight.index_fill_(1 - input_axis(projection), rows, 0)
     if bias is not None:
         bias.index_fill_(0, rows, 0)

@@ -64,6 +64,9 @@ def random_like(mask: NeuronMask, seed: int) -> NeuronMask:
     Args:
         mask: The mask to match in every layer and kind.
         seed: For the draw.
+
+    Returns:
+        A mask of the same size.
     """
     generator = torch.Generator().manual_seed(seed)
     return mask.with_kept({name: kept[torch.randperm(len(kept), generator=generator)] for name, kept in mask.items()})

@@ -21,28 +21,38 @@ class UnlearnConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    importance: str = Field("rms", description="How much a neuron matters to one corpus.")
-    score: str = Field("ratio", description="How forget and retain importance are compared.")
-    ffn_eps: str = Field("10%", description="Added to the retain importance of FFN neurons: a number, or a share of its mean.")
-    attention_eps: str = Field("10%", description="The same for attention neurons.")
-    ffn_fraction: float = Field(0.01, ge=0, le=1, description="Share of all FFN neurons to remove in a step.")
-    attention_fraction: float = Field(0.0025, ge=0, le=1, description="Share of all attention neurons to remove in a step.")
-    scope: Scope = Field("global", description="What competes for removal: all neurons of a kind, a layer's, or whole heads.")
-    head_score: str = Field("mean", description="With scope=head, how neurons' scores make the score of their head.")
-    veto: float = Field(0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain.")
-    steps: int = Field(8, ge=1, description="Steps at the most.")
-    iterative: bool = Field(True, description="Collect statistics again on the pruned model before every step.")
-    forget_target: float = Field(1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached.")
-    retain_budget: float = Field(0.15, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
-    perplexity_budget: float = Field(3.0, ge=1, description="Factor by which retain perplexity may grow.")
-    tokens: int = Field(32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
-    evaluation_tokens: int = Field(8_192, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
-    block_size: int = Field(256, ge=2, description="Tokens in a block.")
-    batch_size: int = Field(8, ge=1, description="Blocks in a forward pass.")
-    packed: bool = Field(True, description="Pack documents into full blocks; otherwise one padded document a block.")
-    bos: Literal["count", "drop"] = Field("count", description="Whether statistics count the BOS position.")
-    controls: int = Field(1, ge=0, description="Random masks of equal size that every step is compared with.")
-    seed: int = Field(0, description="For the random masks.")
+    importance: str = Field(default="rms", description="How much a neuron matters to one corpus.")
+    score: str = Field(default="ratio", description="How forget and retain importance are compared.")
+    ffn_eps: str = Field(
+        default="10%", description="Added to the retain importance of FFN neurons: a number, or a share of its mean."
+    )
+    attention_eps: str = Field(default="10%", description="The same for attention neurons.")
+    ffn_fraction: float = Field(default=0.01, ge=0, le=1, description="Share of all FFN neurons to remove in a step.")
+    attention_fraction: float = Field(
+        default=0.0025, ge=0, le=1, description="Share of all attention neurons to remove in a step."
+    )
+    scope: Scope = Field(
+        default="global", description="What competes for removal: all neurons of a kind, a layer's, or whole heads."
+    )
+    head_score: str = Field(default="mean", description="With scope=head, how neurons' scores make the score of their head.")
+    veto: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain."
+    )
+    steps: int = Field(default=8, ge=1, description="Steps at the most.")
+    iterative: bool = Field(default=True, description="Collect statistics again on the pruned model before every step.")
+    forget_target: float = Field(
+        default=1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached."
+    )
+    retain_budget: float = Field(default=0.15, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
+    perplexity_budget: float = Field(default=3.0, ge=1, description="Factor by which retain perplexity may grow.")
+    tokens: int = Field(default=32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
+    evaluation_tokens: int = Field(default=8_192, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
+    block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
+    batch_size: int = Field(default=8, ge=1, description="Blocks in a forward pass.")
+    packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document a block.")
+    bos: Literal["count", "drop"] = Field(default="count", description="Whether statistics count the BOS position.")
+    controls: int = Field(default=1, ge=0, description="Random masks of equal size that every step is compared with.")
+    seed: int = Field(default=0, description="For the random masks.")
 
     @field_validator("importance", "score", "head_score")
     @classmethod
@@ -115,6 +125,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     Args:
         error: What pydantic found.
         model: The model whose fields are valid names.
+
+    Returns:
+        The sentences.
     """
     sentences = []
     for problem in error.errors():
@@ -134,6 +147,9 @@ def nearest(name: str, choices: Any) -> str:
     Args:
         name: What came.
         choices: The valid names.
+
+    Returns:
+        The end of a sentence, or nothing.
     """
     found = difflib.get_close_matches(name.rpartition(".")[2], list(choices), n=1, cutoff=0.5)
     return f" (did you mean `{found[0]}`?)" if found else ""

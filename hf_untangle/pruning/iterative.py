@@ -238,7 +238,7 @@ def _choose(steps: tuple[Step, ...], base: Scores, config: UnlearnConfig) -> int
         first = steps[0].scores
         raise BudgetError(
             f"At least one step must stay inside the budget (a relative retain drop of {config.retain_budget:.1%}, and "
-            f"{config.perplexity_budget:g} times the perplexity), but the first one already costs {first.retain_drop(base):.1%} "
+            f"{config.perplexity_budget:g} times the perplexity), but the first one costs {first.retain_drop(base):.1%} "
             f"and {_perplexity_factor(first, base):.2f} times. Nothing was removed. Allow a larger retain_budget, or take "
             "smaller steps (ffn_fraction, attention_fraction)."
         )

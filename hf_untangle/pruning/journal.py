@@ -32,6 +32,9 @@ class Journal:
         Args:
             model: The model before the run.
             **settings: Everything else that decides what the run does, as values that JSON can hold.
+
+        Returns:
+            The journal, in our cache folder.
         """
         content = json.dumps({"weights": weights_fingerprint(model), **settings}, sort_keys=True)
         return cls(cache_folder() / "runs" / hashlib.sha256(content.encode()).hexdigest()[:16])

@@ -26,6 +26,9 @@ class Scores(Frozen):
 
         Args:
             base: The scores of the original model.
+
+        Returns:
+            From 0, nothing is gone, to 1, all of it is.
         """
         return relative_drop(base.forget.top1, self.forget.top1)
 
@@ -34,6 +37,9 @@ class Scores(Frozen):
 
         Args:
             base: The scores of the original model.
+
+        Returns:
+            From 0, nothing is gone, to 1, all of it is.
         """
         return relative_drop(base.retain.top1, self.retain.top1)
 
@@ -42,6 +48,9 @@ class Scores(Frozen):
 
         Args:
             base: The scores of the original model.
+
+        Returns:
+            At most 1.
         """
         return self.forget_drop(base) - self.retain_drop(base)
 

@@ -115,8 +115,10 @@ def test_what_the_hub_refuses_is_an_error_that_names_the_corpus(opened, monkeypa
         raise ConnectionError("it is gated.")
 
     monkeypatch.setattr(hub, "load_dataset", refuse)
-    with pytest.raises(CorpusError, match="`wmdp-bio-forget` could not be read from cais/.* it is gated. If"):
+    with pytest.raises(CorpusError, match="`wmdp-bio-forget` could not be read from cais/.* it is gated. Log in"):
         list(corpus("wmdp-bio-forget").read())
+    with pytest.raises(CorpusError, match="`code` could not be read .* HF_HUB_OFFLINE=1 to take its embedded form"):
+        list(corpus("code").read())
 
 
 @pytest.mark.parametrize("name", [name for name, entry in CORPORA.items() if entry.embedded])

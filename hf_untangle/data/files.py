@@ -3,6 +3,7 @@
 import glob
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -107,29 +108,24 @@ def shuffled(files: Iterable[Path], root: Path) -> list[Path]:
 
 
 def read_text(path: Path) -> str:
-    """Read a whole text file.
+    """Read a whole text file, which must be UTF-8.
 
     Args:
         path: The file.
 
     Returns:
         Its text.
-
-    Raises:
-        CorpusError: The file is not UTF-8.
     """
-    try:
+    with _must_be_utf8(path):
         return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"Text files must be UTF-8, but `{path}` is not. Convert it first.") from error
 
 
 def _passages(path: Path) -> Iterator[str]:
     """Gather the paragraphs of one text file into documents of about 2,000 characters."""
     lines: list[str] = []
     length = 0
-    with path.open(encoding="utf-8") as file:
-        for line in _decoded(file, path):
+    with _must_be_utf8(path), path.open(encoding="utf-8") as file:
+        for line in file:
             lines.append(line)
             length += len(line)
             # A text without blank lines is cut between lines instead, once it is twice as long.
@@ -140,10 +136,11 @@ def _passages(path: Path) -> Iterator[str]:
         yield "".join(lines)
 
 
-def _decoded(lines: Iterable[str], path: Path) -> Iterator[str]:
-    """Pass lines on, and say which file is not UTF-8 when one is not."""
+@contextmanager
+def _must_be_utf8(path: Path) -> Iterator[None]:
+    """Say which file is not UTF-8 when one is not."""
     try:
-        yield from lines
+        yield
     except UnicodeDecodeError as error:
         raise CorpusError(f"Text files must be UTF-8, but `{path}` is not. Convert it first.") from error
 

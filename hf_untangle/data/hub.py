@@ -62,9 +62,9 @@ def _rows(name: str, entry: NamedCorpus) -> Iterator[Row]:
         rows = _stream(entry)
         yield from filter(entry.keep, rows) if entry.keep else rows
     except Exception as error:  # Gated, renamed, no such split, connection lost: each has its own kind.
+        without = "Set HF_HUB_OFFLINE=1 to take its embedded form." if entry.embedded else "Log in if it is gated."
         raise CorpusError(
-            f"The corpus `{name}` could not be read from {hub_source(entry)} on the Hub: {error} "
-            "If the data set is gated, ask for access on its page and log in with `hf auth login`."
+            f"The corpus `{name}` could not be read from {hub_source(entry)} on the Hub: {error} {without}"
         ) from error
 
 

@@ -1,0 +1,169 @@
+"""The original, the unlearned and the randomly pruned model side by side, and in one sentence."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.pruning.record import Scores, UnlearnRecord
+from hf_untangle.reporting import numbers
+
+Use = Literal["forget", "retain"]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What one model does on one corpus, as text."""
+
+    top1: str
+    drop: str
+    """Relative drop of top-1 against the original model; empty for the original itself."""
+    top10: str
+    perplexity: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on both corpora."""
+
+    model: str
+    forget: Cells
+    retain: Cells
+
+
+def comparison_rows(record: UnlearnRecord) -> tuple[Row, ...]:
+    """Gather the results on the test parts.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The original, the unlearned model and, where there are controls, the mean of the random masks with its sample
+        standard deviation.
+    """
+    test = record.test
+    rows = [_row("original", [test.before], None), _row("unlearned", [test.after], test.before)]
+    if test.controls:
+        rows.append(_row(control_name(record), test.controls, test.before))
+    return tuple(rows)
+
+
+def control_name(record: UnlearnRecord) -> str:
+    """Say what the controls are: one random mask, or the mean of several.
+
+    Args:
+        record: The run.
+    """
+    seeds = len(record.test.controls)
+    return "random mask" if seeds == 1 else f"random masks (mean of {seeds})"
+
+
+def comparison_table(record: UnlearnRecord) -> Table:
+    """Lay the results on the test parts out for a terminal.
+
+    Args:
+        record: The run.
+
+    Returns:
+        A table; print it with `rich.print`.
+    """
+    names = {use: corpus_name(record, use) for use in ("forget", "retain")}
+    # A name may hold square brackets, which plain strings would read as markup.
+    caption = Text(f"held-out text; forget: {names['forget']}, retain: {names['retain']}; drops of top-1 are relative")
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False)
+    table.add_column("")
+    for use in names:
+        for heading in ("top-1", "drop", "top-10", "perplexity"):
+            table.add_column(f"{use}\n{heading}", justify="right", style="bold" if heading == "drop" else "")
+    for row in comparison_rows(record):
+        table.add_row(row.model, *(text for cells in (row.forget, row.retain) for text in vars(cells).values()))
+    return table
+
+
+def summary(record: UnlearnRecord) -> str:
+    """Sum the run up in one sentence: what fell, what stayed, what was removed, what a random mask does.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The sentence, with the numbers of the test parts.
+    """
+    test = record.test
+    random = ""
+    if test.controls:
+        drops = [numbers.fell(mean_drop("forget", test.controls, test.before))]
+        drops.append(numbers.fell(mean_drop("retain", test.controls, test.before)))
+        random = f"; under a random mask of the same size the first {drops[0]} and the second {drops[1]}"
+    return (
+        f"Top-1 next-token accuracy on held-out text {_change(record, 'forget')} and {_change(record, 'retain')}, "
+        f"with {numbers.amount(record.parameters_removed)} of {numbers.amount(record.parameters)} parameters "
+        f"({numbers.percent(record.parameters_removed / record.parameters)}) removed{random}."
+    )
+
+
+def corpus_name(record: UnlearnRecord, use: Use) -> str:
+    """The name of the corpus that goes or stays.
+
+    Args:
+        record: The run.
+        use: Which of the two.
+    """
+    return record.corpora[f"{use}_test"]["corpus"]
+
+
+def drop_of(use: Use, scores: Scores, base: Scores) -> float:
+    """Relative drop of top-1 on one corpus, NaN where the original model had no hit that could be lost.
+
+    Args:
+        use: Which corpus.
+        scores: The scores of a pruned model.
+        base: The scores of the original model.
+    """
+    before = _metrics(use, base).top1
+    return relative_drop(before, _metrics(use, scores).top1) if before else math.nan
+
+
+def mean_drop(use: Use, models: Sequence[Scores], base: Scores) -> float:
+    """Mean over several models of the relative drop.
+
+    Args:
+        use: Which corpus.
+        models: The scores of at least one model.
+        base: The scores of the original model.
+    """
+    return fmean(drop_of(use, scores, base) for scores in models)
+
+
+def _change(record: UnlearnRecord, use: Use) -> str:
+    """How top-1 changed on one corpus, as a part of a sentence."""
+    before, after = record.test.before, record.test.after
+    shares = [numbers.percent(_metrics(use, scores).top1) for scores in (before, after)]
+    return f"{numbers.fell(drop_of(use, after, before))} on {corpus_name(record, use)} ({use}: {' to '.join(shares)})"
+
+
+def _row(model: str, scores: Sequence[Scores], base: Scores | None) -> Row:
+    """The row of one model, or of the mean of several."""
+    return Row(model, _cells("forget", scores, base), _cells("retain", scores, base))
+
+
+def _cells(use: Use, models: Sequence[Scores], base: Scores | None) -> Cells:
+    """Write the metrics of one or several models on one corpus."""
+    metrics = [_metrics(use, scores) for scores in models]
+    return Cells(
+        top1=numbers.mean([each.top1 for each in metrics], numbers.percent),
+        drop="" if base is None else numbers.mean([drop_of(use, scores, base) for scores in models], numbers.drop),
+        top10=numbers.mean([each.top10 for each in metrics], numbers.percent),
+        perplexity=numbers.mean([each.perplexity for each in metrics], numbers.perplexity),
+    )
+
+
+def _metrics(use: Use, scores: Scores) -> NextTokenMetrics:
+    """The metrics on one corpus."""
+    return scores.forget if use == "forget" else scores.retain

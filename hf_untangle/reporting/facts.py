@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_untangle.architecture.neurons import KINDS
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
-from hf_untangle.reporting.table import Use, corpus_name
+from hf_untangle.reporting.style import KIND_NAME
+from hf_untangle.reporting.table import Use, corpus_name, drop_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,33 @@ def short_name(record: UnlearnRecord) -> str:
         record: The run.
     """
     return Path(record.model).name or record.model
+
+
+def removed(record: UnlearnRecord) -> tuple[str, ...]:
+    """Count the removed neurons, one phrase for every kind that the model has.
+
+    Args:
+        record: The run.
+    """
+    phrases = []
+    for kind in KINDS:
+        gone = sum(group.removed for group in record.groups if group.kind == kind)
+        neurons = sum(group.neurons for group in record.groups if group.kind == kind)
+        if neurons:
+            share = numbers.percent(gone / neurons)
+            phrases.append(f"{numbers.amount(gone)} of {numbers.amount(neurons)} {KIND_NAME[kind]} neurons ({share})")
+    return tuple(phrases)
+
+
+def selectivity(record: UnlearnRecord) -> str:
+    """Write the largest forget drop less retain drop of any step, by which arXiv:2403.01267 sums a run up.
+
+    Args:
+        record: The run.
+    """
+    base = record.history.base
+    drops = [(drop_of("forget", step.scores, base), drop_of("retain", step.scores, base)) for step in record.history.steps]
+    return numbers.points(max(forget - retain for forget, retain in drops))
 
 
 def limits(record: UnlearnRecord) -> tuple[str, ...]:
@@ -97,6 +126,6 @@ def _tested(record: UnlearnRecord, use: Use) -> int:
 
 
 def _error(record: UnlearnRecord, use: Use) -> str:
-    """Standard error of the top-1 accuracy of the result, sqrt(p (1 - p) / n), in percentage points."""
+    """Standard error of the top-1 accuracy of the result, sqrt(p (1 - p) / n)."""
     share = getattr(record.test.after, use).top1
-    return f"{100 * math.sqrt(share * (1 - share) / _tested(record, use)):.2f} points"
+    return numbers.points(math.sqrt(share * (1 - share) / _tested(record, use)))

@@ -10,13 +10,11 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting.facts import limits, settings, short_name, title
-from hf_untangle.reporting.table import Use, comparison_rows, control_name, corpus_name, summary
+from hf_untangle.reporting.facts import limits, removed, selectivity, settings, short_name, title
+from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
 from hf_untangle.reporting.templating import render
 
 TAGS = ["unlearning", "pruning", "hf_untangle"]
-METRICS = {"top1": ("accuracy", "next-token accuracy"), "top10": ("accuracy", "next-token top-10 accuracy")}
-USES: tuple[Use, ...] = ("forget", "retain")
 
 
 def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
@@ -42,7 +40,8 @@ def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
-        control=control_name(record),
+        removed=removed(record),
+        selectivity=selectivity(record),
         snippet=snippet(record),
         settings=settings(record.config),
         limits=limits(record),
@@ -115,22 +114,10 @@ def snippet(record: UnlearnRecord) -> str:
     """
     default = UnlearnConfig().model_dump()
     changed = {name: value for name, value in record.config.model_dump().items() if value != default[name]}
-    arguments = [f"{use}={_corpus(record, use)}" for use in USES] + [f"{n}={_literal(v)}" for n, v in changed.items()]
-    revision = f", revision={record.revision!r}" if hub_id(record) and record.revision else ""
+    arguments = {use: _corpus(record, use) for use in USES} | {name: _literal(value) for name, value in changed.items()}
     name = hub_id(record) or short_name(record)
-    return "\n".join(
-        [
-            "import hf_untangle as untangle",
-            "from hf_untangle.data.corpora import corpus",
-            "from transformers import AutoModelForCausalLM",
-            "",
-            f"model = AutoModelForCausalLM.from_pretrained({name!r}{revision}, dtype={record.dtype!r})",
-            "result = untangle.unlearn(",
-            "    model,",
-            *(f"    {argument}," for argument in arguments),
-            ")",
-        ]
-    )
+    revision = f", revision={record.revision!r}" if hub_id(record) and record.revision else ""
+    return render("reproduce.py.j2", arguments=arguments, model=f"{name!r}{revision}, dtype={record.dtype!r}")
 
 
 def _corpus(record: UnlearnRecord, use: Use) -> str:

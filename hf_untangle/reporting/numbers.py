@@ -14,6 +14,15 @@ def percent(share: float) -> str:
     return "n/a" if math.isnan(share) else f"{share:z.1%}"
 
 
+def points(difference: float) -> str:
+    """Write a difference of two shares in percentage points: 0.6349 is `63.5 points`.
+
+    Args:
+        difference: From -1 to 1, as a rule.
+    """
+    return "n/a" if math.isnan(difference) else f"{100 * difference:z.1f} points"
+
+
 def drop(share: float) -> str:
     """Write a relative drop for a table: `71.0%`, or `rose 1.2%` where it is negative.
 
@@ -32,6 +41,18 @@ def fell(share: float) -> str:
     if math.isnan(share):
         return "has no relative drop"
     return f"rose by {percent(-share)}" if _rose(share) else f"fell by {percent(share)}"
+
+
+def fell_both(first: float, second: float) -> tuple[str, str]:
+    """Write two relative drops for one sentence, without the verb twice: `fell by 71.0%` and `by 3.1%`.
+
+    Args:
+        first: A drop.
+        second: Another, which is named after the first.
+    """
+    one, other = fell(first), fell(second)
+    verb, by, _ = one.partition("by")
+    return one, other.removeprefix(verb) if by else other
 
 
 def perplexity(value: float) -> str:

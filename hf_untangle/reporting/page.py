@@ -6,10 +6,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting.facts import limits, settings, short_name, title
+from hf_untangle.reporting import numbers
+from hf_untangle.reporting.facts import limits, removed, selectivity, settings, title
 from hf_untangle.reporting.style import PALETTE
 from hf_untangle.reporting.svg import inline_svg
-from hf_untangle.reporting.table import comparison_rows, corpus_name, summary
+from hf_untangle.reporting.table import comparison_rows, corpus_name, drop_of, summary
 from hf_untangle.reporting.templating import render
 
 
@@ -58,12 +59,13 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         "report.html.j2",
         record=record,
         title=title(record),
-        model=short_name(record),
         summary=summary(record),
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
         figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
+        key_numbers=_key_numbers(record),
+        run=_run(record),
         limits=limits(record),
         settings=settings(record.config),
         palette=PALETTE,
@@ -73,3 +75,31 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
 def _drawing(name: str, figure: Figure) -> Markup:
     """A figure as markup, described by its heading."""
     return inline_svg(figure, CAPTIONS[name].heading)
+
+
+def _key_numbers(record: UnlearnRecord) -> list[tuple[str, str, bool]]:
+    """The numbers that a reader must see first: name, value, and whether it is the one that the run was for."""
+    before, after = record.test.before, record.test.after
+    return [
+        (f"top-1 lost on {corpus_name(record, 'forget')}", numbers.drop(drop_of("forget", after, before)), True),
+        (f"top-1 lost on {corpus_name(record, 'retain')}", numbers.drop(drop_of("retain", after, before)), False),
+        ("parameters removed", numbers.percent(record.parameters_removed / record.parameters), False),
+    ]
+
+
+def _run(record: UnlearnRecord) -> list[tuple[str, str]]:
+    """What ran, on what, when, and what it came to."""
+    history = record.history
+    return [
+        ("Original model", f"{record.model}, revision {record.revision}" if record.revision else record.model),
+        ("Parameters", f"{numbers.amount(record.parameters)}, {numbers.amount(record.parameters_removed)} removed"),
+        ("Neurons removed", "; ".join(removed(record))),
+        ("Removed, but still computed for another query head", numbers.amount(record.still_computed)),
+        ("Steps", f"{len(history.steps)}, of which step {history.chosen} was chosen"),
+        ("Largest selectivity of any step, on the validation parts", selectivity(record)),
+        ("Dtype", record.dtype),
+        ("Device", record.device),
+        ("Date", record.date),
+        ("Time", numbers.duration(record.seconds)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+    ]

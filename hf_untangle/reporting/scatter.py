@@ -53,7 +53,7 @@ def importance_scatter(
         StatisticsError: The statistics and the mask are of different models.
     """
     _check_same_groups(mask, forget, retain)
-    kinds = [kind for kind in KINDS if mask.neurons(kind)]
+    kinds: list[Kind] = [kind for kind in KINDS if mask.neurons(kind)]
     with quiet_style():
         figure = Figure(figsize=(7, 3.9), layout="constrained")
         panels = figure.subplots(1, len(kinds), squeeze=False)[0]
@@ -83,15 +83,19 @@ def _neurons(
 ) -> Neurons:
     """Gather the neurons of one kind from all layers."""
     names = [name for name in mask if mask.kinds[name] == kind]
-    sizes = [torch.cat([IMPORTANCE[importance](statistics[name]).abs() for name in names]) for statistics in (forget, retain)]
-    return Neurons(*sizes, torch.cat([mask[name] for name in names]))
+    size = IMPORTANCE[importance]
+    return Neurons(
+        torch.cat([size(forget[name]).abs() for name in names]),
+        torch.cat([size(retain[name]).abs() for name in names]),
+        torch.cat([mask[name] for name in names]),
+    )
 
 
 def _thinned(neurons: Neurons, seed: int) -> Neurons:
     """Keep a random sample where there are more neurons than can be told apart."""
     generator = torch.Generator().manual_seed(seed)
     sample = torch.randperm(len(neurons.kept), generator=generator)[:POINTS]
-    return Neurons(*(values[sample] for values in neurons))
+    return Neurons(neurons.forget[sample], neurons.retain[sample], neurons.kept[sample])
 
 
 def _draw_neurons(axes: Axes, neurons: Neurons) -> None:
@@ -102,8 +106,8 @@ def _draw_neurons(axes: Axes, neurons: Neurons) -> None:
     axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
     axes.set_box_aspect(1)
     axes.plot(limits, limits, color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 4)))
-    _draw_points(axes, neurons, neurons.kept, low, POINT)
-    _draw_points(axes, neurons, ~neurons.kept, low, RUN)
+    _draw_points(axes, neurons, neurons.kept, low, POINT, 2.4)
+    _draw_points(axes, neurons, ~neurons.kept, low, RUN, 3.6)
     note = {"transform": axes.transAxes, "fontsize": 9}
     axes.text(0.03, 0.97, "removed", color=RUN.light, va="top", **note)
     axes.text(0.03, 0.90, "kept", color=MUTED.light, va="top", **note)
@@ -117,7 +121,7 @@ def _smallest(neurons: Neurons) -> float:
     return float(positive.min()) if len(positive) else 0.0
 
 
-def _draw_points(axes: Axes, neurons: Neurons, which: Tensor, low: float, colour: Colour) -> None:
+def _draw_points(axes: Axes, neurons: Neurons, which: Tensor, low: float, colour: Colour, width: float) -> None:
     """Draw some of the neurons as pixels."""
     forget, retain = (values[which].clamp_min(low).numpy() for values in (neurons.forget, neurons.retain))
-    axes.plot(retain, forget, ".", color=colour.light, markersize=2.4, alpha=0.55, markeredgewidth=0, rasterized=True)
+    axes.plot(retain, forget, ".", color=colour.light, markersize=width, alpha=0.6, markeredgewidth=0, rasterized=True)

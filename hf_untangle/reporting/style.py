@@ -36,7 +36,7 @@ ATTENTION = Colour("attention", "#009e73", "#3cc79f")
 PALETTE = (PAGE, BAND, RULE, POINT, MUTED, INK, RUN, FFN, ATTENTION)
 """Every colour there is."""
 
-KIND_NAME: dict[Kind, str] = {"ffn": "FFN", "attention": "Attention"}
+KIND_NAME: dict[Kind, str] = {"ffn": "FFN", "attention": "attention"}
 KIND_COLOUR: dict[Kind, Colour] = {"ffn": FFN, "attention": ATTENTION}
 
 SETTINGS = {

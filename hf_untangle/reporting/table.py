@@ -15,6 +15,7 @@ from hf_untangle.pruning.record import Scores, UnlearnRecord
 from hf_untangle.reporting import numbers
 
 Use = Literal["forget", "retain"]
+USES: tuple[Use, ...] = ("forget", "retain")
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,16 @@ def comparison_table(record: UnlearnRecord) -> Table:
     Returns:
         A table; print it with `rich.print`.
     """
-    names = {use: corpus_name(record, use) for use in ("forget", "retain")}
-    # A name may hold square brackets, which plain strings would read as markup.
-    caption = Text(f"held-out text; forget: {names['forget']}, retain: {names['retain']}; drops of top-1 are relative")
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False)
-    table.add_column("")
-    for use in names:
-        for heading in ("top-1", "drop", "top-10", "perplexity"):
-            table.add_column(f"{use}\n{heading}", justify="right", style="bold" if heading == "drop" else "")
-    for row in comparison_rows(record):
-        table.add_row(row.model, *(text for cells in (row.forget, row.retain) for text in vars(cells).values()))
+    table = Table(box=box.SIMPLE_HEAD, caption="next-token prediction on held-out text; the drop is relative", pad_edge=False)
+    for heading in ("", "top-1", "drop", "top-10", "perplexity"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    rows = comparison_rows(record)
+    for use in USES:
+        # A name may hold square brackets, which a plain string would read as markup.
+        table.add_row(Text(f"{use}: {corpus_name(record, use)}", style="bold"))
+        for row in rows:
+            table.add_row(f"  {row.model}", *vars(getattr(row, use)).values())
+        table.add_section()
     return table
 
 
@@ -95,16 +96,13 @@ def summary(record: UnlearnRecord) -> str:
     Returns:
         The sentence, with the numbers of the test parts.
     """
-    test = record.test
-    random = ""
-    if test.controls:
-        drops = [numbers.fell(mean_drop("forget", test.controls, test.before))]
-        drops.append(numbers.fell(mean_drop("retain", test.controls, test.before)))
-        random = f"; under a random mask of the same size the first {drops[0]} and the second {drops[1]}"
+    before, after, controls = record.test.before, record.test.after, record.test.controls
+    forget, retain = numbers.fell_both(*(drop_of(use, after, before) for use in USES))
+    removed = numbers.amount(record.parameters_removed), numbers.amount(record.parameters)
     return (
-        f"Top-1 next-token accuracy on held-out text {_change(record, 'forget')} and {_change(record, 'retain')}, "
-        f"with {numbers.amount(record.parameters_removed)} of {numbers.amount(record.parameters)} parameters "
-        f"({numbers.percent(record.parameters_removed / record.parameters)}) removed{random}."
+        f"Top-1 next-token accuracy on held-out text {forget} on {_corpus(record, 'forget')} and {retain} on "
+        f"{_corpus(record, 'retain')}, with {' of '.join(removed)} parameters "
+        f"({numbers.percent(record.parameters_removed / record.parameters)}) removed{_by_chance(controls, before)}."
     )
 
 
@@ -141,11 +139,19 @@ def mean_drop(use: Use, models: Sequence[Scores], base: Scores) -> float:
     return fmean(drop_of(use, scores, base) for scores in models)
 
 
-def _change(record: UnlearnRecord, use: Use) -> str:
-    """How top-1 changed on one corpus, as a part of a sentence."""
-    before, after = record.test.before, record.test.after
-    shares = [numbers.percent(_metrics(use, scores).top1) for scores in (before, after)]
-    return f"{numbers.fell(drop_of(use, after, before))} on {corpus_name(record, use)} ({use}: {' to '.join(shares)})"
+def _corpus(record: UnlearnRecord, use: Use) -> str:
+    """Name a corpus, with the accuracy on it before and after."""
+    before, after = (numbers.percent(_metrics(use, scores).top1) for scores in (record.test.before, record.test.after))
+    return f"{corpus_name(record, use)} ({use}: {before} to {after})"
+
+
+def _by_chance(controls: Sequence[Scores], base: Scores) -> str:
+    """What random masks do, as the end of a sentence; nothing when there are none."""
+    if not controls:
+        return ""
+    forget, retain = numbers.fell_both(*(mean_drop(use, controls, base) for use in USES))
+    masks = "a random mask" if len(controls) == 1 else f"{len(controls)} random masks (mean)"
+    return f"; under {masks} of the same size the first {forget} and the second {retain}"
 
 
 def _row(model: str, scores: Sequence[Scores], base: Scores | None) -> Row:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_untangle.architecture.neurons import KINDS
-from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.config import PRESETS, UnlearnConfig
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
 from hf_untangle.reporting.style import KIND_NAME
@@ -28,8 +28,11 @@ def settings(config: UnlearnConfig) -> tuple[Setting, ...]:
 
     Args:
         config: The settings of a run.
+
+    Returns:
+        The settings, and which of them differ from the preset `default`.
     """
-    default = UnlearnConfig().model_dump()
+    default = PRESETS["default"].model_dump()
     return tuple(
         Setting(name, str(value), value != default[name], UnlearnConfig.model_fields[name].description or "")
         for name, value in config.model_dump().items()
@@ -41,6 +44,9 @@ def title(record: UnlearnRecord) -> str:
 
     Args:
         record: The run.
+
+    Returns:
+        For instance `SmolLM2-135M-Instruct without code`.
     """
     return f"{short_name(record)} without {corpus_name(record, 'forget')}"
 
@@ -50,15 +56,21 @@ def short_name(record: UnlearnRecord) -> str:
 
     Args:
         record: The run.
+
+    Returns:
+        A name that can be shown to anybody, without the folders that it lay in.
     """
     return Path(record.model).name or record.model
 
 
 def removed(record: UnlearnRecord) -> tuple[str, ...]:
-    """Count the removed neurons, one phrase for every kind that the model has.
+    """Count the removed neurons.
 
     Args:
         record: The run.
+
+    Returns:
+        A phrase for every kind that the model has: `3,134 of 46,080 FFN neurons (6.8%)`.
     """
     phrases = []
     for kind in KINDS:
@@ -75,6 +87,9 @@ def selectivity(record: UnlearnRecord) -> str:
 
     Args:
         record: The run.
+
+    Returns:
+        Percentage points, measured on the validation parts.
     """
     base = record.history.base
     drops = [(drop_of("forget", step.scores, base), drop_of("retain", step.scores, base)) for step in record.history.steps]

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.config import PRESETS
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting.facts import limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
@@ -79,12 +79,15 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
 
 
 def hub_id(record: UnlearnRecord) -> str | None:
-    """The original model's id on the Hub, or None where it was a folder.
+    """Tell the original model's id on the Hub.
 
-    A name without an owner is an id only when a commit of the Hub is known.
+    A name without an owner, such as `gpt2`, is an id only when a commit of the Hub is known.
 
     Args:
         record: The run.
+
+    Returns:
+        The id, or None where the model was a folder.
     """
     try:
         validate_repo_id(record.model)
@@ -95,10 +98,13 @@ def hub_id(record: UnlearnRecord) -> str | None:
 
 
 def hub_dataset(corpus: dict[str, Any]) -> str | None:
-    """The id of the data set that a corpus was read from, or None where it is not on the Hub.
+    """Tell the id of the data set that a corpus was read from.
 
     Args:
         corpus: What was read, as a record has it.
+
+    Returns:
+        The id, or None where the corpus is not from the Hub.
     """
     return corpus["source"].partition(" ")[0] if corpus["origin"] == "hub" else None
 
@@ -112,7 +118,7 @@ def snippet(record: UnlearnRecord) -> str:
     Returns:
         Python, in which texts that were passed in are left to the reader.
     """
-    default = UnlearnConfig().model_dump()
+    default = PRESETS["default"].model_dump()
     changed = {name: value for name, value in record.config.model_dump().items() if value != default[name]}
     arguments = {use: _corpus(record, use) for use in USES} | {name: _literal(value) for name, value in changed.items()}
     name = hub_id(record) or short_name(record)

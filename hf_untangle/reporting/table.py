@@ -56,13 +56,16 @@ def comparison_rows(record: UnlearnRecord) -> tuple[Row, ...]:
 
 
 def control_name(record: UnlearnRecord) -> str:
-    """Say what the controls are: one random mask, or the mean of several.
+    """Say what the controls are.
 
     Args:
         record: The run.
+
+    Returns:
+        `random mask`, or `random (mean of 3)` where there are several.
     """
     seeds = len(record.test.controls)
-    return "random mask" if seeds == 1 else f"random masks (mean of {seeds})"
+    return "random mask" if seeds == 1 else f"random (mean of {seeds})"
 
 
 def comparison_table(record: UnlearnRecord) -> Table:
@@ -107,34 +110,43 @@ def summary(record: UnlearnRecord) -> str:
 
 
 def corpus_name(record: UnlearnRecord, use: Use) -> str:
-    """The name of the corpus that goes or stays.
+    """Name the corpus that goes or the one that stays.
 
     Args:
         record: The run.
         use: Which of the two.
+
+    Returns:
+        Its short name.
     """
     return record.corpora[f"{use}_test"]["corpus"]
 
 
 def drop_of(use: Use, scores: Scores, base: Scores) -> float:
-    """Relative drop of top-1 on one corpus, NaN where the original model had no hit that could be lost.
+    """Compute the relative drop of top-1 on one corpus.
 
     Args:
         use: Which corpus.
         scores: The scores of a pruned model.
         base: The scores of the original model.
+
+    Returns:
+        1 - after / before; NaN where the original model had no hit that could be lost.
     """
     before = _metrics(use, base).top1
     return relative_drop(before, _metrics(use, scores).top1) if before else math.nan
 
 
 def mean_drop(use: Use, models: Sequence[Scores], base: Scores) -> float:
-    """Mean over several models of the relative drop.
+    """Average the relative drop of top-1 over several models.
 
     Args:
         use: Which corpus.
         models: The scores of at least one model.
         base: The scores of the original model.
+
+    Returns:
+        The mean of `drop_of`.
     """
     return fmean(drop_of(use, scores, base) for scores in models)
 

@@ -1,0 +1,163 @@
+"""The model card: what the Hub shows of a result, and what its search reads."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from hf_untangle.pruning.config import PRESETS
+from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.reporting.facts import limits, removed, selectivity, settings, short_name, title
+from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
+from hf_untangle.reporting.templating import render
+
+TAGS = ["unlearning", "pruning", "hf_untangle"]
+
+
+def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
+    """Write a run as a model card in the Hub's format, from nothing but the run's own record.
+
+    The card shows the figure `plots/trade_off.png`, which `write_report` puts beside it.
+
+    Args:
+        record: The run.
+        licence: The licence of the original model, which the result keeps; left out when None.
+
+    Returns:
+        The card; `card.data` is what the Hub's search reads.
+    """
+    data = card_data(record, licence)
+    text = render(
+        "model_card.md.j2",
+        record=record,
+        title=title(record),
+        model=hub_id(record) or short_name(record),
+        summary=summary(record),
+        licence=licence,
+        forget=corpus_name(record, "forget"),
+        retain=corpus_name(record, "retain"),
+        rows=comparison_rows(record),
+        removed=removed(record),
+        selectivity=selectivity(record),
+        snippet=snippet(record),
+        settings=settings(record.config),
+        limits=limits(record),
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
+    """Gather what the Hub's search reads.
+
+    Of the relations to a base model that the Hub knows (adapter, merge, quantized, finetune) the last is the nearest: the
+    weights were changed, and have the shapes and the dtype that they had.
+
+    Args:
+        record: The run.
+        licence: The licence of the original model.
+
+    Returns:
+        The data; it names a base model and data sets only where they are on the Hub, and no infinite number.
+    """
+    base = hub_id(record)
+    datasets = {hub_dataset(corpus) for corpus in record.corpora.values()} - {None}
+    return ModelCardData(
+        base_model=base,
+        base_model_relation="finetune" if base else None,
+        license=licence.lower() if licence else None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=TAGS,
+        datasets=sorted(map(str, datasets)) or None,
+        metrics=["accuracy", "perplexity"],
+        model_name=title(record),
+        eval_results=[result for use in USES for result in _eval_results(record, use)],
+    )
+
+
+def hub_id(record: UnlearnRecord) -> str | None:
+    """Tell the original model's id on the Hub.
+
+    A name without an owner, such as `gpt2`, is an id only when a commit of the Hub is known.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The id, or None where the model was a folder.
+    """
+    try:
+        validate_repo_id(record.model)
+    except HFValidationError:
+        return None
+    known = record.revision is not None or ("/" in record.model and not Path(record.model).exists())
+    return record.model if known else None
+
+
+def hub_dataset(corpus: dict[str, Any]) -> str | None:
+    """Tell the id of the data set that a corpus was read from.
+
+    Args:
+        corpus: What was read, as a record has it.
+
+    Returns:
+        The id, or None where the corpus is not from the Hub.
+    """
+    return corpus["source"].partition(" ")[0] if corpus["origin"] == "hub" else None
+
+
+def snippet(record: UnlearnRecord) -> str:
+    """Write the program that repeats a run: the same model, corpora and settings.
+
+    Args:
+        record: The run.
+
+    Returns:
+        Python, in which texts that were passed in are left to the reader.
+    """
+    default = PRESETS["default"].model_dump()
+    changed = {name: value for name, value in record.config.model_dump().items() if value != default[name]}
+    arguments = {use: _corpus(record, use) for use in USES} | {name: _literal(value) for name, value in changed.items()}
+    name = hub_id(record) or short_name(record)
+    revision = f", revision={record.revision!r}" if hub_id(record) and record.revision else ""
+    return render("reproduce.py.j2", arguments=arguments, model=f"{name!r}{revision}, dtype={record.dtype!r}")
+
+
+def _corpus(record: UnlearnRecord, use: Use) -> str:
+    """A corpus as Python: by its name and place, or as a variable for the reader to fill."""
+    corpus = record.corpora[f"{use}_train"]
+    if corpus["origin"] in ("hub", "embedded"):
+        return f"corpus({corpus['corpus']!r}, prefer={corpus['origin']!r})"
+    return repr(corpus["corpus"]) if corpus["origin"] == "file" else f"{use}_texts"
+
+
+def _literal(value: object) -> str:
+    """A setting as Python; infinity has no literal."""
+    return 'float("inf")' if value == math.inf else repr(value)
+
+
+def _eval_results(record: UnlearnRecord, use: Use) -> list[EvalResult]:
+    """The metrics of the result on one corpus, those that are finite."""
+    corpus, metrics = record.corpora[f"{use}_test"], getattr(record.test.after, use)
+    values = {
+        ("accuracy", "next-token top-1 accuracy"): metrics.top1,
+        ("accuracy", "next-token top-10 accuracy"): metrics.top10,
+        ("perplexity", "perplexity"): metrics.perplexity,
+    }
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=hub_dataset(corpus) or corpus["corpus"],
+            dataset_name=f"{corpus['corpus']} ({use})",
+            # The key of the part in the record; it also keeps two corpora of the same name apart.
+            dataset_split=f"{use}_test",
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for (kind, name), value in values.items()
+        if math.isfinite(value)
+    ]

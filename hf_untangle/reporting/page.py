@@ -1,0 +1,105 @@
+"""The report: one page that shows a run to a person, and that nothing has to be loaded for."""
+
+from typing import NamedTuple
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.reporting import numbers
+from hf_untangle.reporting.facts import limits, removed, selectivity, settings, title
+from hf_untangle.reporting.style import PALETTE
+from hf_untangle.reporting.svg import inline_svg
+from hf_untangle.reporting.table import comparison_rows, corpus_name, drop_of, summary
+from hf_untangle.reporting.templating import render
+
+
+class Caption(NamedTuple):
+    """What stands over and under a figure."""
+
+    heading: str
+    text: str
+
+
+CAPTIONS = {
+    "trade_off": Caption(
+        "What forgetting cost",
+        "Relative loss of top-1 accuracy on the validation parts, step by step from the original model at the origin. Above "
+        "the dashed line more is forgotten than lost. The ringed step was chosen: the most selective one inside the retain "
+        "budget. The table above shows the test parts, which nothing was chosen by.",
+    ),
+    "removed_by_layer": Caption(
+        "Where neurons were removed",
+        "Share of each layer's neurons. An FFN neuron is an input of the down projection, an attention neuron an input of "
+        "the attention output projection.",
+    ),
+    "importance_scatter": Caption(
+        "Which neurons were removed",
+        "Importance to both corpora in the original model; a point is a neuron, and of many a random sample is drawn. "
+        "Neurons at zero stand on the edge. With iterative pruning, later steps are chosen on statistics of the pruned model.",
+    ),
+}
+"""Heading and caption of every figure, in the order of the page."""
+
+
+def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
+    """Write a run as one self-contained HTML page.
+
+    Figures are inline SVG; the page makes no request, needs no JavaScript, follows the reader's light or dark setting and
+    can be printed.
+
+    Args:
+        record: The run.
+        figures: Figures by the keys of `CAPTIONS`; those that are missing are left out.
+
+    Returns:
+        The page.
+    """
+    return render(
+        "report.html.j2",
+        record=record,
+        title=title(record),
+        summary=summary(record),
+        forget=corpus_name(record, "forget"),
+        retain=corpus_name(record, "retain"),
+        rows=comparison_rows(record),
+        figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
+        key_numbers=_key_numbers(record),
+        run=_run(record),
+        limits=limits(record),
+        settings=settings(record.config),
+        palette=PALETTE,
+    )
+
+
+def _drawing(name: str, figure: Figure) -> Markup:
+    """A figure as markup, described by its heading."""
+    return inline_svg(figure, CAPTIONS[name].heading)
+
+
+def _key_numbers(record: UnlearnRecord) -> list[tuple[str, str, bool]]:
+    """The numbers that a reader must see first: name, value, and whether it is the one that the run was for."""
+    before, after = record.test.before, record.test.after
+    return [
+        (f"top-1 lost on {corpus_name(record, 'forget')}", numbers.drop(drop_of("forget", after, before)), True),
+        (f"top-1 lost on {corpus_name(record, 'retain')}", numbers.drop(drop_of("retain", after, before)), False),
+        ("parameters removed", numbers.percent(record.parameters_removed / record.parameters), False),
+    ]
+
+
+def _run(record: UnlearnRecord) -> list[tuple[str, str]]:
+    """What ran, on what, when, and what it came to."""
+    history = record.history
+    return [
+        ("Original model", f"{record.model}, revision {record.revision}" if record.revision else record.model),
+        ("Parameters", f"{numbers.amount(record.parameters)}, {numbers.amount(record.parameters_removed)} removed"),
+        ("Neurons removed", "; ".join(removed(record))),
+        ("Removed, but still computed for another query head", numbers.amount(record.still_computed)),
+        ("Steps", f"{len(history.steps)}, of which step {history.chosen} was chosen"),
+        ("Largest selectivity of any step, on the validation parts", selectivity(record)),
+        ("Dtype", record.dtype),
+        ("Device", record.device),
+        ("Date", record.date),
+        ("Time", numbers.duration(record.seconds)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+    ]

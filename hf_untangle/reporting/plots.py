@@ -1,0 +1,152 @@
+"""Two figures of a run: what was given up for what, and where neurons were removed.
+
+They are drawn with matplotlib's object interface and a style of their own, so that neither the caller's style nor its open
+figures are touched.
+"""
+
+import math
+from statistics import fmean
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from hf_untangle.architecture.neurons import KINDS, Kind
+from hf_untangle.pruning.record import Scores, UnlearnRecord
+from hf_untangle.reporting import numbers
+from hf_untangle.reporting.style import (
+    BAND,
+    INK,
+    KIND_COLOUR,
+    KIND_NAME,
+    MUTED,
+    PAGE,
+    RUN,
+    Colour,
+    quiet_style,
+    share_ticks,
+)
+from hf_untangle.reporting.table import corpus_name, drop_of
+
+Point = tuple[float, float]
+Align = Literal["left", "center", "right"]
+
+
+def trade_off(record: UnlearnRecord) -> Figure:
+    """Draw what every step took from the forget corpus against what it took from the retain corpus.
+
+    Both are relative drops of top-1 accuracy on the validation parts, which is what steps were chosen by. Above the
+    diagonal, more is forgotten than lost. The band is the retain budget.
+
+    Args:
+        record: The run.
+
+    Returns:
+        A figure, 7 by 4.4 inches.
+    """
+    history = record.history
+    run = [_drops(step.scores, history.base) for step in history.steps]
+    random = [[_drops(scores, history.base) for scores in step.controls] for step in history.steps if step.controls]
+    with quiet_style():
+        figure = Figure(figsize=(7, 4.4), layout="constrained")
+        axes = figure.subplots()
+        _frame(axes, [*run, *(point for points in random for point in points)])
+        axes.set_xlabel(f"top-1 lost on {corpus_name(record, 'retain')} (retain)")
+        axes.set_ylabel(f"top-1 lost on {corpus_name(record, 'forget')} (forget)")
+        _draw_budget(axes, record.config.retain_budget)
+        _draw_diagonal(axes)
+        _draw_random(axes, random)
+        _draw_run(axes, run, history.chosen)
+    return figure
+
+
+def removed_by_layer(record: UnlearnRecord) -> Figure:
+    """Draw the share of neurons that was removed from every layer, FFN above attention.
+
+    Args:
+        record: The run.
+
+    Returns:
+        A figure, 7 by 3.6 inches, with a panel for every kind of neuron that the model has.
+    """
+    kinds: list[Kind] = [kind for kind in KINDS if any(group.kind == kind for group in record.groups)]
+    with quiet_style():
+        figure = Figure(figsize=(7, 3.6), layout="constrained")
+        panels = figure.subplots(len(kinds), sharex=True, sharey=True, squeeze=False)[:, 0]
+        for axes, kind in zip(panels, kinds, strict=True):
+            _draw_layers(axes, record, kind)
+        panels[-1].set_xlabel("layer")
+        panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def _drops(scores: Scores, base: Scores) -> Point:
+    """Where a model stands: retain drop, forget drop."""
+    return drop_of("retain", scores, base), drop_of("forget", scores, base)
+
+
+def _frame(axes: Axes, points: list[Point]) -> None:
+    """Choose limits that show all points with room for labels, also where they are few or all at one place."""
+    finite = [point for point in points if all(map(math.isfinite, point))] + [(0.0, 0.0)]
+    low, high = (pick(x for x, _ in finite) for pick in (min, max))
+    width = max(high - low, 0.02)
+    axes.set_xlim(low - 0.06 * width, high + 0.3 * width)
+    axes.set_ylim(min(-0.03, min(y for _, y in finite) - 0.03), 1.05)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(share_ticks())
+
+
+def _draw_budget(axes: Axes, budget: float) -> None:
+    """Shade where a step may be chosen, unless that is everywhere."""
+    low, high = axes.get_xlim()
+    if budget < high:
+        axes.axvspan(low, budget, color=BAND.light, linewidth=0, zorder=0)
+        axes.text(budget, 1.04, f"budget {numbers.percent(budget)} ", ha="right", va="top", color=MUTED.light, fontsize=9)
+
+
+def _draw_diagonal(axes: Axes) -> None:
+    """Draw where as much is lost as is forgotten."""
+    axes.axline((0, 0), slope=1, color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 4)))
+    at = 0.97 * min(axes.get_xlim()[1], 1)
+    along = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
+    axes.text(at, at - 0.015, "no selectivity", ha="right", va="top", color=MUTED.light, fontsize=9, **along)
+
+
+def _draw_random(axes: Axes, random: list[list[Point]]) -> None:
+    """Draw every random mask as a point, and their means as a line."""
+    if not random:
+        return
+    means = [(fmean(x for x, _ in points), fmean(y for _, y in points)) for points in random]
+    axes.plot(*zip((0, 0), *means, strict=True), color=MUTED.light, linewidth=1.2)
+    every = [point for points in random for point in points]
+    axes.plot(*zip(*every, strict=True), "o", color=MUTED.light, markersize=4, markeredgecolor=PAGE.light)
+    _label(axes, means[-1], "random masks of equal size", MUTED, (4, 12), "right")
+
+
+def _draw_run(axes: Axes, run: list[Point], chosen: int) -> None:
+    """Draw the steps from the original model on, and ring the chosen one."""
+    axes.plot(*zip((0, 0), *run, strict=True), color=RUN.light, linewidth=2)
+    axes.plot(*zip(*run, strict=True), "o", color=RUN.light, markersize=5.5, markeredgecolor=PAGE.light)
+    axes.plot(*run[chosen - 1], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK.light, markeredgewidth=1.4)
+    _label(axes, run[chosen - 1], f"chosen: step {chosen}", INK, (10, -10), "left")
+    if chosen < len(run):
+        _label(axes, run[-1], f"step {len(run)}", RUN, (0, 12), "center")
+
+
+def _label(axes: Axes, point: Point, text: str, colour: Colour, offset: Point, align: Align) -> None:
+    """Write beside a point, `offset` in points."""
+    if all(map(math.isfinite, point)):
+        axes.annotate(text, point, offset, textcoords="offset points", color=colour.light, fontsize=9, ha=align, va="center")
+
+
+def _draw_layers(axes: Axes, record: UnlearnRecord, kind: Kind) -> None:
+    """Draw one kind's bars, and how much of the kind is gone altogether."""
+    groups = [group for group in record.groups if group.kind == kind]
+    layers = sorted({group.layer for group in groups})
+    totals = [[group for group in groups if group.layer == layer] for layer in layers]
+    shares = [sum(g.removed for g in total) / sum(g.neurons for g in total) for total in totals]
+    overall = sum(group.removed for group in groups) / sum(group.neurons for group in groups)
+    axes.bar(layers, shares, width=0.72, color=KIND_COLOUR[kind].light, linewidth=0)
+    axes.grid(axis="x", visible=False)
+    axes.yaxis.set_major_formatter(share_ticks())
+    axes.set_title(f"{KIND_NAME[kind]}: {numbers.percent(overall)} removed in all", color=KIND_COLOUR[kind].light)

@@ -1,0 +1,81 @@
+"""How figures look: the colours that they share with the page, and what differs from matplotlib's defaults.
+
+The data colours are from the palette of Okabe and Ito, which people with any common colour vision can tell apart.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from matplotlib import style
+from matplotlib.ticker import FuncFormatter
+
+from hf_untangle.architecture.neurons import Kind
+
+
+class Colour(NamedTuple):
+    """One role, two colours."""
+
+    name: str
+    """The name of its CSS variable, without the dashes."""
+    light: str
+    """What figures are drawn with; no two roles share it, as the page finds the role by it."""
+    dark: str
+
+
+PAGE = Colour("page", "#ffffff", "#15191e")
+BAND = Colour("band", "#f3f5f7", "#1e242b")
+RULE = Colour("rule", "#dfe3e8", "#333b45")
+POINT = Colour("point", "#a3adb8", "#66707c")
+MUTED = Colour("muted", "#5f6b7a", "#9aa5b1")
+INK = Colour("ink", "#1c232b", "#e6e9ed")
+RUN = Colour("run", "#d55e00", "#f28b46")
+FFN = Colour("ffn", "#0072b2", "#56aee6")
+ATTENTION = Colour("attention", "#009e73", "#3cc79f")
+
+PALETTE = (PAGE, BAND, RULE, POINT, MUTED, INK, RUN, FFN, ATTENTION)
+"""Every colour there is."""
+
+KIND_NAME: dict[Kind, str] = {"ffn": "FFN", "attention": "attention"}
+KIND_COLOUR: dict[Kind, Colour] = {"ffn": FFN, "attention": ATTENTION}
+
+SETTINGS = {
+    "figure.dpi": 100,
+    "font.size": 10,
+    "text.color": INK.light,
+    "axes.labelcolor": MUTED.light,
+    "axes.edgecolor": RULE.light,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "grid.color": RULE.light,
+    "grid.linewidth": 0.6,
+    "xtick.color": RULE.light,
+    "ytick.color": RULE.light,
+    "xtick.labelcolor": MUTED.light,
+    "ytick.labelcolor": MUTED.light,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "hf_untangle",
+}
+"""Matplotlib's settings by name. Text in SVG stays text, and the same figure gives the same file every time."""
+
+
+@contextmanager
+def quiet_style() -> Iterator[None]:
+    """Draw with our settings, whatever the caller's are, inside the `with` block.
+
+    Yields:
+        Nothing.
+    """
+    with style.context(["default", SETTINGS]):
+        yield
+
+
+def share_ticks() -> FuncFormatter:
+    """Write the shares on an axis as percentages, with no more digits than they need."""
+    return FuncFormatter(lambda share, _: f"{100 * share:.3g}%")

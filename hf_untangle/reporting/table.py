@@ -1,0 +1,187 @@
+"""The original, the unlearned and the randomly pruned model side by side, and in one sentence."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Literal
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.pruning.record import Scores, UnlearnRecord
+from hf_untangle.reporting import numbers
+
+Use = Literal["forget", "retain"]
+USES: tuple[Use, ...] = ("forget", "retain")
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What one model does on one corpus, as text."""
+
+    top1: str
+    drop: str
+    """Relative drop of top-1 against the original model; empty for the original itself."""
+    top10: str
+    perplexity: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on both corpora."""
+
+    model: str
+    forget: Cells
+    retain: Cells
+
+
+def comparison_rows(record: UnlearnRecord) -> tuple[Row, ...]:
+    """Gather the results on the test parts.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The original, the unlearned model and, where there are controls, the mean of the random masks with its sample
+        standard deviation.
+    """
+    test = record.test
+    rows = [_row("original", [test.before], None), _row("unlearned", [test.after], test.before)]
+    if test.controls:
+        rows.append(_row(control_name(record), test.controls, test.before))
+    return tuple(rows)
+
+
+def control_name(record: UnlearnRecord) -> str:
+    """Say what the controls are.
+
+    Args:
+        record: The run.
+
+    Returns:
+        `random mask`, or `random (mean of 3)` where there are several.
+    """
+    seeds = len(record.test.controls)
+    return "random mask" if seeds == 1 else f"random (mean of {seeds})"
+
+
+def comparison_table(record: UnlearnRecord) -> Table:
+    """Lay the results on the test parts out for a terminal.
+
+    Args:
+        record: The run.
+
+    Returns:
+        A table; print it with `rich.print`.
+    """
+    table = Table(box=box.SIMPLE_HEAD, caption="next-token prediction on held-out text; the drop is relative", pad_edge=False)
+    for heading in ("", "top-1", "drop", "top-10", "perplexity"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    rows = comparison_rows(record)
+    for use in USES:
+        # A name may hold square brackets, which a plain string would read as markup.
+        table.add_row(Text(f"{use}: {corpus_name(record, use)}", style="bold"))
+        for row in rows:
+            table.add_row(f"  {row.model}", *vars(getattr(row, use)).values())
+        table.add_section()
+    return table
+
+
+def summary(record: UnlearnRecord) -> str:
+    """Sum the run up in one sentence: what fell, what stayed, what was removed, what a random mask does.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The sentence, with the numbers of the test parts.
+    """
+    before, after, controls = record.test.before, record.test.after, record.test.controls
+    forget, retain = numbers.fell_both(*(drop_of(use, after, before) for use in USES))
+    removed = numbers.amount(record.parameters_removed), numbers.amount(record.parameters)
+    return (
+        f"Top-1 next-token accuracy on held-out text {forget} on {_corpus(record, 'forget')} and {retain} on "
+        f"{_corpus(record, 'retain')}, with {' of '.join(removed)} parameters "
+        f"({numbers.percent(record.parameters_removed / record.parameters)}) removed{_by_chance(controls, before)}."
+    )
+
+
+def corpus_name(record: UnlearnRecord, use: Use) -> str:
+    """Name the corpus that goes or the one that stays.
+
+    Args:
+        record: The run.
+        use: Which of the two.
+
+    Returns:
+        Its short name.
+    """
+    return record.corpora[f"{use}_test"]["corpus"]
+
+
+def drop_of(use: Use, scores: Scores, base: Scores) -> float:
+    """Compute the relative drop of top-1 on one corpus.
+
+    Args:
+        use: Which corpus.
+        scores: The scores of a pruned model.
+        base: The scores of the original model.
+
+    Returns:
+        1 - after / before; NaN where the original model had no hit that could be lost.
+    """
+    before = _metrics(use, base).top1
+    return relative_drop(before, _metrics(use, scores).top1) if before else math.nan
+
+
+def mean_drop(use: Use, models: Sequence[Scores], base: Scores) -> float:
+    """Average the relative drop of top-1 over several models.
+
+    Args:
+        use: Which corpus.
+        models: The scores of at least one model.
+        base: The scores of the original model.
+
+    Returns:
+        The mean of `drop_of`.
+    """
+    return fmean(drop_of(use, scores, base) for scores in models)
+
+
+def _corpus(record: UnlearnRecord, use: Use) -> str:
+    """Name a corpus, with the accuracy on it before and after."""
+    before, after = (numbers.percent(_metrics(use, scores).top1) for scores in (record.test.before, record.test.after))
+    return f"{corpus_name(record, use)} ({use}: {before} to {after})"
+
+
+def _by_chance(controls: Sequence[Scores], base: Scores) -> str:
+    """What random masks do, as the end of a sentence; nothing when there are none."""
+    if not controls:
+        return ""
+    forget, retain = numbers.fell_both(*(mean_drop(use, controls, base) for use in USES))
+    masks = "a random mask" if len(controls) == 1 else f"{len(controls)} random masks (mean)"
+    return f"; under {masks} of the same size the first {forget} and the second {retain}"
+
+
+def _row(model: str, scores: Sequence[Scores], base: Scores | None) -> Row:
+    """The row of one model, or of the mean of several."""
+    return Row(model, _cells("forget", scores, base), _cells("retain", scores, base))
+
+
+def _cells(use: Use, models: Sequence[Scores], base: Scores | None) -> Cells:
+    """Write the metrics of one or several models on one corpus."""
+    metrics = [_metrics(use, scores) for scores in models]
+    return Cells(
+        top1=numbers.mean([each.top1 for each in metrics], numbers.percent),
+        drop="" if base is None else numbers.mean([drop_of(use, scores, base) for scores in models], numbers.drop),
+        top10=numbers.mean([each.top10 for each in metrics], numbers.percent),
+        perplexity=numbers.mean([each.perplexity for each in metrics], numbers.perplexity),
+    )
+
+
+def _metrics(use: Use, scores: Scores) -> NextTokenMetrics:
+    """The metrics on one corpus."""
+    return scores.forget if use == "forget" else scores.retain

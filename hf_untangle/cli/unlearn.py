@@ -92,8 +92,9 @@ def _show(result: "UnlearnResult", output: str) -> None:
     console.print(comparison_table(result.record))
     for text in result.record.continuations:
         console.rule(repr(text.prompt), align="left", style="dim")
-        console.print("[bold]before[/]", text.before.strip(), "", sep="\n", markup=False, highlight=False)
-        console.print("[bold]after[/]", text.after.strip(), "", sep="\n", markup=False, highlight=False)
+        for title, continuation in (("before", text.before), ("after", text.after)):
+            console.print(title, style="bold")
+            console.print(continuation.strip(), "", sep="\n", markup=False, highlight=False)
     console.print(summary(result.record), highlight=False)
     console.print(f"Saved in {output}: a checkpoint for from_pretrained, mask.safetensors, untangle.json (every step),")
     console.print(f"and {output}/report.html to look at.")

@@ -23,6 +23,7 @@ from hf_untangle.reporting.style import (
     PAGE,
     RUN,
     Colour,
+    plain,
     quiet_style,
     share_ticks,
 )
@@ -51,8 +52,8 @@ def trade_off(record: UnlearnRecord) -> Figure:
         figure = Figure(figsize=(7, 4.4), layout="constrained")
         axes = figure.subplots()
         _frame(axes, [*run, *(point for points in random for point in points)])
-        axes.set_xlabel(f"top-1 lost on {corpus_name(record, 'retain')} (retain)")
-        axes.set_ylabel(f"top-1 lost on {corpus_name(record, 'forget')} (forget)")
+        axes.set_xlabel(f"top-1 lost on {plain(corpus_name(record, 'retain'))} (retain)")
+        axes.set_ylabel(f"top-1 lost on {plain(corpus_name(record, 'forget'))} (forget)")
         _draw_budget(axes, record.config.retain_budget)
         _draw_diagonal(axes)
         _draw_random(axes, random)
@@ -75,6 +76,7 @@ def removed_by_layer(record: UnlearnRecord) -> Figure:
         panels = figure.subplots(len(kinds), sharex=True, sharey=True, squeeze=False)[:, 0]
         for axes, kind in zip(panels, kinds, strict=True):
             _draw_layers(axes, record, kind)
+        panels[0].set_ylim(0, max(panels[0].get_ylim()[1], 0.01))
         panels[-1].set_xlabel("layer")
         panels[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -101,7 +103,10 @@ def _draw_budget(axes: Axes, budget: float) -> None:
     low, high = axes.get_xlim()
     if budget < high:
         axes.axvspan(low, budget, color=BAND.light, linewidth=0, zorder=0)
-        axes.text(budget, 1.04, f"budget {numbers.percent(budget)} ", ha="right", va="top", color=MUTED.light, fontsize=9)
+        # Where the band is too narrow for its name, the name stands beside it.
+        align = "right" if budget - low > 0.3 * (high - low) else "left"
+        text = f" retain budget {numbers.percent(budget)} "
+        axes.text(budget, 1.04, text, ha=align, va="top", color=MUTED.light, fontsize=9)
 
 
 def _draw_diagonal(axes: Axes) -> None:
@@ -133,7 +138,7 @@ def _draw_run(axes: Axes, run: list[Point], chosen: int) -> None:
         _label(axes, run[-1], f"step {len(run)}", RUN, (0, 12), "center")
 
 
-def _label(axes: Axes, point: Point, text: str, colour: Colour, offset: Point, align: Align) -> None:
+def _label(axes: Axes, point: Point, text: str, colour: Colour, offset: tuple[int, int], align: Align) -> None:
     """Write beside a point, `offset` in points."""
     if all(map(math.isfinite, point)):
         axes.annotate(text, point, offset, textcoords="offset points", color=colour.light, fontsize=9, ha=align, va="center")

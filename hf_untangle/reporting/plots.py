@@ -91,9 +91,10 @@ def _frame(axes: Axes, points: list[Point]) -> None:
     """Choose limits that show all points with room for labels, also where they are few or all at one place."""
     finite = [point for point in points if all(map(math.isfinite, point))] + [(0.0, 0.0)]
     low, high = (pick(x for x, _ in finite) for pick in (min, max))
-    width = max(high - low, 0.02)
-    axes.set_xlim(low - 0.06 * width, high + 0.3 * width)
-    axes.set_ylim(min(-0.03, min(y for _, y in finite) - 0.03), 1.05)
+    width = max(high - low, 0.03)
+    # No drop is over 100%, so the axis need not show more.
+    axes.set_xlim(low - 0.06 * width, min(low + 1.3 * width, 1.05))
+    axes.set_ylim(min(y for _, y in finite) - 0.08, 1.05)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(share_ticks())
 
@@ -125,7 +126,8 @@ def _draw_random(axes: Axes, random: list[list[Point]]) -> None:
     axes.plot(*zip((0, 0), *means, strict=True), color=MUTED.light, linewidth=1.2)
     every = [point for points in random for point in points]
     axes.plot(*zip(*every, strict=True), "o", color=MUTED.light, markersize=4, markeredgecolor=PAGE.light)
-    _label(axes, means[-1], "random masks of equal size", MUTED, (4, 12), "right")
+    half = min(means, key=lambda mean: abs(mean[0] - means[-1][0] / 2))
+    _label(axes, half, "random masks of equal size", MUTED, (10, -10), "left")
 
 
 def _draw_run(axes: Axes, run: list[Point], chosen: int) -> None:

@@ -1,6 +1,7 @@
 """A finished run as it might have been, for the tests of what is said about it."""
 
 import math
+from hashlib import sha256
 
 import torch
 
@@ -47,7 +48,7 @@ def corpora(forget: str = "code", retain: str = "general", origin: str = "embedd
             "documents": 40,
             "blocks": 32,
             "tokens": 32_768 if part == "train" else 8_192,
-            "fingerprint": f"{abs(hash((use, part))) % 16**8:016x}",
+            "fingerprint": sha256(f"{use} {part}".encode()).hexdigest()[:16],
         }
         for use, (name, source, licence) in places.items()
         for part in ("train", "validation", "test")

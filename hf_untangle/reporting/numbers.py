@@ -84,7 +84,7 @@ def perplexity(value: float) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
-def amount(number: float) -> str:
+def amount(number: int) -> str:
     """Write a count so that it can be read at a glance.
 
     Args:
@@ -123,13 +123,13 @@ def mean(values: Sequence[float], write: Callable[[float], str]) -> str:
         write: How one value is written.
 
     Returns:
-        `46.1 ± 0.5%`, with the sample standard deviation; the mean alone of a single value, or where one is not finite.
+        `46.1% ± 0.5%`, with the sample standard deviation; the mean alone of a single value, or where one is not finite.
     """
     middle = write(fmean(values))
     if len(values) == 1 or not all(map(math.isfinite, values)):
         return middle
     # A line may break before the sign, never after it.
-    return f"{middle.removesuffix('%')} ±\u00a0{write(stdev(values))}"
+    return f"{middle} ±\u00a0{write(stdev(values))}"
 
 
 def _rose(share: float) -> bool:

@@ -23,6 +23,7 @@ from hf_untangle.reporting.style import (
     PAGE,
     RUN,
     Colour,
+    plain,
     quiet_style,
     share_ticks,
 )
@@ -51,8 +52,8 @@ def trade_off(record: UnlearnRecord) -> Figure:
         figure = Figure(figsize=(7, 4.4), layout="constrained")
         axes = figure.subplots()
         _frame(axes, [*run, *(point for points in random for point in points)])
-        axes.set_xlabel(f"top-1 lost on {corpus_name(record, 'retain')} (retain)")
-        axes.set_ylabel(f"top-1 lost on {corpus_name(record, 'forget')} (forget)")
+        axes.set_xlabel(f"top-1 lost on {plain(corpus_name(record, 'retain'))} (retain)")
+        axes.set_ylabel(f"top-1 lost on {plain(corpus_name(record, 'forget'))} (forget)")
         _draw_budget(axes, record.config.retain_budget)
         _draw_diagonal(axes)
         _draw_random(axes, random)
@@ -75,6 +76,7 @@ def removed_by_layer(record: UnlearnRecord) -> Figure:
         panels = figure.subplots(len(kinds), sharex=True, sharey=True, squeeze=False)[:, 0]
         for axes, kind in zip(panels, kinds, strict=True):
             _draw_layers(axes, record, kind)
+        panels[0].set_ylim(0, max(panels[0].get_ylim()[1], 0.01))
         panels[-1].set_xlabel("layer")
         panels[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure
@@ -89,9 +91,10 @@ def _frame(axes: Axes, points: list[Point]) -> None:
     """Choose limits that show all points with room for labels, also where they are few or all at one place."""
     finite = [point for point in points if all(map(math.isfinite, point))] + [(0.0, 0.0)]
     low, high = (pick(x for x, _ in finite) for pick in (min, max))
-    width = max(high - low, 0.02)
-    axes.set_xlim(low - 0.06 * width, high + 0.3 * width)
-    axes.set_ylim(min(-0.03, min(y for _, y in finite) - 0.03), 1.05)
+    width = max(high - low, 0.03)
+    # No drop is over 100%, so the axis need not show more.
+    axes.set_xlim(low - 0.06 * width, min(low + 1.3 * width, 1.05))
+    axes.set_ylim(min(y for _, y in finite) - 0.08, 1.05)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(share_ticks())
 
@@ -101,7 +104,10 @@ def _draw_budget(axes: Axes, budget: float) -> None:
     low, high = axes.get_xlim()
     if budget < high:
         axes.axvspan(low, budget, color=BAND.light, linewidth=0, zorder=0)
-        axes.text(budget, 1.04, f"budget {numbers.percent(budget)} ", ha="right", va="top", color=MUTED.light, fontsize=9)
+        # Where the band is too narrow for its name, the name stands beside it.
+        align = "right" if budget - low > 0.3 * (high - low) else "left"
+        text = f" retain budget {numbers.percent(budget)} "
+        axes.text(budget, 1.04, text, ha=align, va="top", color=MUTED.light, fontsize=9)
 
 
 def _draw_diagonal(axes: Axes) -> None:
@@ -120,7 +126,8 @@ def _draw_random(axes: Axes, random: list[list[Point]]) -> None:
     axes.plot(*zip((0, 0), *means, strict=True), color=MUTED.light, linewidth=1.2)
     every = [point for points in random for point in points]
     axes.plot(*zip(*every, strict=True), "o", color=MUTED.light, markersize=4, markeredgecolor=PAGE.light)
-    _label(axes, means[-1], "random masks of equal size", MUTED, (4, 12), "right")
+    half = min(means, key=lambda mean: abs(mean[0] - means[-1][0] / 2))
+    _label(axes, half, "random masks of equal size", MUTED, (10, -10), "left")
 
 
 def _draw_run(axes: Axes, run: list[Point], chosen: int) -> None:
@@ -133,7 +140,7 @@ def _draw_run(axes: Axes, run: list[Point], chosen: int) -> None:
         _label(axes, run[-1], f"step {len(run)}", RUN, (0, 12), "center")
 
 
-def _label(axes: Axes, point: Point, text: str, colour: Colour, offset: Point, align: Align) -> None:
+def _label(axes: Axes, point: Point, text: str, colour: Colour, offset: tuple[int, int], align: Align) -> None:
     """Write beside a point, `offset` in points."""
     if all(map(math.isfinite, point)):
         axes.annotate(text, point, offset, textcoords="offset points", color=colour.light, fontsize=9, ha=align, va="center")

@@ -14,7 +14,7 @@ from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
-from hf_untangle.reporting.style import INK, KIND_COLOUR, KIND_NAME, MUTED, POINT, RUN, Colour, quiet_style
+from hf_untangle.reporting.style import INK, KIND_COLOUR, KIND_NAME, MUTED, POINT, RUN, Colour, plain, quiet_style
 from hf_untangle.reporting.table import corpus_name
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -62,8 +62,8 @@ def importance_scatter(
             _draw_neurons(axes, _thinned(neurons, record.config.seed))
             title = f"{KIND_NAME[kind]}: {numbers.amount(mask.removed(kind))} of {numbers.amount(mask.neurons(kind))} removed"
             axes.set_title(title, color=KIND_COLOUR[kind].light)
-            axes.set_xlabel(f"{record.config.importance} on {corpus_name(record, 'retain')} (retain)")
-        panels[0].set_ylabel(f"{record.config.importance} on {corpus_name(record, 'forget')} (forget)")
+            axes.set_xlabel(f"{record.config.importance} on {plain(corpus_name(record, 'retain'))} (retain)")
+        panels[0].set_ylabel(f"{record.config.importance} on {plain(corpus_name(record, 'forget'))} (forget)")
     return figure
 
 

@@ -79,3 +79,15 @@ def quiet_style() -> Iterator[None]:
 def share_ticks() -> FuncFormatter:
     """Write the shares on an axis as percentages, with no more digits than they need."""
     return FuncFormatter(lambda share, _: f"{100 * share:.3g}%")
+
+
+def plain(text: str) -> str:
+    """Let a text stand as it is, dollars included, which matplotlib would read as the borders of a formula.
+
+    Args:
+        text: For instance the name of a file.
+
+    Returns:
+        The text for matplotlib.
+    """
+    return text.replace("$", r"\$")

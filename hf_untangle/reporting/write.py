@@ -8,6 +8,7 @@ from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
 from hf_untangle.reporting.scatter import importance_scatter
+from hf_untangle.reporting.style import quiet_style
 from hf_untangle.statistics.activations import ActivationStatistics
 
 DOTS_PER_INCH = 200
@@ -43,7 +44,8 @@ def write_report(
     page, card = report_page(record, figures), model_card(record, licence)
     plots = Path(folder) / "plots"
     plots.mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(plots / f"{name}.png", dpi=DOTS_PER_INCH)
+    with quiet_style():
+        for name, figure in figures.items():
+            figure.savefig(plots / f"{name}.png", dpi=DOTS_PER_INCH)
     (Path(folder) / "report.html").write_text(page, encoding="utf-8")
     card.save(Path(folder) / "README.md")

@@ -1,0 +1,81 @@
+"""The table for the terminal, and the sentence."""
+
+import io
+
+import pytest
+from records import a_record, corpora, scores
+from rich.console import Console
+
+from hf_untangle.pruning.record import Comparison
+from hf_untangle.reporting.table import comparison_rows, comparison_table, summary
+
+CONTROLS = (scores(0.46, 0.30), scores(0.48, 0.31))
+
+
+def compared(before, after, controls=()):
+    return a_record(test=Comparison(before=before, after=after, controls=controls))
+
+
+def printed(record, width=80):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(comparison_table(record))
+    return console.file.getvalue()
+
+
+def test_the_rows_are_the_original_the_unlearned_and_the_random_model():
+    original, unlearned, random = comparison_rows(a_record())
+    assert (original.model, unlearned.model, random.model) == ("original", "unlearned", "random mask")
+    assert (original.forget.top1, original.forget.drop) == ("50.2%", "")
+    assert (unlearned.forget.top1, unlearned.forget.drop) == ("14.6%", "70.9%")
+    assert (unlearned.retain.drop, unlearned.retain.perplexity) == ("6.1%", "55.5")
+    assert (random.forget.drop, random.retain.drop) == ("8.0%", "7.7%")
+
+
+def test_without_controls_there_is_no_random_row():
+    assert len(comparison_rows(compared(scores(0.5, 0.3), scores(0.1, 0.3)))) == 2
+
+
+def test_several_controls_are_averaged_with_their_spread():
+    random = comparison_rows(compared(scores(0.5, 0.3), scores(0.1, 0.3), CONTROLS))[2]
+    assert random.model == "random (mean of 2)"
+    assert random.forget.top1 == "47.0% ±\u00a01.4%"
+    assert random.forget.drop == "6.0% ±\u00a02.8%"
+
+
+def test_a_rise_a_zero_and_an_infinite_perplexity_have_their_own_cells():
+    unlearned = comparison_rows(compared(scores(0.5, 0.300), scores(0.0, 0.303, (float("inf"), 48.0))))[1]
+    assert (unlearned.forget.top1, unlearned.forget.drop, unlearned.forget.perplexity) == ("0.0%", "100.0%", "inf")
+    assert unlearned.retain.drop == "rose 1.0%"
+
+
+def test_a_model_that_knew_nothing_has_no_relative_drop():
+    record = compared(scores(0.0, 0.3), scores(0.0, 0.3), (scores(0.0, 0.3),))
+    assert [row.forget.drop for row in comparison_rows(record)] == ["", "n/a", "n/a"]
+    assert "has no relative drop on code (forget: 0.0% to 0.0%)" in summary(record)
+
+
+@pytest.mark.parametrize("controls", [(), CONTROLS[:1], CONTROLS])
+def test_the_table_fits_eighty_columns_whole(controls):
+    text = printed(compared(scores(0.502, 0.326), scores(0.146, 0.306), controls))
+    assert "…" not in text
+    for word in ("forget: code", "retain: general", "top-10", "perplexity", "original", "unlearned", "70.9%"):
+        assert word in text
+
+
+def test_a_corpus_name_is_not_read_as_markup():
+    assert "forget: [red]code[/red]" in printed(a_record(corpora=corpora(forget="[red]code[/red]")))
+
+
+def test_the_sentence_names_what_fell_what_stayed_and_what_chance_does():
+    assert summary(a_record()) == (
+        "Top-1 next-token accuracy on held-out text fell by 70.9% on code (forget: 50.2% to 14.6%) and by 6.1% on general "
+        "(retain: 32.6% to 30.6%), with 3.2 million of 134.5 million parameters (2.4%) removed; under a random mask of the "
+        "same size the first fell by 8.0% and the second by 7.7%."
+    )
+
+
+def test_the_sentence_says_that_an_accuracy_rose():
+    sentence = summary(compared(scores(0.5, 0.30), scores(0.1, 0.33)))
+    assert "fell by 80.0% on code" in sentence
+    assert "rose by 10.0% on general (retain: 30.0% to 33.0%)" in sentence
+    assert sentence.endswith("removed.")

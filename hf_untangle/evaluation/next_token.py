@@ -122,8 +122,9 @@ def _logits_and_labels(
 
 @contextmanager
 def _replayed(model: PreTrainedModel, states: Any) -> Iterator[None]:
-    """Let the base model answer with known hidden states, so that a call runs the head alone, whatever the head does."""
-    backbone = model.base_model
+    """Let the decoder answer with known hidden states, so that a call runs the head alone, whatever the head does."""
+    # Not the base model, which OPT's head passes by: it calls the decoder inside.
+    backbone = model.get_decoder()
     own = backbone.__dict__.get("forward")
     backbone.forward = lambda *_, **__: states
     try:

@@ -75,7 +75,7 @@ def next_token_metrics(
         The metrics.
 
     Raises:
-        StatisticsError: The loss is NaN.
+        StatisticsError: No block has a second token, or the loss is NaN.
     """
     device = next(model.parameters()).device
     sums = torch.zeros(4, dtype=torch.float64)
@@ -88,6 +88,11 @@ def next_token_metrics(
                 sums += _sums(logits, labels).cpu()
             bar.update(batch.tokens)
     hits1, hits10, loss, tokens = sums.tolist()
+    if not tokens:
+        raise StatisticsError(
+            f"Predicting a next token needs a block of at least two tokens, but {blocks.corpus.name} has none. Pass longer "
+            "documents or a larger block_size."
+        )
     if math.isnan(loss):
         raise StatisticsError(
             f"The loss on {blocks.corpus.name} must be a number, but it is NaN: the model's logits are not finite. Load it in "

@@ -39,7 +39,7 @@ class NextTokenMetrics:
         """exp(loss), infinite where that overflows."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, int | float]:
         """Everything, perplexity included, for a report."""
         return asdict(self) | {"perplexity": self.perplexity}
 

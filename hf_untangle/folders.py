@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import constants
+from safetensors import SafetensorError
 
 from hf_untangle.errors import OutputError
 
@@ -71,7 +72,7 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
         _replace(draft, final)
     except OutputError:
         raise
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # A full disk is the latter when it is full of tensors.
         raise OutputError(
             f"Writing `{folder}` failed ({error}). What was there before is untouched: free some space or choose another."
         ) from error

@@ -29,15 +29,13 @@ def run(recipe: UnlearnRecipe, *, progress: bool = True) -> UnlearnResult:
     return result
 
 
-def open_corpus(choice: CorpusChoice | str) -> Corpus:
+def open_corpus(choice: CorpusChoice) -> Corpus:
     """Open the corpus that a recipe names.
 
     Args:
-        choice: A source alone, or with its column, split and preference.
+        choice: A source, with its column, split and preference.
 
     Returns:
         The corpus.
     """
-    if isinstance(choice, str):
-        return corpus(choice)
     return corpus(choice.source, column=choice.column, split=choice.split, prefer=choice.prefer)

@@ -56,13 +56,13 @@ def load(
         The model, in evaluation mode, and its tokenizer.
 
     Raises:
-        ArchitectureError: Neither a folder nor the Hub has such a model.
+        ArchitectureError: Neither a folder nor the Hub has such a causal language model.
     """
     source = str(embedded_checkpoint(name)) if name in EMBEDDED else name
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map)
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # Nothing is there, or something that is no causal language model.
         raise ArchitectureError(
             f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(EMBEDDED)}, "
             f"but it could not be loaded: {str(error).splitlines()[0]}"

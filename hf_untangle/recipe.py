@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.pruning.config import explain
@@ -20,6 +20,12 @@ class CorpusChoice(BaseModel):
     split: str | None = Field(default=None, description="The split of a data set.")
     prefer: Literal["auto", "hub", "embedded"] = Field(default="auto", description="Where a named corpus is read from.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_source(cls, value: Any) -> Any:
+        """Take a string alone for the source."""
+        return {"source": value} if isinstance(value, str) else value
+
 
 class UnlearnRecipe(BaseModel):
     """An unlearning job."""
@@ -30,8 +36,10 @@ class UnlearnRecipe(BaseModel):
     model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="The dtype of the weights.")
     device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
-    forget: CorpusChoice | str = Field(description="The corpus whose capability goes.")
-    retain: CorpusChoice | str = Field(default="general", description="The corpus whose capability stays.")
+    forget: CorpusChoice = Field(description="The corpus whose capability goes: its source alone, or what to read of it.")
+    retain: CorpusChoice = Field(
+        default=CorpusChoice(source="general"), description="The same for the corpus whose capability stays."
+    )
     preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
@@ -56,7 +64,7 @@ def read_recipe(file: str | Path, overrides: dict[str, Any] | None = None) -> Un
         raise ConfigError(f"A recipe must be a YAML file, but there is no file `{file}`.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"The recipe `{file}` is not valid YAML: {error}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"The recipe `{file}` must be a mapping of keys to values, but it is a {type(content).__name__}.")

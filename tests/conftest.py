@@ -1,10 +1,65 @@
-"""What many tests need: a tokenizer that is small enough for tiny models and knows every text."""
+"""What many tests need: a tokenizer that knows every text, tiny models of every family, and blocks of tokens."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.corpora import Corpus
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
+
+TOKENS = {"vocab_size": 258, "bos_token_id": None, "eos_token_id": 256, "pad_token_id": 257}
+COMMON = TOKENS | {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+}
+GROUPED = COMMON | {"num_key_value_heads": 2}
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+FAMILIES: dict[str, dict] = {
+    "llama": GROUPED,
+    "mistral": GROUPED | {"sliding_window": 16},
+    "qwen2": GROUPED,
+    "qwen3": GROUPED | {"head_dim": 16},
+    "gemma2": GROUPED | {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 16, "final_logit_softcapping": 2.0},
+    "phi3": GROUPED,
+    "gpt2": TOKENS | {"n_embd": 32, "n_inner": 48, "n_layer": 2, "n_head": 4, "n_positions": 128},
+    "opt": TOKENS
+    | {
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+    },
+    "gpt_neox": COMMON,
+}
+"""Settings of a tiny model of every family: 2 layers, 4 heads, grouped queries where the family has them."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny tensors are faster without a second thread, and sums are always taken in the same order."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own, so that no journal or checkpoint of the user is read or written."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("HF_UNTANGLE_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +75,82 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
     backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.ByteLevel()])
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", model_max_length=64)
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Callable[..., PreTrainedModel]:
+    """Make a tiny model of a family, the same every time, with biases and norms that are not the initial 0 and 1."""
+
+    def make(family: str, **settings: object) -> PreTrainedModel:
+        config = CONFIG_MAPPING[family](**FAMILIES[family] | settings)
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.2 * torch.randn_like(parameter)
+        model.name_or_path = f"tiny-{family}"
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request) -> str:
+    """Every family in turn."""
+    return request.param
+
+
+@pytest.fixture
+def model(tiny_model, family) -> PreTrainedModel:
+    """A tiny model of every family in turn."""
+    return tiny_model(family)
+
+
+@pytest.fixture(scope="session")
+def blocks_of() -> Callable[..., TokenBlocks]:
+    """Make blocks from token ids, and from which of them are padding and which count."""
+
+    made = Corpus("made", "strings", "made in a test", "unknown", lambda: iter(()))
+
+    def make(ids: Tensor, mask: Tensor | None = None, counted: Tensor | None = None) -> TokenBlocks:
+        mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        return TokenBlocks(ids, mask, mask if counted is None else counted, made, "train", documents=len(ids))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def blocks(blocks_of) -> TokenBlocks:
+    """Six blocks of twelve random tokens."""
+    return blocks_of(torch.randint(256, (6, 12), generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.fixture(scope="session")
+def padded_blocks(blocks_of, blocks) -> TokenBlocks:
+    """The same blocks, cut to 12, 9, 5, 2, 7 and 12 tokens and padded on the right."""
+    mask = torch.arange(12) < torch.tensor([12, 9, 5, 2, 7, 12])[:, None]
+    return blocks_of(blocks.input_ids.masked_fill(~mask, 257), mask)
+
+
+@pytest.fixture(scope="session")
+def untouched() -> Callable[[nn.Module], AbstractContextManager[None]]:
+    """Check that a model is bit for bit as it was after the `with` block, in its modes, gradients and hooks too."""
+
+    @contextmanager
+    def check(model: nn.Module) -> Iterator[None]:
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        state = _state_beside_weights(model)
+        yield
+        assert _state_beside_weights(model) == state
+        assert model.state_dict().keys() == weights.keys()
+        assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+    return check
+
+
+def _state_beside_weights(model: nn.Module) -> list[tuple]:
+    modules = [
+        (name, module.training, "forward" in vars(module), *(len(vars(module)[hooks]) for hooks in HOOKS))
+        for name, module in model.named_modules()
+    ]
+    return modules + [(name, one.requires_grad, one.grad is None) for name, one in model.named_parameters()]

@@ -45,13 +45,15 @@ def neuron_groups(model: nn.Module) -> tuple[NeuronGroup, ...]:
     """
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ArchitectureError(
-            "The model must have its weights loaded, but some of them are on the meta device. Load it with "
-            "`from_pretrained` (offloaded weights are fine), or call `to_empty` and `load_state_dict` first."
+            "The model must have its weights loaded, but some of them are on the meta device. Load it whole with "
+            "`from_pretrained`, without offloading, or call `to_empty` and `load_state_dict` first."
         )
     blocks = find_blocks(model)
-    with evaluation_mode(model):
-        trace(model, blocks, _dummy_inputs(model))
-    groups = tuple(group for block in blocks for group in _groups_of(block, _heads(model)))
+    # Gradients are what everything is read off, also where the caller has switched them off.
+    with evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
+        if blocks:
+            trace(model, blocks, _dummy_inputs(model))
+        groups = tuple(group for block in blocks for group in _groups_of(block, _heads(model)))
     if not groups:
         raise ArchitectureError(
             f"No neurons were found in {type(model).__name__}: no stack of layers in it has a projection back to the "

@@ -1,13 +1,14 @@
 """One forward pass on dummy tokens that shows which projections compute which neurons.
 
-Two things are done to the pass, and together they answer every question without a table per model:
+Three things are done to the pass, and together they answer every question without a table per model:
 
 *   Every block's input and every projection's output is cut out of the autograd graph and made a leaf. The gradient of a
     projection's input then ends at its nearest ancestors, so it tells exactly which projections compute it.
 *   Every projection's output is replaced by a code that spells out the number of each row. Attention averages values that
     are the same at all positions, so the code of a value row arrives unchanged at the neuron that the row computes.
+*   Every vector of a block that is no projection's, such as the weight of a norm of queries and keys, is replaced by ones.
 
-Weights play no part in either, so the answer is the same for a trained, a fresh or a broken model.
+So weights play no part in it, and the answer is the same for a trained, a fresh or a broken model.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from hf_untangle.architecture.projections import is_projection
 
@@ -77,7 +79,7 @@ def trace(model: nn.Module, blocks: list[Block], inputs: dict[str, Any]) -> None
     """Run the model once and fill the blocks that it goes through.
 
     Args:
-        model: The model, in evaluation mode.
+        model: The model, in evaluation mode, with gradients switched on.
         blocks: The blocks to fill, from `find_blocks`.
         inputs: What the model is called with: 1 + DIGITS sequences of POSITIONS tokens.
     """
@@ -88,8 +90,18 @@ def trace(model: nn.Module, blocks: list[Block], inputs: dict[str, Any]) -> None
             for name, projection in module.named_modules(prefix=block.name):
                 if is_projection(projection):
                     hooks.enter_context(_code_output(projection, name, block))
-        with torch.enable_grad():
-            model(**inputs)
+        functional_call(model, _plain_vectors(model, blocks), kwargs=inputs)
+
+
+def _plain_vectors(model: nn.Module, blocks: list[Block]) -> dict[str, Float[Tensor, " width"]]:
+    """Ones in place of the vectors in the blocks that no projection owns."""
+    return {
+        f"{name}.{key}": torch.ones_like(parameter)
+        for block in blocks
+        for name, module in model.get_submodule(block.name).named_modules(prefix=block.name)
+        for key, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 1 and not is_projection(module)
+    }
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a model writes when it goes on from a prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -34,10 +35,21 @@ def continuations(
     )
     device = next(model.parameters()).device
     texts = []
-    with evaluation_mode(model), torch.inference_mode():
+    with evaluation_mode(model), _generating_by(model, greedy), torch.inference_mode():
         for prompt in prompts:
             inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(device)
-            output = model.generate(**inputs, generation_config=greedy)  # type: ignore[operator]
+            output = model.generate(**inputs)  # type: ignore[operator]
             new = output[0, inputs["input_ids"].shape[1] :]
             texts.append(str(tokenizer.decode(new, skip_special_tokens=True)))
     return texts
+
+
+@contextmanager
+def _generating_by(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    """Put settings in the place of the model's own, which would fill up whatever is passed to `generate`."""
+    own = model.generation_config
+    model.generation_config = settings
+    try:
+        yield
+    finally:
+        model.generation_config = own

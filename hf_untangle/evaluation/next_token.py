@@ -39,7 +39,7 @@ class NextTokenMetrics:
         """exp(loss), infinite where that overflows."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
-    def record(self) -> dict[str, float]:
+    def record(self) -> dict[str, int | float]:
         """Everything, perplexity included, for a report."""
         return asdict(self) | {"perplexity": self.perplexity}
 
@@ -75,7 +75,7 @@ def next_token_metrics(
         The metrics.
 
     Raises:
-        StatisticsError: The loss is NaN.
+        StatisticsError: No block has a second token, or the loss is NaN.
     """
     device = next(model.parameters()).device
     sums = torch.zeros(4, dtype=torch.float64)
@@ -88,6 +88,11 @@ def next_token_metrics(
                 sums += _sums(logits, labels).cpu()
             bar.update(batch.tokens)
     hits1, hits10, loss, tokens = sums.tolist()
+    if not tokens:
+        raise StatisticsError(
+            f"Predicting a next token needs a block of at least two tokens, but {blocks.corpus.name} has none. Pass longer "
+            "documents or a larger block_size."
+        )
     if math.isnan(loss):
         raise StatisticsError(
             f"The loss on {blocks.corpus.name} must be a number, but it is NaN: the model's logits are not finite. Load it in "
@@ -122,8 +127,9 @@ def _logits_and_labels(
 
 @contextmanager
 def _replayed(model: PreTrainedModel, states: Any) -> Iterator[None]:
-    """Let the base model answer with known hidden states, so that a call runs the head alone, whatever the head does."""
-    backbone = model.base_model
+    """Let the decoder answer with known hidden states, so that a call runs the head alone, whatever the head does."""
+    # Not the base model, which OPT's head passes by: it calls the decoder inside.
+    backbone = model.get_decoder()
     own = backbone.__dict__.get("forward")
     backbone.forward = lambda *_, **__: states
     try:

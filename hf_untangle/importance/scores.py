@@ -56,8 +56,8 @@ class Epsilon:
 
 
 def ratio(forget: Neurons, retain: Neurons, eps: Epsilon) -> Neurons:
-    """forget / (retain + eps), the score of arXiv:2403.01267."""
-    return forget / (retain + eps.of(retain))
+    """forget / (retain + eps), the score of arXiv:2403.01267; 0 for a neuron that does nothing on either corpus."""
+    return torch.where(forget == 0, 0, forget / (retain + eps.of(retain)))
 
 
 def difference(forget: Neurons, retain: Neurons, eps: Epsilon) -> Neurons:

@@ -67,10 +67,10 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
         The number of single parameters.
     """
     count = 0
-    for group in groups:
-        kept = mask[group.name]
-        count += int((~kept).sum()) * output_width(model.get_submodule(group.name))
-        for producer in group.producers:
+    by_name = {group.name: group for group in groups}
+    for name, kept in mask.items():
+        count += int((~kept).sum()) * output_width(model.get_submodule(name))
+        for producer in by_name[name].producers:
             projection = model.get_submodule(producer.name)
             row = input_width(projection) + (bias_of(projection) is not None)
             count += len(producer.rows_needed_by_none(kept)) * row

@@ -133,12 +133,19 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     for problem in error.errors():
         name = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            sentences.append(f"There is no setting `{name}`{nearest(name, model.model_fields)}.")
+            sentences.append(f"There is no setting `{name}`{nearest(name, _fields_at(model, problem['loc'][:-1]))}.")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            came = "" if "came" in message else f", but {problem['input']!r} came"
+            came = "" if "came" in message or problem["type"] == "missing" else f", but {problem['input']!r} came"
             sentences.append(f"`{name}`: {message[0].lower()}{message[1:]}{came}.")
     return " ".join(sentences)
+
+
+def _fields_at(model: Any, path: tuple[Any, ...]) -> dict[str, Any]:
+    """The fields of the model that is reached by a path of field names."""
+    for field in path:
+        model = model.model_fields[field].annotation
+    return model.model_fields
 
 
 def nearest(name: str, choices: Any) -> str:

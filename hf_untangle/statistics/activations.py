@@ -80,6 +80,7 @@ class ActivationStatistics(Mapping[str, Moments]):
             for field, tensor in moments.tensors().items()
         }
         record = {
+            "groups": list(self),
             "model": self.model,
             "revision": self.revision,
             "dtype": self.dtype,
@@ -96,7 +97,7 @@ class ActivationStatistics(Mapping[str, Moments]):
             file: A safetensors file.
 
         Returns:
-            The statistics.
+            The statistics, their groups in the order in which they run.
 
         Raises:
             StatisticsError: The file is not one of ours.
@@ -114,8 +115,10 @@ class ActivationStatistics(Mapping[str, Moments]):
                 f"`{file}` must hold statistics of this package ({FORMAT}), but says {metadata.get('format')!r}."
             )
         record = json.loads(metadata["record"])
+        # The file's own order is by name; the record keeps the order in which the groups run.
+        moments = _moments_of(tensors)
         return cls(
-            _moments_of(tensors),
+            {group: moments[group] for group in record["groups"]},
             record["model"],
             record["revision"],
             record["dtype"],

@@ -1,0 +1,227 @@
+"""Neuron groups: found by a traced forward, compared with what is written down here by hand for every family."""
+
+import pytest
+import torch
+from accelerate import cpu_offload
+from torch import nn
+from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.neurons import NeuronGroup, Producer
+from hf_untangle.architecture.projections import bias_of, input_axis, weight_of
+from hf_untangle.errors import ArchitectureError
+from hf_untangle.statistics.hooks import observed
+
+LAYERS, HEADS, GROUPED_HEADS, FFN = 2, 4, 2, 48
+
+
+def grouped(head_size: int, start: int = 0) -> list[int]:
+    """Value rows that two query heads share: heads 0 and 1 read key-value head 0, heads 2 and 3 head 1."""
+    return [start + head // 2 * head_size + one for head in range(HEADS) for one in range(head_size)]
+
+
+def interleaved(head_size: int) -> list[int]:
+    """Value rows where the query, key and value rows of each head stand together."""
+    return [head * 3 * head_size + 2 * head_size + one for head in range(HEADS) for one in range(head_size)]
+
+
+def counted(size: int, start: int = 0) -> list[int]:
+    return list(range(start, start + size))
+
+
+GATED = {"mlp.down_proj": [("mlp.gate_proj", counted(FFN)), ("mlp.up_proj", counted(FFN))]}
+LLAMA = ("model.layers", {"self_attn.o_proj": [("self_attn.v_proj", grouped(8))], **GATED})
+WIDE_HEADS = ("model.layers", {"self_attn.o_proj": [("self_attn.v_proj", grouped(16))], **GATED})
+EXPECTED: dict[str, tuple[str, dict[str, list[tuple[str, list[int]]]]]] = {
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": WIDE_HEADS,
+    "gemma2": WIDE_HEADS,
+    "phi3": (
+        "model.layers",
+        {
+            "self_attn.o_proj": [("self_attn.qkv_proj", grouped(8, start=32 + 16))],
+            "mlp.down_proj": [("mlp.gate_up_proj", counted(FFN)), ("mlp.gate_up_proj", counted(FFN, start=FFN))],
+        },
+    ),
+    "gpt2": (
+        "transformer.h",
+        {"attn.c_proj": [("attn.c_attn", counted(32, start=64))], "mlp.c_proj": [("mlp.c_fc", counted(FFN))]},
+    ),
+    "opt": (
+        "model.decoder.layers",
+        {"self_attn.out_proj": [("self_attn.v_proj", counted(32))], "fc2": [("fc1", counted(FFN))]},
+    ),
+    "gpt_neox": (
+        "gpt_neox.layers",
+        {
+            "attention.dense": [("attention.query_key_value", interleaved(8))],
+            "mlp.dense_4h_to_h": [("mlp.dense_h_to_4h", counted(FFN))],
+        },
+    ),
+}
+"""By family: the stack, and for the attention and the FFN of a layer the output projection and its producers' rows."""
+
+
+def described(groups: tuple[NeuronGroup, ...]) -> list[tuple]:
+    return [
+        (
+            group.name,
+            group.kind,
+            group.layer,
+            group.size,
+            group.heads,
+            [(one.name, one.rows.tolist()) for one in group.producers],
+        )
+        for group in groups
+    ]
+
+
+def of_kind(model: nn.Module, kind: str) -> NeuronGroup:
+    """The first group of a kind."""
+    return next(group for group in neuron_groups(model) if group.kind == kind)
+
+
+def test_every_output_projection_is_found_with_what_computes_it(family, model):
+    stack, projections = EXPECTED[family]
+    expected = []
+    for layer in range(LAYERS):
+        for (name, producers), kind in zip(projections.items(), ("attention", "ffn"), strict=True):
+            prefix, size = f"{stack}.{layer}", len(producers[0][1])
+            rows = [(f"{prefix}.{producer}", rows) for producer, rows in producers]
+            expected.append((f"{prefix}.{name}", kind, layer, size, HEADS if kind == "attention" else None, rows))
+    assert described(neuron_groups(model)) == expected
+
+
+def test_heads_are_counted_on_both_sides_of_grouped_queries(family, model):
+    attention, ffn = of_kind(model, "attention"), of_kind(model, "ffn")
+    assert attention.head_size == {"qwen3": 16, "gemma2": 16}.get(family, 8)
+    assert attention.key_value_heads == (HEADS if family in ("gpt2", "opt", "gpt_neox") else GROUPED_HEADS)
+    assert (ffn.heads, ffn.head_size, ffn.key_value_heads) == (None, None, None)
+
+
+def test_with_one_key_value_head_all_query_heads_share_its_rows(tiny_model):
+    group = of_kind(tiny_model("llama", num_key_value_heads=1), "attention")
+    assert group.key_value_heads == 1
+    assert group.producers[0].rows.tolist() == 4 * counted(8)
+
+
+@pytest.mark.parametrize("kind", ["attention", "ffn"])
+def test_zeroing_the_producers_rows_silences_exactly_their_neurons(model, blocks, kind):
+    group, chosen = of_kind(model, kind), 5
+    before = activations(model, group, blocks)
+    shared = torch.zeros(group.size, dtype=torch.bool)
+    for producer in group.producers:
+        shared |= producer.rows == producer.rows[chosen]
+        zero_row(model.get_submodule(producer.name), int(producer.rows[chosen]))
+    after = activations(model, group, blocks)
+    assert shared[chosen] and before[:, shared].any()
+    assert not after[:, shared].any()
+    torch.testing.assert_close(after[:, ~shared], before[:, ~shared])
+
+
+def activations(model: nn.Module, group: NeuronGroup, blocks) -> torch.Tensor:
+    seen = []
+    with observed(model, (group,), lambda _, neurons: seen.append(neurons.flatten(0, -2))), torch.no_grad():
+        model(blocks.input_ids)
+    return torch.cat(seen)
+
+
+@torch.no_grad()
+def zero_row(projection: nn.Module, row: int) -> None:
+    weight_of(projection).select(1 - input_axis(projection), row).zero_()
+    if (bias := bias_of(projection)) is not None:
+        bias[row] = 0
+
+
+def test_tracing_leaves_the_model_as_it_was(model, untouched):
+    model.train()
+    next(model.children()).eval()
+    next(model.parameters()).requires_grad_(False)
+    with untouched(model):
+        neuron_groups(model)
+
+
+def test_a_failed_trace_leaves_the_model_as_it_was(model, untouched, monkeypatch):
+    monkeypatch.setattr(type(model.get_submodule(of_kind(model, "ffn").name)), "forward", interrupted)
+    model.train()
+    with untouched(model), pytest.raises(KeyboardInterrupt):
+        neuron_groups(model)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_weights_play_no_part(model):
+    expected = described(neuron_groups(model))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(torch.nan)
+    assert described(neuron_groups(model)) == expected
+
+
+def test_bfloat16_gives_the_same_groups(model):
+    expected = described(neuron_groups(model))
+    assert described(neuron_groups(model.bfloat16())) == expected
+
+
+def test_bfloat16_tells_thousands_of_rows_apart(tiny_model):
+    sizes = {"hidden_size": 640, "num_attention_heads": 5, "num_key_value_heads": 5, "intermediate_size": 5000}
+    ffn = of_kind(tiny_model("llama", num_hidden_layers=1, **sizes).bfloat16(), "ffn")
+    assert [producer.rows.tolist() for producer in ffn.producers] == [counted(5000), counted(5000)]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_groups_are_found_where_gradients_are_switched_off(model, mode):
+    expected = described(neuron_groups(model))
+    with mode():
+        assert described(neuron_groups(model)) == expected
+
+
+def test_a_model_on_the_meta_device_is_an_error():
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(CONFIG_MAPPING["llama"](num_hidden_layers=1, hidden_size=32))
+    with pytest.raises(ArchitectureError, match="must have its weights loaded, but some of them are on the meta device"):
+        neuron_groups(model)
+
+
+def test_an_offloaded_model_is_an_error_that_says_what_to_do(tiny_model):
+    offloaded = cpu_offload(tiny_model("llama"), execution_device=torch.device("cpu"))
+    with pytest.raises(ArchitectureError, match="Load it whole with `from_pretrained`, without offloading"):
+        neuron_groups(offloaded)
+
+
+def test_a_model_without_output_projections_is_an_error():
+    with pytest.raises(ArchitectureError, match="No neurons were found in Sequential: no stack of layers in it has"):
+        neuron_groups(nn.Sequential(nn.Linear(3, 3)))
+
+
+def test_a_model_of_another_kind_is_an_error():
+    config = MambaConfig(vocab_size=258, hidden_size=8, num_hidden_layers=1, state_size=2)
+    with pytest.raises(ArchitectureError, match="No neurons were found in MambaForCausalLM"):
+        neuron_groups(MambaForCausalLM(config))
+
+
+def test_neurons_that_do_not_divide_into_the_stated_heads_are_an_error(tiny_model):
+    model = tiny_model("llama")
+    model.config.num_attention_heads = 5
+    with pytest.raises(ArchitectureError, match="The 32 attention neurons of .* must divide into the 5 heads"):
+        neuron_groups(model)
+
+
+def test_a_row_is_needed_by_none_once_every_neuron_that_reads_it_is_gone():
+    producer = Producer("v_proj", torch.tensor([7, 8, 7, 8]))
+    assert producer.rows_needed_by_none(torch.tensor([False, True, True, True])).tolist() == []
+    assert producer.rows_needed_by_none(torch.tensor([False, True, False, True])).tolist() == [7]
+    assert producer.rows_needed_by_none(torch.tensor([False, False, False, False])).tolist() == [7, 8]
+
+
+def test_a_removed_neuron_is_still_computed_while_a_kept_one_shares_its_row():
+    group = NeuronGroup("o_proj", "attention", 0, 4, (Producer("v_proj", torch.tensor([7, 8, 7, 8])),), heads=2)
+    assert group.shares_rows_with_kept(torch.tensor([False, True, True, True])).tolist() == [True, False, False, False]
+    assert not group.shares_rows_with_kept(torch.tensor([False, True, False, True])).any()
+    assert not group.shares_rows_with_kept(torch.zeros(4, dtype=torch.bool)).any()
+    assert not group.shares_rows_with_kept(torch.ones(4, dtype=torch.bool)).any()

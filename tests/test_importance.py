@@ -1,0 +1,163 @@
+"""Importance of neurons to one corpus, and scores between two."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.scores import SCORES, Epsilon, difference, distance, rank, ratio
+from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.iterative import neuron_scores
+from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.moments import MomentAccumulator, Moments
+
+NONE = Epsilon(0.0, relative=False)
+
+
+def moments_of(z: Tensor, roots: bool = True) -> Moments:
+    accumulator = MomentAccumulator(z.shape[1], z.device, roots=roots)
+    accumulator.update(z)
+    return accumulator.result()
+
+
+def doubles(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("abs", (4 + 4 + 4 + 0) / 4),
+        ("rms", (48 / 4) ** 0.5),
+        ("std", (12 - 1) ** 0.5),
+        ("freq", 2 / 4),
+        ("sqrt", 6 / 4),
+        ("mean", 1.0),
+    ],
+)
+def test_importance_of_a_neuron_by_hand(name, expected):
+    z = torch.tensor([[4.0], [4.0], [-4.0], [0.0]])
+    torch.testing.assert_close(IMPORTANCE[name](moments_of(z)), doubles(expected))
+
+
+REFERENCES = {
+    "abs": lambda z: z.abs().mean(0),
+    "rms": lambda z: z.square().mean(0).sqrt(),
+    "std": lambda z: z.std(0, unbiased=False),
+    "freq": lambda z: (z > 0).double().mean(0),
+    "sqrt": lambda z: z.abs().sqrt().mean(0),
+    "mean": lambda z: z.mean(0),
+}
+
+
+@pytest.mark.parametrize("name", IMPORTANCE)
+def test_importance_is_its_formula_on_random_activations(name):
+    z = torch.randn(300, 11, generator=torch.Generator().manual_seed(0)) + 0.5
+    torch.testing.assert_close(IMPORTANCE[name](moments_of(z)), REFERENCES[name](z.double()), rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_neuron_has_no_deviation_rather_than_the_root_of_a_negative_rounding_error():
+    z = torch.full((7, 1), 0.1)
+    assert IMPORTANCE["std"](moments_of(z)).item() == pytest.approx(0, abs=1e-4)
+
+
+def test_the_mean_of_roots_needs_their_sum():
+    with pytest.raises(StatisticsError, match="`sqrt` needs the sum of sqrt.* Collect with roots=True"):
+        IMPORTANCE["sqrt"](moments_of(torch.ones(1, 1), roots=False))
+
+
+def test_the_ratio_by_hand_with_an_absolute_and_a_relative_epsilon():
+    forget, retain = doubles(6, 6), doubles(1, 3)
+    assert ratio(forget, retain, NONE).tolist() == [6, 2]
+    assert ratio(forget, retain, Epsilon(1.0, relative=False)).tolist() == [3, 1.5]
+    assert ratio(forget, retain, Epsilon(0.5, relative=True)).tolist() == [3, 1.5]
+
+
+def test_difference_is_in_units_of_the_groups_mean():
+    forget, retain = doubles(6, 0), doubles(1, 3)
+    assert difference(forget, retain, NONE).tolist() == [2.5, -1.5]
+    assert difference(forget, retain, Epsilon(0.5, relative=False)).tolist() == [2, -1.2]
+    torch.testing.assert_close(difference(10 * forget, 10 * retain, NONE), difference(forget, retain, NONE))
+
+
+def test_distance_has_no_sign():
+    assert distance(doubles(1, -2), doubles(3, 2), NONE).tolist() == [2, 4]
+
+
+def test_rank_by_hand_and_free_of_scale():
+    forget, retain = doubles(10, 30, 20), doubles(3, 1, 2)
+    assert rank(forget, retain, NONE).tolist() == [-1, 1, 0]
+    assert torch.equal(rank(forget**3, 100 * retain, NONE), rank(forget, retain, NONE))
+    assert rank(doubles(1), doubles(2), NONE).tolist() == [0]
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_neuron_that_matters_more_to_forget_scores_higher(name):
+    forget, retain = doubles(1, 5, 2, 3), doubles(2, 1, 2, 3)
+    assert SCORES[name](forget, retain, Epsilon(0.1, relative=True)).argmax() == 1
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_neuron_that_does_nothing_at_all_never_comes_first(name):
+    forget, retain = doubles(0, 5, 2), doubles(0, 1, 3)
+    scores = SCORES[name](forget, retain, NONE)
+    assert torch.isfinite(scores).all()
+    assert scores.argmax() == 1
+
+
+def test_a_neuron_that_only_the_forget_corpus_needs_comes_first_without_an_epsilon():
+    assert ratio(doubles(1, 5), doubles(0, 1), NONE).tolist() == [torch.inf, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "relative"),
+    [
+        ("0.001", 0.001, False),
+        (0.001, 0.001, False),
+        ("1e-3", 0.001, False),
+        (0.0, 0, False),
+        ("10%", 0.1, True),
+        ("0%", 0, True),
+    ],
+)
+def test_epsilon_is_a_number_or_a_share_of_the_mean(text, value, relative):
+    parsed = Epsilon.parse(text)
+    assert (parsed.value, parsed.relative) == (pytest.approx(value), relative)
+
+
+@pytest.mark.parametrize("text", ["", "%", "ten", "10%%", "-0.1", "-1%", "inf", "nan", "1,5"])
+def test_an_epsilon_that_means_nothing_is_an_error(text):
+    with pytest.raises(ConfigError, match=r"eps must be a number \(`0.001`\) or a share of the mean .* but `.*` came"):
+        Epsilon.parse(text)
+
+
+def statistics_of(**activations: Tensor) -> ActivationStatistics:
+    return ActivationStatistics({name: moments_of(z) for name, z in activations.items()}, "m", None, "float32", ())
+
+
+GROUPS = (NeuronGroup("attention", "attention", 0, 4, (), heads=2), NeuronGroup("ffn", "ffn", 0, 4, ()))
+
+
+def test_every_kind_is_scored_with_its_own_epsilon():
+    forget = statistics_of(attention=torch.full((1, 4), 6.0), ffn=torch.full((1, 4), 6.0))
+    retain = statistics_of(attention=torch.full((1, 4), 1.0), ffn=torch.full((1, 4), 1.0))
+    config = UnlearnConfig(importance="abs", ffn_eps="1", attention_eps="200%")
+    scores = neuron_scores(forget, retain, GROUPS, config)
+    assert scores["ffn"].tolist() == [3] * 4
+    assert scores["attention"].tolist() == [2] * 4
+
+
+def test_the_veto_spares_the_top_of_retain_in_every_group():
+    forget = statistics_of(attention=torch.ones(1, 4), ffn=torch.ones(1, 4))
+    retain = statistics_of(attention=torch.tensor([[4.0, 3.0, 2.0, 1.0]]), ffn=torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    scores = neuron_scores(forget, retain, GROUPS, UnlearnConfig(importance="abs", veto=0.5))
+    assert (scores["attention"] == -torch.inf).tolist() == [True, True, False, False]
+    assert (scores["ffn"] == -torch.inf).tolist() == [False, False, True, True]
+
+
+def test_without_a_veto_no_neuron_is_spared():
+    same = statistics_of(attention=torch.ones(1, 4), ffn=torch.ones(1, 4))
+    scores = neuron_scores(same, same, GROUPS, UnlearnConfig(importance="rms"))
+    assert all(torch.isfinite(score).all() for score in scores.values())

@@ -1,0 +1,135 @@
+"""How much of a capability goes before the rest does: SmolLM2-135M-Instruct, forget `code`, retain `general`.
+
+    python benchmarks/selectivity.py                                 # the default settings
+    python benchmarks/selectivity.py --set importance=abs            # any other
+    python benchmarks/selectivity.py --also wikitext.txt             # prose of another kind, to see that it stays too
+
+Steps are chosen on the validation parts. The figures are of the test parts, which nothing was chosen by, and stand beside
+random masks that remove as many neurons of every group.
+"""
+
+import argparse
+import logging
+import os
+import platform
+import time
+from datetime import date
+
+import torch
+
+from hf_untangle import models
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import Part, corpus
+from hf_untangle.evaluation.next_token import next_token_metrics, relative_drop
+from hf_untangle.masks.apply import masked
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.select import random_like
+from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.iterative import Pair, Search, judge, search_mask
+from hf_untangle.pruning.record import Scores
+from hf_untangle.recipe import parse_override
+from hf_untangle.unlearning import resolve_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="key=value")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--test-tokens", type=int, default=16_384)
+    parser.add_argument("--seeds", type=int, default=3, help="random masks")
+    parser.add_argument("--also", help="a file with prose of another kind")
+    args = parser.parse_args()
+    logging.getLogger("hf_untangle").setLevel(logging.ERROR)
+    config = resolve_config(args.preset, **{"controls": 0, "retain_budget": 0.25, **dict(map(parse_override, args.settings))})
+    start = time.perf_counter()
+    model, tokenizer = models.load("smollm2", dtype=args.dtype)
+    groups = neuron_groups(model)
+    forget, retain = corpus("code", prefer="embedded"), corpus("general", prefer="embedded")
+
+    def read(part: Part, tokens: int) -> Pair:
+        return Pair(*(token_blocks(one, tokenizer, tokens=tokens, part=part, bos=config.bos) for one in (forget, retain)))
+
+    search = search_mask(
+        model, groups, read("train", config.tokens), read("validation", config.evaluation_tokens), config=config
+    )
+    seconds = time.perf_counter() - start
+    print_header(config, seconds)
+    print_steps(search)
+
+    test = read("test", args.test_tokens)
+    base = judge(model, test, batch_size=config.batch_size, progress=True)
+    print(f"\ntest parts: {test.forget.tokens:,} tokens of code, {test.retain.tokens:,} of general\n")
+    print("| mask | removed (FFN, attention) | code top-1 | general top-1 | forget drop | retain drop | difference |")
+    print("|---|---|---|---|---|---|---|")
+    print(line("none", None, base, base))
+    also = token_blocks(args.also, tokenizer, tokens=args.test_tokens, part="test") if args.also else None
+    for name, mask in chosen_masks(search).items():
+        measure(model, name, mask, test, base, also, args.seeds, config)
+
+
+def chosen_masks(search: Search) -> dict[str, NeuronMask]:
+    """The step of the largest difference, and the strongest one that keeps to a retain drop of 2%, on validation parts."""
+    base, steps = search.history.base, search.history.steps
+    largest = max(steps, key=lambda step: step.scores.selectivity(base))
+    frugal = [step for step in steps if step.scores.retain_drop(base) <= 0.02]
+    masks = {f"largest difference (step {largest.number})": search.masks[largest.number - 1]}
+    if frugal:
+        best = max(frugal, key=lambda step: step.scores.forget_drop(base))
+        masks[f"retain drop at most 2% (step {best.number})"] = search.masks[best.number - 1]
+    return masks
+
+
+def measure(
+    model: torch.nn.Module,
+    name: str,
+    mask: NeuronMask,
+    test: Pair,
+    base: Scores,
+    also: TokenBlocks | None,
+    seeds: int,
+    config: UnlearnConfig,
+) -> None:
+    """Print a mask's scores on the test parts, with random masks of its size below it."""
+    with masked(model, mask):
+        print(line(name, mask, judge(model, test, batch_size=config.batch_size, progress=True), base), flush=True)
+    for seed in range(seeds):
+        with masked(model, random_like(mask, seed)):
+            scores = judge(model, test, batch_size=config.batch_size, progress=True)
+        print(line(f"random, as many (seed {seed})", mask, scores, base), flush=True)
+    if also is not None:
+        before = next_token_metrics(model, also).top1
+        with masked(model, mask):
+            after = next_token_metrics(model, also).top1
+        print(f"\n{also.corpus.source}: top-1 {before:.4f} to {after:.4f}, relative drop {relative_drop(before, after):.1%}\n")
+
+
+def line(name: str, mask: NeuronMask | None, scores: Scores, base: Scores) -> str:
+    removed = f"{mask.removed('ffn')}, {mask.removed('attention')}" if mask else "0, 0"
+    return (
+        f"| {name} | {removed} | {scores.forget.top1:.4f} | {scores.retain.top1:.4f} | {scores.forget_drop(base):.1%} "
+        f"| {scores.retain_drop(base):.1%} | {100 * scores.selectivity(base):.1f} |"
+    )
+
+
+def print_header(config: UnlearnConfig, seconds: float) -> None:
+    default = UnlearnConfig().model_dump()
+    changed = {name: value for name, value in config.model_dump().items() if value != default[name]}
+    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {seconds:.0f} s")
+    print(f"settings that differ from the default: {changed}")
+
+
+def print_steps(search: Search) -> None:
+    base = search.history.base
+    print("\nvalidation parts:\n\n| step | forget drop | retain drop | difference |\n|---|---|---|---|")
+    for step in search.history.steps:
+        scores = step.scores
+        print(
+            f"| {step.number} | {scores.forget_drop(base):.1%} | {scores.retain_drop(base):.1%} "
+            f"| {100 * scores.selectivity(base):.1f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from toy_languages import BLOCK, NUMBERS, SMALL, TOY_CONFIG, WORDS, trained_model
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.data.corpora import Corpus
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import Corpus, Part
+from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.iterative import Pair, Search, search_mask
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
@@ -54,9 +60,17 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory) -> Iterator[None]:
+    """A cache folder for what tests share, so that nothing of the user's is read or written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_UNTANGLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache folder of the test's own, so that no journal or checkpoint of the user is read or written."""
+    """A cache folder of the test's own."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("HF_UNTANGLE_CACHE", str(folder))
     return folder
@@ -81,8 +95,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model() -> Callable[..., PreTrainedModel]:
     """Make a tiny model of a family, the same every time, with biases and norms that are not the initial 0 and 1."""
 
-    def make(family: str, **settings: object) -> PreTrainedModel:
-        config = CONFIG_MAPPING[family](**FAMILIES[family] | settings)
+    def make(family: str, **settings: Any) -> PreTrainedModel:
+        config = AutoConfig.for_model(family, **FAMILIES[family] | settings)
         torch.manual_seed(0)
         model = AutoModelForCausalLM.from_config(config)
         with torch.no_grad():
@@ -104,6 +118,50 @@ def family(request) -> str:
 def model(tiny_model, family) -> PreTrainedModel:
     """A tiny model of every family in turn."""
     return tiny_model(family)
+
+
+@pytest.fixture(scope="session")
+def taught(tiny_model, tokenizer) -> PreTrainedModel:
+    """A model that knows two toy languages; tests that may change it take `toy_model`."""
+    return trained_model(tiny_model, tokenizer)
+
+
+@pytest.fixture
+def toy_model(taught) -> PreTrainedModel:
+    """A copy of the model that knows two toy languages."""
+    return deepcopy(taught)
+
+
+@pytest.fixture(scope="session")
+def pairs(tokenizer) -> tuple[Pair, Pair]:
+    """Train and validation blocks of numbers to forget and words to retain."""
+
+    def read(part: Part, tokens: int) -> Pair:
+        return Pair(*(token_blocks(texts, tokenizer, tokens=tokens, part=part, block_size=BLOCK) for texts in (NUMBERS, WORDS)))
+
+    return read("train", SMALL["tokens"]), read("validation", SMALL["evaluation_tokens"])
+
+
+@pytest.fixture(scope="session")
+def run_search(pairs) -> Callable[..., Search]:
+    """Run the loop on a model that knows the toy languages."""
+
+    def run(model: PreTrainedModel, config: UnlearnConfig = TOY_CONFIG, **settings: Any) -> Search:
+        return search_mask(model, neuron_groups(model), *pairs, config=config.with_settings(**settings), progress=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(taught, run_search) -> Search:
+    """A run that nothing disturbed."""
+    return run_search(taught)
+
+
+@pytest.fixture
+def search(toy_model, run_search) -> Callable[..., Search]:
+    """Run the loop on `toy_model`."""
+    return partial(run_search, toy_model)
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,14 @@ import pytest
 import torch
 from accelerate import cpu_offload
 from torch import nn
-from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers import AutoConfig, AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup, Producer
 from hf_untangle.architecture.projections import bias_of, input_axis, weight_of
 from hf_untangle.errors import ArchitectureError
+from hf_untangle.masks.apply import masked
+from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.hooks import observed
 
 LAYERS, HEADS, GROUPED_HEADS, FFN = 2, 4, 2, 48
@@ -181,9 +182,16 @@ def test_groups_are_found_where_gradients_are_switched_off(model, mode):
         assert described(neuron_groups(model)) == expected
 
 
+def test_a_mask_that_is_being_tried_hides_no_neuron(model):
+    groups = neuron_groups(model)
+    mask = NeuronMask.keep_all(groups, "m").with_kept({group.name: torch.arange(group.size) > 8 for group in groups})
+    with masked(model, mask):
+        assert described(neuron_groups(model)) == described(groups)
+
+
 def test_a_model_on_the_meta_device_is_an_error():
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(CONFIG_MAPPING["llama"](num_hidden_layers=1, hidden_size=32))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", num_hidden_layers=1, hidden_size=32))
     with pytest.raises(ArchitectureError, match="must have its weights loaded, but some of them are on the meta device"):
         neuron_groups(model)
 

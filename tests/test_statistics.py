@@ -146,7 +146,7 @@ def test_removed_neurons_read_zero(model, blocks):
     kept = {group.name: torch.arange(group.size) % 3 > 0 for group in groups}
     mask = NeuronMask.keep_all(groups, "").with_kept(kept)
     with masked(model, mask):
-        statistics = collect(model, blocks, groups=groups, progress=False)
+        statistics = collect(model, blocks, progress=False)
     for name, moments in statistics.items():
         assert not moments.absolute[~kept[name]].any()
         assert moments.absolute[kept[name]].any()

@@ -126,17 +126,21 @@ def _cut_residual(module: nn.Module, block: Block) -> Iterator[None]:
 @contextmanager
 def _code_output(module: nn.Module, name: str, block: Block) -> Iterator[None]:
     """Record what a projection reads, and replace what it writes by the code."""
+    read: list[Tensor] = []
 
-    def replace(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def record(_: nn.Module, args: tuple[Any, ...]) -> None:
+        read.append(args[0])
+
+    def replace(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
         leaf = _code_like(output).requires_grad_()
-        block.projections.append(Projection(name, args[0], leaf))
+        block.projections.append(Projection(name, read.pop(), leaf))
         return leaf.clone()
 
-    handle = module.register_forward_hook(replace)
-    try:
+    with ExitStack() as hooks:
+        # First of all hooks, so that a mask that is being tried hides no neuron.
+        hooks.callback(module.register_forward_pre_hook(record, prepend=True).remove)
+        hooks.callback(module.register_forward_hook(replace).remove)
         yield
-    finally:
-        handle.remove()
 
 
 def _code_like(output: Tensor) -> Tensor:

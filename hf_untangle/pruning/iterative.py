@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.errors import BudgetError
+from hf_untangle.errors import BudgetError, StatisticsError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
@@ -85,11 +85,13 @@ def search_mask(
         The steps and the chosen mask.
 
     Raises:
+        StatisticsError: The model predicts nothing of one of the corpora, so that nothing could be seen to fall.
         BudgetError: No step stays inside the retain budget.
     """
     run = _Run(model, groups, train, validation, config, progress)
     original = run.collect()
     base = run.judge()
+    _check_known(base)
     journal = Journal.of_run(
         model,
         config=config.model_dump(),
@@ -217,6 +219,16 @@ def neuron_scores(
         spared = to_retain.topk(int(config.veto * group.size)).indices
         scores[group.name][spared] = -torch.inf
     return scores
+
+
+def _check_known(base: Scores) -> None:
+    """Refuse a corpus of which the original model predicts nothing."""
+    for corpus, metrics in (("forget", base.forget), ("retain", base.retain)):
+        if not metrics.top1:
+            raise StatisticsError(
+                f"The model must predict some of the {corpus} corpus for a drop to be measured, but its top-1 accuracy on the "
+                "validation part is 0. Choose another corpus, or more evaluation_tokens."
+            )
 
 
 def _is_over(finished: list[tuple[Step, NeuronMask]], base: Scores, config: UnlearnConfig) -> bool:

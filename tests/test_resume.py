@@ -1,0 +1,84 @@
+"""Interrupted runs: the model as it was, and the same mask in the end."""
+
+import pytest
+import torch
+
+from hf_untangle.pruning import iterative
+from hf_untangle.pruning.journal import Journal, weights_fingerprint
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Press Ctrl-C when a function of the loop is called for the n-th time, once."""
+
+    def arrange(function: str, call: int) -> None:
+        calls, real = iter(range(1, 1000)), getattr(iterative, function)
+
+        def interrupted(*args: object, **kwargs: object) -> object:
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(iterative, function, interrupted)
+
+    return arrange
+
+
+IN_STEP_2 = [("collect", 4), ("remove_top", 2), ("judge", 4), ("random_like", 2)]
+
+
+@pytest.mark.parametrize(("function", "call"), IN_STEP_2)
+def test_an_interrupted_run_leaves_the_model_as_it_was_and_then_goes_on(
+    finished, search, toy_model, untouched, interrupt, function, call
+):
+    interrupt(function, call)
+    with untouched(toy_model), pytest.raises(KeyboardInterrupt):
+        search()
+    resumed = search()
+    assert resumed.masks == finished.masks
+    assert [step.scores for step in resumed.history.steps] == [step.scores for step in finished.history.steps]
+    assert resumed.history.chosen == finished.history.chosen
+
+
+def test_finished_steps_are_not_done_again_and_the_journal_goes_with_the_end_of_the_run(search, interrupt, cache, monkeypatch):
+    interrupt("remove_top", 3)
+    with pytest.raises(KeyboardInterrupt):
+        search()
+    assert len(list(cache.rglob("step-*.json"))) == 2
+    removed: list[int] = []
+    monkeypatch.setattr(iterative, "remove_top", counted(removed, iterative.remove_top))
+    search()
+    assert len(removed) == 2
+    assert not list(cache.rglob("step-*"))
+
+
+def counted(calls: list[int], function):
+    return lambda *args, **kwargs: calls.append(1) or function(*args, **kwargs)
+
+
+def test_another_run_does_not_go_on_from_this_one(search, interrupt, cache, monkeypatch):
+    interrupt("remove_top", 2)
+    with pytest.raises(KeyboardInterrupt):
+        search()
+    removed = []
+    monkeypatch.setattr(iterative, "remove_top", counted(removed, iterative.remove_top))
+    search(veto=0.01)
+    assert len(removed) == 4
+    assert len(list(cache.rglob("step-*.json"))) == 1, "the journal of the other run stays for when it is called again"
+
+
+def test_a_step_without_its_record_does_not_count(search, interrupt, cache):
+    interrupt("remove_top", 3)
+    with pytest.raises(KeyboardInterrupt):
+        search()
+    (journal,) = (cache / "runs").iterdir()
+    (journal / "step-002.json").unlink()
+    assert [step.number for step, _ in Journal(journal).read()] == [1]
+
+
+def test_the_fingerprint_of_weights_tells_models_apart(taught, toy_model):
+    assert weights_fingerprint(taught) == weights_fingerprint(toy_model)
+    with torch.no_grad():
+        next(toy_model.parameters())[0, 0] += 1
+    assert weights_fingerprint(taught) != weights_fingerprint(toy_model)
+    assert weights_fingerprint(taught) != weights_fingerprint(toy_model.bfloat16())

@@ -29,7 +29,7 @@ class UnlearnConfig(BaseModel):
     attention_eps: str = Field(default="10%", description="The same for attention neurons.")
     ffn_fraction: float = Field(default=0.01, ge=0, le=1, description="Share of all FFN neurons to remove in a step.")
     attention_fraction: float = Field(
-        default=0.0025, ge=0, le=1, description="Share of all attention neurons to remove in a step."
+        default=0.01, ge=0, le=1, description="Share of all attention neurons to remove in a step."
     )
     scope: Scope = Field(
         default="global", description="What competes for removal: all neurons of a kind, a layer's, or whole heads."
@@ -43,7 +43,7 @@ class UnlearnConfig(BaseModel):
     forget_target: float = Field(
         default=1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached."
     )
-    retain_budget: float = Field(default=0.15, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
+    retain_budget: float = Field(default=0.1, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
     perplexity_budget: float = Field(default=3.0, ge=1, description="Factor by which retain perplexity may grow.")
     tokens: int = Field(default=32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
     evaluation_tokens: int = Field(default=8_192, ge=1, description="Held-out tokens of each corpus that a step is judged on.")

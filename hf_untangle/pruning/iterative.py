@@ -32,6 +32,9 @@ from hf_untangle.statistics.collect import collect
 
 logger = logging.getLogger("hf_untangle")
 
+FAR_OVER = 1.25
+"""A run ends at this multiple of its budget: after a step that is a little over, one inside may follow, but hardly later."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -70,7 +73,7 @@ def search_mask(
 ) -> Search:
     """Find the neurons to remove.
 
-    The run ends at the forget target, at the step limit, or once the retain corpus has lost twice its budget; its result is
+    The run ends at the forget target, at the step limit, or once the retain corpus has lost well over its budget; its result is
     the step with the largest selectivity among those inside the budget.
 
     Args:
@@ -239,7 +242,8 @@ def _is_over(finished: list[tuple[Step, NeuronMask]], base: Scores, config: Unle
     if scores.forget_drop(base) >= config.forget_target:
         return True
     return (
-        scores.retain_drop(base) > 2 * config.retain_budget or _perplexity_factor(scores, base) > 2 * config.perplexity_budget
+        scores.retain_drop(base) > FAR_OVER * config.retain_budget
+        or _perplexity_factor(scores, base) > FAR_OVER * config.perplexity_budget
     )
 
 

@@ -19,7 +19,7 @@ class UnlearnConfig(BaseModel):
     arXiv:2403.01267 step by step.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     importance: str = Field(default="rms", description="How much a neuron matters to one corpus.")
     score: str = Field(default="ratio", description="How forget and retain importance are compared.")

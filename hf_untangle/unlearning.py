@@ -158,6 +158,7 @@ def unlearn(
         seconds=time.perf_counter() - start,
     )
     remove_(model, search.mask, groups)
+    search.journal.close()
     return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain)
 
 

@@ -155,7 +155,9 @@ def run_search(pairs) -> Callable[..., Search]:
 @pytest.fixture(scope="session")
 def finished(taught, run_search) -> Search:
     """A run that nothing disturbed."""
-    return run_search(taught)
+    found = run_search(taught)
+    found.journal.close()
+    return found
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_an_interrupted_run_leaves_the_model_as_it_was_and_then_goes_on(
     assert resumed.history.chosen == finished.history.chosen
 
 
-def test_finished_steps_are_not_done_again_and_the_journal_goes_with_the_end_of_the_run(search, interrupt, cache, monkeypatch):
+def test_finished_steps_are_not_done_again_until_the_journal_is_closed(search, interrupt, cache, monkeypatch):
     interrupt("remove_top", 3)
     with pytest.raises(KeyboardInterrupt):
         search()
@@ -48,7 +48,9 @@ def test_finished_steps_are_not_done_again_and_the_journal_goes_with_the_end_of_
     removed: list[int] = []
     monkeypatch.setattr(iterative, "remove_top", counted(removed, iterative.remove_top))
     search()
+    resumed = search()
     assert len(removed) == 2
+    resumed.journal.close()
     assert not list(cache.rglob("step-*"))
 
 
@@ -60,9 +62,9 @@ def test_another_run_does_not_go_on_from_this_one(search, interrupt, cache, monk
     interrupt("remove_top", 2)
     with pytest.raises(KeyboardInterrupt):
         search()
-    removed = []
+    removed: list[int] = []
     monkeypatch.setattr(iterative, "remove_top", counted(removed, iterative.remove_top))
-    search(veto=0.01)
+    search(veto=0.01).journal.close()
     assert len(removed) == 4
     assert len(list(cache.rglob("step-*.json"))) == 1, "the journal of the other run stays for when it is called again"
 

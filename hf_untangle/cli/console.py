@@ -1,6 +1,5 @@
 """How commands speak: text on standard error, JSON on standard output, one sentence for an error."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +33,11 @@ def clear_errors() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output.
+    """Print a value as JSON on standard output, where infinity is a string, as JSON has no number for it.
 
     Args:
         value: What to print.
     """
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    from pydantic_core import to_json
+
+    sys.stdout.write(to_json(value, indent=2, inf_nan_mode="strings").decode() + "\n")

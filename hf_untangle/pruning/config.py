@@ -19,7 +19,7 @@ class UnlearnConfig(BaseModel):
     arXiv:2403.01267 step by step.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     importance: str = Field(default="rms", description="How much a neuron matters to one corpus.")
     score: str = Field(default="ratio", description="How forget and retain importance are compared.")
@@ -135,7 +135,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         if problem["type"] == "extra_forbidden":
             sentences.append(f"There is no setting `{name}`{nearest(name, _fields_at(model, problem['loc'][:-1]))}.")
         else:
-            message = problem["msg"].removeprefix("Value error, ")
+            message = problem["msg"].removeprefix("Value error, ").removesuffix(".")
             came = "" if "came" in message or problem["type"] == "missing" else f", but {problem['input']!r} came"
             sentences.append(f"`{name}`: {message[0].lower()}{message[1:]}{came}.")
     return " ".join(sentences)

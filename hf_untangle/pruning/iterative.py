@@ -55,6 +55,8 @@ class Search:
     """Statistics of the original model on the forget corpus."""
     retain: ActivationStatistics
     """The same on the retain corpus."""
+    journal: Journal
+    """The steps on disk, to be closed once the result needs them no more."""
 
     @property
     def mask(self) -> NeuronMask:
@@ -113,8 +115,7 @@ def search_mask(
             bar.update()
     steps = tuple(step for step, _ in finished)
     history = History(base=base, steps=steps, chosen=_choose(steps, base, config))
-    journal.close()
-    return Search(history, tuple(mask for _, mask in finished), *original)
+    return Search(history, tuple(mask for _, mask in finished), *original, journal)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from hf_untangle.pruning.config import UnlearnConfig
 class Frozen(BaseModel):
     """A record that does not change, and that JSON can hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Scores(Frozen):

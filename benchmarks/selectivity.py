@@ -26,7 +26,8 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.iterative import Pair, Search, judge, search_mask
+from hf_untangle.pruning.evidence import Pair
+from hf_untangle.pruning.iterative import Search, judge, search_mask
 from hf_untangle.pruning.record import Scores
 from hf_untangle.recipe import parse_override
 from hf_untangle.unlearning import resolve_config

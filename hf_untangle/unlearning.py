@@ -26,7 +26,8 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.config import PRESETS, UnlearnConfig, nearest
-from hf_untangle.pruning.iterative import Pair, Search, judge, search_mask
+from hf_untangle.pruning.evidence import Pair
+from hf_untangle.pruning.iterative import Search, judge, search_mask
 from hf_untangle.pruning.record import Comparison, Continuation, GroupCount, History, UnlearnRecord
 from hf_untangle.reporting.write import write_report
 from hf_untangle.statistics.activations import ActivationStatistics

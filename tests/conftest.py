@@ -17,7 +17,8 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.iterative import Pair, Search, search_mask
+from hf_untangle.pruning.evidence import Pair
+from hf_untangle.pruning.iterative import Search, search_mask
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 

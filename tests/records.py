@@ -92,7 +92,7 @@ def a_record(**changes: object) -> UnlearnRecord:
         "parameters_removed": 3_189_120,
         "still_computed": 7,
         "groups": groups(),
-        "config": UnlearnConfig(steps=8, seed=3),
+        "config": UnlearnConfig(seed=3),
         "corpora": corpora(),
         "history": history(),
         "test": Comparison(

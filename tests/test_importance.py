@@ -9,7 +9,7 @@ from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.scores import SCORES, Epsilon, difference, distance, rank, ratio
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.iterative import neuron_scores
+from hf_untangle.pruning.evidence import neuron_scores
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 

@@ -46,7 +46,7 @@ def test_finished_steps_are_not_done_again_until_the_journal_is_closed(search, i
         search()
     assert len(list(cache.rglob("step-*.json"))) == 2
     removed: list[int] = []
-    monkeypatch.setattr(iterative, "remove_top", counted(removed, iterative.remove_top))
+    monkeypatch.setattr(iterative, "remove_next", counted(removed, iterative.remove_next))
     search()
     resumed = search()
     assert len(removed) == 2
@@ -63,7 +63,7 @@ def test_another_run_does_not_go_on_from_this_one(search, interrupt, cache, monk
     with pytest.raises(KeyboardInterrupt):
         search()
     removed: list[int] = []
-    monkeypatch.setattr(iterative, "remove_top", counted(removed, iterative.remove_top))
+    monkeypatch.setattr(iterative, "remove_next", counted(removed, iterative.remove_next))
     search(veto=0.01).journal.close()
     assert len(removed) == 4
     assert len(list(cache.rglob("step-*.json"))) == 1, "the journal of the other run stays for when it is called again"

@@ -15,7 +15,8 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning import iterative
 from hf_untangle.pruning.config import PRESETS, UnlearnConfig
-from hf_untangle.pruning.iterative import Pair, Search
+from hf_untangle.pruning.evidence import Pair
+from hf_untangle.pruning.iterative import Search
 from hf_untangle.pruning.record import Scores
 from hf_untangle.statistics.collect import collect
 

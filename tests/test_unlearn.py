@@ -206,7 +206,7 @@ def test_when_the_disk_is_full_the_old_result_stays(result, tmp_path, monkeypatc
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-INTERRUPTIONS = [(iterative, "collect"), (iterative, "remove_top"), (unlearning, "random_like"), (unlearning, "continuations")]
+INTERRUPTIONS = [(iterative, "gather"), (iterative, "remove_next"), (unlearning, "random_like"), (unlearning, "continuations")]
 
 
 @pytest.mark.parametrize(("module", "function"), INTERRUPTIONS)
@@ -224,7 +224,7 @@ def test_after_an_interruption_at_the_very_end_no_step_is_done_again(call, resul
         patch.setattr(unlearning, "continuations", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         call()
     with monkeypatch.context() as patch:
-        patch.setattr(iterative, "remove_top", None)
+        patch.setattr(iterative, "remove_next", None)
         assert call().mask == result.mask
     assert not list(cache.rglob("step-*")), "and the journal goes with the end of the call"
 

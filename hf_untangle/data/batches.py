@@ -72,6 +72,17 @@ class TokenBlocks:
                 counted=self.counted[block],
             )
 
+    def first(self, blocks: int) -> "TokenBlocks":
+        """Take the first few blocks.
+
+        Args:
+            blocks: How many; all of them when there are fewer.
+
+        Returns:
+            Those blocks.
+        """
+        return next(self.batches(blocks))
+
     def inputs(self, device: torch.device) -> dict[str, Tensor]:
         """What a model is called with; without an attention mask when no position is padding.
 

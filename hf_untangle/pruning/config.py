@@ -38,7 +38,14 @@ class UnlearnConfig(BaseModel):
     veto: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain."
     )
-    steps: int = Field(default=8, ge=1, description="Steps at the most.")
+    candidates: float = Field(
+        default=4.0, ge=1, description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone."
+    )
+    retain_weight: float = Field(
+        default=20.0, ge=0, description="How many nats on forget a nat on retain counts as, among them."
+    )
+    gradient_tokens: int = Field(default=8_192, ge=1, description="Tokens of each corpus that the loss is predicted from.")
+    steps: int = Field(default=6, ge=1, description="Steps at the most.")
     iterative: bool = Field(default=True, description="Collect statistics again on the pruned model before every step.")
     forget_target: float = Field(
         default=1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached."
@@ -70,9 +77,16 @@ class UnlearnConfig(BaseModel):
         Epsilon.parse(value)
         return str(value)
 
-    def fractions(self) -> dict[Kind, float]:
-        """The share of each kind that goes in one step."""
-        return {"ffn": self.ffn_fraction, "attention": self.attention_fraction}
+    def fractions(self, times: float = 1.0) -> dict[Kind, float]:
+        """The share of each kind that goes in one step.
+
+        Args:
+            times: A multiple of it.
+
+        Returns:
+            Shares of the original width, at most 1.
+        """
+        return {"ffn": min(1.0, times * self.ffn_fraction), "attention": min(1.0, times * self.attention_fraction)}
 
     def eps(self) -> dict[Kind, Epsilon]:
         """The epsilon of each kind."""
@@ -103,6 +117,7 @@ PRESETS: dict[str, UnlearnConfig] = {
     "default": UnlearnConfig(),
     "paper": UnlearnConfig(
         importance="abs",
+        candidates=1.0,
         ffn_eps="0.001",
         attention_eps="0.0001",
         ffn_fraction=0.02,

@@ -1,0 +1,85 @@
+"""When a run ends, and which of its steps is the result."""
+
+from collections.abc import Sequence
+
+from hf_untangle.errors import BudgetError, StatisticsError
+from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.record import Scores, Step
+
+FAR_OVER = 1.25
+"""A run ends at this multiple of its budget: after a step that is a little over, one inside may follow, but hardly later."""
+
+
+def check_known(base: Scores) -> None:
+    """Refuse a corpus of which the original model predicts nothing.
+
+    Args:
+        base: Scores of the original model.
+
+    Raises:
+        StatisticsError: A top-1 accuracy of zero cannot drop.
+    """
+    for corpus, metrics in (("forget", base.forget), ("retain", base.retain)):
+        if not metrics.top1:
+            raise StatisticsError(
+                f"The model must predict some of the {corpus} corpus for a drop to be measured, but its top-1 accuracy on the "
+                "validation part is 0. Choose another corpus, or more evaluation_tokens."
+            )
+
+
+def is_over(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> bool:
+    """Tell whether another step is pointless.
+
+    Args:
+        steps: The steps so far.
+        base: Scores of the original model.
+        config: The settings.
+
+    Returns:
+        True when the step limit or the forget target is reached, or the budget is left far behind.
+    """
+    if not steps:
+        return False
+    scores = steps[-1].scores
+    return (
+        len(steps) >= config.steps
+        or scores.forget_drop(base) >= config.forget_target
+        or scores.retain_drop(base) > FAR_OVER * config.retain_budget
+        or _perplexity_factor(scores, base) > FAR_OVER * config.perplexity_budget
+    )
+
+
+def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Step:
+    """Find the step with the largest selectivity inside the budget.
+
+    Args:
+        steps: All steps.
+        base: Scores of the original model.
+        config: The settings.
+
+    Returns:
+        The step.
+
+    Raises:
+        BudgetError: No step is inside.
+    """
+    inside = [step for step in steps if _is_inside(step.scores, base, config)]
+    if not inside:
+        first = steps[0].scores
+        raise BudgetError(
+            f"At least one step must stay inside the budget (a relative retain drop of {config.retain_budget:.1%}, and "
+            f"{config.perplexity_budget:g} times the perplexity), but the first one costs {first.retain_drop(base):.1%} "
+            f"and {_perplexity_factor(first, base):.2f} times. Nothing was removed. Allow a larger retain_budget, or take "
+            "smaller steps (ffn_fraction, attention_fraction)."
+        )
+    return max(inside, key=lambda step: step.scores.selectivity(base))
+
+
+def _is_inside(scores: Scores, base: Scores, config: UnlearnConfig) -> bool:
+    """Tell whether a step keeps to the retain budget."""
+    return scores.retain_drop(base) <= config.retain_budget and _perplexity_factor(scores, base) <= config.perplexity_budget
+
+
+def _perplexity_factor(scores: Scores, base: Scores) -> float:
+    """How many times the retain perplexity is of what it was."""
+    return scores.retain.perplexity / base.retain.perplexity

@@ -1,0 +1,37 @@
+"""Every Python snippet of the README runs, in order, as a reader would type it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+from transformers import AutoModelForCausalLM
+
+import hf_untangle as untangle
+from hf_untangle.pruning import config
+
+README = Path(__file__).parent.parent / "README.md"
+SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+SENTENCES = [f"The {count}th letter arrived late, and nobody in the house wanted to open it. " * 8 for count in range(80)]
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch, taught, tokenizer):
+    """What a reader has: a model behind `from_pretrained`, its tokenizer, a data set, and a file in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name: taught)
+    monkeypatch.setattr("hf_untangle.unlearning.find_tokenizer", lambda model, given: tokenizer)
+    small = config.UnlearnConfig(steps=1, tokens=512, evaluation_tokens=512, block_size=64, controls=0)
+    monkeypatch.setitem(config.PRESETS, "default", small)
+    monkeypatch.setitem(config.PRESETS, "paper", small)
+    dataset = Dataset.from_dict({"text": SENTENCES})
+    rows = "\n".join(f'{index},"{text.replace("letter", "ticket")}"' for index, text in enumerate(SENTENCES))
+    Path("tickets.csv").write_text(f"id,body\n{rows}\n")
+    return {"tokenizer": tokenizer, "dataset": dataset, "blocks": untangle.token_blocks(dataset, tokenizer, tokens=512)}
+
+
+def test_the_snippets_of_the_readme_run_in_order(reader):
+    assert len(SNIPPETS) >= 5
+    for snippet in SNIPPETS:
+        exec(compile(snippet, str(README), "exec"), reader)
+    assert Path("smollm2-without-code/report.html").exists() and Path("general.safetensors").exists()

@@ -1,10 +1,10 @@
-"""Folders that are written whole or not at all."""
+"""Folders and files that are written whole or not at all."""
 
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -42,6 +42,34 @@ def check_replaceable(folder: str | Path) -> Path:
             "Nothing in it was touched: choose another folder, or empty this one."
         )
     return path
+
+
+@contextmanager
+def whole_file(file: str | Path) -> Iterator[Path]:
+    """Write a file whole or not at all: the body writes a hidden sibling, which takes the final name when it has succeeded.
+
+    Args:
+        file: The final name. What is there is replaced.
+
+    Yields:
+        The file to write.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    final = Path(file)
+    draft = final.with_name(f".{final.name}.draft")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(final)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"Writing `{file}` failed ({error}). What was there before is untouched: free some space or choose another."
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
 
 
 @contextmanager

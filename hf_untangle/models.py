@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from transformers import (
@@ -13,10 +14,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from hf_untangle.errors import ArchitectureError, MissingExtraError
+from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError
 from hf_untangle.folders import MARKER, cache_folder, whole_folder
 
 logger = logging.getLogger("hf_untangle")
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""Names of dtypes; "auto" is the checkpoint's own."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +53,18 @@ def load(
 
     Args:
         name: A key of `EMBEDDED`, a folder, or a Hub id.
-        dtype: The dtype of the weights; "auto" takes the checkpoint's own.
+        dtype: The dtype of the weights, or one of the names in `Dtype`.
         device_map: As in `from_pretrained`.
 
     Returns:
         The model, in evaluation mode, and its tokenizer.
 
     Raises:
+        ConfigError: There is no such dtype.
         ArchitectureError: Neither a folder nor the Hub has such a causal language model.
     """
+    if isinstance(dtype, str) and dtype not in get_args(Dtype):
+        raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, but `{dtype}` came.")
     source = str(embedded_checkpoint(name)) if name in EMBEDDED else name
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map)

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hf_untangle.errors import ConfigError
+from hf_untangle.models import Dtype
 from hf_untangle.pruning.config import explain
 
 
@@ -34,7 +35,7 @@ class UnlearnRecipe(BaseModel):
 
     task: Literal["unlearn"] = Field(description="What kind of job this is.")
     model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="The dtype of the weights.")
+    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
     device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
     forget: CorpusChoice = Field(description="The corpus whose capability goes: its source alone, or what to read of it.")
     retain: CorpusChoice = Field(

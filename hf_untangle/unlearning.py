@@ -163,7 +163,7 @@ def unlearn(
     return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain)
 
 
-def resolve_config(config: UnlearnConfig | str, **settings: object) -> UnlearnConfig:
+def resolve_config(config: UnlearnConfig | str, /, **settings: object) -> UnlearnConfig:
     """Find a preset by its name, and change some of its settings.
 
     Args:

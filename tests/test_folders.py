@@ -1,4 +1,4 @@
-"""Folders that are written whole or not at all."""
+"""Folders and files that are written whole or not at all."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from huggingface_hub import constants
 from safetensors import SafetensorError
 
 from hf_untangle.errors import OutputError
-from hf_untangle.folders import MARKER, cache_folder, check_replaceable, whole_folder
+from hf_untangle.folders import MARKER, cache_folder, check_replaceable, whole_file, whole_folder
 
 
 def write(folder: Path, text: str) -> None:
@@ -114,6 +114,28 @@ def test_a_folder_is_as_open_to_others_as_any_new_folder(tmp_path):
     (tmp_path / "ordinary").mkdir()
     write(tmp_path / "out", "new")
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_a_file_has_its_name_only_once_it_is_whole(tmp_path):
+    with whole_file(tmp_path / "deep" / "mask") as draft:
+        draft.write_text("new")
+        assert not (tmp_path / "deep" / "mask").exists()
+    assert contents(tmp_path) == {"deep/mask": "new"}
+
+
+@pytest.mark.parametrize("error", DISK_FULL, ids=["os", "safetensors"])
+def test_when_the_disk_is_full_the_old_file_stays_and_nothing_is_left_behind(tmp_path, error):
+    (tmp_path / "mask").write_text("old")
+    with pytest.raises(OutputError, match="No space left on device"), whole_file(tmp_path / "mask") as draft:
+        draft.write_text("half")
+        raise error
+    assert contents(tmp_path) == {"mask": "old"}
+
+
+def test_a_file_below_a_file_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="Writing `.*file/mask` failed"), whole_file(tmp_path / "file" / "mask"):
+        pass
 
 
 def test_the_home_folder_may_be_a_tilde(tmp_path, monkeypatch):

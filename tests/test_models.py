@@ -8,7 +8,7 @@ import torch
 from transformers import ViTConfig
 
 from hf_untangle import models
-from hf_untangle.errors import ArchitectureError, MissingExtraError
+from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError
 from hf_untangle.folders import MARKER
 from hf_untangle.models import EMBEDDED, embedded_checkpoint, load
 
@@ -31,6 +31,11 @@ def test_a_folder_is_loaded_with_its_tokenizer(saved, tiny_model, tokenizer):
 def test_the_dtype_is_the_checkpoints_own_unless_another_is_asked_for(saved):
     assert load(str(saved))[0].dtype == torch.float32
     assert load(str(saved), dtype="bfloat16")[0].dtype == torch.bfloat16
+
+
+def test_an_unknown_dtype_is_an_error(saved):
+    with pytest.raises(ConfigError, match="must be one of auto, float32, bfloat16, float16, but `float31` came"):
+        load(str(saved), dtype="float31")
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.errors import ConfigError
 from hf_untangle.recipe import CorpusChoice, check_recipe, parse_override, read_recipe
+from hf_untangle.unlearning import resolve_config
 
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 MINIMAL = {"task": "unlearn", "model": "smollm2", "forget": "code", "output": "out"}
 
 
@@ -142,3 +145,11 @@ def test_an_override_is_a_key_and_a_yaml_value(text, parsed):
 def test_an_override_that_cannot_be_read_is_an_error(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_override(text)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_our_own_recipes_hold_nothing_unknown_and_say_how_to_run_them(path):
+    recipe = read_recipe(path)
+    resolve_config(recipe.preset, **recipe.settings)
+    assert {recipe.forget.source, recipe.retain.source} <= set(CORPORA)
+    assert f"hf-untangle run {path.relative_to(path.parents[2])}" in path.read_text()

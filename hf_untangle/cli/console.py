@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from hf_untangle.errors import BudgetError, UntangleError
 
@@ -16,7 +17,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 ModelArgument = Annotated[str, typer.Argument(help="A Hub id, a folder, or `smollm2`, which needs no network.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 
-console = Console(stderr=True)
+# Paths, prompts and messages may hold square brackets, which are no markup.
+console = Console(stderr=True, markup=False)
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except UntangleError as error:
-        console.print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("Error:", "red"), f" {error}"), soft_wrap=True)
         raise typer.Exit(OVER_BUDGET if isinstance(error, BudgetError) else BAD_INPUT) from error
     except KeyboardInterrupt as error:
         console.print("Interrupted. The same command goes on after the last finished step.")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.errors import MaskError
+from hf_untangle.folders import whole_file
 
 FORMAT = "hf_untangle.mask/1"
 
@@ -145,14 +146,14 @@ class NeuronMask(Mapping[str, Tensor]):
 
         Args:
             file: Where to write.
+
+        Raises:
+            OutputError: The file cannot be written; what was there is untouched.
         """
         record = {"model": self.model, "kinds": self.kinds}
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: kept.to(torch.uint8).contiguous() for name, kept in self.items()},
-            file,
-            metadata={"format": FORMAT, "record": json.dumps(record)},
-        )
+        tensors = {name: kept.to(torch.uint8).contiguous() for name, kept in self.items()}
+        with whole_file(file) as draft:
+            save_file(tensors, draft, metadata={"format": FORMAT, "record": json.dumps(record)})
 
     @classmethod
     def load(cls, file: str | Path) -> "NeuronMask":

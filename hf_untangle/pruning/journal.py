@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from hf_untangle.folders import cache_folder
+from hf_untangle.folders import cache_folder, whole_file
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.record import Step
 
@@ -47,9 +47,8 @@ class Journal:
             mask: What it removes.
         """
         mask.save(self._mask(step.number))
-        draft = self._record(step.number).with_suffix(".draft")
-        draft.write_text(step.model_dump_json())
-        draft.rename(self._record(step.number))
+        with whole_file(self._record(step.number)) as draft:
+            draft.write_text(step.model_dump_json())
 
     def read(self) -> list[tuple[Step, NeuronMask]]:
         """Read the finished steps, in order."""

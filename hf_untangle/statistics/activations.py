@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hf_untangle.errors import StatisticsError
+from hf_untangle.folders import whole_file
 from hf_untangle.statistics.moments import Moments
 
 FORMAT = "hf_untangle.statistics/1"
@@ -73,6 +74,9 @@ class ActivationStatistics(Mapping[str, Moments]):
 
         Args:
             file: Where to write.
+
+        Raises:
+            OutputError: The file cannot be written; what was there is untouched.
         """
         tensors = {
             f"{group}/{field}": tensor.contiguous()
@@ -86,8 +90,8 @@ class ActivationStatistics(Mapping[str, Moments]):
             "dtype": self.dtype,
             "corpora": self.corpora,
         }
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, file, metadata={"format": FORMAT, "record": json.dumps(record)})
+        with whole_file(file) as draft:
+            save_file(tensors, draft, metadata={"format": FORMAT, "record": json.dumps(record)})
 
     @classmethod
     def load(cls, file: str | Path) -> "ActivationStatistics":

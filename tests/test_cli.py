@@ -292,7 +292,7 @@ def test_an_interruption_ends_with_130_and_the_same_command_goes_on(run, recipe,
         result = run("run", recipe())
     assert result.exit_code == INTERRUPTED
     assert "The same command goes on after the last finished step" in sentence(result)
-    monkeypatch.setattr(iterative, "remove_top", None)
+    monkeypatch.setattr(iterative, "remove_next", None)
     assert run("run", recipe()).exit_code == DONE
 
 

@@ -24,7 +24,7 @@ def interrupt(monkeypatch):
     return arrange
 
 
-IN_STEP_2 = [("collect", 4), ("remove_top", 2), ("judge", 4), ("random_like", 2)]
+IN_STEP_2 = [("gather", 2), ("remove_next", 2), ("judge", 4), ("random_like", 2)]
 
 
 @pytest.mark.parametrize(("function", "call"), IN_STEP_2)
@@ -41,7 +41,7 @@ def test_an_interrupted_run_leaves_the_model_as_it_was_and_then_goes_on(
 
 
 def test_finished_steps_are_not_done_again_until_the_journal_is_closed(search, interrupt, cache, monkeypatch):
-    interrupt("remove_top", 3)
+    interrupt("remove_next", 3)
     with pytest.raises(KeyboardInterrupt):
         search()
     assert len(list(cache.rglob("step-*.json"))) == 2
@@ -59,7 +59,7 @@ def counted(calls: list[int], function):
 
 
 def test_another_run_does_not_go_on_from_this_one(search, interrupt, cache, monkeypatch):
-    interrupt("remove_top", 2)
+    interrupt("remove_next", 2)
     with pytest.raises(KeyboardInterrupt):
         search()
     removed: list[int] = []
@@ -70,7 +70,7 @@ def test_another_run_does_not_go_on_from_this_one(search, interrupt, cache, monk
 
 
 def test_a_step_without_its_record_does_not_count(search, interrupt, cache):
-    interrupt("remove_top", 3)
+    interrupt("remove_next", 3)
     with pytest.raises(KeyboardInterrupt):
         search()
     (journal,) = (cache / "runs").iterdir()

@@ -15,7 +15,7 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning import iterative
 from hf_untangle.pruning.config import PRESETS, UnlearnConfig
-from hf_untangle.pruning.evidence import Pair
+from hf_untangle.pruning.evidence import Pair, gather
 from hf_untangle.pruning.iterative import Search
 from hf_untangle.pruning.record import Scores
 from hf_untangle.statistics.collect import collect
@@ -129,9 +129,9 @@ def test_the_papers_preset_has_the_published_settings():
 
 def test_without_iteration_the_original_statistics_decide_every_step(search, monkeypatch):
     collected = []
-    monkeypatch.setattr(iterative, "collect", lambda *args, **kwargs: collected.append(1) or collect(*args, **kwargs))
+    monkeypatch.setattr(iterative, "gather", lambda *args, **kwargs: collected.append(1) or gather(*args, **kwargs))
     once, iterated = search(iterative=False, steps=3), search(steps=3)
-    assert len(collected) == 2 + 3 * 2
+    assert len(collected) == 1 + 3
     assert once.masks[0] == iterated.masks[0]
     assert once.masks[2] != iterated.masks[2]
 

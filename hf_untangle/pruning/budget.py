@@ -6,9 +6,6 @@ from hf_untangle.errors import BudgetError, StatisticsError
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.record import Scores, Step
 
-FAR_OVER = 1.25
-"""A run ends at this multiple of its budget: after a step that is a little over, one inside may follow, but hardly later."""
-
 
 def check_known(base: Scores) -> None:
     """Refuse a corpus of which the original model predicts nothing.
@@ -36,16 +33,13 @@ def is_over(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> bool:
         config: The settings.
 
     Returns:
-        True when the step limit or the forget target is reached, or the budget is left far behind.
+        True when the step limit or the forget target is reached, or the budget is broken.
     """
     if not steps:
         return False
     scores = steps[-1].scores
     return (
-        len(steps) >= config.steps
-        or scores.forget_drop(base) >= config.forget_target
-        or scores.retain_drop(base) > FAR_OVER * config.retain_budget
-        or _perplexity_factor(scores, base) > FAR_OVER * config.perplexity_budget
+        len(steps) >= config.steps or scores.forget_drop(base) >= config.forget_target or not _is_inside(scores, base, config)
     )
 
 

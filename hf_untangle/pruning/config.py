@@ -44,7 +44,11 @@ class UnlearnConfig(BaseModel):
     retain_weight: float = Field(
         default=20.0, ge=0, description="How many nats on forget a nat on retain counts as, among them."
     )
-    gradient_tokens: int = Field(default=8_192, ge=1, description="Tokens of each corpus that the loss is predicted from.")
+    gradient_tokens: int = Field(
+        default=12_288,
+        ge=1,
+        description="Tokens of retain that the loss is predicted from; forget, where it rises more, takes half.",
+    )
     steps: int = Field(default=6, ge=1, description="Steps at the most.")
     iterative: bool = Field(default=True, description="Collect statistics again on the pruned model before every step.")
     forget_target: float = Field(
@@ -52,8 +56,8 @@ class UnlearnConfig(BaseModel):
     )
     retain_budget: float = Field(default=0.1, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
     perplexity_budget: float = Field(default=3.0, ge=1, description="Factor by which retain perplexity may grow.")
-    tokens: int = Field(default=32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
-    evaluation_tokens: int = Field(default=8_192, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
+    tokens: int = Field(default=16_384, ge=1, description="Tokens of each corpus that statistics are collected on.")
+    evaluation_tokens: int = Field(default=6_144, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
     batch_size: int = Field(default=8, ge=1, description="Blocks in a forward pass.")
     packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document a block.")

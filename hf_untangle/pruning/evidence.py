@@ -61,14 +61,19 @@ def gather(
         roots = config.importance == "sqrt"
         return collect(model, blocks, groups=groups, batch_size=config.batch_size, roots=roots, progress=progress)
 
-    def saliency(blocks: TokenBlocks) -> dict[str, Saliency]:
+    def saliency(blocks: TokenBlocks, tokens: int) -> dict[str, Saliency]:
         if config.candidates == 1:
             return {}
-        few = blocks.first(max(1, config.gradient_tokens // config.block_size))
+        few = blocks.first(max(1, tokens // config.block_size))
         # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
         return collect_saliency(model, few, groups=groups, batch_size=max(1, config.batch_size // 4), progress=progress)
 
-    return Evidence(activations(train.forget), activations(train.retain), saliency(train.forget), saliency(train.retain))
+    return Evidence(
+        activations(train.forget),
+        activations(train.retain),
+        saliency(train.forget, config.gradient_tokens // 2),
+        saliency(train.retain, config.gradient_tokens),
+    )
 
 
 def remove_next(mask: NeuronMask, evidence: Evidence, groups: tuple[NeuronGroup, ...], config: UnlearnConfig) -> NeuronMask:

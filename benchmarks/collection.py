@@ -1,6 +1,6 @@
 """What collecting statistics costs, against the bare forward pass on the same batches, in one run.
 
-    python benchmarks/statistics.py
+    python benchmarks/collection.py
 
 Every round times the base model alone, collection, and the full call with the language-model head, one after another, so
 that they share whatever else the machine does; the ratio of each round is taken first, and the median of rounds after.

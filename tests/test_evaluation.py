@@ -61,10 +61,10 @@ def assert_same(mine: NextTokenMetrics, theirs: NextTokenMetrics) -> None:
 
 
 def test_metrics_by_hand(blocks_of):
-    # The places of the next tokens are 0, 0, 3 and 11, so two are the first and three are among the first ten.
-    metrics = next_token_metrics(Counting(), blocks_of(torch.tensor([[0, 1, 2, 6, 6]])), progress=False)
+    # The places of the next tokens are 0, 0, 9 and 10, so two are the first and three are among the first ten.
+    metrics = next_token_metrics(Counting(), blocks_of(torch.tensor([[0, 1, 2, 0, 11]])), progress=False)
     normaliser = math.log(2 - 2**-11)
-    loss = (0 + 0 + 3 + 11) / 4 * math.log(2) + normaliser
+    loss = (0 + 0 + 9 + 10) / 4 * math.log(2) + normaliser
     assert (metrics.tokens, metrics.top1, metrics.top10) == (4, 0.5, 0.75)
     assert metrics.loss == pytest.approx(loss)
     assert metrics.perplexity == pytest.approx(math.exp(loss))
@@ -78,10 +78,10 @@ def test_the_first_token_of_a_block_is_not_predicted(blocks_of):
 
 
 def test_padding_is_neither_predicted_nor_predicted_from(blocks_of):
-    ids = torch.tensor([[0, 1, 2, 3], [7, 8, 0, 1]])
-    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    ids = torch.tensor([[0, 1, 2, 3], [7, 8, 0, 1], [1, 5, 6, 7]])
+    mask = torch.tensor([[True] * 4, [True, True, False, False], [False, True, True, True]])
     metrics = next_token_metrics(Counting(), blocks_of(ids, mask), progress=False)
-    assert (metrics.tokens, metrics.top1) == (4, 1.0)
+    assert (metrics.tokens, metrics.top1) == (6, 1.0)
 
 
 def test_positions_that_statistics_do_not_count_are_predicted_from_all_the_same(blocks_of):
@@ -149,6 +149,12 @@ def test_a_head_that_caps_its_logits_still_does(tiny_model, blocks):
 def test_bfloat16_gives_nearly_the_same(model, blocks):
     whole = next_token_metrics(model, blocks, progress=False)
     assert next_token_metrics(model.bfloat16(), blocks, progress=False).loss == pytest.approx(whole.loss, rel=0.05)
+
+
+@pytest.mark.parametrize("with_dropout", ["gpt2", "opt"])
+def test_a_model_in_training_is_measured_as_it_runs_in_earnest(tiny_model, blocks, with_dropout):
+    expected = next_token_metrics(tiny_model(with_dropout), blocks, progress=False)
+    assert next_token_metrics(tiny_model(with_dropout).train(), blocks, progress=False) == expected
 
 
 def test_evaluating_leaves_the_model_as_it_was(model, blocks, untouched):

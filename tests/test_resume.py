@@ -69,6 +69,18 @@ def test_another_run_does_not_go_on_from_this_one(search, interrupt, cache, monk
     assert len(list(cache.rglob("step-*.json"))) == 1, "the journal of the other run stays for when it is called again"
 
 
+def test_another_model_does_not_go_on_from_the_steps_of_this_one(search, toy_model, interrupt, monkeypatch):
+    interrupt("remove_top", 3)
+    with pytest.raises(KeyboardInterrupt):
+        search()
+    with torch.no_grad():
+        toy_model.model.norm.weight[0] += 0.01
+    removed: list[int] = []
+    monkeypatch.setattr(iterative, "remove_top", counted(removed, iterative.remove_top))
+    search()
+    assert len(removed) == 4
+
+
 def test_a_step_without_its_record_does_not_count(search, interrupt, cache):
     interrupt("remove_next", 3)
     with pytest.raises(KeyboardInterrupt):

@@ -63,17 +63,14 @@ def test_its_groups_are_an_attention_and_an_ffn_in_each_of_thirty_layers(loaded)
     groups = untangle.neuron_groups(loaded[0])
     assert [(group.kind, group.layer) for group in groups] == [(kind, n) for n in range(30) for kind in ("attention", "ffn")]
     attention, ffn = groups[58:]
-    assert (attention.name, attention.size, attention.heads, attention.key_value_heads) == (
-        "model.layers.29.self_attn.o_proj",
-        576,
-        9,
-        3,
-    )
+    assert attention.name == "model.layers.29.self_attn.o_proj"
+    assert (attention.size, attention.heads, attention.key_value_heads) == (576, 9, 3)
     assert (ffn.size, [producer.name.rpartition(".")[2] for producer in ffn.producers]) == (1536, ["gate_proj", "up_proj"])
 
 
 def test_it_knows_some_code_and_some_prose(loaded):
-    text = continuations(*loaded, ["The capital of France is", "for i in"], max_new_tokens=5)
+    model, tokenizer = loaded
+    text = continuations(model, tokenizer, ["The capital of France is", "for i in"], max_new_tokens=5)
     assert "Paris" in text[0]
     assert "range" in text[1]
 
@@ -81,10 +78,10 @@ def test_it_knows_some_code_and_some_prose(loaded):
 def test_code_falls_much_more_than_prose_and_much_more_than_under_a_random_mask(result):
     test = result.record.test
     assert test.before.forget.top1 > 0.4 and test.before.retain.top1 > 0.25
-    assert test.after.forget_drop(test.before) > 0.35
-    assert test.after.retain_drop(test.before) < 0.15
-    assert test.after.selectivity(test.before) > 0.3
+    assert test.after.forget_drop(test.before) > 0.5
+    assert test.after.retain_drop(test.before) < 0.1
     assert test.controls[0].forget_drop(test.before) < test.after.forget_drop(test.before) / 2
+    assert test.controls[0].selectivity(test.before) < test.after.selectivity(test.before) / 4
 
 
 def test_it_no_longer_continues_code_as_it_did(result):

@@ -183,6 +183,12 @@ def test_a_hook_that_cannot_be_placed_leaves_none_behind(tiny_model, untouched):
         pass
 
 
+@pytest.mark.parametrize("with_dropout", ["gpt2", "opt"])
+def test_a_model_in_training_is_watched_as_it_runs_in_earnest(tiny_model, blocks, with_dropout):
+    expected = collect(tiny_model(with_dropout), blocks, progress=False)
+    assert_all_close(collect(tiny_model(with_dropout).train(), blocks, progress=False), expected)
+
+
 def test_statistics_say_what_they_are_of(tiny_model, blocks):
     statistics = collect(tiny_model("llama").bfloat16(), blocks, progress=False)
     assert (statistics.model, statistics.revision, statistics.dtype) == ("tiny-llama", None, "bfloat16")

@@ -63,8 +63,8 @@ def search_mask(
 ) -> Search:
     """Find the neurons to remove.
 
-    The run ends at the forget target, at the step limit, or with the first step that breaks the retain budget; its result is the
-    step with the largest selectivity among those inside the budget.
+    The run ends at the forget target, at the step limit, or with the first step that breaks the retain budget. Its result is
+    the step with the largest selectivity among those inside the budget.
 
     Args:
         model: The model, which is left as it was.

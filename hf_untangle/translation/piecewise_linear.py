@@ -75,7 +75,8 @@ def hat_basis(
     """
     offsets = x.unsqueeze(-1) - knots
     passed = (offsets[..., :-1] / knots.diff()).clamp(0, 1)  # of each inner segment: 0 before it, 1 behind it
-    hats = F.pad(passed, (1, 0), value=1) - F.pad(passed, (0, 1), value=0)
+    hats = F.pad(passed, (1, 0), value=1)
+    hats[..., :-1] -= passed
     return offsets[..., 0].clamp(max=0), hats, offsets[..., -1].clamp(min=0)
 
 

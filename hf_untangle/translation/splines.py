@@ -184,9 +184,9 @@ def _fault_of_shapes(parts: dict[str, Tensor]) -> str | None:
         "bias": (output,),
         "knots": (owners, inputs, knot),
     }
-    for name in expected.keys() & parts.keys():
-        if parts[name].shape != expected[name]:
-            needed, given = expected[name], tuple(parts[name].shape)
+    for name in sorted(expected.keys() & parts.keys()):
+        needed, given = expected[name], tuple(parts[name].shape)
+        if given != needed:
             return (
                 f"Values of shape {(output, inputs, knot)}, which is (output, input, knot), "
                 f"need {name} of shape {needed}, got {given}."

@@ -27,6 +27,7 @@ REASONS: dict[type[nn.Module], str] = {
     nn.Hardswish: "between -3 and 3 it is the parabola x (x + 3) / 6",
     nn.Hardshrink: "it jumps at both thresholds",
     nn.Threshold: "it may jump at its threshold",
+    nn.PReLU: "its slope is trained, so it is no fixed function",
     nn.Softmax: "it does not act on each number alone",
 }
 """Why some activations are not, where that is less than obvious."""

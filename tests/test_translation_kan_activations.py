@@ -128,6 +128,14 @@ def test_an_edge_of_a_squared_relu_is_exact_without_knots():
     assert torch.equal(edge(x), layer.weight[2, 4] * x.relu().square())
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU(inplace=True), nn.SiLU(inplace=True)], ids=repr)
+def test_looking_at_edges_leaves_the_inputs_alone(activation: nn.Module):
+    layer, x = ActivationKANLayer(linear(), activation), points()
+    layer.edge_outputs(x)
+    layer.edge(0, 0)(x)
+    assert torch.equal(x, points())
+
+
 @pytest.mark.parametrize("activation", [nn.Identity(), nn.LeakyReLU(0.2), nn.Hardtanh()], ids=repr)
 def test_knots_can_be_given_to_every_edge(activation: nn.Module):
     layer, x = ActivationKANLayer(linear(), activation), points()

@@ -37,7 +37,7 @@ class ScaledActivation:
         Returns:
             phi(x), of the same shape as `x`.
         """
-        return self.weight * self.activation(x)
+        return self.weight * self.activation(x.clone())  # a copy, because some activations work in place
 
 
 class ActivationKANLayer(nn.Linear):
@@ -82,7 +82,7 @@ class ActivationKANLayer(nn.Linear):
         Returns:
             phi_ji(x_i) for every j and i, without the bias.
         """
-        return self.activation(x).unsqueeze(-2) * self.weight
+        return self.activation(x.clone()).unsqueeze(-2) * self.weight
 
     def edge(self, j: int, i: int) -> PiecewiseLinear | ScaledActivation:
         """Take out one edge; nothing is computed for the others.

@@ -75,12 +75,11 @@ def read_chain(network: nn.Module) -> list[Call]:
     for call in calls:
         if type(call.module) is not nn.Linear:
             piecewise_linear_form(call.module)
-    modules = [call.module for call in calls]
-    if not isinstance(output, Tensor) or not torch.equal(nn.Sequential(*modules)(calls[0].input), output):
-        parts = ", ".join(type(module).__name__ for module in modules)
+    if not _is_chain(calls, output):
+        parts = ", ".join(type(call.module).__name__ for call in calls)
         raise TranslationError(
-            f"{type(network).__name__} does more than to run {parts} one after the other: a sum, a reshape, or a "
-            "function that is no module. Pass a part of it that is a chain."
+            f"{type(network).__name__} does more than to run {parts} one after the other: a sum, a reshape, "
+            "or a function that is no module. Pass a part of it that is a chain."
         )
     return calls
 
@@ -94,6 +93,12 @@ def _run(network: nn.Module, width: int) -> tuple[list[Call], object]:
     except (RuntimeError, TypeError, ValueError) as reason:
         kind = type(network).__name__
         raise TranslationError(f"{kind} cannot run on a batch of {width} numbers: {reason}") from reason
+
+
+def _is_chain(calls: list[Call], output: object) -> bool:
+    """Whether the parts that ran give the same bits when they run one after the other."""
+    chain = nn.Sequential(*(call.module for call in calls))
+    return bool(calls) and isinstance(output, Tensor) and torch.equal(chain(calls[0].input), output)
 
 
 def _fused(chain: list[Call]) -> list[ActivationKANLayer]:

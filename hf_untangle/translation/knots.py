@@ -81,7 +81,21 @@ def share_knots(layer: PiecewiseLinearKANLayer) -> PiecewiseLinearKANLayer:
     if layer.knots_are_shared:
         return layer
     unions = [layer.knots[:, i].unique() for i in range(layer.in_features)]
-    return _rewritten(layer, _padded(unions).unsqueeze(0))
+    return _rewritten(layer, pad_knots(unions).unsqueeze(0))
+
+
+def pad_knots(rows: list[Float[Tensor, " _"]]) -> Float[Tensor, "row knot"]:
+    """Make rows of knots equally long, with knots behind the last one, where nothing bends.
+
+    Args:
+        rows: Increasing knots, a row for every input node.
+
+    Returns:
+        The rows; the added knots are apart by 1 plus the size of the last, so that any precision tells them
+        apart.
+    """
+    longest = max(len(row) for row in rows)
+    return torch.stack([_padded(row, longest) for row in rows])
 
 
 def _rewritten(layer: PiecewiseLinearKANLayer, knots: Tensor) -> PiecewiseLinearKANLayer:
@@ -109,15 +123,7 @@ def _without(layer: PiecewiseLinearKANLayer, gone: Tensor) -> PiecewiseLinearKAN
     return PiecewiseLinearKANLayer(knots, values, layer.left_slopes, layer.right_slopes, layer.bias)
 
 
-def _padded(rows: list[Tensor]) -> Float[Tensor, "row knot"]:
-    """Rows of knots made equally long with knots behind the last one, which bend nothing."""
-    longest = max(len(row) for row in rows)
-    step = [
-        1 + row[-1].abs() for row in rows
-    ]  # relative to the last knot, so that it counts in any precision
-    return torch.stack(
-        [
-            torch.cat([row, row[-1] + width * torch.arange(1, longest - len(row) + 1).to(row)])
-            for row, width in zip(rows, step, strict=True)
-        ]
-    )
+def _padded(row: Tensor, length: int) -> Tensor:
+    """One row of knots, prolonged."""
+    behind = torch.arange(1, length - len(row) + 1).to(row)
+    return torch.cat([row, row[-1] + (1 + row[-1].abs()) * behind])

@@ -100,7 +100,7 @@ def test_the_hinges_of_a_bump_by_hand():
         torch.tensor([[-3.0]]),
     )
     form = hinge_form(layer)
-    assert form.weights.tolist() == [[[-1, 2, -5]]]
+    assert form.weights.flatten().tolist() == [-1, 2, -5]
     assert form.constants.tolist() == [4]
 
 

@@ -115,7 +115,7 @@ def test_the_neurons_of_a_bump_by_hand():
         torch.tensor([[-3.0]]),
     )
     fan, _, out = kan_to_relu(bump)
-    assert fan.weight.tolist() == [[-1, 1, 1]] and fan.bias.tolist() == [[0, 0, -1]]
+    assert fan.weight.flatten().tolist() == [-1, 1, 1] and fan.bias.flatten().tolist() == [0, 0, -1]
     assert out.weight.tolist() == [[-1, 2, -5]] and out.bias.tolist() == [4]
 
 

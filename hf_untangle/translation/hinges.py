@@ -22,12 +22,17 @@ from hf_untangle.translation.splines import PiecewiseLinearKANLayer
 
 @dataclass(frozen=True)
 class HingeForm:
-    """A KAN layer as sums of hinges, of which there is one a segment for every input node."""
+    """A KAN layer as sums of hinges relu(scale x_i + offset), one a segment for every input node.
 
-    knots: Float[Tensor, "input knot"]
-    """Where the hinges bend: the first two at t_1, one to each side, and one at every further knot."""
-    weights: Float[Tensor, "output input segment"]
-    """What multiplies the hinges: -s_0, s_1, s_2 - s_1, ..., s_K - s_(K-1)."""
+    Hinges are ordered by segment first and by input node second, in which order they are computed fastest.
+    """
+
+    scales: Float[Tensor, "segment input"]
+    """-1 for the hinges that bend to the left at t_1, and 1 for all others."""
+    offsets: Float[Tensor, "segment input"]
+    """Where they bend: t_1, -t_1, -t_2, ..., -t_K."""
+    weights: Float[Tensor, "output segment input"]
+    """What multiplies them: -s_0, s_1, s_2 - s_1, ..., s_K - s_(K-1)."""
     constants: Float[Tensor, " output"]
     """The bias of the layer and the values of all edges at their first knots, summed."""
 
@@ -40,8 +45,7 @@ class HingeForm:
         Returns:
             The output nodes.
         """
-        behind = x.unsqueeze(-1) - self.knots
-        hinges = torch.cat([-behind[..., :1], behind], -1).relu_()
+        hinges = torch.addcmul(self.offsets, self.scales, x.unsqueeze(-2)).relu_()
         return F.linear(hinges.flatten(-2), self.weights.flatten(1), self.constants)
 
 
@@ -62,8 +66,10 @@ def hinge_form(layer: PiecewiseLinearKANLayer) -> HingeForm:
             "The hinge form needs knots that all edges of an input node share, but here every edge has its "
             "own. Pass share_knots(layer)."
         )
-    slopes = layer.slopes
-    bends = slopes[..., 1:].diff()
-    weights = torch.cat([-slopes[..., :1], slopes[..., 1:2], bends], -1)
+    slopes = layer.slopes.transpose(1, 2)
+    weights = torch.cat([-slopes[:, :1], slopes[:, 1:2], slopes[:, 1:].diff(dim=1)], 1)
+    knots = layer.knots[0].T
+    offsets = torch.cat([knots[:1], -knots])
+    scales = torch.cat([-torch.ones_like(knots[:1]), torch.ones_like(knots)])
     constants = layer.values[..., 0].sum(1)
-    return HingeForm(layer.knots[0], weights, constants if layer.bias is None else constants + layer.bias)
+    return HingeForm(scales, offsets, weights, constants if layer.bias is None else constants + layer.bias)

@@ -21,17 +21,17 @@ from hf_untangle.translation.knots import share_knots
 
 
 class FanOut(nn.Module):
-    """Sends every input node to neurons of its own: z_(i,m) = weight_im x_i + bias_im.
+    """Sends every input node to neurons of its own: z_(m,i) = weight_mi x_i + bias_mi.
 
     It is the linear layer that is zero everywhere else, in 2 k n numbers instead of k n^2 + k n.
     """
 
-    weight: Float[Tensor, "input neuron"]
+    weight: Float[Tensor, "neuron input"]
     """Scale of the input, -1 or 1 when it was translated from a KAN."""
-    bias: Float[Tensor, "input neuron"]
+    bias: Float[Tensor, "neuron input"]
     """What is added: the knots, with the opposite sign of the scale."""
 
-    def __init__(self, weight: Float[Tensor, "input neuron"], bias: Float[Tensor, "input neuron"]):
+    def __init__(self, weight: Float[Tensor, "neuron input"], bias: Float[Tensor, "neuron input"]):
         """Make a fan-out of given weights.
 
         Args:
@@ -48,9 +48,9 @@ class FanOut(nn.Module):
             x: The input nodes.
 
         Returns:
-            The neurons before their ReLU, those of one input node next to each other.
+            The neurons before their ReLU: the first of all input nodes, then the second, and so on.
         """
-        return (x.unsqueeze(-1) * self.weight + self.bias).flatten(-2)
+        return torch.addcmul(self.bias, self.weight, x.unsqueeze(-2)).flatten(-2)
 
     def as_linear(self) -> nn.Linear:
         """Write out the zeros.
@@ -58,7 +58,7 @@ class FanOut(nn.Module):
         Returns:
             A linear layer that computes the same.
         """
-        return _linear(torch.block_diag(*self.weight.unsqueeze(-1)), self.bias.flatten())
+        return _linear(torch.cat([row.diag() for row in self.weight]), self.bias.flatten())
 
 
 @torch.no_grad()
@@ -93,10 +93,7 @@ def _translated(layer: KANLayer) -> list[nn.Module]:
             return [nn.ReLU(), linear]
         layer = with_knots(layer)
     form = hinge_form(share_knots(layer))
-    offsets = torch.cat([form.knots[:, :1], -form.knots], -1)
-    signs = torch.ones_like(offsets)
-    signs[:, 0] = -1
-    return [FanOut(signs, offsets), nn.ReLU(), _linear(form.weights.flatten(1), form.constants)]
+    return [FanOut(form.scales, form.offsets), nn.ReLU(), _linear(form.weights.flatten(1), form.constants)]
 
 
 def _multiplied_out(modules: list[nn.Module]) -> list[nn.Module]:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5DenseActDense
 
-from hf_untangle.errors import TranslationError
+from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.activation_layers import kan_layers
 from hf_untangle.translation.relu_to_kan import relu_to_kan
 from hf_untangle.translation.sizes import count_edges, region_bound
@@ -105,6 +105,11 @@ def test_activations_at_both_ends_stay(form: str):
     torch.testing.assert_close(relu_to_kan(net, form)(points()), net(points()), rtol=0, atol=1e-12)
 
 
+def test_an_activation_that_works_in_place_is_read_too():
+    net = nn.Sequential(nn.LeakyReLU(0.5, inplace=True), nn.Linear(4, 2)).double()
+    assert torch.equal(relu_to_kan(net)(points()), net(points()))
+
+
 def test_layers_without_bias_are_read_too():
     net = nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 2)).double()
     torch.testing.assert_close(relu_to_kan(net, "shifted")(points()), net(points()), rtol=0, atol=1e-12)
@@ -154,7 +159,7 @@ def test_infinite_weights_are_refused():
 
 def test_unknown_forms_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # to see what a user sees
-    with pytest.raises(TranslationError, match="one of fused, shifted, alternating; got 'twisted'"):
+    with pytest.raises(ConfigError, match="one of fused, shifted, alternating; got 'twisted'"):
         relu_to_kan(network(), "twisted")  # pyright: ignore[reportArgumentType]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hf_untangle.errors import TranslationError
+from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.grids import export_grid, import_spline_layer
 from hf_untangle.translation.spline_layers import b_splines, read_spline_layer
 from hf_untangle.translation.splines import random_kan_layer
@@ -182,16 +182,16 @@ def test_what_cannot_be_read_is_refused(layer: object, message: str):
 
 
 def test_no_pieces_are_refused():
-    with pytest.raises(TranslationError, match="at least 1 straight piece between two nodes, got pieces=0"):
+    with pytest.raises(ConfigError, match="at least 1 straight piece between two nodes, got pieces=0"):
         import_spline_layer(efficient_kan(3, nn.SiLU()), pieces=0)
 
 
 def test_a_range_that_cuts_knots_off_is_refused():
-    with pytest.raises(TranslationError, match="must hold all knots, from 0 to 3; got -1 to 2"):
+    with pytest.raises(ConfigError, match="must hold all knots, from 0 to 3; got -1 to 2"):
         export_grid(random_kan_layer(2, 2, torch.arange(4.0)), -1.0, 2.0, "pykan")
 
 
 def test_unknown_libraries_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # to see what a user sees
-    with pytest.raises(TranslationError, match="exported to pykan, efficient-kan; got 'kanvas'"):
+    with pytest.raises(ConfigError, match="exported to pykan, efficient-kan; got 'kanvas'"):
         export_grid(random_kan_layer(2, 2, torch.arange(4.0)), -1.0, 9.0, "kanvas")  # pyright: ignore[reportArgumentType]

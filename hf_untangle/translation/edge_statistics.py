@@ -56,9 +56,11 @@ class EdgeMoments:
         Args:
             x: The input nodes of the layer; padding left out.
         """
-        for rows in x.reshape(-1, x.shape[-1]).split(ROWS):
-            phi = unweighted_edges(self.layer, rows).double()
-            sums = torch.stack([phi.sum(0), phi.abs().sum(0), phi.square().sum(0)])
+        tokens = x.reshape(-1, x.shape[-1])
+        for rows in [tokens] if isinstance(self.layer, ActivationKANLayer) else tokens.split(ROWS):
+            phi = unweighted_edges(self.layer, rows)
+            phi = phi.to(torch.promote_types(phi.dtype, torch.float32))
+            sums = torch.stack([part.sum(0, dtype=torch.float64) for part in (phi, phi.abs(), phi.square())])
             self.sums = sums if self.sums is None else self.sums + sums
             self.tokens += len(rows)
 

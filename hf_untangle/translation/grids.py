@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_untangle.errors import TranslationError
+from hf_untangle.errors import ConfigError
 from hf_untangle.translation.knots import pad_knots, share_knots
 from hf_untangle.translation.spline_layers import read_spline_layer
 from hf_untangle.translation.splines import PiecewiseLinearKANLayer
@@ -45,12 +45,10 @@ def import_spline_layer(layer: Any, pieces: int = 16) -> ImportedLayer:
         The layer in the dtype of the original, and the bound on its error, which falls with `pieces` squared.
 
     Raises:
-        TranslationError: If the layer cannot be read, or `pieces` is less than 1.
+        ConfigError: If `pieces` is less than 1.
     """
     if pieces < 1:
-        raise TranslationError(
-            f"A curve needs at least 1 straight piece between two nodes, got pieces={pieces}."
-        )
+        raise ConfigError(f"A curve needs at least 1 straight piece between two nodes, got pieces={pieces}.")
     spline = read_spline_layer(layer)
     curvature = spline.curvature()
     pieces = pieces if curvature.any() else 1
@@ -84,14 +82,14 @@ def export_grid(
         The state dict.
 
     Raises:
-        TranslationError: If the range does not hold all knots, or the library is unknown.
+        ConfigError: If the range does not hold all knots, or the library is unknown.
     """
     if library not in STATE_DICTS:
-        raise TranslationError(f"Grids can be exported to {', '.join(STATE_DICTS)}; got {library!r}.")
+        raise ConfigError(f"Grids can be exported to {', '.join(STATE_DICTS)}; got {library!r}.")
     shared = share_knots(layer)
     if not (low < shared.knots.min() and shared.knots.max() < high):
         first, last = shared.knots.min().item(), shared.knots.max().item()
-        raise TranslationError(
+        raise ConfigError(
             f"The range must hold all knots, from {first:g} to {last:g}; got {low:g} to {high:g}."
         )
     ends = [torch.full_like(shared.knots[0, :, :1], end) for end in (low, high)]

@@ -69,7 +69,7 @@ def merge_knots(layer: PiecewiseLinearKANLayer, tolerance: float | None = None) 
 def share_knots(layer: PiecewiseLinearKANLayer) -> PiecewiseLinearKANLayer:
     """Give all edges that leave one input node the same knots: the union of their own.
 
-    The layer grows to at most `output` times as many knots, and in exchange a forward pass is one of matrix
+    The layer grows to at most `output` times as many knots. In exchange, a forward pass is made of matrix
     products, and the layer translates to a ReLU network with one set of neurons for each input node.
 
     Args:

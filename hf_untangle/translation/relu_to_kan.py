@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hf_untangle.errors import TranslationError
+from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer, with_knots
 from hf_untangle.translation.activations import piecewise_linear_form
 from hf_untangle.translation.splines import PiecewiseLinearKANLayer
@@ -25,6 +25,8 @@ Form = Literal["fused", "shifted", "alternating"]
 
 def relu_to_kan(network: nn.Module, form: Form = "fused") -> nn.Sequential:
     """Translate a network to a KAN that computes the same function.
+
+    A network that is no chain of such layers is refused by name, with a TranslationError.
 
     Args:
         network: A stack of Linear layers and piecewise linear activations (ReLU, leaky ReLU, hard tanh, ...),
@@ -39,11 +41,10 @@ def relu_to_kan(network: nn.Module, form: Form = "fused") -> nn.Sequential:
         The KAN: a layer for each Linear layer, or, when alternating, for each activation too.
 
     Raises:
-        TranslationError: If the form is unknown, or the network has other parts than these, or does more with
-            them than to chain them.
+        ConfigError: If the form is unknown.
     """
     if form not in FORMS:
-        raise TranslationError(f"The form of a KAN is one of {', '.join(FORMS)}; got {form!r}.")
+        raise ConfigError(f"The form of a KAN is one of {', '.join(FORMS)}; got {form!r}.")
     return nn.Sequential(*FORMS[form](read_chain(network)))
 
 
@@ -70,12 +71,14 @@ def read_chain(network: nn.Module) -> list[Call]:
         )
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise TranslationError("All weights must be finite, but some are infinite or NaN.")
-    calls, output = _run(network, width=linears[0].in_features)
+    probe = torch.randn(8, linears[0].in_features, generator=torch.Generator().manual_seed(0))
+    probe = probe.to(linears[0].weight)
+    calls, output = _run(network, probe)
     calls = [call for call in calls if not isinstance(call.module, nn.Dropout | nn.Identity)]
     for call in calls:
         if type(call.module) is not nn.Linear:
             piecewise_linear_form(call.module)
-    if not _is_chain(calls, output):
+    if not _is_chain(calls, probe, output):
         parts = ", ".join(type(call.module).__name__ for call in calls)
         raise TranslationError(
             f"{type(network).__name__} does more than to run {parts} one after the other: a sum, a reshape, "
@@ -84,21 +87,19 @@ def read_chain(network: nn.Module) -> list[Call]:
     return calls
 
 
-def _run(network: nn.Module, width: int) -> tuple[list[Call], object]:
-    """Run a network on random inputs, and record its parts and what came out."""
-    probe = torch.randn(8, width, generator=torch.Generator().manual_seed(0))
-    probe = probe.to(next(network.parameters()))
+def _run(network: nn.Module, probe: Tensor) -> tuple[list[Call], object]:
+    """Run a network, and record its parts and what came out."""
     try:
-        return trace_calls(network, lambda: network(probe))
+        return trace_calls(network, lambda: network(probe.clone()))
     except (RuntimeError, TypeError, ValueError) as reason:
-        kind = type(network).__name__
+        kind, width = type(network).__name__, probe.shape[-1]
         raise TranslationError(f"{kind} cannot run on a batch of {width} numbers: {reason}") from reason
 
 
-def _is_chain(calls: list[Call], output: object) -> bool:
+def _is_chain(calls: list[Call], probe: Tensor, output: object) -> bool:
     """Whether the parts that ran give the same bits when they run one after the other."""
     chain = nn.Sequential(*(call.module for call in calls))
-    return bool(calls) and isinstance(output, Tensor) and torch.equal(chain(calls[0].input), output)
+    return isinstance(output, Tensor) and torch.equal(chain(probe.clone()), output)
 
 
 def _fused(chain: list[Call]) -> list[ActivationKANLayer]:

@@ -1,0 +1,183 @@
+"""The feed-forward blocks of a Hugging Face model swapped for KAN layers, and back.
+
+A block `project(activation(expand(x)))` becomes two KAN layers: the straight lines of `expand`, and the edges
+w_ji activation(u_i) of `project`, which takes the activation in. Parameters stay the same objects under the
+same names, so a checkpoint of the swapped model is a checkpoint of the original model; only its config notes
+which blocks were KANs, and nothing but this package reads that note.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import astuple
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hf_untangle.errors import TranslationError
+from hf_untangle.translation.activation_layers import ActivationKANLayer
+from hf_untangle.translation.feed_forward import FeedForward, find_feed_forwards
+from hf_untangle.translation.tracing import evaluating
+
+NOTE = "kan_feed_forwards"
+"""The key of the config that lists the blocks which are KANs, each as [expand, activation, project]."""
+
+
+def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> PreTrainedModel:
+    """Make KAN layers of all feed-forward blocks of a model, in place.
+
+    The model runs to find its blocks, and runs again with KAN layers, which must give the same bits. A model
+    that was saved with KAN layers is swapped as its config notes, without a run.
+
+    In training, a dropout behind the activation acts in front of it instead. For ReLU and leaky ReLU, which
+    commute with scaling, that is the same; for smooth activations it is not.
+
+    Args:
+        model: The model.
+        inputs: What to run it on, as keyword arguments; a model that reads token ids needs none.
+
+    Returns:
+        The same model.
+
+    Raises:
+        TranslationError: If there is no such block, or one is gated, or has hooks that a swap would lose, or
+            outputs change. The model is then as it was.
+    """
+    if kan_layers_of(model):
+        raise TranslationError("The blocks of this model are KANs already. Undo that with to_relu_.")
+    blocks = _noted(model)
+    if blocks:
+        _swap_(model, blocks)
+    else:
+        inputs = _token_ids(model) if inputs is None else inputs
+        blocks = find_feed_forwards(model, inputs)
+        _swap_(model, blocks, check_on=inputs)
+    setattr(model.config, NOTE, [list(astuple(block)) for block in blocks])
+    return model
+
+
+def to_relu_(model: PreTrainedModel) -> PreTrainedModel:
+    """Make ordinary feed-forward blocks of all KAN layers of a model again, in place.
+
+    Args:
+        model: A model after `to_kan_`.
+
+    Returns:
+        The same model, with the same Parameters and its own activations.
+
+    Raises:
+        TranslationError: If the model has no KAN layers from `to_kan_`.
+    """
+    layers, blocks = kan_layers_of(model), _noted(model)
+    if not blocks or not all(block.project in layers for block in blocks):
+        raise TranslationError(f"{type(model).__name__} has no KAN layers to undo. Was to_kan_ called on it?")
+    for block in blocks:
+        _replace(model, model.get_submodule(block.activation), layers[block.project].activation)
+    for layer in layers.values():
+        _replace(model, layer, _linear(layer))
+    delattr(model.config, NOTE)
+    return model
+
+
+def kan_layers_of(model: nn.Module) -> dict[str, ActivationKANLayer]:
+    """List the KAN layers that `to_kan_` made.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The layers by their names, of every block the straight lines and the activated edges.
+    """
+    return {name: module for name, module in model.named_modules() if isinstance(module, ActivationKANLayer)}
+
+
+def _noted(model: PreTrainedModel) -> list[FeedForward]:
+    """The blocks that the config notes as KANs."""
+    return [FeedForward(*names) for names in getattr(model.config, NOTE, [])]
+
+
+def _swap_(
+    model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[str, Any] | None = None
+) -> None:
+    """Swap blocks for KAN layers, or none of them if anything is wrong."""
+    before = None if check_on is None else _outputs(model, check_on)
+    parts = [_parts(model, block) for block in blocks]
+    with ExitStack() as undo:
+        for _, activation, _ in parts:  # all of them first: blocks may share one activation
+            _replace(model, activation, nn.Identity(), undo)
+        for _, activation, project in parts:
+            _replace(model, project, ActivationKANLayer(project, activation), undo)
+        for expand, _, _ in parts:  # unless it is one already, as it projects from another block
+            _replace(model, expand, ActivationKANLayer(expand, nn.Identity()), undo)
+        if check_on is not None and before is not None:
+            after = _outputs(model, check_on)
+            if len(after) != len(before) or not all(map(torch.equal, before, after)):
+                raise TranslationError(
+                    f"With KAN layers, {type(model).__name__} gives other outputs: it uses its feed-forward "
+                    "blocks in more than one way. It is left as it was."
+                )
+        undo.pop_all()
+
+
+def _parts(model: PreTrainedModel, block: FeedForward) -> tuple[nn.Linear, nn.Module, nn.Linear]:
+    """The modules of a block."""
+    try:
+        expand, activation, project = (model.get_submodule(name) for name in astuple(block))
+    except AttributeError as reason:
+        raise TranslationError(f"The config notes a KAN that this model does not have: {reason}.") from reason
+    if not isinstance(expand, nn.Linear) or not isinstance(project, nn.Linear):
+        raise TranslationError(
+            f"{block.expand} and {block.project} must be Linear layers. Was the model changed?"
+        )
+    for part in (expand, activation, project):
+        if part._forward_hooks or part._forward_pre_hooks or hasattr(part, "_hf_hook"):
+            raise TranslationError(
+                f"A part of {block} has hooks, which a swap would lose. Swap before hooking."
+            )
+    return expand, activation, project
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module, undo: ExitStack | None = None) -> None:
+    """Put one module in the place of another, under all names that it has in the model."""
+    for name in [name for name, module in model.named_modules(remove_duplicate=False) if module is old]:
+        model.set_submodule(name, new)
+        if undo is not None:
+            undo.callback(model.set_submodule, name, old)
+
+
+def _linear(layer: ActivationKANLayer) -> nn.Linear:
+    """The Linear layer with the Parameters of a KAN layer."""
+    linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+    linear.weight, linear.bias = layer.weight, layer.bias
+    return linear.train(layer.training)
+
+
+def _token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
+    """A few token ids to run a text model on."""
+    if model.main_input_name != "input_ids":
+        raise TranslationError(
+            f"{type(model).__name__} reads {model.main_input_name}, which cannot be made up. Pass "
+            f"inputs={{'{model.main_input_name}': ...}}."
+        )
+    ids = {"input_ids": torch.arange(1, 8, device=model.device).reshape(1, 7)}
+    return ids | ({"decoder_input_ids": ids["input_ids"]} if model.config.is_encoder_decoder else {})
+
+
+@torch.no_grad()
+def _outputs(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
+    """Everything that a model returns in evaluation mode."""
+    with evaluating(model):
+        return list(_tensors(model(**inputs)))
+
+
+def _tensors(output: object) -> Iterable[Tensor]:
+    """The tensors in a nested output."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for value in output.values():
+            yield from _tensors(value)
+    elif isinstance(output, tuple | list):
+        for value in output:
+            yield from _tensors(value)

@@ -1,0 +1,155 @@
+"""How strong the edges of a KAN are, which of them can go, and how they explain an output.
+
+An output node only sums its edges, y_j = sum_i phi_ji(x_i) + bias_j, so three questions have simple exact
+answers:
+
+    how much does an edge contribute?       E|phi_ji(x_i)|, or the root of E phi_ji(x_i)^2
+    which edges can be cut?                 those that contribute least
+    why is y_j what it is at this token?    phi_ji(x_i) - E phi_ji(x_i) is the Shapley value of node i
+
+For the scaled activations of a feed-forward block, E|phi_ji| = |w_ji| E|a_i|: activation times weight. Its
+root mean square form is the score by which Wanda (arXiv 2306.11695) prunes weights.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer
+from hf_untangle.translation.edge_statistics import EdgeStatistics, unweighted_edges
+
+
+@dataclass(frozen=True)
+class StrongEdge:
+    """One edge and its strength."""
+
+    output: int
+    """The output node j."""
+    input: int
+    """The input node i."""
+    strength: float
+    """E|phi_ji|, or the root of E phi_ji^2."""
+
+
+@torch.no_grad()
+def edge_strengths(
+    layer: KANLayer, statistics: EdgeStatistics, norm: Literal["l1", "l2"] = "l1"
+) -> Float[Tensor, "output input"]:
+    """Compute how much every edge contributes: activation times weight.
+
+    Args:
+        layer: The layer.
+        statistics: What its edges do on data.
+        norm: "l1" for E|phi|, "l2" for the root of E phi^2.
+
+    Returns:
+        The strength of every edge.
+
+    Raises:
+        ConfigError: If the norm is unknown.
+        StatisticsError: If the statistics are of a layer of another size.
+    """
+    if norm not in ("l1", "l2"):
+        raise ConfigError(f"The norm of an edge is l1 or l2, got {norm!r}.")
+    if fault := _fault_of_size(layer, statistics):
+        raise StatisticsError(fault)
+    activity = statistics.mean_abs if norm == "l1" else statistics.mean_square.sqrt()
+    return activity * layer.weight.double().abs() if isinstance(layer, ActivationKANLayer) else activity
+
+
+def strongest_edges(
+    layer: KANLayer, statistics: EdgeStatistics, count: int, norm: Literal["l1", "l2"] = "l1"
+) -> list[StrongEdge]:
+    """List the edges that contribute most.
+
+    Args:
+        layer: The layer.
+        statistics: What its edges do on data.
+        count: How many to list.
+        norm: "l1" for E|phi|, "l2" for the root of E phi^2.
+
+    Returns:
+        The edges, strongest first; all of them if there are fewer.
+    """
+    strengths = edge_strengths(layer, statistics, norm)
+    top = strengths.flatten().topk(min(count, strengths.numel()))
+    return [
+        StrongEdge(index // layer.in_features, index % layer.in_features, strength)
+        for index, strength in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    ]
+
+
+@torch.no_grad()
+def prune_edges_(
+    layer: KANLayer, statistics: EdgeStatistics, fraction: float, norm: Literal["l1", "l2"] = "l2"
+) -> KANLayer:
+    """Cut the weakest edges of every output node, in place.
+
+    Args:
+        layer: The layer.
+        statistics: What its edges do on data.
+        fraction: The share of edges to cut at every output node, from 0 to 1, rounded down to whole edges.
+        norm: "l1" or "l2"; "l2" is Wanda's choice.
+
+    Returns:
+        The same layer, with zero functions on the cut edges.
+
+    Raises:
+        ConfigError: If the fraction is not between 0 and 1.
+    """
+    if not 0 <= fraction <= 1:
+        raise ConfigError(f"The fraction of edges to cut must be between 0 and 1, got {fraction}.")
+    strengths = edge_strengths(layer, statistics, norm)
+    weakest = strengths.argsort(1)[:, : int(fraction * layer.in_features)]
+    cut = torch.zeros_like(strengths, dtype=torch.bool).scatter(1, weakest, True)
+    if isinstance(layer, ActivationKANLayer):
+        layer.weight[cut] = 0
+    else:
+        for part in (layer.values, layer.left_slopes, layer.right_slopes):
+            part[cut] = 0
+    return layer
+
+
+@torch.no_grad()
+def shap_values(
+    layer: KANLayer,
+    x: Float[Tensor, "*batch input"],
+    statistics: EdgeStatistics,
+    direction: Float[Tensor, " output"],
+) -> Float[Tensor, "*batch input"]:
+    """Explain an output by its input nodes with their exact Shapley values.
+
+    The explained number is direction . y. It is a sum of functions of one node each, so the Shapley value of
+    node i is what its function gives less what it gives on average, whatever the other nodes do and however
+    they depend on each other. The values sum to direction . y less its average.
+
+    Args:
+        layer: The layer, for example the projection of a feed-forward block, whose input nodes are neurons
+            before their activation.
+        x: The input nodes at the tokens to explain.
+        statistics: What the edges do on the background data.
+        direction: Weights of the output nodes; a one-hot vector explains one of them.
+
+    Returns:
+        The Shapley value of every input node.
+
+    Raises:
+        StatisticsError: If the statistics are of a layer of another size.
+    """
+    if fault := _fault_of_size(layer, statistics):
+        raise StatisticsError(fault)
+    centred = unweighted_edges(layer, x) - statistics.mean.to(x)
+    if isinstance(layer, ActivationKANLayer):
+        return centred.squeeze(-2) * (direction @ layer.weight)
+    return torch.einsum("...oi,o->...i", centred, direction)
+
+
+def _fault_of_size(layer: KANLayer, statistics: EdgeStatistics) -> str | None:
+    """Say that statistics are of another layer, if their size tells."""
+    expected = (1 if isinstance(layer, ActivationKANLayer) else layer.out_features, layer.in_features)
+    found = tuple(statistics.mean.shape)
+    return None if found == expected else f"Statistics of shape {found} do not belong to {layer}."

@@ -1,0 +1,101 @@
+"""The feed-forward blocks of a model, found by watching where its tensors go.
+
+A block is `project(activation(expand(x)))`. Its parts have other names in every architecture, so names are
+not asked: the model runs once, and what goes in and out of its parts tells which Linear layer reads the
+output of which activation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_untangle.errors import TranslationError
+from hf_untangle.translation.activations import is_elementwise
+from hf_untangle.translation.tracing import Call, evaluating, trace_calls
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """The parts of one feed-forward block, by their names in the model."""
+
+    expand: str
+    """The Linear layer that computes the neurons."""
+    activation: str
+    """The elementwise activation of the neurons."""
+    project: str
+    """The Linear layer that reads them."""
+
+
+def find_feed_forwards(model: nn.Module, inputs: Mapping[str, Any]) -> list[FeedForward]:
+    """Find the feed-forward blocks of a model whose activation maps every neuron on its own.
+
+    Its input must be the very tensor that came out of one Linear layer, and its output the very tensor that
+    goes into another; dropout, which does nothing in evaluation, may stand between.
+
+    Args:
+        model: Any model.
+        inputs: What to run it on, as keyword arguments.
+
+    Returns:
+        The blocks, in the order in which they run.
+
+    Raises:
+        TranslationError: If there are none, or something else than the activation goes into the second Linear
+            layer, such as its product with a gate.
+    """
+    with evaluating(model):
+        calls, _ = trace_calls(model, lambda: model(**inputs))
+        active = [call for call in calls if _is_activation(call.module)]
+    linears = [call for call in calls if type(call.module) is nn.Linear]
+    blocks = dict.fromkeys(_block(call, linears) for call in active)  # in order, and each only once
+    found = [block for block in blocks if block is not None]
+    if not found:
+        seen = ", ".join(sorted({type(call.module).__name__ for call in active})) or "none"
+        raise TranslationError(
+            f"No Linear, elementwise activation and Linear in a row were seen in {type(model).__name__} "
+            f"(activations seen: {seen}). Conv1D layers, fused experts, and activations that are no modules "
+            "cannot be swapped."
+        )
+    return found
+
+
+def _block(activation: Call, linears: list[Call]) -> FeedForward | None:
+    """The block around an activation, if it stands between two Linear layers."""
+    expand = next((linear for linear in linears if _is_same(linear.output, activation.input)), None)
+    project = next((linear for linear in linears if _is_same(activation.output, linear.input)), None)
+    if expand and project:
+        return FeedForward(expand.name, activation.name, project.name)
+    if expand and (gated := _neighbour_of_same_width(activation, expand, linears)):
+        raise TranslationError(
+            f"{gated} does not read what comes out of {activation.name} ({type(activation.module).__name__}) "
+            "but its product with a gate, which is no sum of functions of one neuron. Translate such a block "
+            "alone, with gated_to_kan."
+        )
+    return None
+
+
+@torch.no_grad()
+def _is_activation(module: nn.Module) -> bool:
+    """Whether a module maps every number on its own, and not to itself as a dropout in evaluation does."""
+    if next(module.parameters(), None) is not None or not is_elementwise(module):
+        return False
+    probe = torch.linspace(-3, 3, 64)
+    return not torch.equal(module(probe.clone()), probe)
+
+
+def _is_same(output: Tensor, read: Tensor) -> bool:
+    """Whether one tensor is the other, perhaps in another shape."""
+    return output.data_ptr() == read.data_ptr() and output.numel() == read.numel()
+
+
+def _neighbour_of_same_width(activation: Call, expand: Call, linears: list[Call]) -> str | None:
+    """The Linear layer beside an activation that reads as many neurons, but not what comes out of it."""
+    home = activation.name.rpartition(".")[0]
+    for linear in linears:
+        beside = linear.name.rpartition(".")[0] == home and linear.name != expand.name
+        if beside and linear.input.shape == activation.output.shape:
+            return linear.name
+    return None

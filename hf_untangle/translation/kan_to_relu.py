@@ -1,0 +1,124 @@
+"""A piecewise linear KAN written as a ReLU network.
+
+Every layer is taken in its hinge form: an input node with K knots, so K + 1 segments, fans out to K + 1
+neurons,
+
+    x_i  ->  relu(t_1 - x_i), relu(x_i - t_1), relu(x_i - t_2), ..., relu(x_i - t_K),
+
+and a matrix product sums them to the output nodes. L layers of widths n_0, ..., n_L with k segments become L
+hidden ReLU layers of widths k n_0, ..., k n_(L-1).
+"""
+
+from itertools import chain
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer, kan_layers, with_knots
+from hf_untangle.translation.hinges import hinge_form
+from hf_untangle.translation.knots import share_knots
+
+
+class FanOut(nn.Module):
+    """Sends every input node to neurons of its own: z_(m,i) = weight_mi x_i + bias_mi.
+
+    It is the linear layer that is zero everywhere else, in 2 k n numbers instead of k n^2 + k n.
+    """
+
+    weight: Float[Tensor, "neuron input"]
+    """Scale of the input, -1 or 1 when it was translated from a KAN."""
+    bias: Float[Tensor, "neuron input"]
+    """What is added: the knots, with the opposite sign of the scale."""
+
+    def __init__(self, weight: Float[Tensor, "neuron input"], bias: Float[Tensor, "neuron input"]):
+        """Make a fan-out of given weights.
+
+        Args:
+            weight: The scales.
+            bias: What is added.
+        """
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+
+    def forward(self, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch hidden"]:
+        """Compute all neurons of all input nodes.
+
+        Args:
+            x: The input nodes.
+
+        Returns:
+            The neurons before their ReLU: the first of all input nodes, then the second, and so on.
+        """
+        return torch.addcmul(self.bias, self.weight, x.unsqueeze(-2)).flatten(-2)
+
+    def as_linear(self) -> nn.Linear:
+        """Write out the zeros.
+
+        Returns:
+            A linear layer that computes the same.
+        """
+        return _linear(torch.cat([row.diag() for row in self.weight]), self.bias.flatten())
+
+
+@torch.no_grad()
+def kan_to_relu(kan: nn.Module, factored: bool = True) -> nn.Sequential:
+    """Translate a piecewise linear KAN to a ReLU network that computes the same function up to rounding.
+
+    An edge of k segments costs k neurons, shared by all edges of its input node; edges with knots of their
+    own share the union. A layer whose edges are scaled ReLUs or straight lines is a linear layer already, and
+    goes back to what it was.
+
+    Args:
+        kan: One KAN layer, or a Sequential of them, with piecewise linear edges.
+        factored: Keep two maps between ReLUs, from neurons to nodes and from nodes to neurons, which
+            preserves the number of parameters: k n n' + 2 k n for a layer from n to n' nodes. Otherwise they
+            are multiplied out to one, which makes an ordinary multilayer perceptron, with about k times as
+            many weights that are not zero.
+
+    Returns:
+        Linear layers, ReLUs and, if factored, `FanOut` layers, with parameters of their own.
+    """
+    modules = list(chain.from_iterable(_translated(layer) for layer in kan_layers(kan)))
+    return nn.Sequential(*(modules if factored else _multiplied_out(modules)))
+
+
+def _translated(layer: KANLayer) -> list[nn.Module]:
+    """One layer as [fan-out], ReLU, linear layer."""
+    if isinstance(layer, ActivationKANLayer):
+        linear = _linear(layer.weight, layer.bias)
+        if isinstance(layer.activation, nn.Identity):
+            return [linear]
+        if type(layer.activation) is nn.ReLU:
+            return [nn.ReLU(), linear]
+        layer = with_knots(layer)
+    form = hinge_form(share_knots(layer))
+    return [FanOut(form.scales, form.offsets), nn.ReLU(), _linear(form.weights.flatten(1), form.constants)]
+
+
+def _multiplied_out(modules: list[nn.Module]) -> list[nn.Module]:
+    """The same network with every run of affine maps multiplied out to one linear layer."""
+    merged: list[nn.Module] = []
+    for module in modules:
+        if isinstance(module, FanOut):
+            module = module.as_linear()
+        before = merged[-1] if merged else None
+        if isinstance(module, nn.Linear) and isinstance(before, nn.Linear):
+            merged[-1] = _product(module, before)
+        else:
+            merged.append(module)
+    return merged
+
+
+def _product(outer: nn.Linear, inner: nn.Linear) -> nn.Linear:
+    """The linear layer that computes outer(inner(x))."""
+    zero = outer.weight.new_zeros(outer.in_features)
+    return _linear(outer.weight @ inner.weight, outer(zero if inner.bias is None else inner.bias))
+
+
+def _linear(weight: Float[Tensor, "output input"], bias: Float[Tensor, " output"] | None) -> nn.Linear:
+    """A linear layer with a copy of given weights."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight.detach().clone())
+    linear.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
+    return linear

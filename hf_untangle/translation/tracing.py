@@ -1,0 +1,70 @@
+"""Which parts of a network run, in which order, and what goes in and out: one forward pass with hooks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Output = TypeVar("Output")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One run of a part of a network that has no parts itself."""
+
+    name: str
+    """Its name in the network."""
+    module: nn.Module
+    """The part."""
+    input: Tensor
+    """The tensor that went in: no copy, so that one can see whether it came out of an earlier call."""
+    output: Tensor
+    """The tensor that came out."""
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Set a model to evaluation mode inside the `with` block; every part gets its own mode back after it.
+
+    Args:
+        model: Any module.
+
+    Yields:
+        The same module.
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model.eval()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@torch.no_grad()
+def trace_calls(model: nn.Module, run: Callable[[], Output]) -> tuple[list[Call], Output]:
+    """Record the calls of all leaf modules that map one tensor to one tensor.
+
+    Args:
+        model: The model to watch, in evaluation mode while it runs.
+        run: What runs the model.
+
+    Returns:
+        The calls in the order in which they ended, and what `run` returned.
+    """
+    calls: list[Call] = []
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
+        for name, module in model.named_modules():
+            if not list(module.children()):
+                stack.enter_context(module.register_forward_hook(partial(_record, calls, name)))
+        return calls, run()
+
+
+def _record(calls: list[Call], name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+    """Note one call, if it maps one tensor to one tensor."""
+    if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+        calls.append(Call(name, module, inputs[0], output))

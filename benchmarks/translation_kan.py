@@ -25,13 +25,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hf_untangle.translation.activation_layers import ActivationKANLayer
-from hf_untangle.translation.convert import to_kan_
-from hf_untangle.translation.hinges import hinge_form
-from hf_untangle.translation.kan_to_relu import kan_to_relu
-from hf_untangle.translation.relu_to_kan import relu_to_kan
-from hf_untangle.translation.spline_layers import b_splines
-from hf_untangle.translation.splines import PiecewiseLinearKANLayer, random_kan_layer
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
+from hf_untangle.translation.kan.convert import to_kan_
+from hf_untangle.translation.kan.hinges import hinge_form
+from hf_untangle.translation.kan.kan_to_relu import kan_to_relu
+from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
+from hf_untangle.translation.kan.spline_layers import b_splines
+from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer, random_kan_layer
 
 ROWS, INPUTS, OUTPUTS, KNOTS = 512, 256, 256, 8
 """The size of the layer that is timed."""

@@ -6,15 +6,15 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.activation_layers import (
+from hf_untangle.translation.kan.activation_layers import (
     ActivationKANLayer,
     BlockActivation,
     ScaledActivation,
     kan_layers,
     with_knots,
 )
-from hf_untangle.translation.activations import FORMS, is_elementwise, known_form, piecewise_linear_form
-from hf_untangle.translation.piecewise_linear import PiecewiseLinear
+from hf_untangle.translation.kan.activations import FORMS, is_elementwise, known_form, piecewise_linear_form
+from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
 
 PIECEWISE_LINEAR = [
     nn.Identity(),

@@ -26,8 +26,8 @@ from transformers import (
 )
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.convert import kan_layers_of, to_kan_, to_relu_
-from hf_untangle.translation.feed_forward import FeedForward, find_feed_forwards
+from hf_untangle.translation.kan.convert import kan_layers_of, to_kan_, to_relu_
+from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
 
 IDS = {"input_ids": torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])}
 

@@ -10,22 +10,22 @@ from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM, T5Config, T5ForConditionalGeneration
 
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer
-from hf_untangle.translation.convert import to_kan_
-from hf_untangle.translation.edge_statistics import (
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer
+from hf_untangle.translation.kan.convert import to_kan_
+from hf_untangle.translation.kan.edge_statistics import (
     EdgeMoments,
     EdgeStatistics,
     collect_edge_statistics,
     combine_statistics,
 )
-from hf_untangle.translation.edges import (
+from hf_untangle.translation.kan.edges import (
     StrongEdge,
     edge_strengths,
     prune_edges_,
     shap_values,
     strongest_edges,
 )
-from hf_untangle.translation.splines import random_kan_layer
+from hf_untangle.translation.kan.splines import random_kan_layer
 
 
 def activated(activation: nn.Module | None = None) -> ActivationKANLayer:

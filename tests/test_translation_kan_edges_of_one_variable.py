@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_untangle.translation.piecewise_linear import PiecewiseLinear, fault_of_knots, hat_basis
+from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear, fault_of_knots, hat_basis
 
 
 def tent() -> PiecewiseLinear:

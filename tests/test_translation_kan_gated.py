@@ -8,8 +8,8 @@ from transformers.activations import ACT2FN
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.activation_layers import ActivationKANLayer, kan_layers
-from hf_untangle.translation.gated import gated_to_kan
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, kan_layers
+from hf_untangle.translation.kan.gated import gated_to_kan
 
 
 def block(activation: str = "silu", bias: bool = False) -> LlamaMLP:

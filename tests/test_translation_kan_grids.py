@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hf_untangle.errors import ConfigError, TranslationError
-from hf_untangle.translation.grids import export_grid, import_spline_layer
-from hf_untangle.translation.spline_layers import b_splines, read_spline_layer
-from hf_untangle.translation.splines import random_kan_layer
+from hf_untangle.translation.kan.grids import export_grid, import_spline_layer
+from hf_untangle.translation.kan.spline_layers import b_splines, read_spline_layer
+from hf_untangle.translation.kan.splines import random_kan_layer
 
 INPUTS, OUTPUTS, INTERVALS = 3, 2, 5
 

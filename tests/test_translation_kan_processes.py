@@ -11,8 +11,8 @@ import sys
 import torch
 import torch.distributed as dist
 from transformers import OPTConfig, OPTForCausalLM
-from hf_untangle.translation.convert import to_kan_
-from hf_untangle.translation.edge_statistics import collect_edge_statistics, combine_statistics
+from hf_untangle.translation.kan.convert import to_kan_
+from hf_untangle.translation.kan.edge_statistics import collect_edge_statistics, combine_statistics
 
 rank, processes, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 torch.set_num_threads(1)

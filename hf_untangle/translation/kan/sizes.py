@@ -5,8 +5,8 @@ from math import comb, prod
 import torch
 from torch import nn
 
-from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer, kan_layers
-from hf_untangle.translation.activations import piecewise_linear_form
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers
+from hf_untangle.translation.kan.activations import piecewise_linear_form
 
 
 @torch.no_grad()

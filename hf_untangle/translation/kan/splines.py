@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.piecewise_linear import PiecewiseLinear, fault_of_knots, hat_basis
+from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear, fault_of_knots, hat_basis
 
 
 class PiecewiseLinearKANLayer(nn.Module):

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.activation_layers import ActivationKANLayer
-from hf_untangle.translation.feed_forward import FeedForward, find_feed_forwards
-from hf_untangle.translation.tracing import evaluating
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
+from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
+from hf_untangle.translation.kan.tracing import evaluating
 
 NOTE = "kan_feed_forwards"
 """The key of the config that lists the blocks which are KANs, each as [expand, activation, project]."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 
 
 @dataclass(frozen=True)

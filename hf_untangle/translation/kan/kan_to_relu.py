@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer, kan_layers, with_knots
-from hf_untangle.translation.hinges import hinge_form
-from hf_untangle.translation.knots import share_knots
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers, with_knots
+from hf_untangle.translation.kan.hinges import hinge_form
+from hf_untangle.translation.kan.knots import share_knots
 
 
 class FanOut(nn.Module):

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.piecewise_linear import fault_of_knots, hat_basis
-from hf_untangle.translation.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.piecewise_linear import fault_of_knots, hat_basis
+from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 
 
 @torch.no_grad()

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.activation_layers import ActivationKANLayer, BlockActivation
-from hf_untangle.translation.activations import is_elementwise
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, BlockActivation
+from hf_untangle.translation.kan.activations import is_elementwise
 
 
 class Square(nn.Module):

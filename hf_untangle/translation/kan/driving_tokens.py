@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.errors import StatisticsError
-from hf_untangle.translation.activation_layers import ActivationKANLayer
-from hf_untangle.translation.tracing import evaluating
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
+from hf_untangle.translation.kan.tracing import evaluating
 
 TOKENS_BEFORE, TOKENS_BEHIND = 10, 5
 """How much of its text is shown around a token."""

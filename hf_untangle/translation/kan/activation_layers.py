@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.activations import known_form, piecewise_linear_form
-from hf_untangle.translation.piecewise_linear import PiecewiseLinear
-from hf_untangle.translation.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.activations import known_form, piecewise_linear_form
+from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
+from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 
 
 @dataclass(frozen=True)

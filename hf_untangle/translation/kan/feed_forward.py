@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.activations import is_elementwise
-from hf_untangle.translation.tracing import Call, evaluating, trace_calls
+from hf_untangle.translation.kan.activations import is_elementwise
+from hf_untangle.translation.kan.tracing import Call, evaluating, trace_calls
 
 
 @dataclass(frozen=True)

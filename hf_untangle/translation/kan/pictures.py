@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.activation_layers import KANLayer, kan_layers
-from hf_untangle.translation.piecewise_linear import PiecewiseLinear
+from hf_untangle.translation.kan.activation_layers import KANLayer, kan_layers
+from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
 
 LINE, KNOT, DATA = "#1f5fa8", "#d1495b", "#d5dae1"
 """The colours of functions, of knots, and of the histogram of the data."""

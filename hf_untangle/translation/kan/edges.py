@@ -19,8 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer
-from hf_untangle.translation.edge_statistics import EdgeStatistics, unweighted_edges
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer
+from hf_untangle.translation.kan.edge_statistics import EdgeStatistics, unweighted_edges
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import StatisticsError
-from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer
-from hf_untangle.translation.tracing import evaluating
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer
+from hf_untangle.translation.kan.tracing import evaluating
 
 ROWS = 128
 """How many tokens are evaluated at once where every edge has a function of its own."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.piecewise_linear import PiecewiseLinear
+from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
 
 FORMS: dict[type[nn.Module], Callable[[Any], tuple[list[float], list[float], float, float]]] = {
     nn.Identity: lambda _: ([0], [0], 1, 1),

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.knots import pad_knots, share_knots
-from hf_untangle.translation.spline_layers import read_spline_layer
-from hf_untangle.translation.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.knots import pad_knots, share_knots
+from hf_untangle.translation.kan.spline_layers import read_spline_layer
+from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_untangle.errors import ConfigError, TranslationError
-from hf_untangle.translation.activation_layers import ActivationKANLayer, KANLayer, with_knots
-from hf_untangle.translation.activations import piecewise_linear_form
-from hf_untangle.translation.splines import PiecewiseLinearKANLayer
-from hf_untangle.translation.tracing import Call, trace_calls
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, with_knots
+from hf_untangle.translation.kan.activations import piecewise_linear_form
+from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.tracing import Call, trace_calls
 
 Form = Literal["fused", "shifted", "alternating"]
 

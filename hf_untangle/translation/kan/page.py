@@ -15,16 +15,16 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.activation_layers import ActivationKANLayer
-from hf_untangle.translation.convert import kan_layers_of
-from hf_untangle.translation.driving_tokens import (
+from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
+from hf_untangle.translation.kan.convert import kan_layers_of
+from hf_untangle.translation.kan.driving_tokens import (
     DrivingToken,
     driving_tokens,
     follow_neurons,
     neurons_on_texts,
 )
-from hf_untangle.translation.edge_statistics import EdgeMoments
-from hf_untangle.translation.edges import StrongEdge, strongest_edges
+from hf_untangle.translation.kan.edge_statistics import EdgeMoments
+from hf_untangle.translation.kan.edges import StrongEdge, strongest_edges
 
 WIDTH, HEIGHT, BARS = 220, 110, 40
 """The size of the drawing of a neuron, in pixels, and the number of bars of its histogram."""

@@ -1,0 +1,1 @@
+"""Piecewise linear KANs: ReLU networks as KANs, and back."""

@@ -6,6 +6,7 @@ the PyTorch operation it is named after. All of them are identities, for instanc
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,7 @@ from ..errors import TranslationError
 from .affine_forms import AffineForm, apply
 
 Relu = Callable[[AffineForm], AffineForm]
-Operand = AffineForm | Float[Tensor, "..."]
+Operand = Any  # an affine form or a constant tensor; one of two operands at least is a form
 
 
 def leaky_relu(relu: Relu, z: AffineForm, negative_slope: float | Float[Tensor, "..."] = 0.01) -> AffineForm:

@@ -10,7 +10,8 @@ from torch import nn
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.boxes import around, box_of
-from hf_untangle.translation.linear_programs import Polytope, unit
+from hf_untangle.translation.homogeneous import unit
+from hf_untangle.translation.linear_programs import Polytope
 from hf_untangle.translation.reading import read_network
 
 SQUARE = (np.full(2, -1.0), np.full(2, 1.0))

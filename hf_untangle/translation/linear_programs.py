@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ..errors import MissingExtraError, TranslationError
-
-Rows = Float[np.ndarray, "row coordinate"]
-Row = Float[np.ndarray, " coordinate"]
-Point = Float[np.ndarray, " coordinate"]
+from .homogeneous import Point, Row, Rows
 
 SOLVER_TOLERANCE = 1e-10
 """The smallest that HiGHS accepts, as a distance."""
+
+DUAL_SIMPLEX, PRIMAL_SIMPLEX = 1, 4
+"""HiGHS's numbers for its methods. The primal one can go on from a vertex when only the objective changes."""
 
 
 class Polytope:
@@ -82,19 +82,6 @@ class Polytope:
         return np.concatenate([self.rows, lower[np.isfinite(self.lower)], upper[np.isfinite(self.upper)]])
 
 
-def unit(rows: Float[np.ndarray, "*row coordinate"]) -> Float[np.ndarray, "*row coordinate"]:
-    """Scale rows (a, c) to |a| = 1, so that a . x + c is the signed distance to the hyperplane.
-
-    Args:
-        rows: The rows.
-
-    Returns:
-        Scaled rows; those with a = 0 stay as they are.
-    """
-    norms = np.linalg.norm(rows[..., :-1], axis=-1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1.0)
-
-
 def _new_solver() -> Any:
     """Set HiGHS up for many small problems: one thread, no presolve, and a simplex method that can go on."""
     try:
@@ -144,9 +131,11 @@ def _solve(solver: Any) -> tuple[float, np.ndarray | None]:
     from highspy import HighsModelStatus as Status
 
     solver.run()
-    if solver.getModelStatus() != Status.kOptimal:  # a warm start can go astray; a cold one decides
+    if solver.getModelStatus() != Status.kOptimal:  # the primal simplex can go astray; the dual decides
+        solver.setOptionValue("simplex_strategy", DUAL_SIMPLEX)
         solver.clearSolver()
         solver.run()
+        solver.setOptionValue("simplex_strategy", PRIMAL_SIMPLEX)
     status = solver.getModelStatus()
     if status == Status.kOptimal:
         return solver.getObjectiveValue(), np.array(solver.getSolution().col_value)

@@ -7,23 +7,20 @@ fixed gates on the basis vectors of the input composes the affine maps of one li
 `propagate`.
 """
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from .homogeneous import mix
 
 Weights = Mapping[int, Float[Tensor, "_ _"]]
 """One affine map: a matrix (output, source) for each source it reads.
 
 Source 0 is `(x, 1)`; every map reads it, since its bias is there. Source l > 0 is what layer l - 1 puts out.
 """
-
-Array = TypeVar("Array", bound=Any)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,19 +120,6 @@ def propagate(
         pre_activations.append(mix(weights, values))
         values.append(activate(number, pre_activations[-1]))
     return torch.cat(pre_activations, dim=1), mix(network.output, values)
-
-
-def mix(weights: Mapping[int, Array], values: Sequence[Array]) -> Array:
-    """Apply one affine map, `sum over its sources s of values[s] @ weights[s].T`.
-
-    Args:
-        weights: The map, as torch tensors or numpy arrays.
-        values: One (row, source) array for each source, of the same kind.
-
-    Returns:
-        Its value on each row.
-    """
-    return reduce(operator.add, (values[source] @ weight.T for source, weight in weights.items()))
 
 
 def activation_pattern(

@@ -50,7 +50,7 @@ _LINEAR_IN_ONE = {
 }
 
 
-def read_network(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> ReluNetwork:
+def read_network(module: nn.Module | ReluNetwork, input_shape: tuple[int, ...] | None = None) -> ReluNetwork:
     """Read a module as a network of ReLU neurons, in float64 on the CPU.
 
     Linear and convolutional layers, pooling, evaluation-mode BatchNorm, residual connections, reshaping and
@@ -58,12 +58,14 @@ def read_network(module: nn.Module, input_shape: tuple[int, ...] | None = None) 
     and so are weights that are not finite numbers of one dtype. The module itself is not changed.
 
     Args:
-        module: A module that maps one batched tensor to one batched tensor.
+        module: A module that maps one batched tensor to one batched tensor, or a network that has been read.
         input_shape: Shape of one input, without the batch; by default the width of its first linear layer.
 
     Returns:
         The same function. It differs from the module by the rounding of the module's own dtype.
     """
+    if isinstance(module, ReluNetwork):
+        return module
     dtype = graphs.checked_dtype(module)
     shape = _input_shape(module) if input_shape is None else tuple(input_shape)
     device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))

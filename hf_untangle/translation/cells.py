@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 
 from .homogeneous import Point, Row, Rows
 from .linear_programs import Polytope
@@ -22,6 +22,11 @@ class Cell:
     """Some points (x, 1) inside."""
     depths: Float[np.ndarray, " point"]
     """How far each point is, at least, from every side and from the box's sides."""
+
+    @property
+    def point(self) -> Point:
+        """The deepest known point."""
+        return self.points[self.depths.argmax()]
 
     def part(self, row: Row) -> "Cell":
         """Cut the cell.
@@ -73,16 +78,32 @@ class Prober:
             Cell(nothing, nothing, np.zeros(0)), np.append((self.lower + self.upper) / 2, 1.0)
         )
 
-    def reach(self, cell: Cell, row: Row) -> Cell | None:
-        """Find a point of the cell where a row is positive.
+    def decide(
+        self, cell: Cell, rows: Rows, signs: Int8[np.ndarray, " row"]
+    ) -> tuple[Cell, Int8[np.ndarray, " row"]]:
+        """Find the sign of every row that has only one in a cell.
 
         Args:
             cell: The cell.
-            row: A unit row.
+            rows: Unit rows.
+            signs: What is known: 1 or -1, or 0 where nothing is.
 
         Returns:
-            The cell with a point in that part of it, or None if no ball of radius `TOLERANCE` fits there.
+            The cell with points on both sides of the rows that cut it, and the signs of all others. A row
+            cuts the cell if a ball of radius `TOLERANCE` fits into both parts.
         """
+        signs = signs.copy()
+        for row in np.flatnonzero(signs == 0):
+            for side in (1, -1):
+                found = self._reach(cell, side * rows[row])
+                if found is None:
+                    signs[row] = -side
+                    break
+                cell = found
+        return cell, signs
+
+    def _reach(self, cell: Cell, row: Row) -> Cell | None:
+        """Find a point of the cell where a row is positive, if there is more than a sliver of it."""
         if cell.shows(row):
             return cell
         if self.polytope.rows is not cell.sides:
@@ -113,7 +134,6 @@ def _pulled_inside(cell: Cell, row: Row, vertex: Point) -> Point:
     On the way back the ball around that point shrinks to nothing at the vertex, while the distance to the
     row's hyperplane grows: take the point where both are equal.
     """
-    deepest = int(cell.depths.argmax())
-    centre, depth = cell.points[deepest], cell.depths[deepest]
+    centre, depth = cell.point, cell.depths.max()
     beyond, behind = row @ vertex, row @ centre
     return vertex + beyond / (depth + beyond - behind) * (centre - vertex)

@@ -44,9 +44,10 @@ def enumerate_regions(
     """Find all linear regions of a network in a box.
 
     Depth first through the tree of `region_tree`: the bounds of a neuron over the box, known inner
-    points, and only then a linear program decide whether it cuts a region. A region is left out if no
-    ball of radius 1e-9 fits into it; points in it then belong to a neighbour, whose model agrees there up
-    to about that distance. The same regions come in the same order from any number of processes.
+    points, and only then a linear program decide whether it cuts a region (with two inputs, the corners
+    of the region decide). A sliver that holds no ball of radius 1e-9 is not a region of its own; points
+    in it get the local model of a neighbour. The same regions come in the same order from any number of
+    processes.
 
     Args:
         network: The network, or a module that `read_network` can read.

@@ -8,12 +8,14 @@ point of the input space, on boundaries too, belongs to exactly one leaf.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int8
 
 from .cells import Cell, Prober
 from .homogeneous import Point, Row, Rows, mix, unit
+from .polygons import Polygon, PolygonProber
 
 Maps = Mapping[int, np.ndarray]
 
@@ -38,7 +40,7 @@ Test = tuple[Boundary, int]
 class Node:
     """A cell in which all layers below the current one are affine."""
 
-    cell: Cell
+    cell: Cell | Polygon
     values: tuple[Float[np.ndarray, "coordinate _"], ...]
     """The input and the outputs of the layers below, as linear functions of (x, 1)."""
     rows: Rows
@@ -64,7 +66,7 @@ class Leaf:
     model: Float[np.ndarray, "output coordinate"]
     """The local linear model, one row (slope, intercept) for each output."""
     point: Point
-    """The deepest known point (x, 1) inside."""
+    """A point (x, 1) inside."""
 
 
 class RegionTree:
@@ -86,7 +88,7 @@ class RegionTree:
             upper: Largest value of each input.
         """
         self.layers, self.output = layers, output
-        self.prober = Prober(lower, upper)
+        self.prober: Any = PolygonProber(lower, upper) if len(lower) == 2 else Prober(lower, upper)
         self._centre, self._half = np.append((lower + upper) / 2, 1.0), (upper - lower) / 2
 
     def root(self) -> Node | Leaf:
@@ -108,7 +110,8 @@ class RegionTree:
             Two children if a neuron of the current layer takes both signs in the cell. Otherwise the layer is
             affine there, and the one child is at the next layer, or is a leaf.
         """
-        node = self._decided(node)
+        cell, signs = self.prober.decide(node.cell, node.unit_rows, node.signs)
+        node = replace(node, cell=cell, signs=signs)
         undecided = np.flatnonzero(node.signs == 0)
         if len(undecided):
             return tuple(_child(node, int(undecided[0]), side) for side in (1, -1))
@@ -134,12 +137,16 @@ class RegionTree:
                 stack.extend(reversed(self.grow(node)))
 
     def _enter_layer(
-        self, cell: Cell, values: tuple[np.ndarray, ...], pattern: np.ndarray, tests: tuple[Test, ...]
+        self,
+        cell: Cell | Polygon,
+        values: tuple[np.ndarray, ...],
+        pattern: np.ndarray,
+        tests: tuple[Test, ...],
     ) -> Node | Leaf:
         """Compose the next layer's pre-activations, or the output after the last layer."""
         layer = len(values) - 1
         if layer == len(self.layers):
-            return Leaf(pattern, tests, mix(self.output, values).T, cell.points[cell.depths.argmax()])
+            return Leaf(pattern, tests, mix(self.output, values).T, cell.point)
         rows = mix(self.layers[layer], values).T
         return Node(cell, values, rows, unit(rows), self._signs_in_box(rows), pattern, tests)
 
@@ -147,18 +154,6 @@ class RegionTree:
         """Find the rows that have one sign in all of the box, from their smallest and largest value there."""
         middle, reach = rows @ self._centre, np.abs(rows[:, :-1]) @ self._half
         return np.where(middle + reach <= 0, -1, np.where(middle - reach >= 0, 1, 0)).astype(np.int8)
-
-    def _decided(self, node: Node) -> Node:
-        """Decide on every neuron that has one sign in the cell."""
-        cell, signs = node.cell, node.signs.copy()
-        for neuron in np.flatnonzero(signs == 0):
-            for side in (1, -1):
-                found = self.prober.reach(cell, side * node.unit_rows[neuron])
-                if found is None:
-                    signs[neuron] = -side
-                    break
-                cell = found
-        return replace(node, cell=cell, signs=signs)
 
 
 def _child(node: Node, neuron: int, side: int) -> Node:

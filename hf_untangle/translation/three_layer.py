@@ -172,6 +172,6 @@ def _check_size(regions: Regions) -> None:
 def _too_many(expected: float, max_regions: int) -> str:
     """Say how many regions there are, and what to do."""
     return (
-        f"About {expected:,.0f} linear regions are expected in this box; max_regions is {max_regions}. Take a "
+        f"About {expected:.3g} linear regions are expected in this box; max_regions is {max_regions}. Take a "
         "smaller box, raise the limits, or translate only what a data set needs (index_patterns)."
     )

@@ -19,7 +19,7 @@ def pack(patterns: Bool[Tensor, "point neuron"]) -> UInt8[Tensor, "point byte"]:
         As many bytes as hold them, in groups of eight.
     """
     neurons = patterns.shape[1]
-    groups = -(-neurons // 64) * 8
+    groups = 8 * max(1, -(-neurons // 64))  # whole 64-bit words, to hash them
     padded = torch.nn.functional.pad(patterns, (0, 8 * groups - neurons)).unflatten(1, (groups, 8))
     values = 2 ** torch.arange(8, device=patterns.device)
     return (padded * values).sum(dim=-1).to(torch.uint8)

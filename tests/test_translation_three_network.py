@@ -141,6 +141,14 @@ def test_half_spaces_are_the_pre_activations_around_a_point():
     torch.testing.assert_close(rows @ network.homogeneous(x)[0], expected)
 
 
+def test_a_batch_of_patterns_is_composed_at_once():
+    network = read_network(mlp(3, 6, 5, 2))
+    patterns = activation_pattern(network, points(4, 3))
+    for compose in (half_spaces, local_model):
+        one_by_one = torch.stack([compose(network, pattern) for pattern in patterns])
+        torch.testing.assert_close(compose(network, patterns), one_by_one)
+
+
 def test_a_neuron_at_zero_is_inactive():
     module = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
     module[0].weight.data.copy_(torch.tensor([[1.0], [-1.0]]))

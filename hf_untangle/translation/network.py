@@ -102,9 +102,9 @@ class ReluNetwork:
 
 def propagate(
     network: ReluNetwork,
-    start: Float[Tensor, "row coordinate"],
-    activate: Callable[[int, Float[Tensor, "row neuron"]], Float[Tensor, "row neuron"]],
-) -> tuple[Float[Tensor, "row all_neurons"], Float[Tensor, "row output"]]:
+    start: Float[Tensor, "... row coordinate"],
+    activate: Callable[[int, Float[Tensor, "... row neuron"]], Float[Tensor, "... row neuron"]],
+) -> tuple[Float[Tensor, "... row all_neurons"], Float[Tensor, "... row output"]]:
     """Run the network from rows in homogeneous coordinates.
 
     Args:
@@ -115,11 +115,11 @@ def propagate(
     Returns:
         The pre-activations of all neurons, layer after layer, and the output.
     """
-    values, pre_activations = [start], [start[:, :0]]
+    values, pre_activations = [start], [start[..., :0]]
     for number, weights in enumerate(network.layers):
         pre_activations.append(mix(weights, values))
         values.append(activate(number, pre_activations[-1]))
-    return torch.cat(pre_activations, dim=1), mix(network.output, values)
+    return torch.cat(pre_activations, dim=-1), mix(network.output, values)
 
 
 def activation_pattern(
@@ -139,44 +139,44 @@ def activation_pattern(
 
 
 def half_spaces(
-    network: ReluNetwork, pattern: Bool[Tensor, " all_neurons"]
-) -> Float[Tensor, "all_neurons coordinate"]:
+    network: ReluNetwork, pattern: Bool[Tensor, "*batch all_neurons"]
+) -> Float[Tensor, "*batch all_neurons coordinate"]:
     """Compose every neuron's pre-activation, as a function of the input, while an activation pattern holds.
 
     The linear region of the pattern is where row . (x, 1) > 0 for its active neurons and <= 0 for the others.
 
     Args:
         network: The network.
-        pattern: Which neurons are active.
+        pattern: Which neurons are active; one pattern or a batch of them.
 
     Returns:
         One row (a, c) for each neuron, for the pre-activation `a . x + c`.
     """
-    return _linear(network, pattern)[0].T
+    return _linear(network, pattern)[0].mT
 
 
 def local_model(
-    network: ReluNetwork, pattern: Bool[Tensor, " all_neurons"]
-) -> Float[Tensor, "output coordinate"]:
+    network: ReluNetwork, pattern: Bool[Tensor, "*batch all_neurons"]
+) -> Float[Tensor, "*batch output coordinate"]:
     """Compose the network's output, as a function of the input, while an activation pattern holds.
 
     With diagonal gates D_l of the pattern, A_1 = W_1 and A_(l+1) = W_(l+1) D_l A_l for a chain of layers.
 
     Args:
         network: The network.
-        pattern: Which neurons are active.
+        pattern: Which neurons are active; one pattern or a batch of them.
 
     Returns:
         One row (slope, intercept) for each output.
     """
-    return _linear(network, pattern)[1].T
+    return _linear(network, pattern)[1].mT
 
 
 def _linear(network: ReluNetwork, pattern: Tensor) -> tuple[Tensor, Tensor]:
     """Run the network with fixed gates on the basis vectors, where it is linear."""
-    basis = torch.eye(network.inputs + 1).to(network.output[0])
-    gates = pattern.to(basis.device).split(network.widths)
-    return propagate(network, basis, lambda number, z: z * gates[number])
+    basis = torch.eye(network.inputs + 1).to(network.output[0]).expand(*pattern.shape[:-1], -1, -1)
+    gates = pattern[..., None, :].to(basis.device).split(network.widths, dim=-1)
+    return propagate(network, basis, lambda layer, z: z * gates[layer])
 
 
 def _moved(weights: Weights, target: torch.device | torch.dtype | str) -> Weights:

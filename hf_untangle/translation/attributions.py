@@ -30,7 +30,7 @@ class ShapleyValues:
     """Shapley values of the inputs at one point, against one baseline."""
 
     values: Float[Tensor, "..."]
-    """The contribution of each input; they add up to the output at the point minus the one at the baseline."""
+    """The contribution of each input; they add up to the output at the point minus that at the baseline."""
     exactness: Exactness
     """How they were found: by the closed form, which was certified; from all mixtures; or from a sample."""
     standard_error: Float[Tensor, "..."]

@@ -46,22 +46,49 @@ class Rule:
         Returns:
             Some lines of text.
         """
-        inputs = inputs or [f"x{i}" for i in range(self.model.shape[1] - 1)]
-        outputs = outputs or [f"y{i}" for i in range(len(self.model))]
-        results = [f"  {name} = {_sum(row, inputs)}" for name, row in zip(outputs, self.model, strict=True)]
+        results = [f"  {line}" for line in self.results(inputs, outputs)]
         if not len(self.rows):
             return "\n".join(["Everywhere", *results])
+        conditions = [
+            f"  {line}    ({reason})"
+            for line, reason in zip(self.conditions(inputs), self._reasons(), strict=True)
+        ]
         nearest = f"The nearest boundary is {self.distance:.4g} away."
-        return "\n".join(["While", *self._conditions(inputs), "the network computes", *results, nearest])
+        return "\n".join(["While", *conditions, "the network computes", *results, nearest])
 
-    def _conditions(self, inputs: Sequence[str]) -> list[str]:
-        """Write one line for each condition."""
-        lines = []
-        for row, active, (layer, neuron) in zip(self.rows, self.active, self.neurons.tolist(), strict=True):
-            sign, state = (">", "active") if active else ("<=", "inactive")
-            reason = f"neuron {neuron} of {self.layer_names[layer]} is {state}"
-            lines.append(f"  {_sum(row, inputs)} {sign} 0    ({reason})")
-        return lines
+    def _reasons(self) -> list[str]:
+        """Say which neuron each condition comes from."""
+        return [
+            f"neuron {neuron} of {self.layer_names[layer]} is {'active' if active else 'inactive'}"
+            for active, (layer, neuron) in zip(self.active, self.neurons.tolist(), strict=True)
+        ]
+
+    def conditions(self, inputs: Sequence[str] = ()) -> list[str]:
+        """Write the conditions as inequalities.
+
+        Args:
+            inputs: Names of the inputs, by default x0, x1, ...
+
+        Returns:
+            One line for each.
+        """
+        return [
+            f"{_sum(row, inputs)} {'>' if active else '<='} 0"
+            for row, active in zip(self.rows, self.active, strict=True)
+        ]
+
+    def results(self, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> list[str]:
+        """Write the local model as equations.
+
+        Args:
+            inputs: Names of the inputs, by default x0, x1, ...
+            outputs: Names of the outputs, by default y0, y1, ...
+
+        Returns:
+            One line for each output.
+        """
+        outputs = outputs or [f"y{i}" for i in range(len(self.model))]
+        return [f"{name} = {_sum(row, inputs)}" for name, row in zip(outputs, self.model, strict=True)]
 
 
 def rule_at(network: nn.Module | ReluNetwork, x: Float[Tensor, "..."], box: Bounds | None = None) -> Rule:
@@ -153,6 +180,7 @@ def _places(network: ReluNetwork) -> Tensor:
 
 def _sum(row: Tensor, names: Sequence[str]) -> str:
     """Write a . x + c with its largest terms."""
+    names = names or [f"x{i}" for i in range(len(row) - 1)]
     slopes, constant = row[:-1].tolist(), float(row[-1])
     order = sorted((i for i, slope in enumerate(slopes) if slope), key=lambda i: -abs(slopes[i]))
     terms = [f"{slopes[i]:.4g} {names[i]}" for i in sorted(order[:MAX_TERMS])]

@@ -47,6 +47,12 @@ def test_integrated_gradients_add_up_to_the_difference():
         assert attribution.sum().item() == pytest.approx(difference, abs=1e-12)
 
 
+def test_inputs_in_single_precision_lose_nothing_more():
+    module, (x, z) = mlp(8, 24, 24, 1), two_points(8).float()
+    difference = (module(x[None].double()) - module(z[None].double())).item()
+    assert integrated_gradients(module, x, z).sum().item() == pytest.approx(difference, abs=1e-12)
+
+
 def test_integrated_gradients_are_the_limit_of_their_riemann_sums():
     module, (x, z) = mlp(4, 12, 12, 1), two_points(4)
     t = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000

@@ -8,7 +8,7 @@ from transformers import OPTConfig, T5Config
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 from transformers.models.t5.modeling_t5 import T5DenseActDense
 
-from hf_untangle.errors import ConfigError, TranslationError
+from hf_untangle.errors import BudgetError, ConfigError, TranslationError
 from hf_untangle.translation.network import activation_pattern, half_spaces, local_model
 from hf_untangle.translation.reading import read_network
 
@@ -198,6 +198,11 @@ def test_what_is_not_piecewise_linear_is_refused_by_name(part, message):
 def test_dilated_pooling_is_refused():
     with pytest.raises(TranslationError, match="dilation 1"):
         read_network(nn.Sequential(nn.MaxPool1d(2, dilation=2)), (1, 6))
+
+
+def test_a_tensor_too_large_for_matrices_is_refused():
+    with pytest.raises(BudgetError, match="A tensor of 25088 numbers is too large"):
+        read_network(nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU()), (1, 28, 28))
 
 
 def test_weights_that_are_not_finite_are_refused():

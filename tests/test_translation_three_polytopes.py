@@ -1,6 +1,7 @@
 """Boxes and linear programs over polytopes in them."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy.optimize import linprog
 from torch import nn
 
-from hf_untangle.errors import ConfigError
+from hf_untangle.errors import ConfigError, MissingExtraError
 from hf_untangle.translation.boxes import around, box_of
 from hf_untangle.translation.homogeneous import unit
 from hf_untangle.translation.linear_programs import Polytope
@@ -71,6 +72,12 @@ def test_warm_starts_find_the_optimum_of_a_solver_that_starts_cold():
         for direction in random.normal(size=(10, 5)):
             cold = linprog(-direction[:-1], A_ub=-rows[:, :-1], b_ub=rows[:, -1], bounds=[(-3, 3)] * 4)
             assert polytope.farthest(direction)[0] == pytest.approx(direction[-1] - cold.fun, abs=1e-9)
+
+
+def test_a_missing_solver_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "highspy", None)
+    with pytest.raises(MissingExtraError, match=r"Linear programs need highspy. .*hf-untangle\[translate\]"):
+        Polytope(*SQUARE)
 
 
 def test_unit_rows_measure_distances_and_zero_rows_stay():

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 import time
 
 import pytest
@@ -194,6 +196,11 @@ def test_processes_do_not_go_on_when_enough_is_found():
     start = time.time()
     enumerate_regions(mlp(6, 60, 60, 1), (-3, 3), processes=2, max_regions=200_000, max_seconds=4.0)
     assert time.time() - start < 12
+
+
+def test_the_processes_of_a_search_start_without_torch():
+    code = "import sys, hf_untangle.translation.search; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_progress_is_shown_when_asked_for(capsys):

@@ -14,7 +14,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.fx.node import map_aggregate
 
+from ..errors import BudgetError
+
 Constant = Float[Tensor, "..."] | float
+
+MAX_WIDTH = 2**14
+"""Most coordinates of the input or of one layer: a square matrix of that size takes 2 GiB in float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +60,16 @@ def identity(source: int, shape: tuple[int, ...], dtype: torch.dtype) -> AffineF
 
     Returns:
         The form whose value is the source.
+
+    Raises:
+        BudgetError: The source has more than `MAX_WIDTH` coordinates.
     """
     constant = torch.zeros(shape, dtype=dtype)
+    if constant.numel() > MAX_WIDTH:
+        raise BudgetError(
+            f"A tensor of {constant.numel()} numbers is too large to write maps of it as matrices; the limit "
+            f"is {MAX_WIDTH}. Translate a part of the network, or one with smaller inputs."
+        )
     basis = torch.eye(constant.numel(), dtype=dtype)
     return AffineForm(constant, {source: basis.reshape(-1, *shape)})
 

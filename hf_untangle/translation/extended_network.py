@@ -9,7 +9,7 @@ from .extended import ExtendedLinear, TwoSidedLinear
 from .roles import ALL, Role
 
 
-class ThreeLayerNetwork(nn.Module, PyTorchModelHubMixin):
+class ThreeLayerNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):
     """Three affine maps over the extended reals with a ReLU after the first and the second.
 
     `save_pretrained`, `from_pretrained` and `push_to_hub` store it in safetensors, infinities included.

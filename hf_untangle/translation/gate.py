@@ -10,7 +10,7 @@ from .regions import Regions, violations
 from .roles import ALL, Role
 
 
-class GatedNetwork(nn.Module, PyTorchModelHubMixin):
+class GatedNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):
     """Three layers: the signs of all boundaries, the region with the fewest violated tests, its local model.
 
     It is the half-open form's function wherever one region's tests all hold. Where none do, as in slivers

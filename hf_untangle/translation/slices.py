@@ -88,6 +88,8 @@ def segment(
     Returns:
         The pieces.
     """
+    network = read_network(network)
+    start, end = start.to(network.output[0]), end.to(network.output[0])  # before the difference rounds
     line = restrict(network, start, (end - start)[None])
     ends = line.output[0].new_tensor([0.0, 1.0])
     t, values, patterns = torch.eye(2).to(ends)[None], [], [torch.zeros(1, 0, dtype=torch.bool)]

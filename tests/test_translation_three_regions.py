@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_untangle.errors import ConfigError
+from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.boxes import around
 from hf_untangle.translation.enumeration import enumerate_regions, estimate_regions
 from hf_untangle.translation.network import activation_pattern, half_spaces, local_model
@@ -164,6 +164,25 @@ def test_a_search_that_is_stopped_says_so_and_is_right_as_far_as_it_came():
     assert 0 < part.explored < 1
     found = part.locate(everything.points)
     assert found[:10].tolist() == list(range(10)) and (found[10:] == -1).all()
+
+
+def test_regions_say_what_they_are():
+    regions = enumerate_regions(mlp(2, 6, 1), box=(-3, 3))
+    assert repr(regions) == f"Regions({len(regions)} regions, 6 boundaries, complete)"
+    assert repr(regions.network) == "ReluNetwork((2,) -> (1,), widths (6,))"
+    part = enumerate_regions(mlp(2, 6, 1), box=(-3, 3), max_regions=1)
+    assert repr(part).startswith("Regions(1 regions, ") and "stopped by max_regions after " in repr(part)
+
+
+def test_a_membership_matrix_that_would_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr("hf_untangle.translation.regions.MAX_MEMBERSHIP", 10)
+    with pytest.raises(BudgetError, match="too many to write as one matrix"):
+        enumerate_regions(mlp(2, 6, 1), box=(-3, 3)).membership()
+
+
+def test_a_search_without_any_time_finds_nothing():
+    regions = enumerate_regions(mlp(2, 6, 1), box=(-3, 3), max_seconds=1e-9)
+    assert len(regions) == 0 and regions.locate(torch.zeros(2, 2)).tolist() == [-1, -1]
 
 
 def test_a_limit_that_is_just_enough_is_not_a_stop():

@@ -2,11 +2,11 @@
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
 from .extended import fixed
-from .regions import Regions, violations
+from .regions import Regions
 from .roles import ALL, Role
 
 
@@ -100,3 +100,23 @@ def gated_network(regions: Regions) -> GatedNetwork:
     gated.slopes.copy_(regions.models[..., :-1])
     gated.intercepts.copy_(regions.models[..., -1])
     return gated
+
+
+def violations(
+    values: Float[Tensor, "point boundary"], membership: Int8[Tensor, "region boundary"]
+) -> Float[Tensor, "point region"]:
+    """Count the tests of each region that do not hold at each point.
+
+    With sides of +1 and -1, the product of a point's sides with a region's tests is its held minus its
+    violated tests.
+
+    Args:
+        values: boundary . (x, 1) at each point.
+        membership: The tests of each region.
+
+    Returns:
+        Whole numbers, exact in any floating dtype up to the number of tests it can count.
+    """
+    tests = membership.to(values.dtype)
+    sides = torch.where(values > 0, 1.0, -1.0).to(values.dtype)
+    return (tests.abs().sum(dim=1) - sides @ tests.T) / 2

@@ -31,7 +31,6 @@ class Polytope:
             upper: Largest value of each input; inf is allowed.
         """
         self.lower, self.upper = lower, upper
-        self.solved = 0
         self._solver = _new_solver()
         self.constrain(np.zeros((0, len(lower) + 1)))
 
@@ -54,7 +53,6 @@ class Polytope:
             The maximum and a point (x, 1) where it is reached. Without such a point the maximum is -inf
             over an empty polytope and inf over one that is unbounded that way.
         """
-        self.solved += 1
         columns = np.arange(len(self.lower), dtype=np.int32)
         self._solver.changeColsCost(len(columns), columns, row[:-1])
         value, solution = _solve(self._solver)
@@ -67,7 +65,6 @@ class Polytope:
             Its radius and its centre (x, 1). Without a centre the radius is -inf for an empty polytope and
             inf for one that holds balls of any size.
         """
-        self.solved += 1
         solver, inputs = _new_solver(), len(self.lower)
         rows = np.insert(self._with_box_sides(), inputs, -1.0, axis=1)
         _load(solver, np.append(self.lower, 0.0), np.append(self.upper, np.inf), rows)

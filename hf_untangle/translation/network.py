@@ -23,7 +23,7 @@ Source 0 is `(x, 1)`; every map reads it, since its bias is there. Source l > 0 
 """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReluNetwork:
     """A continuous piecewise linear function, `y = output(x, relu layers)`.
 
@@ -40,6 +40,10 @@ class ReluNetwork:
     """The module that each layer came from, for people."""
     output: Weights
     """The affine map onto the flattened output."""
+
+    def __repr__(self) -> str:
+        """Say what goes in and out, and how many neurons each layer has."""
+        return f"ReluNetwork({self.input_shape} -> {self.output_shape}, widths {self.widths})"
 
     @property
     def inputs(self) -> int:

@@ -8,21 +8,24 @@ import torch
 from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
+from ..errors import BudgetError
 from .boxes import Box
 from .network import ReluNetwork
 from .region_tree import Boundary, Leaf
 
 Stopped = Literal["max_regions", "max_seconds"]
 
-POINTS_AT_ONCE = 4096
-"""How many points are compared with all regions at a time, to bound the memory that takes."""
+MAX_MEMBERSHIP = 2**32
+"""Largest membership matrix that is made, in bytes."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Regions:
     """Linear regions that share their boundaries. If complete, every point x of the box lies in exactly one.
 
-    A region is where, for each of its tests, boundary . (x, 1) > 0 (side 1) or <= 0 (side -1).
+    A region is where, for each of its tests, boundary . (x, 1) > 0 (side 1) or <= 0 (side -1). Regions
+    are in the order of the search tree: those on the active side of a boundary come before those on the
+    other.
     """
 
     network: ReluNetwork
@@ -49,6 +52,15 @@ class Regions:
     def __len__(self) -> int:
         """Count the regions."""
         return len(self.patterns)
+
+    def __repr__(self) -> str:
+        """Say how many there are, and whether these are all."""
+        end = (
+            "complete"
+            if self.complete
+            else f"stopped by {self.stopped} after {self.explored:.2%} of the tree"
+        )
+        return f"Regions({len(self)} regions, {len(self.boundaries)} boundaries, {end})"
 
     @property
     def complete(self) -> bool:
@@ -77,15 +89,23 @@ class Regions:
         matter.
 
         Returns:
-            The matrix, which takes regions x boundaries bytes.
+            The matrix.
+
+        Raises:
+            BudgetError: It would have more than `MAX_MEMBERSHIP` entries.
         """
+        if len(self) * len(self.boundaries) > MAX_MEMBERSHIP:
+            raise BudgetError(
+                f"{len(self)} regions with {len(self.boundaries)} boundaries are too many to write as one "
+                "matrix. Take a smaller box."
+            )
         matrix = torch.zeros(len(self), len(self.boundaries), dtype=torch.int8)
         regions = torch.arange(len(self)).repeat_interleave(self.test_counts)
         matrix[regions, self.tests[:, 0]] = self.tests[:, 1].to(torch.int8)
         return matrix
 
     def locate(self, x: Float[Tensor, "point ..."]) -> Int[Tensor, " point"]:
-        """Find the region of each point.
+        """Find the region of each point, from the root of the search tree down.
 
         Args:
             x: Points.
@@ -94,31 +114,21 @@ class Regions:
             The number of the one region whose tests all hold; -1 if the search was stopped before it was
             found.
         """
-        membership, found = self.membership(), []
-        for chunk in self.network.homogeneous(x).split(POINTS_AT_ONCE):
-            violated, region = violations(chunk @ self.boundaries.T, membership).min(dim=1)
-            found.append(torch.where(violated == 0, region, -1))
-        return torch.cat(found)
-
-
-def violations(
-    values: Float[Tensor, "point boundary"], membership: Int8[Tensor, "region boundary"]
-) -> Float[Tensor, "point region"]:
-    """Count the tests of each region that do not hold at each point.
-
-    With sides of +1 and -1, the product of a point's sides with a region's tests is its held minus its
-    violated tests.
-
-    Args:
-        values: boundary . (x, 1) at each point.
-        membership: The tests of each region.
-
-    Returns:
-        Whole numbers, exact in any floating dtype up to the number of tests it can count.
-    """
-    tests = membership.to(values.dtype)
-    sides = torch.where(values > 0, 1.0, -1.0).to(values.dtype)
-    return (tests.abs().sum(dim=1) - sides @ tests.T) / 2
+        coordinates = self.network.homogeneous(x)
+        found = torch.full((len(x),), -1)
+        starts = (self.test_counts.cumsum(0) - self.test_counts).tolist()
+        stack = [(torch.arange(len(x)), 0, len(self), 0)] if len(self) else []
+        while stack:
+            points, first, last, depth = stack.pop()
+            if depth == self.test_counts[first]:
+                found[points] = first
+                continue
+            test = torch.tensor(starts[first:last]) + depth
+            middle = first + int((self.tests[test, 1] > 0).sum())  # the active side comes first
+            active = coordinates[points] @ self.boundaries[self.tests[test[0], 0]] > 0
+            children = (points[active], first, middle), (points[~active], middle, last)
+            stack += [(*child, depth + 1) for child in children if len(child[0]) and child[1] < child[2]]
+        return found
 
 
 def gather_regions(

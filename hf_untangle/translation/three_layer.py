@@ -45,9 +45,8 @@ MAX_WEIGHTS = 2**28
 """Largest second layer that is made, in weights: 2 GiB in float64."""
 
 HOPELESS = 100
-"""An estimate this many times above the limit means too many regions: an unbiased positive estimate is
-that much
-too high with a probability of at most 1 in 100 (Markov)."""
+"""An estimate so many times above the limit means too many regions: an unbiased positive estimate is that
+much too high with a probability of at most 1 in 100 (Markov)."""
 
 
 def three_layer(

@@ -12,22 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError, TranslationError
 
-# Operations whose result shares the memory of their input.
-_VIEWS = {
-    *(
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "permute",
-        "transpose",
-        "t",
-        "unsqueeze",
-        "squeeze",
-        "expand",
-    ),
-    *("select", "slice", "contiguous", "alias", "dropout"),
+VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "unsqueeze", "squeeze"} | {
+    *("expand", "select", "slice", "contiguous", "alias", "dropout")
 }
+"""Operations whose result shares the memory of their input."""
 
 
 def exported(module: nn.Module, example: Float[Tensor, "1 ..."]) -> torch.export.ExportedProgram:
@@ -52,10 +40,10 @@ def exported(module: nn.Module, example: Float[Tensor, "1 ..."]) -> torch.export
     try:
         return torch.export.export(module, (example,))
     except Exception as error:  # whatever the module's own code raises
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ConfigError(
             f"{type(module).__name__} cannot be traced on an input of shape {tuple(example.shape[1:])} "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). Pass its input_shape, and only a part "
-            "without data-dependent branches."
+            f"({reason}). Pass its input_shape, and only a part without data-dependent branches."
         ) from error
 
 
@@ -137,7 +125,7 @@ def written(node: Node) -> Node:
     origin = node
     while _full_name(origin).endswith("_"):
         origin = origin.all_input_nodes[0]
-    if origin is not node and any(operation(other) in _VIEWS for other in (origin, *origin.users)):
+    if origin is not node and any(operation(other) in VIEWS for other in (origin, *origin.users)):
         raise TranslationError(
             f"{module_of(node)} works in place on a tensor that shares its memory with another, which cannot "
             "be followed. Write it out of place."

@@ -14,40 +14,15 @@ from .network import ReluNetwork, Weights
 from .piecewise_linear import PIECEWISE_LINEAR
 
 # Linear in all arguments together.
-_LINEAR_TOGETHER = {"add", "sub", "rsub", "cat", "stack"}
+_SUMS = {"add", "sub", "rsub", "cat", "stack"}
 
 # Affine in one argument while the others are constant.
-_LINEAR_IN_ONE = {
-    *(
-        "linear",
-        "conv1d",
-        "conv2d",
-        "conv3d",
-        "batch_norm",
-        "matmul",
-        "mm",
-        "bmm",
-        "addmm",
-        "mul",
-        "div",
-        "neg",
-    ),
-    *("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "mean", "sum"),
-    *(
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "permute",
-        "transpose",
-        "t",
-        "unsqueeze",
-        "squeeze",
-        "expand",
-    ),
-    *("select", "slice", "index_select", "flip", "roll", "pad", "constant_pad_nd"),
-    *("clone", "contiguous", "alias", "detach", "dropout", "feature_dropout"),
-}
+_MAPS = {"linear", "conv1d", "conv2d", "conv3d", "batch_norm", "matmul", "mm", "bmm", "addmm"}
+_SCALES = {"mul", "div", "neg", "pad", "constant_pad_nd", "feature_dropout"}
+_MEANS = {"mean", "sum", "avg_pool1d", "avg_pool2d", "avg_pool3d"}
+_ADAPTIVE_MEANS = {"adaptive_avg_pool1d", "adaptive_avg_pool2d"}
+_COPIES = {"clone", "detach", "index_select", "flip", "roll"}
+_AFFINE = _MAPS | _SCALES | _MEANS | _ADAPTIVE_MEANS | _COPIES | graphs.VIEWS
 
 
 def read_network(module: nn.Module | ReluNetwork, input_shape: tuple[int, ...] | None = None) -> ReluNetwork:
@@ -142,7 +117,7 @@ def _is_affine(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], forms: 
     """Say whether an operation is affine in the forms among its arguments."""
     if name == "div":  # linear in its numerator, and only without rounding
         return forms == 1 and isinstance(args[0], AffineForm) and kwargs.get("rounding_mode") is None
-    return name in _LINEAR_TOGETHER or (name in _LINEAR_IN_ONE and forms == 1)
+    return name in _SUMS or (name in _AFFINE and forms == 1)
 
 
 def _input_shape(module: nn.Module) -> tuple[int, ...]:

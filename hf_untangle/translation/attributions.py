@@ -7,6 +7,7 @@ is so.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,9 @@ from .reading import read_network
 from .slices import segment
 
 Exactness = Literal["certified", "enumerated", "sampled"]
+
+Game = Callable[[Bool[Tensor, "set d"]], Float[Tensor, " set"]]
+"""What each set of inputs is worth."""
 
 MAX_ENUMERATED = 15
 """Most differing inputs whose 2^d mixtures are all evaluated."""
@@ -60,7 +64,9 @@ def integrated_gradients(
     pieces = segment(network, baseline, x)
     start, way = _flat(network, baseline), _flat(network, x) - _flat(network, baseline)
     middles = (start + pieces.middles[:, None] * way).requires_grad_()
-    (slopes,) = torch.autograd.grad(network(middles).flatten(1)[:, output].sum(), middles)
+    with torch.enable_grad():
+        total = network(middles).flatten(1)[:, output].sum()
+    (slopes,) = torch.autograd.grad(total, middles)
     return (way * (pieces.lengths @ slopes)).reshape(network.input_shape)
 
 
@@ -99,16 +105,17 @@ def shapley_values(
     network = read_network(network)
     point, start = _flat(network, x), _flat(network, baseline)
     differs = (point != start).nonzero()[:, 0]
+    value = _game(network, point, start, output)
     values, error = torch.zeros_like(point), torch.zeros_like(point)
     if _in_one_region(network, point, start):
         exactness: Exactness = "certified"
         pattern = activation_pattern(network, point[None])[0]
         values = local_model(network, pattern)[output, :-1] * (point - start)
     elif len(differs) <= MAX_ENUMERATED:
-        exactness, values[differs] = "enumerated", _enumerated(network, point, start, differs, output)
+        exactness, values[differs] = "enumerated", _enumerated(value, len(differs))
     else:
         exactness = "sampled"
-        marginals = _sampled(network, point, start, differs, output, permutations, seed)
+        marginals = _sampled(value, len(differs), permutations, seed)
         values[differs] = marginals.mean(dim=0)
         error[differs] = marginals.std(dim=0) / math.sqrt(permutations)
     shape = network.input_shape
@@ -131,50 +138,36 @@ def _in_one_region(network: ReluNetwork, point: Tensor, start: Tensor) -> bool:
     return bool((smallest >= 0).all())
 
 
-def _mixtures(point: Tensor, start: Tensor, differs: Tensor, taken: Bool[Tensor, "... d"]) -> Tensor:
-    """Take the point's value in some of the inputs that differ, and the baseline's in the others."""
-    mixed = start.expand(*taken.shape[:-1], -1).clone()
-    mixed[..., differs] = torch.where(taken, point[differs], start[differs])
-    return mixed
+def _game(network: ReluNetwork, point: Tensor, start: Tensor, output: int) -> Game:
+    """Make the game: the output where the taken ones of the differing inputs are those of the point."""
+    differs = (point != start).nonzero()[:, 0]
+
+    def value(taken: Bool[Tensor, "set d"]) -> Float[Tensor, " set"]:
+        """Evaluate one mixture for each set."""
+        mixed = start.expand(len(taken), -1).clone()
+        mixed[:, differs] = torch.where(taken, point[differs], start[differs])
+        return network(mixed.reshape(-1, *network.input_shape)).flatten(1)[:, output]
+
+    return value
 
 
-def _enumerated(
-    network: ReluNetwork, point: Tensor, start: Tensor, differs: Tensor, output: int
-) -> Float[Tensor, " d"]:
+def _enumerated(value: Game, count: int) -> Float[Tensor, " d"]:
     """Weigh every marginal contribution v(S + i) - v(S) by |S|! (d - |S| - 1)! / d!."""
-    count = len(differs)
     sets = torch.arange(2**count)
     taken = (sets[:, None] >> torch.arange(count)) & 1 == 1
-    value = network(_unflat(network, _mixtures(point, start, differs, taken))).flatten(1)[:, output]
-    weight = value.new_tensor([1 / (count * math.comb(count - 1, size)) for size in range(count)])
+    worth = value(taken)
+    weight = worth.new_tensor([1 / (count * math.comb(count - 1, size)) for size in range(count)])
     contributions = []
     for i in range(count):
         without = sets[~taken[:, i]]
         sizes = taken[without].sum(dim=1)
-        contributions.append((weight[sizes] * (value[without + 2**i] - value[without])).sum())
+        contributions.append((weight[sizes] * (worth[without + 2**i] - worth[without])).sum())
     return torch.stack(contributions)
 
 
-def _sampled(
-    network: ReluNetwork,
-    point: Tensor,
-    start: Tensor,
-    differs: Tensor,
-    output: int,
-    permutations: int,
-    seed: int,
-) -> Float[Tensor, "permutation d"]:
+def _sampled(value: Game, count: int, permutations: int, seed: int) -> Float[Tensor, "permutation d"]:
     """Let the inputs change one after the other, in random orders, and note what each change adds."""
-    generator = torch.Generator().manual_seed(seed)
-    rank = torch.rand(permutations, len(differs), generator=generator).argsort(dim=1).argsort(dim=1)
-    marginals = []
-    for order in rank:
-        taken = order < torch.arange(len(differs) + 1)[:, None]  # step, input
-        value = network(_unflat(network, _mixtures(point, start, differs, taken))).flatten(1)[:, output]
-        marginals.append(value.diff()[order])
-    return torch.stack(marginals)
-
-
-def _unflat(network: ReluNetwork, x: Tensor) -> Tensor:
-    """Give points the shape of inputs."""
-    return x.reshape(-1, *network.input_shape)
+    random = torch.rand(permutations, count, generator=torch.Generator().manual_seed(seed))
+    ranks = random.argsort(dim=1).argsort(dim=1)
+    steps = torch.arange(count + 1)[:, None]
+    return torch.stack([value(rank < steps).diff()[rank] for rank in ranks])

@@ -104,9 +104,9 @@ def speed(processes: int) -> None:
     seconds = []
     for count in (1, processes):
         start = time.perf_counter()
-        found = len(enumerate_regions(random_net(4, 16, 16, 1), (-3, 3), processes=count))
+        found = len(enumerate_regions(random_net(4, 20, 20, 1), (-3, 3), processes=count))
         seconds.append(time.perf_counter() - start)
-    print(f"4-16-16-1: {found} regions, {seconds[0]:.1f} s; in {processes} processes {seconds[1]:.1f} s.\n")
+    print(f"4-20-20-1: {found} regions, {seconds[0]:.1f} s; in {processes} processes {seconds[1]:.1f} s.\n")
 
 
 def plain_loop(module: nn.Sequential, limit: int) -> int:

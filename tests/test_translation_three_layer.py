@@ -96,7 +96,7 @@ def test_the_forms_agree_on_the_region():
     assert torch.equal(gate.region(x), regions.locate(x))
 
 
-@pytest.mark.parametrize("form", ["halfopen", "gate"])
+@pytest.mark.parametrize("form", ["halfopen", "closed", "gate"])
 def test_the_gradient_is_the_slope_of_the_network(form):
     module, x = mlp(2, 6, 6, 2), inside(50)
     shallow = three_layer(module, box=BOX, form=form)

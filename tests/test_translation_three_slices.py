@@ -12,7 +12,7 @@ from hf_untangle.translation.boxes import box_of
 from hf_untangle.translation.cells import Prober
 from hf_untangle.translation.enumeration import enumerate_regions
 from hf_untangle.translation.network import activation_pattern
-from hf_untangle.translation.polygons import Polygon, area
+from hf_untangle.translation.polygons import Polygon
 from hf_untangle.translation.reading import read_network
 from hf_untangle.translation.region_tree import RegionTree
 from hf_untangle.translation.slices import polygons, restrict, segment
@@ -31,6 +31,12 @@ def mlp(*widths: int) -> nn.Sequential:
 def points(*shape: int) -> torch.Tensor:
     """Seeded points."""
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def area(corners: torch.Tensor) -> float:
+    """The area of a polygon, by the shoelace formula."""
+    x, y = corners[:, 0], corners[:, 1]
+    return abs(float(x @ y.roll(-1) - y @ x.roll(-1))) / 2
 
 
 def test_a_restricted_network_is_the_network_on_the_slice():
@@ -86,7 +92,7 @@ def test_a_segment_has_the_regions_that_a_search_finds():
 def test_polygons_tile_the_box():
     plane = restrict(mlp(5, 12, 12, 1), points(5), points(2, 5))
     regions = enumerate_regions(plane, box=(-3, 3))
-    areas = [area(corners.numpy()) for corners in polygons(regions)]
+    areas = [area(corners) for corners in polygons(regions)]
     assert min(areas) > 0 and sum(areas) == pytest.approx(36, abs=1e-9)
 
 
@@ -116,7 +122,7 @@ def test_a_square_is_cut_in_two():
     square = Polygon(np.array([[0.0, 0, 1], [2, 0, 1], [2, 2, 1], [0, 2, 1]]))
     right = square.part(np.array([1.0, 0.0, -1.5]))
     assert right.corners.tolist() == [[1.5, 0, 1], [2, 0, 1], [2, 2, 1], [1.5, 2, 1]]
-    assert area(right.corners) == 1 and right.point.tolist() == [1.75, 1, 1]
+    assert area(torch.from_numpy(right.corners)) == 1 and right.point.tolist() == [1.75, 1, 1]
     assert square.part(np.array([1.0, 1.0, -2.0])).corners.tolist() == [[2, 0, 1], [2, 2, 1], [0, 2, 1]]
 
 

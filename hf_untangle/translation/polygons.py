@@ -79,16 +79,3 @@ class PolygonProber:
             values.max(axis=0) <= TOLERANCE, -1, np.where(values.min(axis=0) >= -TOLERANCE, 1, 0)
         )
         return cell, np.where(signs != 0, signs, found).astype(np.int8)
-
-
-def area(corners: Float[np.ndarray, "corner coordinate"]) -> float:
-    """Measure a polygon.
-
-    Args:
-        corners: Its corners in order, with x and y first.
-
-    Returns:
-        Its area, by the shoelace formula.
-    """
-    x, y = corners[:, 0], corners[:, 1]
-    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)

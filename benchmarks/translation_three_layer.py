@@ -19,11 +19,11 @@ from scipy.optimize import linprog
 from sklearn.datasets import load_digits
 from torch import nn
 
-from hf_untangle.translation.attributions import integrated_gradients
-from hf_untangle.translation.enumeration import enumerate_regions
-from hf_untangle.translation.patterns import index_patterns
-from hf_untangle.translation.slices import restrict
-from hf_untangle.translation.three_layer import as_three_layers
+from hf_untangle.translation.shallow.attributions import integrated_gradients
+from hf_untangle.translation.shallow.enumeration import enumerate_regions
+from hf_untangle.translation.shallow.patterns import index_patterns
+from hf_untangle.translation.shallow.slices import restrict
+from hf_untangle.translation.shallow.three_layer import as_three_layers
 
 NETS = [
     (2, 8, 1),

@@ -9,14 +9,14 @@ from scipy.optimize import minimize
 from torch import nn
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.counterfactuals import (
+from hf_untangle.translation.shallow.counterfactuals import (
     class_is,
     nearest_counterfactual,
     output_between,
     shortest_step,
 )
-from hf_untangle.translation.enumeration import enumerate_regions
-from hf_untangle.translation.homogeneous import unit
+from hf_untangle.translation.shallow.enumeration import enumerate_regions
+from hf_untangle.translation.shallow.homogeneous import unit
 
 
 def mlp(*widths: int) -> nn.Sequential:

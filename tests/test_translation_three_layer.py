@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import BudgetError, ConfigError
-from hf_untangle.translation import three_layer as forms
-from hf_untangle.translation.enumeration import enumerate_regions
-from hf_untangle.translation.extended_network import ThreeLayerNetwork
-from hf_untangle.translation.gate import GatedNetwork
-from hf_untangle.translation.three_layer import as_three_layers, three_layer
+from hf_untangle.translation.shallow import three_layer as forms
+from hf_untangle.translation.shallow.enumeration import enumerate_regions
+from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
+from hf_untangle.translation.shallow.gate import GatedNetwork
+from hf_untangle.translation.shallow.three_layer import as_three_layers, three_layer
 
 BOX = (-3, 3)
 

@@ -10,10 +10,10 @@ from scipy.optimize import linprog
 from torch import nn
 
 from hf_untangle.errors import ConfigError, MissingExtraError
-from hf_untangle.translation.boxes import around, box_of
-from hf_untangle.translation.homogeneous import unit
-from hf_untangle.translation.linear_programs import Polytope
-from hf_untangle.translation.reading import read_network
+from hf_untangle.translation.shallow.boxes import around, box_of
+from hf_untangle.translation.shallow.homogeneous import unit
+from hf_untangle.translation.shallow.linear_programs import Polytope
+from hf_untangle.translation.shallow.reading import read_network
 
 SQUARE = (np.full(2, -1.0), np.full(2, 1.0))
 

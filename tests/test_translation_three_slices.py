@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.boxes import box_of
-from hf_untangle.translation.cells import Prober
-from hf_untangle.translation.enumeration import enumerate_regions
-from hf_untangle.translation.network import activation_pattern
-from hf_untangle.translation.polygons import Polygon
-from hf_untangle.translation.reading import read_network
-from hf_untangle.translation.region_tree import RegionTree
-from hf_untangle.translation.slices import polygons, restrict, segment
+from hf_untangle.translation.shallow.boxes import box_of
+from hf_untangle.translation.shallow.cells import Prober
+from hf_untangle.translation.shallow.enumeration import enumerate_regions
+from hf_untangle.translation.shallow.network import activation_pattern
+from hf_untangle.translation.shallow.polygons import Polygon
+from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.region_tree import RegionTree
+from hf_untangle.translation.shallow.slices import polygons, restrict, segment
 
 
 def mlp(*widths: int) -> nn.Sequential:

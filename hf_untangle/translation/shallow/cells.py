@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int8
 
-from .homogeneous import Point, Row, Rows
-from .linear_programs import Polytope
+from hf_untangle.translation.shallow.homogeneous import Point, Row, Rows
+from hf_untangle.translation.shallow.linear_programs import Polytope
 
 TOLERANCE = 1e-9
 """A part of a cell counts if it holds a ball of a larger radius than this."""

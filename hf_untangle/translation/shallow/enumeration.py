@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..errors import ConfigError
-from .boxes import Bounds, Box, box_of
-from .network import ReluNetwork, Weights
-from .reading import read_network
-from .region_tree import Leaf, RegionTree
-from .regions import Regions, Stopped, gather_regions
-from .search import Arguments, dive, walk, walk_in_pool
+from hf_untangle.errors import ConfigError
+from hf_untangle.translation.shallow.boxes import Bounds, Box, box_of
+from hf_untangle.translation.shallow.network import ReluNetwork, Weights
+from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.region_tree import Leaf, RegionTree
+from hf_untangle.translation.shallow.regions import Regions, Stopped, gather_regions
+from hf_untangle.translation.shallow.search import Arguments, dive, walk, walk_in_pool
 
 
 @dataclass(frozen=True)

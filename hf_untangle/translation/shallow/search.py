@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .region_tree import Leaf, Maps, Node, RegionTree
+from hf_untangle.translation.shallow.region_tree import Leaf, Maps, Node, RegionTree
 
 SUBTREES_PER_PROCESS = 16
 """Into how many pieces the work is cut, so that the processes finish at about the same time."""

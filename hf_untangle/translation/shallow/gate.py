@@ -5,9 +5,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
-from .extended import fixed
-from .regions import Regions
-from .roles import ALL, Role
+from hf_untangle.translation.shallow.extended import fixed
+from hf_untangle.translation.shallow.regions import Regions
+from hf_untangle.translation.shallow.roles import ALL, Role
 
 
 class GatedNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):

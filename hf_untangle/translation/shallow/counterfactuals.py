@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ConfigError, MissingExtraError
-from .homogeneous import Rows, unit
-from .regions import Regions
+from hf_untangle.errors import ConfigError, MissingExtraError
+from hf_untangle.translation.shallow.homogeneous import Rows, unit
+from hf_untangle.translation.shallow.regions import Regions
 
 FEASIBLE = 1e-3
 """A possible step, in units of the longest one, leaves a residual of at least 0.7, an impossible one of 0."""

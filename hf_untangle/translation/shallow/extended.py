@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ..errors import TranslationError
+from hf_untangle.errors import TranslationError
 
 
 class ExtendedLinear(nn.Module):

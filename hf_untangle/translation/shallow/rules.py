@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .boxes import Bounds, box_of
-from .cells import TOLERANCE
-from .homogeneous import Rows, unit
-from .linear_programs import Polytope
-from .network import ReluNetwork, activation_pattern, half_spaces, local_model
-from .reading import read_network
+from hf_untangle.translation.shallow.boxes import Bounds, box_of
+from hf_untangle.translation.shallow.cells import TOLERANCE
+from hf_untangle.translation.shallow.homogeneous import Rows, unit
+from hf_untangle.translation.shallow.linear_programs import Polytope
+from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
+from hf_untangle.translation.shallow.reading import read_network
 
 MAX_TERMS = 8
 """How many terms of a sum are written out, largest first."""

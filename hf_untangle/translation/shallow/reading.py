@@ -7,11 +7,11 @@ from torch import nn
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
-from ..errors import ConfigError, TranslationError
-from . import graphs
-from .affine_forms import AffineForm, apply, forms_in, identity
-from .network import ReluNetwork, Weights
-from .piecewise_linear import PIECEWISE_LINEAR
+from hf_untangle.errors import ConfigError, TranslationError
+from hf_untangle.translation.shallow import graphs
+from hf_untangle.translation.shallow.affine_forms import AffineForm, apply, forms_in, identity
+from hf_untangle.translation.shallow.network import ReluNetwork, Weights
+from hf_untangle.translation.shallow.piecewise_linear import PIECEWISE_LINEAR
 
 # Linear in all arguments together.
 _SUMS = {"add", "sub", "rsub", "cat", "stack"}

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .regions import Regions
-from .rules import Rule, rule_at
+from hf_untangle.translation.shallow.regions import Regions
+from hf_untangle.translation.shallow.rules import Rule, rule_at
 
 
 @dataclass(frozen=True, eq=False)

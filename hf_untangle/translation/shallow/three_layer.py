@@ -23,15 +23,15 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from ..errors import BudgetError, ConfigError
-from .boxes import Bounds
-from .enumeration import enumerate_regions, estimate_regions
-from .extended import ExtendedLinear, TwoSidedLinear
-from .extended_network import ThreeLayerNetwork
-from .gate import GatedNetwork, gated_network
-from .network import ReluNetwork
-from .reading import read_network
-from .regions import Regions
+from hf_untangle.errors import BudgetError, ConfigError
+from hf_untangle.translation.shallow.boxes import Bounds
+from hf_untangle.translation.shallow.enumeration import enumerate_regions, estimate_regions
+from hf_untangle.translation.shallow.extended import ExtendedLinear, TwoSidedLinear
+from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
+from hf_untangle.translation.shallow.gate import GatedNetwork, gated_network
+from hf_untangle.translation.shallow.network import ReluNetwork
+from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.regions import Regions
 
 Form = Literal["halfopen", "closed", "gate"]
 

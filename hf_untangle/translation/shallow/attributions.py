@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from .network import ReluNetwork, activation_pattern, half_spaces, local_model
-from .reading import read_network
-from .slices import segment
+from hf_untangle.errors import ConfigError
+from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
+from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.slices import segment
 
 Exactness = Literal["certified", "enumerated", "sampled"]
 

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .regions import Regions
-from .slices import polygons
+from hf_untangle.translation.shallow.regions import Regions
+from hf_untangle.translation.shallow.slices import polygons
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

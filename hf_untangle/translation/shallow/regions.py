@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
-from ..errors import BudgetError
-from .boxes import Box
-from .network import ReluNetwork
-from .region_tree import Boundary, Leaf
+from hf_untangle.errors import BudgetError
+from hf_untangle.translation.shallow.boxes import Box
+from hf_untangle.translation.shallow.network import ReluNetwork
+from hf_untangle.translation.shallow.region_tree import Boundary, Leaf
 
 Stopped = Literal["max_regions", "max_seconds"]
 

@@ -5,8 +5,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .extended import ExtendedLinear, TwoSidedLinear
-from .roles import ALL, Role
+from hf_untangle.translation.shallow.extended import ExtendedLinear, TwoSidedLinear
+from hf_untangle.translation.shallow.roles import ALL, Role
 
 
 class ThreeLayerNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import ArchitectureError
+from hf_untangle.errors import ArchitectureError
 
 
 def module_inputs(

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int8
 
-from .cells import Cell, Prober
-from .homogeneous import Point, Row, Rows, mix, unit
-from .polygons import Polygon, PolygonProber
+from hf_untangle.translation.shallow.cells import Cell, Prober
+from hf_untangle.translation.shallow.homogeneous import Point, Row, Rows, mix, unit
+from hf_untangle.translation.shallow.polygons import Polygon, PolygonProber
 
 Maps = Mapping[int, np.ndarray]
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.fx.node import map_aggregate
 
-from ..errors import BudgetError
+from hf_untangle.errors import BudgetError
 
 Constant = Float[Tensor, "..."] | float
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ConfigError
-from .network import ReluNetwork
+from hf_untangle.errors import ConfigError
+from hf_untangle.translation.shallow.network import ReluNetwork
 
 Corner = float | int | Float[Tensor, "..."]
 Bounds = tuple[Corner, Corner]

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from ..errors import StatisticsError, TranslationError
-from . import network as networks
-from .network import ReluNetwork, activation_pattern
-from .pattern_bits import hashed, pack, unpack
-from .reading import read_network
+from hf_untangle.errors import StatisticsError, TranslationError
+from hf_untangle.translation.shallow import network as networks
+from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern
+from hf_untangle.translation.shallow.pattern_bits import hashed, pack, unpack
+from hf_untangle.translation.shallow.reading import read_network
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from .boxes import Bounds, box_of
-from .homogeneous import mix
-from .network import ReluNetwork, Weights
-from .reading import read_network
-from .regions import Regions
+from hf_untangle.errors import ConfigError
+from hf_untangle.translation.shallow.boxes import Bounds, box_of
+from hf_untangle.translation.shallow.homogeneous import mix
+from hf_untangle.translation.shallow.network import ReluNetwork, Weights
+from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.regions import Regions
 
 
 @dataclass(frozen=True, eq=False)

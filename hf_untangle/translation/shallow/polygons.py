@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int8
 
-from .cells import TOLERANCE
-from .homogeneous import Point, Row, Rows
+from hf_untangle.translation.shallow.cells import TOLERANCE
+from hf_untangle.translation.shallow.homogeneous import Point, Row, Rows
 
 
 @dataclass(frozen=True, eq=False)

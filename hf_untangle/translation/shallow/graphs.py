@@ -10,7 +10,7 @@ from torch.export.graph_signature import InputKind
 from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import ConfigError, TranslationError
+from hf_untangle.errors import ConfigError, TranslationError
 
 VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "unsqueeze", "squeeze"} | {
     *("expand", "select", "slice", "contiguous", "alias", "dropout")

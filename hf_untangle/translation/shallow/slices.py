@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from .homogeneous import mix
-from .network import ReluNetwork
-from .polygons import PolygonProber
-from .reading import read_network
-from .regions import Regions
+from hf_untangle.errors import ConfigError
+from hf_untangle.translation.shallow.homogeneous import mix
+from hf_untangle.translation.shallow.network import ReluNetwork
+from hf_untangle.translation.shallow.polygons import PolygonProber
+from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.regions import Regions
 
 
 @dataclass(frozen=True, eq=False)

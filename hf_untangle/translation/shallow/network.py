@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .homogeneous import mix
+from hf_untangle.translation.shallow.homogeneous import mix
 
 Weights = Mapping[int, Float[Tensor, "_ _"]]
 """One affine map: a matrix (output, source) for each source it reads.

@@ -1,0 +1,189 @@
+"""What a network does around a point, as a rule: while these inequalities hold, the output is this sum."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from hf_untangle.translation.shallow.boxes import Bounds, box_of
+from hf_untangle.translation.shallow.cells import TOLERANCE
+from hf_untangle.translation.shallow.homogeneous import Rows, unit
+from hf_untangle.translation.shallow.linear_programs import Polytope
+from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
+from hf_untangle.translation.shallow.reading import read_network
+
+MAX_TERMS = 8
+"""How many terms of a sum are written out, largest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A linear region in as few inequalities as possible, and the network's local model there."""
+
+    model: Float[Tensor, "output coordinate"]
+    """The output while the rule holds, one row (slope, intercept) for each."""
+    rows: Float[Tensor, "condition coordinate"]
+    """The pre-activations (a, c) whose signs matter; all other neurons follow from them."""
+    active: Bool[Tensor, " condition"]
+    """Whether a . x + c > 0 (or <= 0) is the condition."""
+    neurons: Int[Tensor, "condition 2"]
+    """The layer and the number of each neuron."""
+    layer_names: tuple[str, ...]
+    """The module that each layer came from."""
+    distance: float
+    """How far the point is from the nearest of the conditions, inf if there is none."""
+
+    def words(self, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> str:
+        """Write the rule out.
+
+        Args:
+            inputs: Names of the inputs, by default x0, x1, ...
+            outputs: Names of the outputs, by default y0, y1, ...
+
+        Returns:
+            Some lines of text.
+        """
+        results = [f"  {line}" for line in self.results(inputs, outputs)]
+        if not len(self.rows):
+            return "\n".join(["Everywhere", *results])
+        conditions = [
+            f"  {line}    ({reason})"
+            for line, reason in zip(self.conditions(inputs), self._reasons(), strict=True)
+        ]
+        nearest = f"The nearest boundary is {self.distance:.4g} away."
+        return "\n".join(["While", *conditions, "the network computes", *results, nearest])
+
+    def _reasons(self) -> list[str]:
+        """Say which neuron each condition comes from."""
+        return [
+            f"neuron {neuron} of {self.layer_names[layer]} is {'active' if active else 'inactive'}"
+            for active, (layer, neuron) in zip(self.active, self.neurons.tolist(), strict=True)
+        ]
+
+    def conditions(self, inputs: Sequence[str] = ()) -> list[str]:
+        """Write the conditions as inequalities.
+
+        Args:
+            inputs: Names of the inputs, by default x0, x1, ...
+
+        Returns:
+            One line for each.
+        """
+        return [
+            f"{_sum(row, inputs)} {'>' if active else '<='} 0"
+            for row, active in zip(self.rows, self.active, strict=True)
+        ]
+
+    def results(self, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> list[str]:
+        """Write the local model as equations.
+
+        Args:
+            inputs: Names of the inputs, by default x0, x1, ...
+            outputs: Names of the outputs, by default y0, y1, ...
+
+        Returns:
+            One line for each output.
+        """
+        outputs = outputs or [f"y{i}" for i in range(len(self.model))]
+        return [f"{name} = {_sum(row, inputs)}" for name, row in zip(outputs, self.model, strict=True)]
+
+
+def rule_at(network: nn.Module | ReluNetwork, x: Float[Tensor, "..."], box: Bounds | None = None) -> Rule:
+    """Explain a network around one point.
+
+    Args:
+        network: The network, or a module that `read_network` can read.
+        x: The point, one input without the batch.
+        box: Leave out conditions that hold all over this box; by default all of the input space.
+
+    Returns:
+        The rule that holds at the point. Each condition is needed: without it, the others allow a part of the
+        space (or box) where a neuron has another sign.
+    """
+    network = read_network(network)
+    pattern = activation_pattern(network, x[None])[0]
+    rows = half_spaces(network, pattern)
+    sides = torch.where(pattern, 1.0, -1.0)[:, None]
+    kept = torch.from_numpy(irredundant((rows * sides).numpy(), *_limits(network, box)))
+    distances = (unit(rows[kept].numpy()) @ network.homogeneous(x[None])[0].numpy())[:, None]
+    return Rule(
+        model=local_model(network, pattern),
+        rows=rows[kept],
+        active=pattern[kept],
+        neurons=_places(network)[kept],
+        layer_names=network.names,
+        distance=float(np.abs(distances).min(initial=np.inf)),
+    )
+
+
+def irredundant(
+    rows: Rows, lower: Float[np.ndarray, " input"], upper: Float[np.ndarray, " input"]
+) -> Int[np.ndarray, " kept"]:
+    """Find the half-spaces that a polytope needs: those that reach beyond it when they are left out.
+
+    Args:
+        rows: Half-spaces (a, c), for a . x + c >= 0.
+        lower: Smallest value of each input; -inf is allowed.
+        upper: Largest value of each input; inf is allowed.
+
+    Returns:
+        The numbers of the rows that are needed, ascending.
+    """
+    rows, polytope = unit(rows), Polytope(lower, upper)
+    needed = [number for number in range(len(rows)) if rows[number, :-1].any()]
+    for number in list(needed):
+        others = [other for other in needed if other != number]
+        polytope.constrain(rows[others])
+        if polytope.farthest(-rows[number])[0] <= TOLERANCE:
+            needed = others
+    return np.array(needed, dtype=np.int64)
+
+
+def boundary_distance(
+    network: nn.Module | ReluNetwork, x: Float[Tensor, "point ..."]
+) -> Float[Tensor, " point"]:
+    """Measure how far points are from the boundary of their linear region, min over neurons of |h| / |a|.
+
+    Args:
+        network: The network, or a module that `read_network` can read.
+        x: Points.
+
+    Returns:
+        Euclidean distances: within them the local model holds. inf in a network without boundaries.
+    """
+    network = read_network(network)
+    rows = half_spaces(network, activation_pattern(network, x))
+    values = (rows @ network.homogeneous(x)[:, :, None])[..., 0].abs()
+    norms = rows[..., :-1].norm(dim=-1)
+    distances = torch.where(norms > 0, values / norms, torch.inf)
+    return torch.cat([distances, distances.new_full((len(x), 1), torch.inf)], dim=1).amin(dim=1)
+
+
+def _limits(network: ReluNetwork, box: Bounds | None) -> tuple[np.ndarray, np.ndarray]:
+    """Give the corners of the box, or of all space."""
+    if box is None:
+        return np.full(network.inputs, -np.inf), np.full(network.inputs, np.inf)
+    bounded = box_of(network, box)
+    return bounded.lower.numpy(), bounded.upper.numpy()
+
+
+def _places(network: ReluNetwork) -> Tensor:
+    """Give the layer and the number of every neuron."""
+    return torch.tensor(
+        [(layer, neuron) for layer, width in enumerate(network.widths) for neuron in range(width)],
+        dtype=torch.long,
+    ).reshape(-1, 2)
+
+
+def _sum(row: Tensor, names: Sequence[str]) -> str:
+    """Write a . x + c with its largest terms."""
+    names = names or [f"x{i}" for i in range(len(row) - 1)]
+    slopes, constant = row[:-1].tolist(), float(row[-1])
+    order = sorted((i for i, slope in enumerate(slopes) if slope), key=lambda i: -abs(slopes[i]))
+    terms = [f"{slopes[i]:.4g} {names[i]}" for i in sorted(order[:MAX_TERMS])]
+    terms += [f"({len(order) - MAX_TERMS} smaller terms)"] if len(order) > MAX_TERMS else []
+    terms += [f"{constant:.4g}"] if constant or not terms else []
+    return " + ".join(terms).replace("+ -", "- ")

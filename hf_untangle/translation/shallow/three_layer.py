@@ -1,0 +1,176 @@
+"""Any ReLU network as three layers over the extended reals, in which every weight has a known role.
+
+A ReLU network is affine on each of its linear regions: y = slope . x + intercept wherever the region's tests
+hold, and each test is the sign of a row h(x) that regions share (`regions.Regions`). Three layers say the
+same:
+
+    first   the two sides of every input, relu(x) and relu(-x), and of every row: relu(h), which is above 0
+            exactly where h is, and a unit for the opposite side of h;
+    second  for each region, output and sign one unit relu(+-(slope . x + intercept) - inf * violated tests),
+            which is 0 outside the region;
+    third   the sum over the regions of the positive units minus the negative ones.
+
+The unit for the opposite side makes the form. In the closed form it is relu(-h), which is 0 at h = 0: a
+point on a boundary belongs to all regions that touch it there, and the output is f(x) times their number.
+In the half-open form it is relu(1 - inf h), which is 1 at h = 0: at every point exactly one region fires.
+
+The theorem is in arXiv 2306.11827; this construction of the weights is our own.
+"""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from hf_untangle.errors import BudgetError, ConfigError
+from hf_untangle.translation.shallow.boxes import Bounds
+from hf_untangle.translation.shallow.enumeration import enumerate_regions, estimate_regions
+from hf_untangle.translation.shallow.extended import ExtendedLinear, TwoSidedLinear
+from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
+from hf_untangle.translation.shallow.gate import GatedNetwork, gated_network
+from hf_untangle.translation.shallow.network import ReluNetwork
+from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.regions import Regions
+
+Form = Literal["halfopen", "closed", "gate"]
+
+OPPOSITE_SIDE = {"halfopen": (-torch.inf, 1.0), "closed": (-1.0, 0.0)}
+"""The unit for the opposite side of a boundary h is relu(offset + gain * h): its gain and its offset."""
+
+SIGNS = torch.tensor([1.0, -1.0], dtype=torch.float64)
+"""A value passes a ReLU as its positive part and its negative part."""
+
+MAX_WEIGHTS = 2**28
+"""Largest second layer that is made, in weights: 2 GiB in float64."""
+
+HOPELESS = 100
+"""An estimate so many times above the limit means too many regions: an unbiased positive estimate is that
+much too high with a probability of at most 1 in 100 (Markov)."""
+
+
+def three_layer(
+    network: nn.Module | ReluNetwork,
+    box: Bounds,
+    *,
+    form: Form = "halfopen",
+    max_regions: int = 100_000,
+    max_seconds: float = math.inf,
+    processes: int = 1,
+    progress: bool = False,
+) -> ThreeLayerNetwork | GatedNetwork:
+    """Translate a ReLU network into three layers that compute the same function in a box.
+
+    Args:
+        network: The network, or a module that `read_network` can read.
+        box: The lower and the upper corner.
+        form: "halfopen" is right at every point, boundaries included; "closed" has finite first weights
+            and is right off the boundaries; "gate" has no infinities, is the fastest, and has gradients.
+        max_regions: The most regions to translate.
+        max_seconds: The longest time to look for regions.
+        processes: How many processes look for them.
+        progress: Show a progress bar.
+
+    Returns:
+        The three layers, in float64. `roles()` says what each weight is for.
+
+    Raises:
+        BudgetError: The network has too many regions in the box for these limits.
+    """
+    _check_form(form)
+    network = read_network(network)
+    expected = estimate_regions(network, box).mean
+    if expected > HOPELESS * max_regions:
+        raise BudgetError(_too_many(expected, max_regions))
+    regions = enumerate_regions(
+        network,
+        box,
+        max_regions=max_regions,
+        max_seconds=max_seconds,
+        processes=processes,
+        progress=progress,
+    )
+    if not regions.complete:
+        raise BudgetError(f"The search stopped at {regions.stopped}. {_too_many(expected, max_regions)}")
+    return as_three_layers(regions, form)
+
+
+def as_three_layers(regions: Regions, form: Form = "halfopen") -> ThreeLayerNetwork | GatedNetwork:
+    """Write known linear regions as three layers.
+
+    Args:
+        regions: All regions of a network in a box.
+        form: As for `three_layer`.
+
+    Returns:
+        The three layers, in float64.
+
+    Raises:
+        ConfigError: There is no such form, or the regions do not cover their box.
+    """
+    _check_form(form)
+    if not regions.complete:
+        raise ConfigError(
+            f"The search for these {len(regions)} regions stopped at {regions.stopped}, so they do not cover "
+            "the box. Raise the limit, or take a smaller box."
+        )
+    if form == "gate":
+        return gated_network(regions)
+    _check_size(regions)
+    shapes = list(regions.network.input_shape), list(regions.network.output_shape)
+    layers = ThreeLayerNetwork(*shapes, boundaries=len(regions.boundaries), regions=len(regions))
+    _fill_first(layers.first, regions, *OPPOSITE_SIDE[form])
+    _fill_second(layers.second, regions)
+    _fill_third(layers.third, regions)
+    return layers
+
+
+def _fill_first(layer: TwoSidedLinear, regions: Regions, gain: float, offset: float) -> None:
+    """Look at both sides of the inputs and of the boundaries."""
+    inputs, boundaries = regions.network.inputs, len(regions.boundaries)
+    layer.weight.copy_(torch.cat([torch.eye(inputs), regions.boundaries[:, :-1]]))
+    layer.bias.copy_(torch.cat([torch.zeros(inputs), regions.boundaries[:, -1]]))
+    layer.gain.copy_(torch.cat([-torch.ones(inputs), torch.full((boundaries,), gain)]))
+    layer.offset.copy_(torch.cat([torch.zeros(inputs), torch.full((boundaries,), offset)]))
+
+
+def _fill_second(layer: ExtendedLinear, regions: Regions) -> None:
+    """Compute each region's local model, and silence it by -inf where one of its tests is violated."""
+    models = regions.models[:, :, None] * SIGNS[:, None]  # region, output, sign, coordinate
+    slopes, intercepts = models[..., :-1], models[..., -1]
+    membership = regions.membership()[:, None, None].expand(*intercepts.shape, -1)
+    where_positive = torch.where(membership < 0, -torch.inf, 0.0)
+    elsewhere = torch.where(membership > 0, -torch.inf, 0.0)
+    layer.weight.copy_(torch.cat([slopes, where_positive, -slopes, elsewhere], dim=-1).flatten(0, 2))
+    layer.bias.copy_(intercepts.flatten())
+
+
+def _fill_third(layer: ExtendedLinear, regions: Regions) -> None:
+    """Add up the positive units of each output, and subtract the negative ones."""
+    same_output = torch.eye(regions.network.outputs)[:, None, :, None]
+    layer.weight.copy_((same_output * SIGNS).expand(-1, len(regions), -1, -1).flatten(1))
+
+
+def _check_form(form: str) -> None:
+    """Refuse an unknown form before anything is searched."""
+    if form not in get_args(Form):
+        raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, but it is {form!r}.")
+
+
+def _check_size(regions: Regions) -> None:
+    """Refuse a second layer that would not fit into memory."""
+    boundaries = len(regions.boundaries)
+    size = 4 * len(regions) * regions.network.outputs * (regions.network.inputs + boundaries)
+    if size > MAX_WEIGHTS:
+        raise BudgetError(
+            f"{len(regions)} regions with {boundaries} boundaries need a second layer of {size:.1e} weights, "
+            f"but at most {MAX_WEIGHTS:.1e} are made. Use form='gate' or a smaller box."
+        )
+
+
+def _too_many(expected: float, max_regions: int) -> str:
+    """Say how many regions there are, and what to do."""
+    return (
+        f"About {expected:.3g} linear regions are expected in this box; max_regions is {max_regions}. Take a "
+        "smaller box, raise the limits, or translate only what a data set needs (index_patterns)."
+    )

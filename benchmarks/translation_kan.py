@@ -67,9 +67,7 @@ def _models() -> Table:
 def _forms() -> Table:
     rows = []
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        network = nn.Sequential(
-            nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
-        )
+        network = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
         network, x = network.to(dtype), 3 * torch.randn(4096, 64).to(dtype)
         for form in ("fused", "shifted", "alternating"):
             kan = relu_to_kan(network, form)

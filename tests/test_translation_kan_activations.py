@@ -40,9 +40,7 @@ def linear(inputs: int = 6, outputs: int = 3) -> nn.Linear:
 @pytest.mark.parametrize("activation", PIECEWISE_LINEAR, ids=repr)
 def test_the_form_of_an_activation_is_the_activation(activation: nn.Module):
     x = points()
-    torch.testing.assert_close(
-        piecewise_linear_form(activation)(x), activation(x.clone()), rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(piecewise_linear_form(activation)(x), activation(x.clone()), rtol=0, atol=1e-12)
 
 
 def test_every_known_form_is_tried_above():

@@ -210,9 +210,7 @@ def test_what_cannot_be_swapped_is_refused_by_name(make: object, message: str):
 
 
 def test_a_model_without_kans_has_nothing_to_undo():
-    with pytest.raises(
-        TranslationError, match="OPTForCausalLM has no KAN layers to undo. Was to_kan_ called"
-    ):
+    with pytest.raises(TranslationError, match="OPTForCausalLM has no KAN layers to undo. Was to_kan_ called"):
         to_relu_(opt())
 
 
@@ -227,9 +225,7 @@ def test_a_block_with_hooks_is_not_swapped():
 
 def test_a_model_that_uses_its_neurons_elsewhere_is_left_as_it_was():
     model = opt()
-    first, act, second = (
-        getattr(model.model.decoder.layers[0], name) for name in ("fc1", "activation_fn", "fc2")
-    )
+    first, act, second = (getattr(model.model.decoder.layers[0], name) for name in ("fc1", "activation_fn", "fc2"))
 
     class Twice(nn.Module):
         """A block whose neurons go into the outputs directly, too."""

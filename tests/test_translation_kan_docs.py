@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs" / "translation.md"
+DOCS = Path(__file__).parent.parent / "docs" / "translation-kans.md"
 
 
 def test_the_code_on_the_page_runs(capsys: pytest.CaptureFixture[str]):

@@ -218,9 +218,7 @@ def test_a_mask_of_another_length_is_refused():
     moments = EdgeMoments(activated())
     model = nn.Sequential(moments.layer)
     model.forward = lambda x, attention_mask: moments.layer(x)
-    with pytest.raises(
-        StatisticsError, match="The attention mask has 4 positions, but a layer reads 6 tokens"
-    ):
+    with pytest.raises(StatisticsError, match="The attention mask has 4 positions, but a layer reads 6 tokens"):
         collect_edge_statistics(model, [{"x": points(6), "attention_mask": torch.ones(4)}])
 
 
@@ -235,9 +233,7 @@ def test_what_has_no_statistics_is_refused(monkeypatch: pytest.MonkeyPatch):
         collect_edge_statistics(opt(), [])
     with pytest.raises(StatisticsError, match=r"of shape \(3, 5\) do not belong to ActivationKANLayer"):
         edge_strengths(layer, statistics_of(with_own_edges()))
-    with pytest.raises(
-        StatisticsError, match="Only statistics of one layer can be joined, got 2 of different"
-    ):
+    with pytest.raises(StatisticsError, match="Only statistics of one layer can be joined, got 2 of different"):
         combine_statistics([statistics_of(layer), statistics_of(with_own_edges())])
     with pytest.raises(ConfigError, match="is l1 or l2, got 'l3'"):
         edge_strengths(layer, statistics_of(layer), "l3")  # pyright: ignore[reportArgumentType]

@@ -9,9 +9,7 @@ from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear, fault_
 
 def tent() -> PiecewiseLinear:
     """Slope -1 up to 0, up to 3 at 1, down to 0 at 4, flat after."""
-    return PiecewiseLinear(
-        torch.tensor([0.0, 1, 4]), torch.tensor([1.0, 3, 0]), torch.tensor(-1.0), torch.tensor(0.0)
-    )
+    return PiecewiseLinear(torch.tensor([0.0, 1, 4]), torch.tensor([1.0, 3, 0]), torch.tensor(-1.0), torch.tensor(0.0))
 
 
 def test_the_hats_sum_to_one_everywhere():
@@ -51,9 +49,7 @@ def test_between_the_knots_it_is_numpys_interpolation():
     torch.manual_seed(0)
     knots = torch.randn(12, dtype=torch.float64).sort().values
     values = torch.randn(12, dtype=torch.float64)
-    edge = PiecewiseLinear(
-        knots, values, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    )
+    edge = PiecewiseLinear(knots, values, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
     x = torch.linspace(-4, 4, 1001, dtype=torch.float64)
     reference = np.interp(x.numpy(), knots.numpy(), values.numpy())
     np.testing.assert_allclose(edge(x).numpy(), reference, atol=1e-13)

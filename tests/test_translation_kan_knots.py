@@ -42,9 +42,7 @@ def test_merging_takes_out_exactly_what_was_inserted(own_knots: bool):
 
 def test_a_straight_line_keeps_one_knot():
     slopes = torch.tensor([[2.0]])
-    line = PiecewiseLinearKANLayer(
-        torch.arange(4.0)[None, None], 2 * torch.arange(4.0)[None, None], slopes, slopes
-    )
+    line = PiecewiseLinearKANLayer(torch.arange(4.0)[None, None], 2 * torch.arange(4.0)[None, None], slopes, slopes)
     assert merge_knots(line).knots.shape == (1, 1, 1)
 
 
@@ -77,9 +75,7 @@ def test_sharing_knots_changes_nothing():
 def test_sharing_finds_the_knots_that_edges_have_in_common():
     """Node 0 has the knots 0, 1, 2 in all and node 1 only 0 and 5: a third is put where nothing bends."""
     knots = torch.tensor([[[0.0, 1], [0, 5]], [[0, 2], [0, 5]]])
-    shared = share_knots(
-        PiecewiseLinearKANLayer(knots, torch.ones(2, 2, 2), torch.zeros(2, 2), torch.ones(2, 2))
-    )
+    shared = share_knots(PiecewiseLinearKANLayer(knots, torch.ones(2, 2, 2), torch.zeros(2, 2), torch.ones(2, 2)))
     assert shared.knots[0].tolist() == [[0, 1, 2], [0, 5, 11]]
     assert shared.values[0, 1].tolist() == [1, 1, 7]
 

@@ -26,9 +26,7 @@ LAYER = "model.decoder.layers.1.fc2"
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """Words as tokens, with a start token that is special."""
-    inner = Tokenizer(
-        models.WordLevel({word: i for i, word in enumerate(["<s>", "<unk>", *WORDS])}, unk_token="<unk>")
-    )
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["<s>", "<unk>", *WORDS])}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", unk_token="<unk>")
@@ -47,9 +45,7 @@ def opt() -> OPTForCausalLM:
 
 
 def nodes_of(model: OPTForCausalLM) -> Tensor:
-    return torch.cat(
-        [nodes for _, nodes in neurons_on_texts(model, tokenizer(), TEXTS, kan_layers_of(model)[LAYER])]
-    )
+    return torch.cat([nodes for _, nodes in neurons_on_texts(model, tokenizer(), TEXTS, kan_layers_of(model)[LAYER])])
 
 
 def test_special_tokens_do_not_count():
@@ -105,9 +101,7 @@ def test_the_page_says_what_it_shows():
 
 
 def test_an_unknown_layer_is_refused_with_the_known_ones():
-    with pytest.raises(
-        ConfigError, match="'fc9' is no KAN layer of this model; it has model.decoder.layers.0.fc1"
-    ):
+    with pytest.raises(ConfigError, match="'fc9' is no KAN layer of this model; it has model.decoder.layers.0.fc1"):
         feed_forward_page(opt(), tokenizer(), TEXTS, "fc9")
 
 

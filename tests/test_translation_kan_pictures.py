@@ -14,9 +14,7 @@ from hf_untangle.translation.kan.splines import random_kan_layer
 
 def kan() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(
-        random_kan_layer(3, 2, torch.linspace(-1, 1, 5)), ActivationKANLayer(nn.Linear(2, 1), nn.GELU())
-    )
+    return nn.Sequential(random_kan_layer(3, 2, torch.linspace(-1, 1, 5)), ActivationKANLayer(nn.Linear(2, 1), nn.GELU()))
 
 
 def test_small_multiples_have_a_plot_for_every_edge():
@@ -56,9 +54,7 @@ def test_pictures_can_be_saved(tmp_path: Path):
 
 @pytest.mark.parametrize("outputs", [[], [0] * 401])
 def test_too_many_edges_are_refused(outputs: list[int]):
-    with pytest.raises(
-        ConfigError, match=f"A picture shows 1 to 400 edges, got {len(outputs)}. Choose the strong"
-    ):
+    with pytest.raises(ConfigError, match=f"A picture shows 1 to 400 edges, got {len(outputs)}. Choose the strong"):
         plot_edges(kan()[0], torch.randn(9, 3), outputs, [0])
     with pytest.raises(ConfigError, match="got 1000"):
         plot_network(ActivationKANLayer(nn.Linear(100, 10), nn.ReLU()), torch.randn(9, 100))

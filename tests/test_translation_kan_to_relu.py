@@ -38,17 +38,13 @@ SIZES = [((3, 4, 2), 1), ((3, 5, 4, 2), 4), ((2, 3, 1), 2), ((6, 8, 8, 3), 7)]
 @pytest.mark.parametrize(("widths", "knots"), SIZES)
 @pytest.mark.parametrize("factored", [True, False])
 @pytest.mark.parametrize("own_knots", [True, False])
-def test_the_network_is_the_same_function(
-    widths: tuple[int, ...], knots: int, factored: bool, own_knots: bool
-):
+def test_the_network_is_the_same_function(widths: tuple[int, ...], knots: int, factored: bool, own_knots: bool):
     kan = random_kan(widths, knots, own_knots)
     assert_same_function(kan, kan_to_relu(kan, factored), widths[0])
 
 
 @pytest.mark.parametrize(("widths", "knots"), SIZES)
-def test_multiplied_out_it_is_a_multilayer_perceptron_of_k_times_the_widths(
-    widths: tuple[int, ...], knots: int
-):
+def test_multiplied_out_it_is_a_multilayer_perceptron_of_k_times_the_widths(widths: tuple[int, ...], knots: int):
     network = kan_to_relu(random_kan(widths, knots), factored=False)
     assert [type(module) for module in network] == [nn.Linear, nn.ReLU] * (len(widths) - 1) + [nn.Linear]
     hidden = [module.out_features for module in network if isinstance(module, nn.Linear)][:-1]

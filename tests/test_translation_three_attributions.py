@@ -73,9 +73,7 @@ def test_shapley_values_are_those_of_the_definition():
     module, (x, z) = mlp(5, 10, 10, 2), two_points(5)
     result = shapley_values(module, x, z, output=1)
     assert result.exactness == "enumerated" and (result.standard_error == 0).all()
-    torch.testing.assert_close(
-        result.values, shapley_by_definition(module, x, z, output=1), rtol=1e-12, atol=0
-    )
+    torch.testing.assert_close(result.values, shapley_by_definition(module, x, z, output=1), rtol=1e-12, atol=0)
 
 
 def test_certified_shapley_values_are_those_of_the_definition():

@@ -79,10 +79,7 @@ def test_a_margin_is_kept():
 
 def test_an_outcome_that_never_happens_has_no_counterfactual():
     regions = enumerate_regions(nn.Sequential(nn.Linear(2, 3), nn.ReLU()).double(), (-3, 3))
-    assert (
-        nearest_counterfactual(regions, torch.zeros(2), output_between(-9.0, -1.0, output=1, outputs=3))
-        is None
-    )
+    assert nearest_counterfactual(regions, torch.zeros(2), output_between(-9.0, -1.0, output=1, outputs=3)) is None
 
 
 def test_the_shortest_step_is_the_one_of_a_general_solver():
@@ -118,7 +115,5 @@ def test_regions_that_do_not_cover_the_box_are_refused():
 
 
 def test_conditions_of_another_network_are_refused():
-    with pytest.raises(
-        ConfigError, match="must have 3 numbers, one for each output and a constant, but these have 4"
-    ):
+    with pytest.raises(ConfigError, match="must have 3 numbers, one for each output and a constant, but these have 4"):
         nearest_counterfactual(enumerate_regions(mlp(2, 3, 2), (-1, 1)), torch.zeros(2), class_is(0, 3))

@@ -84,6 +84,4 @@ def test_infinite_weights_survive_safetensors(tmp_path):
 
 
 def test_infinite_weights_are_not_trained():
-    assert not any(
-        p.requires_grad for p in [*ExtendedLinear(2, 2).parameters(), *TwoSidedLinear(2, 2).parameters()]
-    )
+    assert not any(p.requires_grad for p in [*ExtendedLinear(2, 2).parameters(), *TwoSidedLinear(2, 2).parameters()])

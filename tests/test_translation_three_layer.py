@@ -141,15 +141,9 @@ def test_every_weight_has_exactly_one_role(form):
 def test_only_membership_weights_of_the_second_layer_are_infinite():
     shallow = three_layer(mlp(3, 4, 3, 2), box=BOX)
     for role in shallow.roles():
-        block = shallow.get_parameter(role.parameter)[
-            (role.rows, role.columns)[: 1 + ("weight" in role.parameter)]
-        ]
+        block = shallow.get_parameter(role.parameter)[(role.rows, role.columns)[: 1 + ("weight" in role.parameter)]]
         if role.parameter.startswith("second"):
-            assert (
-                set(block.unique().tolist()) == {-torch.inf, 0.0}
-                if role.role == "membership"
-                else block.isfinite().all()
-            )
+            assert set(block.unique().tolist()) == {-torch.inf, 0.0} if role.role == "membership" else block.isfinite().all()
 
 
 @pytest.mark.parametrize("form", ["halfopen", "closed", "gate"])
@@ -179,9 +173,7 @@ def test_a_network_without_regions_to_tell_apart_is_one_affine_map():
 
 
 def test_too_many_regions_are_refused_with_an_estimate():
-    with pytest.raises(
-        BudgetError, match=r"The search stopped at max_regions. About 13\d linear regions are expected"
-    ):
+    with pytest.raises(BudgetError, match=r"The search stopped at max_regions. About 13\d linear regions are expected"):
         three_layer(mlp(2, 8, 8, 1), box=BOX, max_regions=20)
 
 

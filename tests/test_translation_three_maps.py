@@ -100,6 +100,4 @@ def test_a_table_by_hand():
         "| 0 | 2 | 2 dose > 0 | effect = 2 dose |",
         "| 1 | 1 | 2 dose <= 0 | effect = 0 |",
     ]
-    assert "| 0 |  | always | y0 = " in rules_table(
-        decision_rules(enumerate_regions(nn.Linear(1, 1), (0, 1)))
-    )
+    assert "| 0 |  | always | y0 = " in rules_table(decision_rules(enumerate_regions(nn.Linear(1, 1), (0, 1))))

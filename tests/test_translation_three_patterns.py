@@ -32,9 +32,7 @@ def points(count: int, inputs: int = 4, seed: int = 1) -> torch.Tensor:
 
 def equal(one, other) -> bool:
     """Two indices hold the same."""
-    return all(
-        torch.equal(getattr(one, name), getattr(other, name)) for name in ("hashes", "packed", "counts")
-    )
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("hashes", "packed", "counts"))
 
 
 @pytest.mark.parametrize("neurons", [1, 8, 63, 64, 65, 200])
@@ -76,9 +74,7 @@ def test_an_unknown_region_says_so():
     index = index_patterns(mlp(4, 30, 30, 2), [points(50)])
     x = torch.cat([points(50)[:2], points(3, seed=9) * 50])
     assert index.locate(x).tolist()[2:] == [-1, -1, -1] and index.coverage(x) == 0.4
-    with pytest.raises(
-        TranslationError, match="3 of 5 points lie in unknown regions, the first of them at position 2"
-    ):
+    with pytest.raises(TranslationError, match="3 of 5 points lie in unknown regions, the first of them at position 2"):
         index(x)
 
 
@@ -171,9 +167,7 @@ def test_one_feed_forward_block_of_opt_is_indexed():
 
 def test_one_feed_forward_block_of_t5_is_indexed():
     torch.manual_seed(0)
-    model = T5ForConditionalGeneration(
-        T5Config(vocab_size=50, d_model=8, d_ff=16, d_kv=4, num_layers=1, num_heads=2)
-    ).eval()
+    model = T5ForConditionalGeneration(T5Config(vocab_size=50, d_model=8, d_ff=16, d_kv=4, num_layers=1, num_heads=2)).eval()
     tokens = torch.randint(3, 50, (2, 6))
     name = "encoder.block.0.layer.1.DenseReluDense"
     (x,) = module_inputs(model, name, [{"input_ids": tokens, "decoder_input_ids": tokens}])

@@ -94,9 +94,7 @@ def test_a_box_is_made_of_numbers_or_of_inputs():
     assert ((points > box.lower) & (points < box.upper)).all() and torch.equal(points, box.sample(100))
 
 
-@pytest.mark.parametrize(
-    "bounds", [(0, 0), (1, -1), (0, math.inf), (math.nan, 1), (torch.zeros(2), torch.eye(2)[0])]
-)
+@pytest.mark.parametrize("bounds", [(0, 0), (1, -1), (0, math.inf), (math.nan, 1), (torch.zeros(2), torch.eye(2)[0])])
 def test_a_box_without_a_finite_inside_is_refused(bounds):
     with pytest.raises(ConfigError, match="must have a finite width above 0, but input"):
         box_of(read_network(nn.Linear(2, 1)), bounds)

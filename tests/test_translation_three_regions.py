@@ -78,9 +78,7 @@ def test_boundaries_and_models_are_those_of_the_pattern():
         torch.testing.assert_close(regions.models[number], local_model(regions.network, pattern))
         boundaries, sides = regions.tests_of(number).T
         neurons = offsets[regions.neurons[boundaries, 0]] + regions.neurons[boundaries, 1]
-        torch.testing.assert_close(
-            regions.boundaries[boundaries], half_spaces(regions.network, pattern)[neurons]
-        )
+        torch.testing.assert_close(regions.boundaries[boundaries], half_spaces(regions.network, pattern)[neurons])
         assert torch.equal(sides > 0, pattern[neurons])
 
 
@@ -91,9 +89,7 @@ def test_every_point_in_space_passes_the_tests_of_exactly_one_region():
     values = regions.network.homogeneous(x) @ regions.boundaries.T
     for number in range(len(regions)):
         boundaries, sides = regions.tests_of(number).T
-        holds[:, number] = torch.where(sides > 0, values[:, boundaries] > 0, values[:, boundaries] <= 0).all(
-            1
-        )
+        holds[:, number] = torch.where(sides > 0, values[:, boundaries] > 0, values[:, boundaries] <= 0).all(1)
     assert holds.sum(1).tolist() == [1] * len(x)
     assert torch.equal(holds.int().argmax(1), regions.locate(x))
 

@@ -80,17 +80,13 @@ def test_the_distance_is_the_way_to_the_nearest_change_of_pattern():
     near = x[:, None] + 0.999 * distance[:, None, None] * directions
     assert (activation_pattern(network, near.reshape(-1, 3)).reshape(30, 200, -1) == pattern[:, None]).all()
     far = x[:, None] + 1.2 * distance[:, None, None] * directions
-    changed = (activation_pattern(network, far.reshape(-1, 3)).reshape(30, 200, -1) != pattern[:, None]).any(
-        2
-    )
+    changed = (activation_pattern(network, far.reshape(-1, 3)).reshape(30, 200, -1) != pattern[:, None]).any(2)
     assert changed.any(1).all()
 
 
 def test_the_rule_knows_the_distance():
     network, x = read_network(mlp(3, 8, 8, 1)), points(3, 3)
-    assert [rule_at(network, point).distance for point in x] == pytest.approx(
-        boundary_distance(network, x).tolist()
-    )
+    assert [rule_at(network, point).distance for point in x] == pytest.approx(boundary_distance(network, x).tolist())
 
 
 def test_a_rule_in_words():
@@ -118,10 +114,7 @@ def test_a_rule_with_many_inputs_names_the_largest_terms():
         "Everywhere",
         "  y0 = 4 x4 + 5 x5 + 6 x6 + 7 x7 + 8 x8 + 9 x9 + 10 x10 + 11 x11 + (3 smaller terms)",
     ]
-    assert (
-        rule.distance == torch.inf
-        and boundary_distance(module, torch.zeros(2, 12)).tolist() == [torch.inf] * 2
-    )
+    assert rule.distance == torch.inf and boundary_distance(module, torch.zeros(2, 12)).tolist() == [torch.inf] * 2
 
 
 def test_an_output_that_is_always_zero_is_written_as_zero():

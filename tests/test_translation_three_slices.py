@@ -127,9 +127,7 @@ def test_a_square_is_cut_in_two():
 
 
 def test_slices_have_the_shape_of_inputs():
-    with pytest.raises(
-        ConfigError, match=r"must have the shape \(5,\) of an input, but their shapes are \(4,\)"
-    ):
+    with pytest.raises(ConfigError, match=r"must have the shape \(5,\) of an input, but their shapes are \(4,\)"):
         restrict(mlp(5, 3, 1), torch.zeros(4), torch.zeros(2, 5))
 
 

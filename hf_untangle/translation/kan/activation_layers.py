@@ -95,15 +95,11 @@ class ActivationKANLayer(nn.Linear):
             The function phi_ji, with knots, values and slopes if the activation is piecewise linear.
         """
         weight = self.weight[j, i]
-        activation = (
-            self.activation.of_node(i) if isinstance(self.activation, BlockActivation) else self.activation
-        )
+        activation = self.activation.of_node(i) if isinstance(self.activation, BlockActivation) else self.activation
         form = known_form(activation)
         if form is None:
             return ScaledActivation(weight, activation)
-        knots, values, left, right = (
-            part.to(weight) for part in (form.knots, form.values, form.left_slope, form.right_slope)
-        )
+        knots, values, left, right = (part.to(weight) for part in (form.knots, form.values, form.left_slope, form.right_slope))
         return PiecewiseLinear(knots, weight * values, weight * left, weight * right)
 
 

@@ -97,9 +97,7 @@ def _noted(model: PreTrainedModel) -> list[FeedForward]:
     return [FeedForward(*names) for names in getattr(model.config, NOTE, [])]
 
 
-def _swap_(
-    model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[str, Any] | None = None
-) -> None:
+def _swap_(model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[str, Any] | None = None) -> None:
     """Swap blocks for KAN layers, or none of them if anything is wrong."""
     before = None if check_on is None else _outputs(model, check_on)
     parts = [_parts(model, block) for block in blocks]
@@ -127,14 +125,10 @@ def _parts(model: PreTrainedModel, block: FeedForward) -> tuple[nn.Linear, nn.Mo
     except AttributeError as reason:
         raise TranslationError(f"The config notes a KAN that this model does not have: {reason}.") from reason
     if not isinstance(expand, nn.Linear) or not isinstance(project, nn.Linear):
-        raise TranslationError(
-            f"{block.expand} and {block.project} must be Linear layers. Was the model changed?"
-        )
+        raise TranslationError(f"{block.expand} and {block.project} must be Linear layers. Was the model changed?")
     for part in (expand, activation, project):
         if part._forward_hooks or part._forward_pre_hooks or hasattr(part, "_hf_hook"):
-            raise TranslationError(
-                f"A part of {block} has hooks, which a swap would lose. Swap before hooking."
-            )
+            raise TranslationError(f"A part of {block} has hooks, which a swap would lose. Swap before hooking.")
     return expand, activation, project
 
 

@@ -133,9 +133,7 @@ def neurons_on_texts(
             yield [ids[place] for place in kept.tolist()], nodes[kept.to(nodes.device)]
 
 
-def _in_context(
-    tokenizer: PreTrainedTokenizerBase, place: tuple[list[int], int], activation: float
-) -> DrivingToken:
+def _in_context(tokenizer: PreTrainedTokenizerBase, place: tuple[list[int], int], activation: float) -> DrivingToken:
     """One token, and the text around it."""
     ids, position = place
     before = ids[max(0, position - TOKENS_BEFORE) : position]

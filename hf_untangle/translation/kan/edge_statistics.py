@@ -81,9 +81,7 @@ class EdgeMoments:
 
 
 @torch.no_grad()
-def collect_edge_statistics(
-    model: nn.Module, batches: Iterable[Mapping[str, Any]]
-) -> dict[str, EdgeStatistics]:
+def collect_edge_statistics(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> dict[str, EdgeStatistics]:
     """Gather the statistics of all KAN layers of a model while it runs over a corpus.
 
     Tokens that the attention mask of a batch marks as padding do not count.
@@ -100,9 +98,7 @@ def collect_edge_statistics(
     """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, KANLayer)}
     if not layers:
-        raise StatisticsError(
-            f"There are no KAN layers in this {type(model).__name__}. Call to_kan_ on it first."
-        )
+        raise StatisticsError(f"There are no KAN layers in this {type(model).__name__}. Call to_kan_ on it first.")
     moments = {name: EdgeMoments(layer) for name, layer in layers.items()}
     with evaluating(model):
         for batch in batches:
@@ -124,17 +120,13 @@ def combine_statistics(parts: list[EdgeStatistics]) -> EdgeStatistics:
         StatisticsError: If there are no parts, or they are of layers of different sizes.
     """
     if not parts or len({part.mean.shape for part in parts}) > 1:
-        raise StatisticsError(
-            f"Only statistics of one layer can be joined, got {len(parts)} of different sizes."
-        )
+        raise StatisticsError(f"Only statistics of one layer can be joined, got {len(parts)} of different sizes.")
     tokens = sum(part.tokens for part in parts)
     moments = [torch.stack([part.mean, part.mean_abs, part.mean_square]) * part.tokens for part in parts]
     return EdgeStatistics(tokens, *torch.stack(moments).sum(0) / tokens)
 
 
-def unweighted_edges(
-    layer: KANLayer, x: Float[Tensor, "*batch input"]
-) -> Float[Tensor, "*batch #output input"]:
+def unweighted_edges(layer: KANLayer, x: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch #output input"]:
     """Evaluate the edges of a layer without their weights.
 
     Args:
@@ -164,9 +156,7 @@ def _update(moment: EdgeMoments, mask: Tensor | None, _: nn.Module, inputs: tupl
     """Add the tokens of one batch that are no padding."""
     x = inputs[0].flatten(0, -2)
     if mask is not None and mask.numel() != len(x):
-        raise StatisticsError(
-            f"The attention mask has {mask.numel()} positions, but a layer reads {len(x)} tokens."
-        )
+        raise StatisticsError(f"The attention mask has {mask.numel()} positions, but a layer reads {len(x)} tokens.")
     moment.update(x if mask is None else x[mask.flatten().bool()])
 
 

@@ -84,9 +84,7 @@ def strongest_edges(
 
 
 @torch.no_grad()
-def prune_edges_(
-    layer: KANLayer, statistics: EdgeStatistics, fraction: float, norm: Literal["l1", "l2"] = "l2"
-) -> KANLayer:
+def prune_edges_(layer: KANLayer, statistics: EdgeStatistics, fraction: float, norm: Literal["l1", "l2"] = "l2") -> KANLayer:
     """Cut the weakest edges of every output node, in place.
 
     Args:

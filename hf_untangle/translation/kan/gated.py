@@ -57,9 +57,7 @@ def gated_to_kan(gate: nn.Linear, up: nn.Linear, down: nn.Linear, activation: nn
     """
     widths = [gate.out_features, up.out_features, down.in_features]
     if gate.in_features != up.in_features or len(set(widths)) > 1:
-        raise TranslationError(
-            f"Gate and up must read the same inputs and be as wide as down reads; got {gate}, {up}, {down}."
-        )
+        raise TranslationError(f"Gate and up must read the same inputs and be as wide as down reads; got {gate}, {up}, {down}.")
     if not is_elementwise(activation):
         kind = type(activation).__name__
         raise TranslationError(f"{kind} does not act on every number alone. Pass an elementwise activation.")

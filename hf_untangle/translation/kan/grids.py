@@ -89,9 +89,7 @@ def export_grid(
     shared = share_knots(layer)
     if not (low < shared.knots.min() and shared.knots.max() < high):
         first, last = shared.knots.min().item(), shared.knots.max().item()
-        raise ConfigError(
-            f"The range must hold all knots, from {first:g} to {last:g}; got {low:g} to {high:g}."
-        )
+        raise ConfigError(f"The range must hold all knots, from {first:g} to {last:g}; got {low:g} to {high:g}.")
     ends = [torch.full_like(shared.knots[0, :, :1], end) for end in (low, high)]
     nodes = torch.cat([ends[0], shared.knots[0], ends[1]], -1)
     values = shared.edge_outputs(nodes.T).permute(1, 2, 0)
@@ -140,7 +138,5 @@ def _with_kink(knots: Float[Tensor, "input knot"], kink: float) -> Float[Tensor,
     """A knot more at the kink, in all rows that do not have one there up to the rounding of float32 grids."""
     close = 1e-5 * knots.diff().amin()
     here = torch.tensor([kink]).to(knots)
-    rows = [
-        row if (row - kink).abs().min() < close else torch.cat([row, here]).sort().values for row in knots
-    ]
+    rows = [row if (row - kink).abs().min() < close else torch.cat([row, here]).sort().values for row in knots]
     return pad_knots(rows)

@@ -15,9 +15,7 @@ from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 
 
 @torch.no_grad()
-def insert_knots(
-    layer: PiecewiseLinearKANLayer, new: Float[Tensor, "#output #input new"]
-) -> PiecewiseLinearKANLayer:
+def insert_knots(layer: PiecewiseLinearKANLayer, new: Float[Tensor, "#output #input new"]) -> PiecewiseLinearKANLayer:
     """Add knots without changing a function: each takes the value that its edge has there.
 
     Args:

@@ -24,9 +24,7 @@ MOST_EDGES = 400
 
 
 @torch.no_grad()
-def plot_edges(
-    layer: KANLayer, x: Float[Tensor, "token input"], outputs: Sequence[int], inputs: Sequence[int]
-) -> Figure:
+def plot_edges(layer: KANLayer, x: Float[Tensor, "token input"], outputs: Sequence[int], inputs: Sequence[int]) -> Figure:
     """Draw the functions on some edges of a layer, one small plot each, with one axis of values for all.
 
     Each function is drawn over the range of its input node on data, in front of a histogram of that, with a
@@ -101,9 +99,7 @@ def _draw_layer(axes: Axes, layer: KANLayer, x: Tensor, level: int) -> None:
     for box, (i, j) in zip(boxes, product(range(len(below)), range(len(above))), strict=True):
         grey = str(0.85 * (1 - strengths[j][i]))
         axes.plot([below[i], box, box, above[j]], [level, level + 0.35, level + 0.65, level + 1], color=grey)
-        inset = axes.inset_axes(
-            (box - 0.4 / len(boxes), level + 0.38, 0.8 / len(boxes), 0.24), transform=axes.transData
-        )
+        inset = axes.inset_axes((box - 0.4 / len(boxes), level + 0.38, 0.8 / len(boxes), 0.24), transform=axes.transData)
         inset.set(xticks=[], yticks=[], facecolor="white")
         inset.spines[:].set_color(grey)
         _draw_function(inset, layer, j, i, x[:, i], grey)
@@ -138,6 +134,4 @@ def _fault_of_count(edges: int) -> str | None:
     """Say why so many edges make no picture."""
     if 0 < edges <= MOST_EDGES:
         return None
-    return (
-        f"A picture shows 1 to {MOST_EDGES} edges, got {edges}. Choose the strongest, with strongest_edges."
-    )
+    return f"A picture shows 1 to {MOST_EDGES} edges, got {edges}. Choose the strongest, with strongest_edges."

@@ -92,9 +92,7 @@ def fault_of_knots(knots: Float[Tensor, "*nodes knot"]) -> str | None:
     if knots.shape[-1] == 0:
         return "An edge needs at least one knot, got none. A straight line has one knot, at 0."
     if not knots.isfinite().all():
-        return (
-            "Knots must be finite, got an infinity or a NaN. What happens far out is set by the end slopes."
-        )
+        return "Knots must be finite, got an infinity or a NaN. What happens far out is set by the end slopes."
     if not (knots.diff() > 0).all():
         step = knots.diff().min().item()
         return f"Knots must increase strictly, but one step here is {step:g}. Sort them, and drop duplicates."

@@ -66,9 +66,7 @@ def read_chain(network: nn.Module) -> list[Call]:
     """
     linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not linears:
-        raise TranslationError(
-            f"There is no Linear layer in this {type(network).__name__}, so no KAN to read."
-        )
+        raise TranslationError(f"There is no Linear layer in this {type(network).__name__}, so no KAN to read.")
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise TranslationError("All weights must be finite, but some are infinite or NaN.")
     probe = torch.randn(8, linears[0].in_features, generator=torch.Generator().manual_seed(0))
@@ -130,9 +128,7 @@ def _shifted(chain: list[Call]) -> list[KANLayer]:
 def _alternating(chain: list[Call]) -> list[ActivationKANLayer]:
     """Every Linear is a layer of straight lines, and every activation a layer of its own."""
     return [
-        ActivationKANLayer(call.module, nn.Identity())
-        if isinstance(call.module, nn.Linear)
-        else _straight(call)
+        ActivationKANLayer(call.module, nn.Identity()) if isinstance(call.module, nn.Linear) else _straight(call)
         for call in chain
     ]
 

@@ -133,9 +133,7 @@ def read_spline_layer(layer: Any) -> SplineLayer:
         raise TranslationError(f"{type(layer).__name__} is no spline layer: it should have {expected}.")
     spline = reader(layer)
     if spline.order < 1:
-        raise TranslationError(
-            "A spline of order 0 jumps at its nodes; only order 1 and higher are continuous."
-        )
+        raise TranslationError("A spline of order 0 jumps at its nodes; only order 1 and higher are continuous.")
     if not (spline.grid.diff() > 0).all():
         raise TranslationError("The grid of a spline layer must increase strictly from node to node.")
     return spline
@@ -178,9 +176,7 @@ def _recognised(function: Callable[[Tensor], Tensor]) -> Base:
     for base in BASES.values():
         if torch.allclose(numbers, base.function(probe), atol=1e-9):
             return base
-    raise TranslationError(
-        f"The base function {function} is none of {', '.join(BASES)}, so no error bound is known for it."
-    )
+    raise TranslationError(f"The base function {function} is none of {', '.join(BASES)}, so no error bound is known for it.")
 
 
 def _derivative(coefficients: Tensor, grid: Tensor, order: int) -> Tensor:

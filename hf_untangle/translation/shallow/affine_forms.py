@@ -90,9 +90,7 @@ def apply(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Affine
     def run(*values: Tensor) -> Tensor:
         """Call the operation with values in the place of the forms, in order."""
         substitutes = iter(values)
-        plain = map_aggregate(
-            (args, kwargs), lambda leaf: next(substitutes) if isinstance(leaf, AffineForm) else leaf
-        )
+        plain = map_aggregate((args, kwargs), lambda leaf: next(substitutes) if isinstance(leaf, AffineForm) else leaf)
         return operation(*plain[0], **plain[1])
 
     constant, pullback = torch.func.vjp(run, *(form.constant for form in forms))[:2]
@@ -120,6 +118,5 @@ def _directions(forms: list[AffineForm], source: int) -> tuple[Tensor, ...]:
     """Give each form's coefficients of one source, zeros where it does not read it."""
     size = next(len(form.coefficients[source]) for form in forms if source in form.coefficients)
     return tuple(
-        form.coefficients.get(source, torch.zeros_like(form.constant).expand(size, *form.constant.shape))
-        for form in forms
+        form.coefficients.get(source, torch.zeros_like(form.constant).expand(size, *form.constant.shape)) for form in forms
     )

@@ -33,9 +33,7 @@ class Box:
         Returns:
             The points.
         """
-        random = torch.rand(
-            count, len(self.lower), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-        )
+        random = torch.rand(count, len(self.lower), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         return self.lower + random * (self.upper - self.lower)
 
 

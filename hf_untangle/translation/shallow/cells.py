@@ -74,13 +74,9 @@ class Prober:
             A cell without other sides, which knows its centre.
         """
         nothing = np.zeros((0, len(self.lower) + 1))
-        return self._with_point(
-            Cell(nothing, nothing, np.zeros(0)), np.append((self.lower + self.upper) / 2, 1.0)
-        )
+        return self._with_point(Cell(nothing, nothing, np.zeros(0)), np.append((self.lower + self.upper) / 2, 1.0))
 
-    def decide(
-        self, cell: Cell, rows: Rows, signs: Int8[np.ndarray, " row"]
-    ) -> tuple[Cell, Int8[np.ndarray, " row"]]:
+    def decide(self, cell: Cell, rows: Rows, signs: Int8[np.ndarray, " row"]) -> tuple[Cell, Int8[np.ndarray, " row"]]:
         """Find the sign of every row that has only one in a cell.
 
         Args:

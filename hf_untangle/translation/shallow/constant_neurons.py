@@ -89,9 +89,7 @@ def without_constant_neurons(network: nn.Module | ReluNetwork, constant: Constan
     new_layers, new_names = [], []
     # each source as a linear function of the new sources: {new source: (source, new source) matrix}
     read: list[Weights] = [{0: torch.eye(network.inputs + 1).to(network.output[0])}]
-    split = zip(
-        *(mask.split(network.widths) for mask in (constant.always_on, constant.always_off)), strict=True
-    )
+    split = zip(*(mask.split(network.widths) for mask in (constant.always_on, constant.always_off)), strict=True)
     for name, weights, (on, off) in zip(network.names, network.layers, split, strict=True):
         layer = _composed(weights, read)
         stays = ~(on | off)

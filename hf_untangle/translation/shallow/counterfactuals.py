@@ -49,9 +49,7 @@ def class_is(label: int, classes: int, margin: float = 0.0) -> Float[Tensor, "co
     return rows
 
 
-def output_between(
-    lower: float, upper: float, output: int = 0, outputs: int = 1
-) -> Float[Tensor, "condition coordinate"]:
+def output_between(lower: float, upper: float, output: int = 0, outputs: int = 1) -> Float[Tensor, "condition coordinate"]:
     """Want one output to be in a range.
 
     Args:
@@ -112,9 +110,7 @@ def nearest_counterfactual(
     return None if found is None else _result(regions, *found, best, searched)
 
 
-def shortest_step(
-    rows: Rows, start: Float[np.ndarray, " coordinate"], longest: float
-) -> Float[np.ndarray, " input"] | None:
+def shortest_step(rows: Rows, start: Float[np.ndarray, " coordinate"], longest: float) -> Float[np.ndarray, " input"] | None:
     """Find the shortest way from a point into a polytope, as a non-negative least-squares problem.
 
     To minimise |d| such that G d >= h, solve min |E u - e_last| over u >= 0 with E = (G^T; h^T). With the
@@ -135,9 +131,7 @@ def shortest_step(
     try:
         from scipy.optimize import nnls
     except ImportError as error:
-        raise MissingExtraError(
-            "Counterfactuals need scipy. Install it with: pip install 'hf-untangle[translate]'"
-        ) from error
+        raise MissingExtraError("Counterfactuals need scipy. Install it with: pip install 'hf-untangle[translate]'") from error
     rows = unit(rows)
     system = np.concatenate([rows[:, :-1].T, -(rows @ start)[None] / longest])
     target = np.append(np.zeros(len(system) - 1), 1.0)
@@ -183,9 +177,7 @@ def _lower_bounds(regions: Regions, start: np.ndarray, wanted: Tensor) -> Float[
     return np.maximum(of_tests.numpy(), -rows.reshape(outcomes.shape[:2]).min(axis=1))
 
 
-def _result(
-    regions: Regions, region: int, point: np.ndarray, distance: float, searched: int
-) -> Counterfactual:
+def _result(regions: Regions, region: int, point: np.ndarray, distance: float, searched: int) -> Counterfactual:
     """Evaluate the network at the point found."""
     x = torch.from_numpy(point).reshape(regions.network.input_shape)
     return Counterfactual(x, distance, region, regions.network(x[None])[0], searched)

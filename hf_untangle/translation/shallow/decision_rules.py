@@ -23,9 +23,7 @@ class DecisionRule:
     """Its conditions in the box, and its local model."""
 
 
-def decision_rules(
-    regions: Regions, data: Float[Tensor, "point ..."] | None = None, most: int = 20
-) -> list[DecisionRule]:
+def decision_rules(regions: Regions, data: Float[Tensor, "point ..."] | None = None, most: int = 20) -> list[DecisionRule]:
     """Write regions as rules.
 
     Args:
@@ -44,14 +42,11 @@ def decision_rules(
         count = found[found >= 0].bincount(minlength=len(regions))
         counts, order = count.tolist(), torch.argsort(count, descending=True, stable=True).tolist()
     return [
-        DecisionRule(number, counts[number], rule_at(regions.network, _point(regions, number), box))
-        for number in order[:most]
+        DecisionRule(number, counts[number], rule_at(regions.network, _point(regions, number), box)) for number in order[:most]
     ]
 
 
-def rules_table(
-    rules: Sequence[DecisionRule], inputs: Sequence[str] = (), outputs: Sequence[str] = ()
-) -> str:
+def rules_table(rules: Sequence[DecisionRule], inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> str:
     """Write rules as a table.
 
     Args:

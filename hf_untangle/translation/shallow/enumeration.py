@@ -73,17 +73,12 @@ def enumerate_regions(
     network = _prepared(network)
     bounded, deadline = box_of(network, box), time.time() + max_seconds
     arguments = _tree_arguments(network, bounded)
-    if processes == 1:
-        stream = walk(arguments, deadline)
-    else:
-        stream = walk_in_pool(arguments, deadline, processes, max_regions)
+    stream = walk(arguments, deadline) if processes == 1 else walk_in_pool(arguments, deadline, processes, max_regions)
     leaves, stopped = _collect(stream, max_regions, progress)
     return gather_regions(network, bounded, leaves, stopped)
 
 
-def estimate_regions(
-    network: nn.Module | ReluNetwork, box: Bounds, dives: int = 64, seed: int = 0
-) -> RegionEstimate:
+def estimate_regions(network: nn.Module | ReluNetwork, box: Bounds, dives: int = 64, seed: int = 0) -> RegionEstimate:
     """Estimate the number of linear regions from random dives into the search tree, before hours are spent.
 
     A dive takes a random child at each split. The product of the numbers of children on its way is an
@@ -127,9 +122,7 @@ def _arrays(weights: Weights) -> dict[int, np.ndarray]:
     return {source: weight.numpy() for source, weight in weights.items()}
 
 
-def _collect(
-    stream: Iterable[Leaf | None], max_regions: int, progress: bool
-) -> tuple[list[Leaf], Stopped | None]:
+def _collect(stream: Iterable[Leaf | None], max_regions: int, progress: bool) -> tuple[list[Leaf], Stopped | None]:
     """Take leaves until there are no more, too many, or None says that the time is up."""
     leaves: list[Leaf] = []
     layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}"
@@ -147,6 +140,4 @@ def _collect(
 
 def _upper_bound(network: ReluNetwork) -> int:
     """Multiply over layers: w hyperplanes cut n-dimensional space into at most sum_(i <= n) C(w, i) cells."""
-    return math.prod(
-        sum(math.comb(width, i) for i in range(min(network.inputs, width) + 1)) for width in network.widths
-    )
+    return math.prod(sum(math.comb(width, i) for i in range(min(network.inputs, width) + 1)) for width in network.widths)

@@ -85,9 +85,7 @@ def fixed(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
 
-def extended_product(
-    gain: Float[Tensor, " row"], h: Float[Tensor, "point row"]
-) -> Float[Tensor, "point row"]:
+def extended_product(gain: Float[Tensor, " row"], h: Float[Tensor, "point row"]) -> Float[Tensor, "point row"]:
     """Multiply finite values by gains that may be infinite, with 0 x inf = 0.
 
     Args:

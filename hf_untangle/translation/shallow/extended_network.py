@@ -15,9 +15,7 @@ class ThreeLayerNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untang
     `save_pretrained`, `from_pretrained` and `push_to_hub` store it in safetensors, infinities included.
     """
 
-    def __init__(
-        self, input_shape: list[int], output_shape: list[int], boundaries: int, regions: int
-    ) -> None:
+    def __init__(self, input_shape: list[int], output_shape: list[int], boundaries: int, regions: int) -> None:
         """Make a network of zeros.
 
         Args:

@@ -18,9 +18,7 @@ class GatedNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):
     `save_pretrained`, `from_pretrained` and `push_to_hub` store it in safetensors.
     """
 
-    def __init__(
-        self, input_shape: list[int], output_shape: list[int], boundaries: int, regions: int
-    ) -> None:
+    def __init__(self, input_shape: list[int], output_shape: list[int], boundaries: int, regions: int) -> None:
         """Make a network of zeros.
 
         Args:
@@ -91,9 +89,7 @@ def gated_network(regions: Regions) -> GatedNetwork:
         The network, in float64.
     """
     network = regions.network
-    gated = GatedNetwork(
-        list(network.input_shape), list(network.output_shape), len(regions.boundaries), len(regions)
-    )
+    gated = GatedNetwork(list(network.input_shape), list(network.output_shape), len(regions.boundaries), len(regions))
     gated.boundary_weight.copy_(regions.boundaries[:, :-1])
     gated.boundary_bias.copy_(regions.boundaries[:, -1])
     gated.membership.copy_(regions.membership())

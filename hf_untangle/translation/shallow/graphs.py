@@ -34,9 +34,7 @@ def exported(module: nn.Module, example: Float[Tensor, "1 ..."]) -> torch.export
     """
     for name, part in module.named_modules():
         if isinstance(part, _BatchNorm) and part.training:
-            raise TranslationError(
-                f"`{name}` ({type(part).__name__}) is in training mode. Call .eval() first."
-            )
+            raise TranslationError(f"`{name}` ({type(part).__name__}) is in training mode. Call .eval() first.")
     try:
         return torch.export.export(module, (example,))
     except Exception as error:  # whatever the module's own code raises

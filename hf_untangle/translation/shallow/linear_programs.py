@@ -95,9 +95,7 @@ def _new_solver() -> Any:
         "solver": "simplex",
         "simplex_strategy": 4,
     }
-    tolerances = dict.fromkeys(
-        ("primal_feasibility_tolerance", "dual_feasibility_tolerance"), SOLVER_TOLERANCE
-    )
+    tolerances = dict.fromkeys(("primal_feasibility_tolerance", "dual_feasibility_tolerance"), SOLVER_TOLERANCE)
     for name, value in (settings | tolerances).items():
         solver.setOptionValue(name, value)
     return solver
@@ -138,6 +136,4 @@ def _solve(solver: Any) -> tuple[float, np.ndarray | None]:
         return solver.getObjectiveValue(), np.array(solver.getSolution().col_value)
     if status in (Status.kInfeasible, Status.kUnbounded):
         return (-math.inf if status == Status.kInfeasible else math.inf), None
-    raise TranslationError(
-        f"HiGHS ended a linear program with '{solver.modelStatusToString(status)}' instead of an optimum."
-    )
+    raise TranslationError(f"HiGHS ended a linear program with '{solver.modelStatusToString(status)}' instead of an optimum.")

@@ -99,9 +99,7 @@ class ReluNetwork:
             A network with its weights there.
         """
         layers = tuple(_moved(weights, target) for weights in self.layers)
-        return ReluNetwork(
-            self.input_shape, self.output_shape, layers, self.names, _moved(self.output, target)
-        )
+        return ReluNetwork(self.input_shape, self.output_shape, layers, self.names, _moved(self.output, target))
 
 
 def propagate(
@@ -126,9 +124,7 @@ def propagate(
     return torch.cat(pre_activations, dim=-1), mix(network.output, values)
 
 
-def activation_pattern(
-    network: ReluNetwork, x: Float[Tensor, "point ..."]
-) -> Bool[Tensor, "point all_neurons"]:
+def activation_pattern(network: ReluNetwork, x: Float[Tensor, "point ..."]) -> Bool[Tensor, "point all_neurons"]:
     """Say which neurons are active at each point: those whose pre-activation is above 0, strictly.
 
     Args:
@@ -159,9 +155,7 @@ def half_spaces(
     return _linear(network, pattern)[0].mT
 
 
-def local_model(
-    network: ReluNetwork, pattern: Bool[Tensor, "*batch all_neurons"]
-) -> Float[Tensor, "*batch output coordinate"]:
+def local_model(network: ReluNetwork, pattern: Bool[Tensor, "*batch all_neurons"]) -> Float[Tensor, "*batch output coordinate"]:
     """Compose the network's output, as a function of the input, while an activation pattern holds.
 
     With diagonal gates D_l of the pattern, A_1 = W_1 and A_(l+1) = W_(l+1) D_l A_l for a chain of layers.

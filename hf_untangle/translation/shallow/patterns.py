@@ -102,9 +102,7 @@ class PatternIndex:
                 f"{int(unknown[0])}. Ask `locate` first, or index more data."
             )
         gates = unpack(self.packed[region], self.network.neurons).split(self.network.widths, dim=1)
-        _, y = networks.propagate(
-            self.network, self.network.homogeneous(x), lambda layer, z: z * gates[layer]
-        )
+        _, y = networks.propagate(self.network, self.network.homogeneous(x), lambda layer, z: z * gates[layer])
         return y.reshape(len(x), *self.network.output_shape)
 
 
@@ -152,9 +150,7 @@ class PatternCollector:
             StatisticsError: No point was added.
         """
         if not len(self._counts):
-            raise StatisticsError(
-                "No point was added, so there is no pattern to index. Was the data set empty?"
-            )
+            raise StatisticsError("No point was added, so there is no pattern to index. Was the data set empty?")
         return PatternIndex(self.network, hashed(self._packed), self._packed, self._counts)
 
     def _merge(self, packed: Tensor, counts: Tensor) -> None:
@@ -165,9 +161,7 @@ class PatternCollector:
             0, group, torch.arange(len(packed), device=packed.device), "amin"
         )
         if not (packed == packed[first][group]).all():
-            raise StatisticsError(
-                "Two activation patterns have the same 64-bit hash. Index the data in two parts."
-            )
+            raise StatisticsError("Two activation patterns have the same 64-bit hash. Index the data in two parts.")
         self._packed = packed[first]
         self._counts = torch.zeros_like(hashes).scatter_add(0, group, counts)
 

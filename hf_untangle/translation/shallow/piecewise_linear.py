@@ -24,9 +24,7 @@ def leaky_relu(relu: Relu, z: AffineForm, negative_slope: float | Float[Tensor, 
     return negative_slope * z + (1 - negative_slope) * relu(z)
 
 
-def rrelu(
-    relu: Relu, z: AffineForm, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False
-) -> AffineForm:
+def rrelu(relu: Relu, z: AffineForm, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> AffineForm:
     """In evaluation, a leaky ReLU of the mean slope."""
     return leaky_relu(relu, z, (lower + upper) / 2)
 
@@ -94,13 +92,9 @@ def max_pool(
     """The largest of each window: pool along one axis after the other, which needs fewer comparisons."""
     axes = range(2, z.constant.ndim)
     if any(step != 1 for step in _each_axis(dilation, axes)):
-        raise TranslationError(
-            "Max-pooling can be read with dilation 1 only; this one has a larger dilation."
-        )
+        raise TranslationError("Max-pooling can be read with dilation 1 only; this one has a larger dilation.")
     strides = _each_axis(stride or kernel_size, axes)
-    for axis, kernel, step, pad in zip(
-        axes, _each_axis(kernel_size, axes), strides, _each_axis(padding, axes), strict=True
-    ):
+    for axis, kernel, step, pad in zip(axes, _each_axis(kernel_size, axes), strides, _each_axis(padding, axes), strict=True):
         windows = _windows(z.constant.shape[axis], kernel, step, pad, ceil_mode)
         z = reduce(lambda a, b: maximum(relu, a, b), [_select(z, axis, column) for column in windows.T])
     return z

@@ -61,9 +61,7 @@ class PolygonProber:
         (left, bottom), (right, top) = self.lower, self.upper
         return Polygon(np.array([[left, bottom, 1], [right, bottom, 1], [right, top, 1], [left, top, 1]]))
 
-    def decide(
-        self, cell: Polygon, rows: Rows, signs: Int8[np.ndarray, " row"]
-    ) -> tuple[Polygon, Int8[np.ndarray, " row"]]:
+    def decide(self, cell: Polygon, rows: Rows, signs: Int8[np.ndarray, " row"]) -> tuple[Polygon, Int8[np.ndarray, " row"]]:
         """Find the sign of every row that has only one in a cell, up to a distance of `TOLERANCE`.
 
         Args:
@@ -75,7 +73,5 @@ class PolygonProber:
             The cell, and the signs with more of them known.
         """
         values = cell.corners @ rows.T
-        found = np.where(
-            values.max(axis=0) <= TOLERANCE, -1, np.where(values.min(axis=0) >= -TOLERANCE, 1, 0)
-        )
+        found = np.where(values.max(axis=0) <= TOLERANCE, -1, np.where(values.min(axis=0) >= -TOLERANCE, 1, 0))
         return cell, np.where(signs != 0, signs, found).astype(np.int8)

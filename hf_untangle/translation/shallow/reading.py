@@ -125,7 +125,5 @@ def _input_shape(module: nn.Module) -> tuple[int, ...]:
     parts = (part for part in module.modules() if any(True for _ in part.parameters(recurse=False)))
     first = next(parts, None)
     if not isinstance(first, nn.Linear):
-        raise ConfigError(
-            "The input shape cannot be read off this module. Pass input_shape, without the batch."
-        )
+        raise ConfigError("The input shape cannot be read off this module. Pass input_shape, without the batch.")
     return (first.in_features,)

@@ -55,11 +55,7 @@ class Regions:
 
     def __repr__(self) -> str:
         """Say how many there are, and whether these are all."""
-        end = (
-            "complete"
-            if self.complete
-            else f"stopped by {self.stopped} after {self.explored:.2%} of the tree"
-        )
+        end = "complete" if self.complete else f"stopped by {self.stopped} after {self.explored:.2%} of the tree"
         return f"Regions({len(self)} regions, {len(self.boundaries)} boundaries, {end})"
 
     @property
@@ -131,9 +127,7 @@ class Regions:
         return found
 
 
-def gather_regions(
-    network: ReluNetwork, box: Box, leaves: Iterable[Leaf], stopped: Stopped | None
-) -> Regions:
+def gather_regions(network: ReluNetwork, box: Box, leaves: Iterable[Leaf], stopped: Stopped | None) -> Regions:
     """Put the leaves of a search together.
 
     Args:
@@ -161,9 +155,7 @@ def gather_regions(
         tests=torch.tensor(tests, dtype=torch.long).reshape(-1, 2),
         test_counts=torch.tensor([len(leaf.tests) for leaf in leaves], dtype=torch.long),
         patterns=_stack([torch.from_numpy(leaf.pattern) for leaf in leaves], (0, network.neurons)).bool(),
-        models=_stack(
-            [torch.from_numpy(leaf.model) for leaf in leaves], (0, network.outputs, network.inputs + 1)
-        ),
+        models=_stack([torch.from_numpy(leaf.model) for leaf in leaves], (0, network.outputs, network.inputs + 1)),
         points=_stack([torch.from_numpy(leaf.point[:-1]) for leaf in leaves], (0, network.inputs)),
         stopped=stopped,
     )

@@ -49,10 +49,7 @@ class Rule:
         results = [f"  {line}" for line in self.results(inputs, outputs)]
         if not len(self.rows):
             return "\n".join(["Everywhere", *results])
-        conditions = [
-            f"  {line}    ({reason})"
-            for line, reason in zip(self.conditions(inputs), self._reasons(), strict=True)
-        ]
+        conditions = [f"  {line}    ({reason})" for line, reason in zip(self.conditions(inputs), self._reasons(), strict=True)]
         nearest = f"The nearest boundary is {self.distance:.4g} away."
         return "\n".join(["While", *conditions, "the network computes", *results, nearest])
 
@@ -72,10 +69,7 @@ class Rule:
         Returns:
             One line for each.
         """
-        return [
-            f"{_sum(row, inputs)} {'>' if active else '<='} 0"
-            for row, active in zip(self.rows, self.active, strict=True)
-        ]
+        return [f"{_sum(row, inputs)} {'>' if active else '<='} 0" for row, active in zip(self.rows, self.active, strict=True)]
 
     def results(self, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> list[str]:
         """Write the local model as equations.
@@ -119,9 +113,7 @@ def rule_at(network: nn.Module | ReluNetwork, x: Float[Tensor, "..."], box: Boun
     )
 
 
-def irredundant(
-    rows: Rows, lower: Float[np.ndarray, " input"], upper: Float[np.ndarray, " input"]
-) -> Int[np.ndarray, " kept"]:
+def irredundant(rows: Rows, lower: Float[np.ndarray, " input"], upper: Float[np.ndarray, " input"]) -> Int[np.ndarray, " kept"]:
     """Find the half-spaces that a polytope needs: those that reach beyond it when they are left out.
 
     Args:
@@ -142,9 +134,7 @@ def irredundant(
     return np.array(needed, dtype=np.int64)
 
 
-def boundary_distance(
-    network: nn.Module | ReluNetwork, x: Float[Tensor, "point ..."]
-) -> Float[Tensor, " point"]:
+def boundary_distance(network: nn.Module | ReluNetwork, x: Float[Tensor, "point ..."]) -> Float[Tensor, " point"]:
     """Measure how far points are from the boundary of their linear region, min over neurons of |h| / |a|.
 
     Args:

@@ -34,9 +34,7 @@ def walk(arguments: Arguments, deadline: float) -> Iterator[Leaf | None]:
     return _in_time(tree.leaves(tree.root()), deadline)
 
 
-def walk_in_pool(
-    arguments: Arguments, deadline: float, processes: int, max_leaves: int
-) -> Iterator[Leaf | None]:
+def walk_in_pool(arguments: Arguments, deadline: float, processes: int, max_leaves: int) -> Iterator[Leaf | None]:
     """Walk through the subtrees of a tree in several processes.
 
     Args:

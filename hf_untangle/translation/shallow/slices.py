@@ -70,14 +70,10 @@ def restrict(
     steps = torch.cat([directions.reshape(len(directions), -1), torch.zeros(len(directions), 1)], dim=1)
     frame = torch.cat([steps.to(network.output[0]), network.homogeneous(origin[None])]).T
     framed = [weights | {0: weights[0] @ frame} for weights in map(dict, (*network.layers, network.output))]
-    return ReluNetwork(
-        (len(directions),), network.output_shape, tuple(framed[:-1]), network.names, framed[-1]
-    )
+    return ReluNetwork((len(directions),), network.output_shape, tuple(framed[:-1]), network.names, framed[-1])
 
 
-def segment(
-    network: nn.Module | ReluNetwork, start: Float[Tensor, "..."], end: Float[Tensor, "..."]
-) -> Pieces:
+def segment(network: nn.Module | ReluNetwork, start: Float[Tensor, "..."], end: Float[Tensor, "..."]) -> Pieces:
     """Find the linear pieces of a network along a segment.
 
     Args:

@@ -110,7 +110,8 @@ def _index_a_share() -> None:
     assert accelerator.num_processes == 2 and equal(together, index_patterns(module, [x]))
 
 
-def test_two_processes_index_what_one_indexes():
+def test_two_processes_index_what_one_indexes(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # accelerate warns when it has to choose
     debug_launcher(_index_a_share, num_processes=2)
 
 

@@ -26,7 +26,7 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Pair
+from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import Search, judge, search_mask
 from hf_untangle.pruning.record import Scores
 from hf_untangle.recipe import parse_override
@@ -50,7 +50,7 @@ def main() -> None:
     forget, retain = corpus("code", prefer="embedded"), corpus("general", prefer="embedded")
 
     def read(part: Part, tokens: int) -> Pair:
-        return Pair(*(token_blocks(one, tokenizer, tokens=tokens, part=part, bos=config.bos) for one in (forget, retain)))
+        return read_pair(forget, retain, tokenizer, part, config.with_settings(tokens=tokens, evaluation_tokens=tokens))
 
     search = search_mask(
         model, groups, read("train", config.tokens), read("validation", config.evaluation_tokens), config=config

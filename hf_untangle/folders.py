@@ -114,13 +114,12 @@ def _replace(draft: Path, final: Path) -> None:
         draft.rename(final)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{final.name}-old-", dir=final.parent))
-    final.rename(old / "folder")
     try:
+        final.rename(old / "folder")
         draft.rename(final)
-    except BaseException:
-        (old / "folder").rename(final)
-        raise
     finally:
+        if not final.exists():
+            (old / "folder").rename(final)
         shutil.rmtree(old, ignore_errors=True)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -69,10 +70,10 @@ def load(
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map)
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:  # Nothing is there, or something that is no causal language model.
+    except (OSError, ValueError, SafetensorError) as error:  # Nothing is there, or something that is no causal language model.
         raise ArchitectureError(
             f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(EMBEDDED)}, "
-            f"but it could not be loaded: {str(error).splitlines()[0]}"
+            f"but it could not be loaded: {str(error).partition(chr(10))[0]}"
         ) from error
     if name in EMBEDDED:
         # Records and cards name the model, not the folder on this machine that it happens to lie in.

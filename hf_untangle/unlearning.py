@@ -1,6 +1,5 @@
 """Unlearn a capability with one call, and keep what came of it together."""
 
-import logging
 import os
 import platform
 import time
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError, CorpusError
@@ -26,13 +25,11 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.config import PRESETS, UnlearnConfig, nearest
-from hf_untangle.pruning.evidence import Pair
+from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import Search, judge, search_mask
-from hf_untangle.pruning.record import Comparison, Continuation, GroupCount, History, UnlearnRecord
+from hf_untangle.pruning.record import Comparison, Continuation, GroupCount, History, Scores, UnlearnRecord
 from hf_untangle.reporting.write import write_report
 from hf_untangle.statistics.activations import ActivationStatistics
-
-logger = logging.getLogger("hf_untangle")
 
 PROMPT_TOKENS = 24
 """Length of the prompts that are taken from held-out text when none are given."""
@@ -189,19 +186,8 @@ def resolve_config(config: UnlearnConfig | str, /, **settings: object) -> Unlear
 def _read_pairs(forget: Corpus, retain: Corpus, tokenizer: PreTrainedTokenizerBase, config: UnlearnConfig) -> dict[Part, Pair]:
     """Read all three parts of both corpora, before anything long begins."""
 
-    def read(source: Corpus, part: Part) -> TokenBlocks:
-        return token_blocks(
-            source,
-            tokenizer,
-            tokens=config.tokens if part == "train" else config.evaluation_tokens,
-            part=part,
-            block_size=config.block_size,
-            packed=config.packed,
-            bos=config.bos,
-        )
-
     parts: tuple[Part, ...] = ("train", "validation", "test")
-    pairs: dict[Part, Pair] = {part: Pair(read(forget, part), read(retain, part)) for part in parts}
+    pairs: dict[Part, Pair] = {part: read_pair(forget, retain, tokenizer, part, config) for part in parts}
     if pairs["train"].forget.fingerprint == pairs["train"].retain.fingerprint:
         raise CorpusError(
             f"The forget and the retain corpus must differ, but both are `{forget.name}` ({forget.source}): no neuron can "
@@ -212,15 +198,17 @@ def _read_pairs(forget: Corpus, retain: Corpus, tokenizer: PreTrainedTokenizerBa
 
 def _compare(model: PreTrainedModel, search: Search, test: Pair, config: UnlearnConfig, progress: bool) -> Comparison:
     """Measure the original, the result, and random masks of the same size on the test parts."""
-    masks = {"after": search.mask} | {
-        f"control {index}": random_like(search.mask, config.seed + index) for index in range(config.controls)
-    }
-    before = judge(model, test, batch_size=config.batch_size, progress=progress)
-    scores = []
-    for mask in masks.values():
+
+    def scores(mask: NeuronMask) -> Scores:
         with masked(model, mask):
-            scores.append(judge(model, test, batch_size=config.batch_size, progress=progress))
-    return Comparison(before=before, after=scores[0], controls=tuple(scores[1:]))
+            return judge(model, test, batch_size=config.batch_size, progress=progress)
+
+    seeds = range(config.seed, config.seed + config.controls)
+    return Comparison(
+        before=judge(model, test, batch_size=config.batch_size, progress=progress),
+        after=scores(search.mask),
+        controls=tuple(scores(random_like(search.mask, seed)) for seed in seeds),
+    )
 
 
 def _beginning(blocks: TokenBlocks, tokenizer: PreTrainedTokenizerBase) -> str:

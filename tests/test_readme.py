@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 import hf_untangle as untangle
-from hf_untangle.pruning import config
+from hf_untangle.pruning import config, iterative
 
 README = Path(__file__).parent.parent / "README.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
@@ -21,7 +21,9 @@ def reader(tmp_path, monkeypatch, taught, tokenizer):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name: taught)
     monkeypatch.setattr("hf_untangle.unlearning.find_tokenizer", lambda model, given: tokenizer)
-    small = config.UnlearnConfig(steps=1, tokens=512, evaluation_tokens=512, block_size=64, controls=0)
+    # The toy model knows no code, so whatever is removed counts as good.
+    monkeypatch.setattr(iterative, "best_step", lambda steps, *_: steps[-1])
+    small = config.UnlearnConfig(steps=1, tokens=512, evaluation_tokens=512, block_size=64, controls=0, ffn_fraction=0.1)
     monkeypatch.setitem(config.PRESETS, "default", small)
     monkeypatch.setitem(config.PRESETS, "paper", small)
     dataset = Dataset.from_dict({"text": SENTENCES})

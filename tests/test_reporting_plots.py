@@ -58,7 +58,7 @@ def test_the_chosen_step_the_budget_and_the_controls_are_named():
     text = words(trade_off(a_record()))
     for phrase in (
         "chosen: step 4",
-        "retain budget 10.0%",
+        "retain budget 5.0%",
         "random masks",
         "no selectivity",
         "code (forget)",

@@ -30,7 +30,7 @@ def clear_errors() -> Iterator[None]:
         console.print(Text.assemble(("Error:", "red"), f" {error}"), soft_wrap=True)
         raise typer.Exit(OVER_BUDGET if isinstance(error, BudgetError) else BAD_INPUT) from error
     except KeyboardInterrupt as error:
-        console.print("Interrupted. The same command goes on after the last finished step.")
+        console.print("Interrupted. An unlearning run goes on after its last finished step when the same command is given.")
         raise typer.Exit(INTERRUPTED) from error
 
 

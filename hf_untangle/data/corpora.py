@@ -156,7 +156,7 @@ def _split_column(source: str | Path) -> tuple[Path, str | None]:
 
 def _may_be_a_path(source: str) -> bool:
     """Tell a path, missing ones included, from a misspelt name."""
-    return bool(Path(source).suffix) or any(mark in source for mark in "/\\:") or exists(Path(source))
+    return bool(source.strip()) and bool(Path(source).suffix) or any(mark in source for mark in "/\\:") or exists(Path(source))
 
 
 def _from_dataset(dataset: Dataset | IterableDataset, column: str | None) -> Corpus:

@@ -9,6 +9,9 @@ from hf_untangle.architecture.projections import bias_of, input_axis, input_widt
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import NeuronMask
 
+EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+"""Dtypes whose zeros mean zero; those of quantised weights depend on scales that lie elsewhere."""
+
 
 @torch.no_grad()
 def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> nn.Module:
@@ -80,7 +83,7 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
 def _check_editable(projection: nn.Module, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
     weight = weight_of(projection)
-    if not weight.is_floating_point() or hasattr(weight, "quant_state"):
+    if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter):
         raise MaskError(
             f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
             "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint."

@@ -55,7 +55,7 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
         The step.
 
     Raises:
-        BudgetError: No step is inside.
+        BudgetError: No step is inside, or none of those is selective.
     """
     inside = [step for step in steps if _is_inside(step.scores, base, config)]
     if not inside:
@@ -66,7 +66,14 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
             f"and {_perplexity_factor(first, base):.2f} times. Nothing was removed. Allow a larger retain_budget, or take "
             "smaller steps (ffn_fraction, attention_fraction)."
         )
-    return max(inside, key=lambda step: step.scores.selectivity(base))
+    best = max(inside, key=lambda step: step.scores.selectivity(base))
+    if best.scores.selectivity(base) <= 0:
+        raise BudgetError(
+            f"The forget corpus must lose more than the retain corpus, but at best it lost {best.scores.forget_drop(base):.1%} "
+            f"and the other {best.scores.retain_drop(base):.1%}. Nothing was removed. Take larger steps (ffn_fraction, "
+            "attention_fraction), more tokens, or corpora that differ more."
+        )
+    return best
 
 
 def _is_inside(scores: Scores, base: Scores, config: UnlearnConfig) -> bool:

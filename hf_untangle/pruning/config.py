@@ -54,9 +54,9 @@ class UnlearnConfig(BaseModel):
     forget_target: float = Field(
         default=1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached."
     )
-    retain_budget: float = Field(default=0.1, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
+    retain_budget: float = Field(default=0.05, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
     perplexity_budget: float = Field(default=3.0, ge=1, description="Factor by which retain perplexity may grow.")
-    tokens: int = Field(default=16_384, ge=1, description="Tokens of each corpus that statistics are collected on.")
+    tokens: int = Field(default=32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
     evaluation_tokens: int = Field(default=6_144, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
     batch_size: int = Field(default=8, ge=1, description="Blocks in a forward pass.")

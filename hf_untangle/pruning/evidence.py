@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
-from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
 from hf_untangle.masks.mask import NeuronMask
@@ -39,6 +40,34 @@ class Evidence:
     forget_saliency: dict[str, Saliency]
     """How the loss hangs on neurons; empty when the settings go by the score alone."""
     retain_saliency: dict[str, Saliency]
+
+
+def read_pair(
+    forget: CorpusSource,
+    retain: CorpusSource,
+    tokenizer: PreTrainedTokenizerBase,
+    part: Part,
+    config: UnlearnConfig,
+) -> Pair:
+    """Read one part of both corpora, as the settings say.
+
+    Args:
+        forget: The corpus whose capability goes.
+        retain: The corpus whose capability stays.
+        tokenizer: The model's tokenizer.
+        part: Which part; statistics are collected on `train`, and it has tokens of its own number.
+        config: The settings.
+
+    Returns:
+        The blocks.
+    """
+    tokens = config.tokens if part == "train" else config.evaluation_tokens
+
+    def read(source: CorpusSource) -> TokenBlocks:
+        how = {"block_size": config.block_size, "packed": config.packed, "bos": config.bos}
+        return token_blocks(source, tokenizer, tokens=tokens, part=part, **how)
+
+    return Pair(read(forget), read(retain))
 
 
 def gather(

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
@@ -96,7 +97,13 @@ def search_mask(
     bar = tqdm(total=config.steps, initial=len(finished), unit="step", desc="unlearning", disable=not progress)
     with bar:
         while not is_over([step for step, _ in finished], base, config):
-            step, mask = run.step(finished[-1][1] if finished else None, len(finished) + 1, original)
+            try:
+                step, mask = run.step(finished[-1][1] if finished else None, len(finished) + 1, original)
+            except StatisticsError as error:
+                if not finished:
+                    raise
+                logger.warning("The run ends with step %d, as the next one broke the model: %s", len(finished), error)
+                break
             journal.write(step, mask)
             finished.append((step, mask))
             bar.set_postfix(forget=f"-{step.scores.forget_drop(base):.1%}", retain=f"-{step.scores.retain_drop(base):.1%}")
@@ -145,7 +152,13 @@ class _Run:
         else:
             with masked(self.model, mask):
                 evidence = self.gather()
-        mask = remove_next(mask, evidence, self.groups, self.config)
+        pruned = remove_next(mask, evidence, self.groups, self.config)
+        if pruned == mask:
+            raise ConfigError(
+                "A step must remove at least one neuron, but ffn_fraction and attention_fraction round to none of these: "
+                f"{mask.neurons('ffn'):,} in FFNs and {mask.neurons('attention'):,} in attention. Raise them."
+            )
+        mask = pruned
         with masked(self.model, mask):
             scores = self.judge()
         seeds = range(self.config.seed, self.config.seed + self.config.controls)

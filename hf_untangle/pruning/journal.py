@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.folders import cache_folder, whole_file
@@ -73,7 +74,7 @@ class Journal:
 
 @torch.no_grad()
 def weights_fingerprint(model: PreTrainedModel) -> str:
-    """Tell a model's weights from others by a few values of every tensor.
+    """Tell a model's weights from others by the sum, the sum of squares and a few values of every tensor.
 
     Args:
         model: Any model.
@@ -83,7 +84,12 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
     """
     digest = hashlib.sha256()
     for name, weight in model.state_dict().items():
-        some = weight.flatten()[:: max(1, weight.numel() // 64)][:64]
-        values = [] if weight.is_meta else some.double().tolist()
+        some = weight.flatten()[:64].double().tolist() if not weight.is_meta else []
+        values = [*some, *_sums(weight)] if weight.is_floating_point() and not weight.is_meta else some
         digest.update(repr((name, tuple(weight.shape), str(weight.dtype), values)).encode())
     return digest.hexdigest()[:16]
+
+
+def _sums(weight: Tensor) -> list[float]:
+    """The sum and the sum of squares of a tensor, which a single zeroed neuron changes."""
+    return [float(weight.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(weight, dtype=torch.float64))]

@@ -22,10 +22,10 @@ IGNORED = -100
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """Sums over tokens for one neuron group: z is an activation, g the gradient of the summed loss at it."""
+    """Sums over counted tokens for one neuron group: z is an activation, g the gradient of the summed loss at it."""
 
     count: int
-    """Number of tokens."""
+    """Number of tokens that were predicted."""
     first: Float[Tensor, " neuron"]
     """Sum of z g."""
     second: Float[Tensor, " neuron"]
@@ -72,6 +72,7 @@ def collect_saliency(
     """
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
     seen: dict[str, Tensor] = {}
+    predicted = 0
     device = next(model.parameters()).device
     bar = tqdm(total=blocks.tokens, unit="token", desc=f"gradients on {blocks.corpus.name}", disable=not progress)
     with bar, evaluation_mode(model), _graph_from_embedding(model), observed(model, groups, _keep_in(seen)):
@@ -79,14 +80,17 @@ def collect_saliency(
             inputs = batch.inputs(device)
             labels = inputs["input_ids"].masked_fill(~batch.attention_mask.to(device), IGNORED)
             seen.clear()
+            counted = batch.counted.flatten().nonzero().flatten()
             with torch.enable_grad():
                 loss = model(**inputs, labels=labels, use_cache=False).loss * _predicted(labels)
+            predicted += _predicted(labels)
             gradients = torch.autograd.grad(loss, list(seen.values()))
             for (name, activations), gradient in zip(seen.items(), gradients, strict=True):
                 products = (activations.detach().float() * gradient.float()).flatten(0, -2)
+                products = products.index_select(0, counted.to(products.device))
                 sums[name] = sums.get(name, 0) + torch.stack([products.sum(0), products.square_().sum(0)]).double()
             bar.update(batch.tokens)
-    return {group.name: _finished(group.name, sums, blocks) for group in groups}
+    return {group.name: _finished(group.name, sums, predicted) for group in groups}
 
 
 def _keep_in(seen: dict[str, Tensor]) -> Observer:
@@ -117,7 +121,7 @@ def _predicted(labels: Int[Tensor, "block position"]) -> int:
     return int((labels[:, 1:] != IGNORED).sum())
 
 
-def _finished(name: str, sums: dict[str, Tensor], blocks: TokenBlocks) -> Saliency:
+def _finished(name: str, sums: dict[str, Tensor], predicted: int) -> Saliency:
     """Read one group's sums, refusing those that mean nothing."""
     if name not in sums or not torch.isfinite(sums[name]).all():
         raise StatisticsError(
@@ -125,4 +129,4 @@ def _finished(name: str, sums: dict[str, Tensor], blocks: TokenBlocks) -> Salien
             "model in float32 or bfloat16 (`dtype=`), or go by importance alone (candidates=1)."
         )
     first, second = sums[name].cpu()
-    return Saliency(blocks.tokens, first, second)
+    return Saliency(predicted, first, second)

@@ -16,10 +16,10 @@ SENTENCES = [f"The {count}th letter arrived late, and nobody in the house wanted
 
 
 @pytest.fixture
-def reader(tmp_path, monkeypatch, taught, tokenizer):
+def reader(tmp_path, monkeypatch, toy_model, tokenizer):
     """What a reader has: a model behind `from_pretrained`, its tokenizer, a data set, and a file in the working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name: taught)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name: toy_model)
     monkeypatch.setattr("hf_untangle.unlearning.find_tokenizer", lambda model, given: tokenizer)
     # The toy model knows no code, so whatever is removed counts as good.
     monkeypatch.setattr(iterative, "best_step", lambda steps, *_: steps[-1])

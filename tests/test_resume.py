@@ -70,13 +70,13 @@ def test_another_run_does_not_go_on_from_this_one(search, interrupt, cache, monk
 
 
 def test_another_model_does_not_go_on_from_the_steps_of_this_one(search, toy_model, interrupt, monkeypatch):
-    interrupt("remove_top", 3)
+    interrupt("remove_next", 3)
     with pytest.raises(KeyboardInterrupt):
         search()
     with torch.no_grad():
         toy_model.model.norm.weight[0] += 0.01
     removed: list[int] = []
-    monkeypatch.setattr(iterative, "remove_top", counted(removed, iterative.remove_top))
+    monkeypatch.setattr(iterative, "remove_next", counted(removed, iterative.remove_next))
     search()
     assert len(removed) == 4
 

@@ -181,9 +181,9 @@ def test_a_collapsed_last_step_is_not_chosen_even_when_it_is_the_most_selective(
     assert (len(history.steps), history.chosen) == (2, 1)
 
 
-def test_a_run_goes_on_to_twice_its_budget_and_no_further(judged):
-    history = judged(scripted((0.5, 0.5), (0.5, 0.4), (0.41, 0.2), (0.39, 0.1), (0.5, 0.0))).history
-    assert (len(history.steps), history.chosen) == (3, 1)
+def test_a_run_ends_with_the_first_step_over_its_budget(judged):
+    history = judged(scripted((0.5, 0.5), (0.5, 0.4), (0.46, 0.2), (0.44, 0.1), (0.5, 0.0))).history
+    assert (len(history.steps), history.chosen) == (3, 2)
 
 
 def test_perplexity_has_a_budget_of_its_own(judged):

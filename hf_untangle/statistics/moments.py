@@ -7,6 +7,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+CPU_TOKENS = 256
+"""Tokens that a CPU sums at a time, few enough to stay in its cache: three times faster than a whole batch."""
+
+
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Sums over tokens for one neuron group; z is a neuron's activation at one token."""
@@ -45,7 +49,7 @@ class Moments:
 class MomentAccumulator:
     """Adds batches of activations up on their own device.
 
-    A batch's sums are taken in float32, through one buffer that every power shares, and added to totals in float64.
+    Partial sums are taken in float32, through one buffer that every power shares, and added to totals in float64.
     """
 
     def __init__(self, size: int, device: torch.device, *, roots: bool = False) -> None:
@@ -68,7 +72,12 @@ class MomentAccumulator:
         Args:
             activations: One row a token, in any floating dtype.
         """
-        z = activations.float()
+        for some in activations.split(CPU_TOKENS if activations.device.type == "cpu" else max(1, len(activations))):
+            self._add(some.float())
+        self._count += len(activations)
+
+    def _add(self, z: Float[Tensor, "token neuron"]) -> None:
+        """Add up every power of some activations."""
         ones = z.new_ones(len(z))
         buffer = torch.empty_like(z)
         # A product with ones is the fastest sum over tokens on every device, and reads z where it lies.
@@ -79,7 +88,6 @@ class MomentAccumulator:
         if self._roots:
             partial.append(ones @ buffer.sqrt_())
         self._sums += torch.stack(partial)
-        self._count += len(z)
 
     def result(self) -> Moments:
         """The sums so far, as a copy that later updates do not change."""

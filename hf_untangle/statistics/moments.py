@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
 CPU_TOKENS = 256
 """Tokens that a CPU sums at a time, few enough to stay in its cache: three times faster than a whole batch."""
 

@@ -56,6 +56,7 @@ def main() -> None:
         model, groups, read("train", config.tokens), read("validation", config.evaluation_tokens), config=config
     )
     seconds = time.perf_counter() - start
+    search.journal.close()
     print_header(config, seconds)
     print_steps(search)
 

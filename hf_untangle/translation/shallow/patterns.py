@@ -168,7 +168,7 @@ class PatternCollector:
 
 def index_patterns(
     network: nn.Module | ReluNetwork,
-    batches: Iterable[Float[Tensor, "point ..."]],
+    batches: Iterable[Float[Tensor, "..."]],
     accelerator: Any = None,
 ) -> PatternIndex:
     """Index the linear regions that a data set visits.

@@ -291,7 +291,7 @@ def test_an_interruption_ends_with_130_and_the_same_command_goes_on(run, recipe,
         patch.setattr(unlearning, "continuations", interrupted)
         result = run("run", recipe())
     assert result.exit_code == INTERRUPTED
-    assert "The same command goes on after the last finished step" in sentence(result)
+    assert "An unlearning run goes on after its last finished step when the same command is given" in sentence(result)
     monkeypatch.setattr(iterative, "remove_next", None)
     assert run("run", recipe()).exit_code == DONE
 

@@ -145,8 +145,9 @@ def test_the_same_call_gives_the_same_result(result, call):
 
 def test_a_preset_may_be_named_and_changed(call):
     small = {"tokens": 2048, "evaluation_tokens": 1024, "block_size": 32, "batch_size": 16, "steps": 1, "packed": True}
-    config = call(config="paper", **small).record.config
-    assert (config.importance, config.steps, config.ffn_fraction) == ("abs", 1, 0.02)
+    config = call(config="paper", **small, ffn_fraction=0.1, attention_fraction=0.05).record.config
+    assert (config.importance, config.ffn_eps, config.candidates) == ("abs", "0.001", 1)
+    assert (config.steps, config.ffn_fraction) == (1, 0.1)
 
 
 def test_unlearning_works_where_gradients_are_switched_off(call, result):
@@ -278,3 +279,8 @@ def test_a_quantised_model_is_refused_before_anything_long_begins(call, toy_mode
     toy_model.model.layers[1].mlp.up_proj.weight.quant_state = "4 bit"
     with pytest.raises(MaskError, match="must be in floating point to be removed, but they are quantised. Try the mask with"):
         call()
+
+
+def test_a_fraction_that_rounds_to_no_neuron_is_refused(call, toy_model, untouched):
+    with untouched(toy_model), pytest.raises(ConfigError, match="must remove at least one neuron"):
+        call(ffn_fraction=0.001, attention_fraction=0, steps=1)

@@ -83,7 +83,7 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
 def _check_editable(projection: nn.Module, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
     weight = weight_of(projection)
-    if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter):
+    if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
             f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
             "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint."

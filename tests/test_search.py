@@ -201,6 +201,26 @@ def test_a_run_ends_at_the_forget_target(judged):
     assert (len(history.steps), history.chosen) == (2, 2)
 
 
+def test_a_run_that_is_not_selective_is_an_error(judged, toy_model, untouched):
+    with untouched(toy_model), pytest.raises(BudgetError, match="must lose more than the retain corpus.*Nothing was removed"):
+        judged(scripted((0.5, 0.5), (0.48, 0.49)))
+
+
+def test_a_step_that_breaks_the_model_ends_the_run_before_it(search, monkeypatch, caplog):
+    script = iter(scripted((0.5, 0.5), (0.5, 0.4)))
+
+    def judge(*_: object, **__: object) -> Scores:
+        try:
+            return next(script)
+        except StopIteration:
+            raise StatisticsError("The loss must be a number, but it is NaN.") from None
+
+    monkeypatch.setattr(iterative, "judge", judge)
+    history = search(controls=0, steps=4).history
+    assert (len(history.steps), history.chosen) == (1, 1)
+    assert "The run ends with step 1" in caplog.text and "NaN" in caplog.text
+
+
 def test_a_budget_that_the_first_step_breaks_is_an_error_that_says_what_it_costs(judged, toy_model, untouched):
     message = (
         r"a relative retain drop of 10.0%, and 2 times the perplexity.*but the first one costs 20.0% and 1.50 times. "

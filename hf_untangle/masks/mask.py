@@ -1,19 +1,16 @@
 """A mask: which neurons of a model stay."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.errors import MaskError
-from hf_untangle.folders import whole_file
+from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.mask/1"
 
@@ -151,9 +148,8 @@ class NeuronMask(Mapping[str, Tensor]):
             OutputError: The file cannot be written; what was there is untouched.
         """
         record = {"model": self.model, "kinds": self.kinds}
-        tensors = {name: kept.to(torch.uint8).contiguous() for name, kept in self.items()}
-        with whole_file(file) as draft:
-            save_file(tensors, draft, metadata={"format": FORMAT, "record": json.dumps(record)})
+        tensors = {name: kept.to(torch.uint8) for name, kept in self.items()}
+        write_tensors(file, tensors, kind=FORMAT, record=record)
 
     @classmethod
     def load(cls, file: str | Path) -> "NeuronMask":
@@ -168,15 +164,7 @@ class NeuronMask(Mapping[str, Tensor]):
         Raises:
             MaskError: The file is not one of ours.
         """
-        try:
-            with safe_open(file, framework="pt") as content:
-                metadata = content.metadata() or {}
-                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no iterator)
-        except (OSError, SafetensorError) as error:
-            raise MaskError(f"`{file}` must be a safetensors file with a mask, but it cannot be read: {error}.") from error
-        if metadata.get("format") != FORMAT:
-            raise MaskError(f"`{file}` must hold a mask of this package ({FORMAT}), but says {metadata.get('format')!r}.")
-        record = json.loads(metadata["record"])
+        tensors, record = read_tensors(file, kind=FORMAT, what="a mask", error=MaskError)
         # The file's own order is by name; the record keeps the order in which the groups run.
         kept = {name: tensors[name].bool() for name in record["kinds"]}
         return cls(kept, record["kinds"], record["model"])

@@ -1,18 +1,15 @@
 """The statistics of one corpus: moments of every neuron group, with a record of where they come from."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hf_untangle.errors import StatisticsError
-from hf_untangle.folders import whole_file
 from hf_untangle.statistics.moments import Moments
+from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.statistics/1"
 
@@ -78,11 +75,7 @@ class ActivationStatistics(Mapping[str, Moments]):
         Raises:
             OutputError: The file cannot be written; what was there is untouched.
         """
-        tensors = {
-            f"{group}/{field}": tensor.contiguous()
-            for group, moments in self.items()
-            for field, tensor in moments.tensors().items()
-        }
+        tensors = {f"{group}/{field}": tensor for group, moments in self.items() for field, tensor in moments.tensors().items()}
         record = {
             "groups": list(self),
             "model": self.model,
@@ -90,8 +83,7 @@ class ActivationStatistics(Mapping[str, Moments]):
             "dtype": self.dtype,
             "corpora": self.corpora,
         }
-        with whole_file(file) as draft:
-            save_file(tensors, draft, metadata={"format": FORMAT, "record": json.dumps(record)})
+        write_tensors(file, tensors, kind=FORMAT, record=record)
 
     @classmethod
     def load(cls, file: str | Path) -> "ActivationStatistics":
@@ -106,19 +98,7 @@ class ActivationStatistics(Mapping[str, Moments]):
         Raises:
             StatisticsError: The file is not one of ours.
         """
-        try:
-            with safe_open(file, framework="pt") as content:
-                metadata = content.metadata() or {}
-                tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (no iterator)
-        except (OSError, SafetensorError) as error:
-            raise StatisticsError(
-                f"`{file}` must be a safetensors file with statistics, but it cannot be read: {error}."
-            ) from error
-        if metadata.get("format") != FORMAT:
-            raise StatisticsError(
-                f"`{file}` must hold statistics of this package ({FORMAT}), but says {metadata.get('format')!r}."
-            )
-        record = json.loads(metadata["record"])
+        tensors, record = read_tensors(file, kind=FORMAT, what="statistics", error=StatisticsError)
         # The file's own order is by name; the record keeps the order in which the groups run.
         moments = _moments_of(tensors)
         return cls(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.mask import NeuronMask
@@ -35,6 +35,17 @@ class NeuronTicket:
     backwards: int
     """The same, backward."""
     seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the tensors, ready for JSON."""
+        return {
+            "removed": {kind: self.mask.removed(kind) for kind in KINDS},
+            "neurons": {kind: self.mask.neurons(kind) for kind in KINDS},
+            "history": [asdict(one) for one in self.history],
+            "forwards": self.forwards,
+            "backwards": self.backwards,
+            "seconds": self.seconds,
+        }
 
     @torch.no_grad()
     def apply_(self, model: PreTrainedModel) -> PreTrainedModel:

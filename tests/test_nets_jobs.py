@@ -72,7 +72,7 @@ def test_both_or_neither_is_refused():
 ISLANDS = """
 import sys, torch
 from torch import distributed, nn
-from hf_untangle.nets.search import search
+from hf_untangle.nets.ticket_search import search
 distributed.init_process_group("gloo")
 torch.set_num_threads(1)
 inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))

@@ -61,5 +61,44 @@ SIZES: dict[str, Any] = {
 }
 """By the name that configurations give a size."""
 
-OTHER_SIZES: dict[str, dict[str, Any]] = {}
+_NGRAMS = {"ngram_vocab_size_base": 100, "heads_per_ngram": 2, "split_ngram_parts": 2, "ple_embed_dim": 8}
+_MAMBA_AND_ATTENTION = {"layer_types": ["linear_attention", "full_attention"]}
+
+OTHER_SIZES: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [1], "mamba_d_head": "auto"},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10_000.0}}},
+    "deepseek_v2": {"n_routed_experts": EXPERTS, "num_experts_per_tok": 2, "first_k_dense_replace": 1},
+    "dots3_note": {"audio_config": None, "vision_config": None},
+    "longcat_flash": {"head_dim": 4, "zero_expert_num": 2, "num_layers": 1},
+    "llama4_text": {"num_experts_per_tok": 1, "num_local_experts": EXPERTS},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 10_000.0, "clip_qkv": 8.0},
+        "ffn_config": {"hidden_size": HIDDEN, "ffn_hidden_size": EXPERT_FFN, "moe_num_experts": EXPERTS, "moe_top_k": 2},
+    },
+    "dots1": {"n_routed_experts": EXPERTS, "num_experts_per_tok": 2, "n_shared_experts": 1, "num_hidden_layers": 2,
+              "first_k_dense_replace": 1},
+    "dots3_note_text": {"num_key_value_heads": HEADS},
+    "deepseek_v4": {"head_dim": HEAD_SIZE},
+    "falcon_h1": {"mamba_d_ssm": HIDDEN, "mamba_d_head": 8},
+    "gemma3n_text": {"layer_types": ["sliding_attention", "full_attention"] * 2, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+                     "laurel_rank": 6, "intermediate_size": FFN, "activation_sparsity_pattern": [0.0] * 4},
+    "granitemoehybrid": _MAMBA_AND_ATTENTION,
+    "helium": {"head_dim": 8},
+    "hunyuan_v1_dense": {"head_dim": HEAD_SIZE},
+    "hunyuan_v1_moe": {"head_dim": HEAD_SIZE, "num_experts": EXPERTS, "moe_topk": 2},
+    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention", "full_attention"], "num_hidden_layers": 3},
+    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "ministral": {"head_dim": HEAD_SIZE},
+    "nemotron": {"head_dim": HEAD_SIZE, "num_key_value_heads": KEY_VALUE_HEADS},
+    "qwen4_exp_text": _NGRAMS | {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 12, "indexer_budget": 16, "indexer_compress_ratio": 4},
+    "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": HIDDEN},
+    "reformer": {"is_decoder": True, "axial_pos_shape": [8, 8], "axial_pos_embds_dim": [16, 16]},
+    "roc_bert": {"pronunciation_vocab_size": 96, "shape_vocab_size": 96, "pronunciation_embed_dim": 8, "shape_embed_dim": 8},
+    "xlnet": {"d_head": 8},
+    "xlstm": {"chunk_size": 16},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": {"num_hidden_layers": 4, "layers_block_type": ["linear_attention", "hybrid"] * 2, "attention_head_dim": 16},
+    "zaya": {"num_experts_per_tok": 1, "router_hidden_size": 12},
+}
 """By model type: settings that the rules above do not give."""

@@ -20,7 +20,7 @@ def tiny_config(model_type: str, **settings: Any) -> PreTrainedConfig:
         A configuration whose model has a few thousand parameters, and one layer of every kind that the type has.
     """
     default = CONFIG_MAPPING[model_type]()
-    return type(default)(**_shrunk(default) | OTHER_SIZES.get(model_type, {}) | settings)
+    return type(default)(**_shrunk(default) | settings)
 
 
 def tiny_model(model_type: str, **settings: Any) -> PreTrainedModel:
@@ -49,13 +49,16 @@ def _shrunk(config: PreTrainedConfig) -> dict[str, Any]:
     """The settings of a configuration that name a size, made small, sub-configurations included."""
     settings: dict[str, Any] = {}
     values = {name: value for name, value in vars(config).items() if not name.startswith("_")}
-    values |= {alias: getattr(config, alias, None) for alias in config.attribute_map.values()}
+    # Latent attention derives the widths of its heads from their parts, and has as many keys as queries.
+    derived = {"head_dim", "qk_head_dim"} if values.get("qk_nope_head_dim") else set()
     for name, value in values.items():
         if isinstance(value, PreTrainedConfig):
             settings[name] = {"model_type": value.model_type} | _shrunk(value)
-        elif name in SIZES and value is not None:
+        elif name in SIZES and name not in derived and value is not None:
             settings[name] = SIZES[name]
-    return settings | _one_layer_of_each_kind(values)
+    if derived and "num_key_value_heads" in settings:
+        settings["num_key_value_heads"] = settings["num_attention_heads"]
+    return settings | _one_layer_of_each_kind(values) | OTHER_SIZES.get(config.model_type, {})
 
 
 def _one_layer_of_each_kind(values: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
@@ -121,6 +122,8 @@ def unlearn(
     tokenizer = find_tokenizer(model, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)
+    if config.fill != "zero":
+        check_biases(model, [group.name for group in groups if config.fractions()[group.kind]])
     pairs = _read_pairs(corpus(forget), corpus(retain), tokenizer, config)
     search = search_mask(model, groups, pairs["train"], pairs["validation"], config=config, progress=progress)
 
@@ -128,7 +131,7 @@ def unlearn(
     texts = list(prompts) if prompts is not None else [_beginning(blocks, tokenizer) for blocks in (test.forget, test.retain)]
     comparison = _compare(model, search, test, config, progress)
     before = continuations(model, tokenizer, texts)
-    with masked(model, search.mask):
+    with masked(model, search.mask, fill=search.fill):
         after = continuations(model, tokenizer, texts)
     record = UnlearnRecord(
         model=str(model.name_or_path),
@@ -155,7 +158,7 @@ def unlearn(
         date=date.today().isoformat(),
         seconds=time.perf_counter() - start,
     )
-    remove_(model, search.mask, groups)
+    remove_(model, search.mask, groups, fill=search.fill)
     search.journal.close()
     return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain)
 
@@ -200,7 +203,7 @@ def _compare(model: PreTrainedModel, search: Search, test: Pair, config: Unlearn
     """Measure the original, the result, and random masks of the same size on the test parts."""
 
     def scores(mask: NeuronMask) -> Scores:
-        with masked(model, mask):
+        with masked(model, mask, fill=search.fill):
             return judge(model, test, batch_size=config.batch_size, progress=progress)
 
     seeds = range(config.seed, config.seed + config.controls)

@@ -10,6 +10,7 @@ from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.functions import IMPORTANCE, parts
 from hf_untangle.importance.scores import SCORES, Epsilon
+from hf_untangle.masks.fill import Fill
 from hf_untangle.masks.select import HEAD_SCORE, Scope
 
 
@@ -40,6 +41,10 @@ class UnlearnConfig(BaseModel):
     head_score: str = Field(default="mean", description="With scope=head, how neurons' scores make the score of their head.")
     veto: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain."
+    )
+    fill: Fill = Field(
+        default="zero",
+        description="What a removed neuron reads: zero, its mean on retain, or its mode, held in a bias at the end.",
     )
     candidates: float = Field(
         default=4.0, ge=1, description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone."

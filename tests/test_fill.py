@@ -130,6 +130,22 @@ def test_means_are_those_of_the_activations(model, blocks):
         torch.testing.assert_close(means, seen[name].flatten(0, -2).double().mean(0), rtol=1e-4, atol=1e-5)
 
 
+def test_no_constants_disturb_an_output_projection_less_than_the_means(model, blocks):
+    group = neuron_groups(model)[0]
+    down, mask, outputs = model.get_submodule(group.name), half_removed(model), []
+    first = NeuronMask({group.name: mask[group.name]}, {group.name: group.kind}, "tiny")
+    means = mean_fill(collect(model, blocks, groups=[group], progress=False))
+    handle = down.register_forward_hook(lambda _, __, output: outputs.append(output.double()))
+    logits(model, blocks)
+    for fill in (means, None, {group.name: 1.1 * means[group.name]}):
+        with masked(model, first, fill=fill):
+            logits(model, blocks)
+    handle.remove()
+    original, at_means, *others = outputs
+    errors = [(output - original).square().sum() for output in (at_means, *others)]
+    assert errors[0] == min(errors) > 0
+
+
 class TestModes:
     def test_batches_change_nothing(self, model, padded_blocks):
         groups, moments = neuron_groups(model), collect(model, padded_blocks, progress=False)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hf_untangle.architecture.locate import neuron_groups as neuron_groups
     from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
+    from hf_untangle.compression import PruneResult as PruneResult
+    from hf_untangle.compression import plan as plan
+    from hf_untangle.compression import prune as prune
     from hf_untangle.data.batches import token_blocks as token_blocks
     from hf_untangle.data.corpora import corpus as corpus
     from hf_untangle.errors import UntangleError as UntangleError
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from hf_untangle.masks.mask import NeuronMask as NeuronMask
     from hf_untangle.masks.removal import remove_ as remove_
     from hf_untangle.pruning.config import UnlearnConfig as UnlearnConfig
+    from hf_untangle.pruning.prune_config import PruneConfig as PruneConfig
     from hf_untangle.statistics.activations import ActivationStatistics as ActivationStatistics
     from hf_untangle.statistics.collect import collect as collect
     from hf_untangle.unlearning import UnlearnResult as UnlearnResult
@@ -32,6 +36,8 @@ _HOMES = {
     "ActivationStatistics": "statistics.activations",
     "NeuronGroup": "architecture.neurons",
     "NeuronMask": "masks.mask",
+    "PruneConfig": "pruning.prune_config",
+    "PruneResult": "compression",
     "UnlearnConfig": "pruning.config",
     "UnlearnResult": "unlearning",
     "UntangleError": "errors",
@@ -40,6 +46,8 @@ _HOMES = {
     "masked": "masks.apply",
     "neuron_groups": "architecture.locate",
     "next_token_metrics": "evaluation.next_token",
+    "plan": "compression",
+    "prune": "compression",
     "remove_": "masks.removal",
     "token_blocks": "data.batches",
     "unlearn": "unlearning",
@@ -49,6 +57,8 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "ActivationStatistics",
     "NeuronGroup",
     "NeuronMask",
+    "PruneConfig",
+    "PruneResult",
     "UnlearnConfig",
     "UnlearnResult",
     "UntangleError",
@@ -57,6 +67,8 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "masked",
     "neuron_groups",
     "next_token_metrics",
+    "plan",
+    "prune",
     "remove_",
     "token_blocks",
     "unlearn",

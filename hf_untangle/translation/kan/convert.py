@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
-from hf_untangle.translation.kan.tracing import evaluating
+from hf_untangle.translation.weights import linear_of
 
 NOTE = "kan_feed_forwards"
 """The key of the config that lists the blocks which are KANs, each as [expand, activation, project]."""
@@ -75,7 +76,7 @@ def to_relu_(model: PreTrainedModel) -> PreTrainedModel:
     for block in blocks:
         _replace(model, model.get_submodule(block.activation), layers[block.project].activation)
     for layer in layers.values():
-        _replace(model, layer, _linear(layer))
+        _replace(model, layer, linear_of(layer.weight, layer.bias).train(layer.training))
     delattr(model.config, NOTE)
     return model
 
@@ -140,13 +141,6 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module, undo: ExitStack |
             undo.callback(model.set_submodule, name, old)
 
 
-def _linear(layer: ActivationKANLayer) -> nn.Linear:
-    """The Linear layer with the Parameters of a KAN layer."""
-    linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-    linear.weight, linear.bias = layer.weight, layer.bias
-    return linear.train(layer.training)
-
-
 def _token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
     """A few token ids to run a text model on."""
     if model.main_input_name != "input_ids":
@@ -161,7 +155,7 @@ def _token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
 @torch.no_grad()
 def _outputs(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
     """Everything that a model returns in evaluation mode."""
-    with evaluating(model):
+    with evaluation_mode(model):
         return list(_tensors(model(**inputs)))
 
 

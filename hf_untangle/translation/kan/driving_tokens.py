@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.errors import StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
-from hf_untangle.translation.kan.tracing import evaluating
 
 TOKENS_BEFORE, TOKENS_BEHIND = 10, 5
 """How much of its text is shown around a token."""
@@ -117,7 +117,7 @@ def neurons_on_texts(
     """
     run = model.get_encoder() if model.config.is_encoder_decoder else model
     reached: list[Tensor] = []
-    with evaluating(model), layer.register_forward_pre_hook(lambda _, inputs: reached.append(inputs[0])):
+    with evaluation_mode(model), layer.register_forward_pre_hook(lambda _, inputs: reached.append(inputs[0])):
         for text in texts:
             reached.clear()
             tokens = tokenizer(text, truncation=True, max_length=max_tokens, return_special_tokens_mask=True)

@@ -51,7 +51,7 @@ def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> 
     if blocks:
         _swap_(model, blocks)
     else:
-        inputs = _token_ids(model) if inputs is None else inputs
+        inputs = token_ids(model) if inputs is None else inputs
         blocks = find_feed_forwards(model, inputs)
         _swap_(model, blocks, check_on=inputs)
     setattr(model.config, NOTE, [list(astuple(block)) for block in blocks])
@@ -100,7 +100,7 @@ def _noted(model: PreTrainedModel) -> list[FeedForward]:
 
 def _swap_(model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[str, Any] | None = None) -> None:
     """Swap blocks for KAN layers, or none of them if anything is wrong."""
-    before = None if check_on is None else _outputs(model, check_on)
+    before = None if check_on is None else outputs_on(model, check_on)
     parts = [_parts(model, block) for block in blocks]
     with ExitStack() as undo:
         for _, activation, _ in parts:  # all of them first: blocks may share one activation
@@ -110,7 +110,7 @@ def _swap_(model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[
         for expand, _, _ in parts:  # unless it is one already, as it projects from another block
             _replace(model, expand, ActivationKANLayer(expand, nn.Identity()), undo)
         if check_on is not None and before is not None:
-            after = _outputs(model, check_on)
+            after = outputs_on(model, check_on)
             if len(after) != len(before) or not all(map(torch.equal, before, after)):
                 raise TranslationError(
                     f"With KAN layers, {type(model).__name__} gives other outputs: it uses its feed-forward "
@@ -141,8 +141,18 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module, undo: ExitStack |
             undo.callback(model.set_submodule, name, old)
 
 
-def _token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
-    """A few token ids to run a text model on."""
+def token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Make up a few token ids to run a text model on.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Its keyword arguments.
+
+    Raises:
+        TranslationError: If it reads something else than token ids.
+    """
     if model.main_input_name != "input_ids":
         raise TranslationError(
             f"{type(model).__name__} reads {model.main_input_name}, which cannot be made up. Pass "
@@ -153,8 +163,16 @@ def _token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _outputs(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
-    """Everything that a model returns in evaluation mode."""
+def outputs_on(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
+    """Run a model in evaluation mode.
+
+    Args:
+        model: The model.
+        inputs: Its keyword arguments.
+
+    Returns:
+        All tensors that it gives back, nested ones too.
+    """
     with evaluation_mode(model):
         return list(_tensors(model(**inputs)))
 

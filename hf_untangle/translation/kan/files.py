@@ -6,6 +6,7 @@ A checkpoint of a Hugging Face model needs none of this: `to_kan_` leaves it a c
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
@@ -63,6 +64,22 @@ def load_kan(file: str | Path) -> nn.Sequential:
     tensors, record = read_tensors(file, kind=KIND, what="a KAN", error=TranslationError)
     layers = [_layer(description, _of_layer(tensors, number)) for number, description in enumerate(record["layers"])]
     return nn.Sequential(*layers).eval()
+
+
+def holds_kan(file: str | Path) -> bool:
+    """Say whether a file was written by `save_kan`.
+
+    Args:
+        file: Any file.
+
+    Returns:
+        True if its header says so.
+    """
+    try:
+        with safe_open(file, framework="pt") as content:
+            return (content.metadata() or {}).get("format") == KIND
+    except (OSError, SafetensorError):
+        return False
 
 
 def _description(layer: KANLayer) -> dict[str, Any]:

@@ -174,4 +174,4 @@ def test_what_is_no_network_is_refused_by_name(project):
 def test_the_digits_are_told_apart_by_a_small_network():
     first, second = digits_network(), digits_network()
     assert first.accuracy > 0.5 and torch.equal(first.network(first.x), second.network(second.x))
-    assert first.x.shape == (len(first.labels), 2) == (450, 2)
+    assert first.x.shape == (len(first.labels), 2) == (500, 2)

@@ -1,7 +1,7 @@
 """A small ReLU network on real data, to try a translation on: handwritten digits, seen as two numbers each.
 
-The two numbers are the coordinates along the two largest principal components of the 1,797 images of scikit-learn, scaled
-to standard deviation 1. In two dimensions a network's linear regions can all be listed, and drawn.
+The two numbers are coordinates along the two largest principal components of the images to learn from, scaled to standard
+deviation 1. In two dimensions all linear regions of a network can be listed, and drawn.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hf_untangle.errors import MissingExtraError
+from hf_untangle.data.digits import digits
+from hf_untangle.translation.weights import linear_of
 
 CLASSES, STEPS, LEARNING_RATE = 10, 600, 0.02
 
 
 @dataclass(frozen=True, eq=False)
 class DigitsNetwork:
-    """A classifier of digits, and the digits that it was not trained on."""
+    """A classifier of digits, and the digits of the test part."""
 
     network: nn.Sequential
     """Linear layers and ReLUs, in float64, from two inputs to ten classes."""
     x: Float[Tensor, "digit 2"]
-    """The digits of the test part."""
+    """The digits as the network sees them."""
     labels: Int[Tensor, " digit"]
     """Which digit each of them is."""
 
@@ -34,41 +35,34 @@ class DigitsNetwork:
 
 
 def digits_network(hidden: tuple[int, ...] = (8, 8), seed: int = 0) -> DigitsNetwork:
-    """Train a small classifier on three quarters of the digits; it takes about a second.
+    """Train a small classifier of digits; it takes about a second.
 
     Args:
         hidden: The number of neurons of each hidden layer.
         seed: Of the initial weights and of the split.
 
     Returns:
-        The classifier and the other quarter.
-
-    Raises:
-        MissingExtraError: scikit-learn, which carries the digits, is not installed.
+        The classifier and the test part. Without scikit-learn, which carries the digits, a `MissingExtraError` is raised.
     """
-    x, labels = _digits()
+    data = digits(seed)
+    images, labels = data.train.flat()
+    seen = _components(images.double())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        order = torch.randperm(len(x))
         layers = [(nn.Linear(i, o), nn.ReLU()) for i, o in pairwise((2, *hidden, CLASSES))]
     network = nn.Sequential(*[part for pair in layers for part in pair][:-1]).double()
-    train, test = order[: 3 * len(x) // 4], order[3 * len(x) // 4 :]
-    _fit_(network, x[train], labels[train])
-    return DigitsNetwork(network.eval().requires_grad_(False), x[test], labels[test])
+    _fit_(network, seen(images.double()), labels)
+    test, test_labels = data.test.flat()
+    return DigitsNetwork(network.eval().requires_grad_(False), seen(test.double()), test_labels)
 
 
-def _digits() -> tuple[Float[Tensor, "digit 2"], Int[Tensor, " digit"]]:
-    """All digits along their two largest principal components, and what they are."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtraError("The digits need scikit-learn. Install it with: pip install 'hf-untangle[vision]'") from error
-    images, labels = map(torch.as_tensor, load_digits(return_X_y=True))
-    images = images - images.mean(0)
-    directions = torch.linalg.svd(images, full_matrices=False).Vh[:2]
-    signs = directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()  # a singular vector has no sign of its own
-    x = images @ (directions * signs).T
-    return x / x.std(0), labels
+def _components(images: Float[Tensor, "image pixel"]) -> nn.Linear:
+    """The map onto the two largest principal components of some images, scaled to standard deviation 1."""
+    centre = images.mean(0)
+    directions = torch.linalg.svd(images - centre, full_matrices=False).Vh[:2]
+    directions *= directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()  # a singular vector has no sign
+    directions /= ((images - centre) @ directions.T).std(0)[:, None]
+    return linear_of(directions, -directions @ centre).requires_grad_(False)
 
 
 @torch.enable_grad()

@@ -57,10 +57,10 @@ def digits(seed: int = 0) -> Digits:
         raise MissingExtraError(
             "The handwritten digits come with scikit-learn, which is not installed. Run `pip install 'hf-untangle[vision]'`."
         ) from error
-    found = load_digits()
-    order = torch.randperm(len(found.target), generator=torch.Generator().manual_seed(seed))
-    images = torch.from_numpy(found.images).float()[order] / 16
-    labels = torch.from_numpy(found.target).long()[order]
+    pixels, shown = load_digits(return_X_y=True)
+    order = torch.randperm(len(shown), generator=torch.Generator().manual_seed(seed))
+    images = torch.as_tensor(pixels).float().view(-1, 8, 8)[order] / 16
+    labels = torch.as_tensor(shown).long()[order]
     ends = [TRAIN, TRAIN + VALIDATION]
     parts = zip(images.tensor_split(ends), labels.tensor_split(ends), strict=True)
     return Digits(*(Labelled(*part) for part in parts))

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 from hf_untangle.errors import TranslationError
 
 
-def checked_dtype(module: nn.Module) -> torch.dtype:
+def checked_dtype(module: nn.Module, prefix: str = "") -> torch.dtype:
     """Hold a module to weights that are finite numbers of one dtype.
 
     Args:
         module: The module.
+        prefix: What to put before the names of its weights in a message.
 
     Returns:
         The dtype of its weights, or PyTorch's default for a module without any.
@@ -19,7 +20,7 @@ def checked_dtype(module: nn.Module) -> torch.dtype:
     Raises:
         TranslationError: There are several dtypes, or a weight is infinite or NaN.
     """
-    tensors = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}
+    tensors = {name: t for name, t in module.state_dict(prefix=prefix).items() if t.is_floating_point()}
     dtypes = {t.dtype for t in tensors.values()}
     if len(dtypes) > 1:
         raise TranslationError(

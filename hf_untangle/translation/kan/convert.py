@@ -19,7 +19,7 @@ from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
-from hf_untangle.translation.weights import linear_of
+from hf_untangle.translation.weights import checked_dtype, linear_of
 
 NOTE = "kan_feed_forwards"
 """The key of the config that lists the blocks which are KANs, each as [expand, activation, project]."""
@@ -127,6 +127,8 @@ def _parts(model: PreTrainedModel, block: FeedForward) -> tuple[nn.Linear, nn.Mo
         raise TranslationError(f"The config notes a KAN that this model does not have: {reason}.") from reason
     if not isinstance(expand, nn.Linear) or not isinstance(project, nn.Linear):
         raise TranslationError(f"{block.expand} and {block.project} must be Linear layers. Was the model changed?")
+    checked_dtype(expand, f"{block.expand}.")
+    checked_dtype(project, f"{block.project}.")
     for part in (expand, activation, project):
         if part._forward_hooks or part._forward_pre_hooks or hasattr(part, "_hf_hook"):
             raise TranslationError(f"A part of {block} has hooks, which a swap would lose. Swap before hooking.")

@@ -1,8 +1,8 @@
 """The k lowest of many scores that lie in many tensors, without ever sorting them or bringing them together.
 
-Floats that are not negative are ordered as their bit patterns are, read as integers. So one histogram of the upper bits
-says in which narrow interval the k-th lowest score lies, and a second one, of the lower bits inside it, says which it is.
-No more than one tensor's scores are in memory at a time, and the answer is exact, ties included.
+Floats that are not negative are ordered as their bit patterns are, read as integers. So a histogram of the upper bits says in
+which interval the k-th lowest score lies, and two more, of the bits below inside that interval, say which score it is: a
+radix select. No more than one tensor's scores are in memory at a time, and the answer is exact, ties included.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +14,13 @@ from torch import Tensor
 
 from hf_untangle.errors import StatisticsError
 
-LOW_BITS = 20
-LOW = 2**LOW_BITS
-HIGH = 2 ** (31 - LOW_BITS)
-INFINITE = 0x7F800000 >> LOW_BITS
+DIGIT = 10
+"""Bits that a histogram tells apart, after the first one, which has the 11 bits above them all."""
+SHIFTS = (DIGIT, 0)
+"""Where the lower two digits of a key begin."""
+HIGH = 2 * DIGIT
+"""Where its upper bits begin."""
+INFINITE = 0x7F800000 >> HIGH
 """The upper bits of infinity; those of NaN are no lower."""
 
 Scores = Callable[[], Iterable[Float[Tensor, "..."]]]
@@ -50,7 +53,7 @@ class Ranking:
             StatisticsError: A score is infinite or NaN.
         """
         self._scores = scores
-        self._high = sum((_histogram(_keys(one) >> LOW_BITS, HIGH) for one in scores()), torch.zeros(HIGH, dtype=torch.long))
+        self._high = _histogram((_keys(one) >> HIGH for one in scores()), 31 - HIGH)
         if self._high[INFINITE:].any():
             raise StatisticsError(
                 "Scores must be finite to be ranked, but some are infinite or NaN. Check the weights, and the activations "
@@ -70,13 +73,18 @@ class Ranking:
         """
         if count == 0:
             return NOTHING
-        high, rest = _reach(self._high, count)
-        low = torch.zeros(LOW, dtype=torch.long)
+        key, ties = _reach(self._high, count)
+        for shift in SHIFTS:
+            digits = ((inside >> shift) & (2**DIGIT - 1) for inside in self._keys_with(key, shift + DIGIT))
+            digit, ties = _reach(_histogram(digits, DIGIT), ties)
+            key = (key << DIGIT) | digit
+        return Cut(key, ties)
+
+    def _keys_with(self, prefix: int, shift: int) -> Iterator[Int[Tensor, " key"]]:
+        """The keys, tensor by tensor, whose bits from `shift` on are these."""
         for scores in self._scores():
             keys = _keys(scores)
-            low += _histogram(keys[(keys >> LOW_BITS) == high] & (LOW - 1), LOW)
-        key, ties = _reach(low, rest)
-        return Cut((high << LOW_BITS) | key, ties)
+            yield keys[(keys >> shift) == prefix]
 
     def lowest(self, count: int) -> Iterator[Bool[Tensor, "..."]]:
         """Say tensor by tensor which scores go.
@@ -103,9 +111,12 @@ def _keys(scores: Float[Tensor, "..."]) -> Int[Tensor, " score"]:
     return scores.flatten().view(torch.int32)
 
 
-def _histogram(keys: Int[Tensor, " key"], bins: int) -> Int[Tensor, " bin"]:
-    """Count keys, each a bin of its own."""
-    return torch.bincount(keys, minlength=bins).cpu()
+def _histogram(keys: Iterable[Int[Tensor, " key"]], bits: int) -> Int[Tensor, " bin"]:
+    """Count the keys of many tensors, each number a bin of its own."""
+    counts = torch.zeros(2**bits, dtype=torch.long)
+    for some in keys:
+        counts += torch.bincount(some, minlength=2**bits).cpu()
+    return counts
 
 
 def _reach(counts: Int[Tensor, " bin"], rank: int) -> tuple[int, int]:

@@ -33,8 +33,8 @@ FAMILIES = {
     "mlp": (density.image_family("mlp"), (16, 32, 64, 128, 256, 512, 800)),
     "convolutional": (density.image_family("convolutional"), (2, 4, 8, 16, 32, 64, 100)),
     "residual": (density.image_family("residual", training=density.Training(epochs=30)), (2, 4, 8, 16, 32, 64, 100)),
-    "llama": (density.language_family("llama", training=density.LanguageTraining(steps=400)), (8, 16, 32, 64, 128, 256)),
-    "gpt2": (density.language_family("gpt2", training=density.LanguageTraining(steps=400)), (8, 16, 32, 64, 128, 256)),
+    "llama": (density.language_family("llama", training=density.LanguageTraining(steps=300)), (8, 16, 32, 64, 128)),
+    "gpt2": (density.language_family("gpt2", training=density.LanguageTraining(steps=300)), (8, 16, 32, 64, 128)),
 }
 BASE = density.Training()
 HYPOTHESES = {
@@ -67,9 +67,8 @@ def main() -> None:
         start = time.perf_counter()
         others.get(part, lambda output, part=part: across(part, output))(args.output)
         seconds = time.perf_counter() - start
-        print(
-            f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {seconds:.0f} s\n"
-        )
+        hardware = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+        print(f"\n{date.today()}, {hardware}, {seconds:.0f} s\n")
 
 
 def across(name: str, output: Path) -> None:

@@ -13,8 +13,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import hf_untangle.density as density
     from hf_untangle.architecture.locate import neuron_groups as neuron_groups
     from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
+    from hf_untangle.callbacks.density import DensityCallback as DensityCallback
     from hf_untangle.data.batches import token_blocks as token_blocks
     from hf_untangle.data.corpora import corpus as corpus
     from hf_untangle.errors import UntangleError as UntangleError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ActivationStatistics": "statistics.activations",
+    "DensityCallback": "callbacks.density",
     "NeuronGroup": "architecture.neurons",
     "NeuronMask": "masks.mask",
     "UnlearnConfig": "pruning.config",
@@ -45,8 +48,12 @@ _HOMES = {
     "unlearn": "unlearning",
 }
 
+_ROOMS = ("density",)
+"""Rooms whose functions are called by the room's name: `untangle.density.sweep`."""
+
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "ActivationStatistics",
+    "DensityCallback",
     "NeuronGroup",
     "NeuronMask",
     "UnlearnConfig",
@@ -54,6 +61,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "UntangleError",
     "collect",
     "corpus",
+    "density",
     "masked",
     "neuron_groups",
     "next_token_metrics",
@@ -66,6 +74,8 @@ __version__ = version("hf-untangle")
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its room."""
+    if name in _ROOMS:
+        return import_module(f"hf_untangle.{name}")
     if name not in _HOMES:
         raise AttributeError(f"hf_untangle has no `{name}`; its public names are {', '.join(_HOMES)}")
     return getattr(import_module(f"hf_untangle.{_HOMES[name]}"), name)

@@ -9,10 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hf_untangle.errors import ConfigError, CorpusError, MissingExtraError
-
-HELD_OUT = 0.3
-"""The share of the digits that is held out; the other sets have a test part of their own."""
+from hf_untangle.data.digits import digits
+from hf_untangle.errors import ConfigError, CorpusError
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,24 +49,11 @@ def read_images(name: str) -> LabelledImages:
     return IMAGES[name]()
 
 
-def digits() -> LabelledImages:
-    """1,797 handwritten digits of 8 x 8 pixels, of which 540 are held out, always the same ones in the same proportions.
-
-    Returns:
-        The images.
-    """
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise MissingExtraError(
-            "The digits are carried by scikit-learn, which is not installed: run `pip install 'hf-untangle[vision]'`."
-        ) from error
-    pixels, labels = load_digits(return_X_y=True)
-    parts = train_test_split(pixels, labels, test_size=HELD_OUT, random_state=0, stratify=labels)
-    train_x, test_x = (torch.tensor(part, dtype=torch.float32).view(-1, 1, 8, 8) / 16 for part in parts[:2])
-    train_y, test_y = (torch.tensor(part, dtype=torch.long) for part in parts[2:])
-    return LabelledImages(train_x, train_y, test_x, test_y, classes=10)
+def _digits() -> LabelledImages:
+    """1,297 handwritten digits to learn from and 500 to test on, as nothing is chosen here that validation would be for."""
+    found = digits()
+    (train, labels), (more, more_labels) = found.train.planes(), found.validation.planes()
+    return LabelledImages(torch.cat([train, more]), torch.cat([labels, more_labels]), *found.test.planes(), classes=10)
 
 
 def _from_hub(repository: str, image: str) -> Callable[[], LabelledImages]:
@@ -98,7 +83,7 @@ def _pixels(pictures: Any) -> Float[Tensor, "image channel row column"]:
 
 
 IMAGES: dict[str, Callable[[], LabelledImages]] = {
-    "digits": digits,
+    "digits": _digits,
     "mnist": _from_hub("ylecun/mnist", "image"),
     "cifar10": _from_hub("uoft-cs/cifar10", "img"),
 }

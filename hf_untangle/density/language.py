@@ -21,6 +21,8 @@ from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.errors import ConfigError
 
+VALIDATION = 8_192
+"""Bytes that a model is judged on."""
 VOCABULARY = 259
 """256 bytes and ByT5's three special tokens."""
 LAYERS, HEADS = 2, 4
@@ -67,7 +69,7 @@ def byte_text(source: CorpusSource, training: LanguageTraining) -> ByteText:
     def read(part: str, tokens: int) -> TokenBlocks:
         return token_blocks(opened, tokenizer, tokens=tokens, part=part, block_size=training.block_size, excerpt=None)  # type: ignore[arg-type]
 
-    return ByteText(read("train", training.tokens), read("validation", training.tokens // 20))
+    return ByteText(read("train", training.tokens), read("validation", VALIDATION))
 
 
 def gpt2_config(width: int, vocabulary: int, positions: int) -> PreTrainedConfig:

@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pydantic import ConfigDict
-
 from hf_untangle.density.tolerance import TOLERANCES
 from hf_untangle.errors import ConfigError
 
@@ -22,8 +20,6 @@ GRID = tuple(tick / 20 for tick in range(1, 21))
 @dataclass(frozen=True)
 class SweepSettings:
     """The settings of a sweep. Shares are from 0 to 1."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     unit: str = "weights"
     """What goes: single `weights`, or whole `neurons` of a decoder."""
@@ -77,9 +73,14 @@ class SweepSettings:
         names = [field.name for field in fields(self)]
         if unknown := sorted(changes.keys() - set(names)):
             raise ConfigError(f"A sweep has no setting `{unknown[0]}`; its settings are {', '.join(names)}.")
-        return replace(self, **changes)
+        return replace(self, **{name: _as_declared(value) for name, value in changes.items()})
 
     @property
     def allowance(self) -> float:
         """How much may be lost, the tolerance's own amount where none was given."""
         return TOLERANCES[self.tolerance].allowed if self.allowed is None else self.allowed
+
+
+def _as_declared(value: Any) -> Any:
+    """Take a list, which is what YAML has, for a tuple."""
+    return tuple(value) if isinstance(value, list) else value

@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import inspect, run, translate, unlearn
+from hf_untangle.cli import density, inspect, run, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
+app.command("density")(density.density_command)
 app.command("run")(run.run_recipe)
 app.add_typer(translate.app, name="translate")
 app.command("collect")(inspect.collect_command)

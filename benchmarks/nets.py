@@ -16,17 +16,16 @@ from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.activations import root_mean_square
+from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
-from hf_untangle.nets.comparison import compare
+from hf_untangle.nets import compare, search, search_neurons
 from hf_untangle.nets.genes import genes_of
 from hf_untangle.nets.networks import Shape, digits_task
-from hf_untangle.nets.neuron_search import search_neurons
 from hf_untangle.nets.population import first_population
 from hf_untangle.nets.program import Program, minibatches
-from hf_untangle.nets.ticket_search import search
 from hf_untangle.statistics.collect import collect
 
 SEEDS = range(3)
@@ -136,7 +135,7 @@ def lowest(mask: NeuronMask, statistics, counts: dict[str, int]) -> NeuronMask:
     kept = {}
     for name, count in counts.items():
         kept[name] = torch.ones(len(mask[name]), dtype=torch.bool)
-        kept[name][IMPORTANCE["rms"](statistics[name]).topk(count, largest=False).indices] = False
+        kept[name][root_mean_square(Observations(statistics[name])).topk(count, largest=False).indices] = False
     return mask.with_kept(kept)
 
 

@@ -13,6 +13,7 @@ ROOT = Path(hf_untangle.__file__).parents[1]
 PUBLIC = {
     "ActivationStatistics",
     "DensityCallback",
+    "NetsCallback",
     "NeuronGroup",
     "NeuronMask",
     "PruneConfig",
@@ -40,7 +41,7 @@ PUBLIC = {
     "unlearn",
 }
 
-ROOMS = {"density": {"across_widths", "sweep"}}
+ROOMS = {"density": {"across_widths", "sweep"}, "nets": {"compare", "search", "search_neurons"}}
 """Rooms that are reached by their name, with functions that are called there."""
 
 

@@ -1,5 +1,6 @@
 """Whole neurons of a decoder: the lowest scores are silenced by a mask, and no weight is written to."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -7,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.experts import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
-from hf_untangle.architecture.projections import input_axis, weight_of
+from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.density.settings import SweepSettings
 from hf_untangle.density.units import Removal, Units
 from hf_untangle.errors import ConfigError, StatisticsError
@@ -17,6 +19,7 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import Scope, remove_top
+from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.hooks import observed
 from hf_untangle.statistics.moments import MomentAccumulator
 
@@ -77,35 +80,54 @@ def score_neurons(
     if settings.score == "random":
         generator = torch.Generator().manual_seed(settings.seed)
         return {group.name: torch.rand(group.size, generator=generator) for group in groups}
-    norms = {group.name: _column_norms(model.get_submodule(group.name)) for group in groups}
+    norms = {group.name: _column_norms(model, group) for group in groups}
     if settings.score == "magnitude":
         return norms
     sizes = _root_mean_squares(model, groups, run)
     return {name: norm * sizes[name] for name, norm in norms.items()}
 
 
-def _column_norms(projection: nn.Module) -> Float[Tensor, " neuron"]:
+def _column_norms(model: nn.Module, group: NeuronGroup) -> Float[Tensor, " neuron"]:
     """The norm of all weights that read a neuron."""
-    return weight_of(projection).detach().float().norm(dim=1 - input_axis(projection)).cpu()
+    return matrix_of(model, group.name).weight.detach().float().norm(dim=1).flatten().cpu()
 
 
 def _root_mean_squares(
     model: nn.Module, groups: tuple[NeuronGroup, ...], run: Callable[[nn.Module], object]
 ) -> dict[str, Float[Tensor, " neuron"]]:
     """The root mean square of every neuron while the model runs."""
-    sums: dict[str, MomentAccumulator] = {}
-
-    def add(group: NeuronGroup, activations: Tensor) -> None:
-        if group.name not in sums:
-            sums[group.name] = MomentAccumulator(group.size, activations.device)
-        sums[group.name].update(activations.flatten(0, -2))
-
-    with observed(model, groups, add):
-        run(model)
+    sums, tokens = moments_while(model, groups, run)
     if silent := [group.name for group in groups if group.name not in sums]:
         raise StatisticsError(
             f"Every neuron group must run to be scored by `wanda`, but `{silent[0]}` did not. Evaluate (or calibrate) by calls "
             "of the model itself."
         )
-    moments = {name: accumulator.result() for name, accumulator in sums.items()}
-    return {name: root_mean_square(moment).float() for name, moment in moments.items()}
+    return {name: root_mean_square(accumulator.result(tokens)).float() for name, accumulator in sums.items()}
+
+
+def moments_while(
+    model: nn.Module, groups: tuple[NeuronGroup, ...], run: Callable[[nn.Module], object]
+) -> tuple[dict[str, MomentAccumulator], int]:
+    """Sum up what neurons do while a model runs, whatever runs it.
+
+    Args:
+        model: A decoder.
+        groups: The neuron groups to watch.
+        run: Runs the model.
+
+    Returns:
+        The sums of each group that ran, and how many tokens there were, which experts see only a part of.
+    """
+    sums: dict[str, MomentAccumulator] = {}
+    tokens: Counter[str] = Counter()
+
+    def add(group: NeuronGroup, reading: Reading) -> None:
+        rows = rows_that_count(reading, None)
+        if group.name not in sums:
+            sums[group.name] = MomentAccumulator(group.size, rows.device, experts=group.experts)
+        sums[group.name].update(rows, reading.neurons)
+        tokens[group.name] += len(rows) if reading.tokens is None else 0
+
+    with observed(model, groups, add):
+        run(model)
+    return sums, max(tokens.values(), default=0)

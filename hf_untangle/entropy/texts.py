@@ -1,7 +1,6 @@
 """Texts to make problems of: blocks of bytes of a corpus, and of others as shifts."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from jaxtyping import UInt8
@@ -31,10 +30,12 @@ def texts(source: CorpusSource = "general", shifts: Mapping[str, CorpusSource] |
         CorpusError: A corpus has no text in that part, or two sets have one name.
     """
     opened = corpus(source)
-    others = {name: corpus(shift) for name, shift in shifts.items()} if shifts is not None else _usual_shifts(opened)
+    others = _usual_shifts() if shifts is None else {name: corpus(shift) for name, shift in shifts.items()}
     if opened.name in others:
         raise CorpusError(f"Every set needs a name of its own, but `{opened.name}` is both trained on and a shift. Rename it.")
     sets = {name: byte_blocks(each, "test") for name, each in ({opened.name: opened} | others).items()}
+    if shifts is None:
+        sets["capitals"] = in_capitals(sets[opened.name])
     return ItemSets(byte_blocks(opened, "train"), sets, {"modality": "text"}, opened.source)
 
 
@@ -63,12 +64,20 @@ def byte_blocks(source: Corpus, part: Part) -> UInt8[Tensor, "item position"]:
     return torch.stack(blocks[:LIMIT])
 
 
-def _usual_shifts(prose: Corpus) -> dict[str, Corpus]:
-    """Code, the register of a manual, and the same words in capitals."""
+def in_capitals(blocks: UInt8[Tensor, "item position"]) -> UInt8[Tensor, "item position"]:
+    """Write the letters from a to z as capitals.
+
+    Args:
+        blocks: Bytes.
+
+    Returns:
+        Blocks of the same size.
+    """
+    return torch.where((blocks >= ord("a")) & (blocks <= ord("z")), blocks - 32, blocks)
+
+
+def _usual_shifts() -> dict[str, Corpus]:
+    """Code, and the register of a manual."""
     from pydoc_data.topics import topics
 
-    return {
-        "code": corpus("code", prefer="embedded"),
-        "manual": corpus(list(topics.values())),
-        "capitals": replace(prose, name="capitals", read=lambda: (document.upper() for document in prose.read())),
-    }
+    return {"code": corpus("code", prefer="embedded"), "manual": corpus(list(topics.values()))}

@@ -5,23 +5,26 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hf_untangle.architecture.projections import input_width
 from hf_untangle.errors import MaskError
+from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 
 
 @contextmanager
-def masked(model: nn.Module, mask: NeuronMask) -> Iterator[nn.Module]:
-    """Silence the masked-out neurons of a model inside the `with` block.
+def masked(model: nn.Module, mask: NeuronMask, *, fill: Constants | None = None) -> Iterator[nn.Module]:
+    """Silence the masked-out neurons of a model inside the `with` block, or hold each of them at a constant.
 
     The weights are never written to, so leaving the block restores the model exactly.
 
     Args:
         model: The model to mask.
         mask: Which neurons stay.
+        fill: The value that each neuron reads while it is masked out, by group; zero when None.
 
     Yields:
         The same model.
@@ -33,7 +36,8 @@ def masked(model: nn.Module, mask: NeuronMask) -> Iterator[nn.Module]:
         for name, kept in mask.items():
             projection = output_projection(model, name, kept, mask.model)
             if not kept.all():
-                hooks.callback(projection.register_forward_pre_hook(partial(_silence, kept)).remove)
+                values = None if fill is None else fill[name]
+                hooks.callback(projection.register_forward_pre_hook(partial(_silence, kept, values)).remove)
         yield model
 
 
@@ -68,7 +72,11 @@ def output_projection(model: nn.Module, name: str, kept: Bool[Tensor, " neuron"]
     return projection
 
 
-def _silence(kept: Bool[Tensor, " neuron"], _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Set the neurons that do not stay to zero."""
+def _silence(
+    kept: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"] | None, _: nn.Module, args: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """Set the neurons that do not stay to zero, or to their values."""
     neurons, *rest = args
-    return (neurons.masked_fill(~kept.to(neurons.device), 0), *rest)
+    if values is None:
+        return (neurons.masked_fill(~kept.to(neurons.device), 0), *rest)
+    return (torch.where(kept.to(neurons.device), neurons, values.to(neurons)), *rest)

@@ -1,13 +1,14 @@
 """Every setting of an unlearning run, checked when it is made."""
 
 import difflib
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.errors import ConfigError
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.functions import IMPORTANCE, parts
 from hf_untangle.importance.scores import SCORES, Epsilon
 from hf_untangle.masks.select import HEAD_SCORE, Scope
 
@@ -21,7 +22,9 @@ class UnlearnConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
-    importance: str = Field(default="rms", description="How much a neuron matters to one corpus.")
+    importance: str = Field(
+        default="rms", description="How much a neuron matters to one corpus; several joined by `+` are fused by rank."
+    )
     score: str = Field(default="ratio", description="How forget and retain importance are compared.")
     ffn_eps: str = Field(
         default="10%", description="Added to the retain importance of FFN neurons: a number, or a share of its mean."
@@ -65,14 +68,17 @@ class UnlearnConfig(BaseModel):
     controls: int = Field(default=1, ge=0, description="Random masks of equal size that every step is compared with.")
     seed: int = Field(default=0, description="For the random masks.")
 
-    @field_validator("importance", "score", "head_score")
+    @field_validator("importance")
+    @classmethod
+    def _known_importances(cls, value: str) -> str:
+        """Refuse an importance that does not exist, also among several."""
+        return "+".join(known(name, IMPORTANCE) for name in parts(value))
+
+    @field_validator("score", "head_score")
     @classmethod
     def _known(cls, value: str, info: Any) -> str:
         """Refuse a choice that does not exist, and offer the nearest."""
-        choices = {"importance": IMPORTANCE, "score": SCORES, "head_score": HEAD_SCORE}[info.field_name]
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}, but `{value}` came{nearest(value, choices)}")
-        return value
+        return known(value, {"score": SCORES, "head_score": HEAD_SCORE}[info.field_name])
 
     @field_validator("ffn_eps", "attention_eps", mode="before")
     @classmethod
@@ -117,27 +123,6 @@ class UnlearnConfig(BaseModel):
         return config
 
 
-PRESETS: dict[str, UnlearnConfig] = {
-    "default": UnlearnConfig(),
-    "paper": UnlearnConfig(
-        importance="abs",
-        candidates=1.0,
-        ffn_eps="0.001",
-        attention_eps="0.0001",
-        ffn_fraction=0.02,
-        attention_fraction=0.005,
-        steps=50,
-        retain_budget=1.0,
-        perplexity_budget=float("inf"),
-        tokens=100_000,
-        evaluation_tokens=100_000,
-        block_size=1000,
-        packed=False,
-    ),
-}
-"""Settings by name."""
-
-
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say what is wrong with some settings, one sentence each, with the nearest valid name for an unknown one.
 
@@ -167,6 +152,24 @@ def _fields_at(model: Any, path: tuple[Any, ...]) -> dict[str, Any]:
     return model.model_fields
 
 
+def known(name: str, choices: Collection[str]) -> str:
+    """Refuse a choice that does not exist, and offer the nearest.
+
+    Args:
+        name: What came.
+        choices: The valid names.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: It is none of them; pydantic makes a validation error of it.
+    """
+    if name not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}, but `{name}` came{nearest(name, choices)}")
+    return name
+
+
 def nearest(name: str, choices: Any) -> str:
     """Offer the nearest valid name, as the end of a sentence; nothing when none is near.
 
@@ -179,3 +182,24 @@ def nearest(name: str, choices: Any) -> str:
     """
     found = difflib.get_close_matches(name.rpartition(".")[2], list(choices), n=1, cutoff=0.5)
     return f" (did you mean `{found[0]}`?)" if found else ""
+
+
+PRESETS: dict[str, UnlearnConfig] = {
+    "default": UnlearnConfig(),
+    "paper": UnlearnConfig(
+        importance="abs",
+        candidates=1.0,
+        ffn_eps="0.001",
+        attention_eps="0.0001",
+        ffn_fraction=0.02,
+        attention_fraction=0.005,
+        steps=50,
+        retain_budget=1.0,
+        perplexity_budget=float("inf"),
+        tokens=100_000,
+        evaluation_tokens=100_000,
+        block_size=1000,
+        packed=False,
+    ),
+}
+"""Settings by name."""

@@ -13,7 +13,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.hooks import observed
+from hf_untangle.statistics.hooks import Observer, observed
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 
 
@@ -47,24 +47,13 @@ def collect(
     """
     groups = neuron_groups(model) if groups is None else groups
     sums: dict[str, MomentAccumulator] = {}
-    counted: list[Tensor | None] = [None]
 
-    def add(group: NeuronGroup, activations: Tensor) -> None:
-        z = activations.flatten(0, -2)
-        if counted[0] is not None:
-            z = z.index_select(0, counted[0].to(z.device))
+    def add(group: NeuronGroup, z: Tensor) -> None:
         if group.name not in sums:
             sums[group.name] = MomentAccumulator(group.size, z.device, roots=roots)
         sums[group.name].update(z)
 
-    backbone = model.base_model
-    device = next(model.parameters()).device
-    bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
-    with bar, evaluation_mode(model), observed(model, groups, add), torch.inference_mode():
-        for batch in blocks.batches(batch_size):
-            counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten().nonzero().flatten()
-            backbone(**batch.inputs(device), use_cache=False)
-            bar.update(batch.tokens)
+    run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
     return ActivationStatistics(
         moments={group.name: _finished(group, sums) for group in groups},
         model=str(model.name_or_path),
@@ -72,6 +61,41 @@ def collect(
         dtype=str(model.dtype).removeprefix("torch."),
         corpora=(blocks.record(),),
     )
+
+
+def run_over(
+    model: PreTrainedModel,
+    blocks: TokenBlocks,
+    groups: Sequence[NeuronGroup],
+    add: Observer,
+    *,
+    batch_size: int,
+    progress: bool,
+) -> None:
+    """Run the base model once over some blocks, and show the activations at every token that counts.
+
+    Args:
+        model: The model, which is left as it was.
+        blocks: The tokens.
+        groups: Which neuron groups to watch.
+        add: Called with a group and its activations, of shape [token, neuron], on their own device.
+        batch_size: Blocks in one forward pass.
+        progress: Whether to show a progress bar.
+    """
+    counted: list[Tensor | None] = [None]
+
+    def show(group: NeuronGroup, activations: Tensor) -> None:
+        z = activations.flatten(0, -2)
+        add(group, z if counted[0] is None else z.index_select(0, counted[0].to(z.device)))
+
+    backbone = model.base_model
+    device = next(model.parameters()).device
+    bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
+    with bar, evaluation_mode(model), observed(model, groups, show), torch.inference_mode():
+        for batch in blocks.batches(batch_size):
+            counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten().nonzero().flatten()
+            backbone(**batch.inputs(device), use_cache=False)
+            bar.update(batch.tokens)
 
 
 def _finished(group: NeuronGroup, sums: dict[str, MomentAccumulator]) -> Moments:

@@ -30,6 +30,8 @@ class Saliency:
     """Sum of z g."""
     second: Float[Tensor, " neuron"]
     """Sum of (z g)^2."""
+    absolute: Float[Tensor, " neuron"]
+    """Sum of |z g|."""
 
     def loss_rise(self) -> Float[Tensor, " neuron"]:
         """Predict how much the mean loss of a token rises, in nats, when one neuron is set to zero.
@@ -88,7 +90,7 @@ def collect_saliency(
             for (name, activations), gradient in zip(seen.items(), gradients, strict=True):
                 products = (activations.detach().float() * gradient.float()).flatten(0, -2)
                 products = products.index_select(0, counted.to(products.device))
-                sums[name] = sums.get(name, 0) + torch.stack([products.sum(0), products.square_().sum(0)]).double()
+                sums[name] = sums.get(name, 0) + _sums(products)
             bar.update(batch.tokens)
     return {group.name: _finished(group.name, sums, predicted) for group in groups}
 
@@ -116,6 +118,11 @@ def _graph_from_embedding(model: PreTrainedModel) -> Iterator[None]:
         handle.remove()
 
 
+def _sums(products: Float[Tensor, "token neuron"]) -> Float[Tensor, "sum neuron"]:
+    """Sums over tokens of z g, |z g| and (z g)^2; the products are overwritten, as they are as large as the activations."""
+    return torch.stack([products.sum(0), products.abs_().sum(0), products.square_().sum(0)]).double()
+
+
 def _predicted(labels: Int[Tensor, "block position"]) -> int:
     """How many tokens the mean loss is a mean of."""
     return int((labels[:, 1:] != IGNORED).sum())
@@ -128,5 +135,5 @@ def _finished(name: str, sums: dict[str, Tensor], predicted: int) -> Saliency:
             f"Gradients at every neuron must be finite, but those of `{name}` are missing or hold NaN or infinity. Load the "
             "model in float32 or bfloat16 (`dtype=`), or go by importance alone (candidates=1)."
         )
-    first, second = sums[name].cpu()
-    return Saliency(predicted, first, second)
+    first, absolute, second = sums[name].cpu()
+    return Saliency(predicted, first, second, absolute)

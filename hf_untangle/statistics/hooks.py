@@ -1,7 +1,7 @@
 """Watching neurons while a model runs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,8 @@ from hf_untangle.architecture.neurons import NeuronGroup
 
 Observer = Callable[[NeuronGroup, Tensor], None]
 """Called with a group and the input of its output projection, of shape [..., neuron], each time the projection runs."""
+Watch = Callable[[nn.Module, Sequence[NeuronGroup], Observer], AbstractContextManager[nn.Module]]
+"""Shows something of each group to an observer inside a `with` block, as `observed` shows activations."""
 
 
 @contextmanager

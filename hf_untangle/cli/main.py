@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import inspect, run, unlearn
+from hf_untangle.cli import entropy, inspect, run, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -21,6 +21,8 @@ app.command("run")(run.run_recipe)
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)
+app.command("entropy")(entropy.entropy_command)
+app.command("entropy-masks")(entropy.entropy_masks_command)
 app.command("corpora")(inspect.corpora_command)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hf_untangle.entropy.augmentation import change_images, change_texts
 from hf_untangle.entropy.configuration import ContrastConfig
 
-Items = UInt8[Tensor, "item *shape"]
+Items = UInt8[Tensor, "item ..."]
 """Images [item, channel, y, x] with values from 0 to 255, or texts [item, position] of bytes."""
 BYTES = 256
 
@@ -42,7 +42,7 @@ class ImageEncoder(nn.Module):
         Returns:
             One vector an image.
         """
-        scaled = images.to(self.layers[0].weight.dtype) / 255
+        scaled = images.to(next(self.parameters()).dtype) / 255
         return self.layers(change_images(scaled) if self.training and self.augment else scaled)
 
 

@@ -1,4 +1,4 @@
-"""The experiment of arXiv:2305.12238: train through a channel of bits, mask some, and see what it costs in and out of distribution."""
+"""The experiment of arXiv:2305.12238: train through a channel of bits, mask some, see what it costs near and far."""
 
 import logging
 from collections.abc import Iterator
@@ -52,9 +52,23 @@ def run_contrast(data: ItemSets, settings: ContrastSettings | None = None, *, pr
     """
     settings = settings or ContrastSettings()
     _check_shares(settings)
-    config = ContrastConfig(
-        **{"bits": settings.bits, "noise": settings.noise, "temperature": settings.temperature, **data.shape, **settings.model}
-    )
+    trained = train_models(data, settings, progress=progress)
+    return ContrastExperiment(measure_contrast(trained, data, settings), {seed: one.model for seed, one in trained.items()})
+
+
+def train_models(data: ItemSets, settings: ContrastSettings, *, progress: bool = True) -> dict[int, TrainedContrast]:
+    """Train as many models as there are seeds.
+
+    Args:
+        data: What to train on.
+        settings: What to do.
+        progress: Whether to show a progress bar over models.
+
+    Returns:
+        The models by seed.
+    """
+    sizes = {"bits": settings.bits, "noise": settings.noise, "temperature": settings.temperature}
+    config = ContrastConfig(**{**sizes, **data.shape, **settings.model})
     trained = {}
     for seed in tqdm(range(settings.seeds), desc=f"models of {data.source}", disable=not progress):
         trained[seed] = train_contrast(
@@ -66,7 +80,7 @@ def run_contrast(data: ItemSets, settings: ContrastSettings | None = None, *, pr
             learning_rate=settings.learning_rate,
             seed=seed,
         )
-    return ContrastExperiment(measure_contrast(trained, data, settings), {seed: one.model for seed, one in trained.items()})
+    return trained
 
 
 def measure_contrast(trained: dict[int, TrainedContrast], data: ItemSets, settings: ContrastSettings) -> ContrastRecord:
@@ -105,9 +119,7 @@ def _check_shares(settings: ContrastSettings) -> None:
             bits_to_mask(float(share), settings.bits)
 
 
-def _measure(
-    seed: int, trained: TrainedContrast, data: ItemSets, settings: ContrastSettings
-) -> tuple[ModelRecord, list[Cell]]:
+def _measure(seed: int, trained: TrainedContrast, data: ItemSets, settings: ContrastSettings) -> tuple[ModelRecord, list[Cell]]:
     """Measure one model, or say why not."""
     judged = {"seed": seed, "loss": trained.loss, "of_chance": trained.of_chance}
     if trained.of_chance > settings.untrained:

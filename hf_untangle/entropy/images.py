@@ -1,4 +1,4 @@
-"""Images to make problems of: scikit-learn's digits, which need no network, and those of the published experiment, on the Hub."""
+"""Images to make problems of: scikit-learn's digits, which need no network, and the sets of the paper, on the Hub."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def digits() -> ItemSets:
             "The digits come with scikit-learn, which is not installed. Install `hf-untangle[vision]`."
         ) from error
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.from_numpy(load_digits().data).view(-1, 1, 8, 8)
+    pixels = torch.from_numpy(load_digits(return_X_y=True)[0]).view(-1, 1, 8, 8)
     images = (pixels * (255 / 16)).round().to(torch.uint8)[torch.randperm(len(pixels), generator=generator)]
     train, test = images[:DIGITS_TRAIN], images[DIGITS_TRAIN:]
     order = torch.randperm(64, generator=generator)
@@ -90,9 +90,7 @@ def cifar10(limit: int = 10_000) -> ItemSets:
             "Connect to the Hub or use the data `digits`, which need no network."
         )
     train = read_images(_rows("cifar10", "train"), HUB_IMAGES["cifar10"].column)
-    sets = {
-        name: read_images(islice(_rows(name, images.test), limit), images.column) for name, images in HUB_IMAGES.items()
-    }
+    sets = {name: read_images(islice(_rows(name, images.test), limit), images.column) for name, images in HUB_IMAGES.items()}
     return ItemSets(train, sets, {"image_size": SIDE, "channels": 3}, HUB_IMAGES["cifar10"].repository)
 
 

@@ -3,8 +3,6 @@
 After "Low-Entropy Latent Variables Hurt Out-of-Distribution Performance" and the authors' public code.
 """
 
-from typing import Any, ClassVar
-
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -22,7 +20,6 @@ class ContrastModel(PreTrainedModel):
 
     config_class = ContrastConfig
     main_input_name = "problem"
-    _no_split_modules: ClassVar[list[str]] = []
 
     def __init__(self, config: ContrastConfig) -> None:
         """Build the model with random weights.
@@ -75,10 +72,9 @@ class ContrastModel(PreTrainedModel):
 
     def forward(
         self,
-        answer: UInt8[Tensor, "problem *shape"],
-        problem: UInt8[Tensor, "problem choice *shape"],
+        answer: UInt8[Tensor, "problem ..."],
+        problem: UInt8[Tensor, "problem choice ..."],
         labels: Int[Tensor, " problem"] | None = None,
-        **_: Any,
     ) -> SequenceClassifierOutput:
         """Send every answer and find it among the choices.
 
@@ -86,7 +82,6 @@ class ContrastModel(PreTrainedModel):
             answer: The item that is meant.
             problem: k items, one of which is meant.
             labels: Which one.
-            **_: What `Trainer` passes beside it, which plays no part.
 
         Returns:
             Logits over the choices, and the mean cross-entropy when there are labels.

@@ -45,9 +45,7 @@ def draw_problems(items: int, choices: int, count: int, seed: int) -> Problems:
         raise CorpusError(f"A problem of {choices} choices needs as many items, but the set has {items}. Pass a larger set.")
     generator = torch.Generator().manual_seed(seed)
     rounds = -(-count // items)
-    streams = [
-        torch.cat([torch.randperm(items, generator=generator) for _ in range(rounds)])[:count] for _ in range(choices)
-    ]
+    streams = [torch.cat([torch.randperm(items, generator=generator) for _ in range(rounds)])[:count] for _ in range(choices)]
     return Problems(torch.stack(streams, 1), torch.randint(choices, (count,), generator=generator))
 
 

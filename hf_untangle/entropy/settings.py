@@ -47,8 +47,6 @@ class ContrastSettings(BaseModel):
 PRESETS: dict[str, ContrastSettings] = {
     "default": ContrastSettings(),
     # 10 epochs of 50,000 images: 50,000 // 32 // 10 updates an epoch. Evaluation takes at most 500 batches.
-    "paper": ContrastSettings(
-        bits=512, model={}, steps=1560, shares=(0.3,), fill="half", corrected=False, problems=500 * 32
-    ),
+    "paper": ContrastSettings(bits=512, model={}, steps=1560, shares=(0.3,), fill="half", corrected=False, problems=500 * 32),
 }
 """Settings by name; `paper` is arXiv:2305.12238 for k = 10, after the authors' public code."""

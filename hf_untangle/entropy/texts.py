@@ -1,6 +1,7 @@
 """Texts to make problems of: blocks of bytes of a corpus, and of others as shifts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import UInt8
@@ -76,8 +77,18 @@ def in_capitals(blocks: UInt8[Tensor, "item position"]) -> UInt8[Tensor, "item p
     return torch.where((blocks >= ord("a")) & (blocks <= ord("z")), blocks - 32, blocks)
 
 
-def _usual_shifts() -> dict[str, Corpus]:
-    """Code, and the register of a manual."""
+def manual() -> Corpus:
+    """Open the topics of Python's reference manual, a register of their own, which every interpreter carries.
+
+    Returns:
+        The corpus.
+    """
     from pydoc_data.topics import topics
 
-    return {"code": corpus("code", prefer="embedded"), "manual": corpus(list(topics.values()))}
+    opened = corpus(list(topics.values()))
+    return replace(opened, name="manual", source="topics of Python's reference manual", licence="PSF-2.0")
+
+
+def _usual_shifts() -> dict[str, Corpus]:
+    """Code, and the register of a manual."""
+    return {"code": corpus("code", prefer="embedded"), "manual": manual()}

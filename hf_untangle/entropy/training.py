@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from hf_untangle.entropy.configuration import ContrastConfig
 from hf_untangle.entropy.encoders import Items
@@ -81,6 +81,7 @@ def train_contrast(
             dataloader_pin_memory=False,
         )
         trainer = Trainer(model, arguments, train_dataset=ProblemDataset(items, problems), callbacks=list(callbacks))
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return TrainedContrast(model.eval(), losses[-1], choices)

@@ -29,7 +29,7 @@ def collect_head_entropy(
     batch_size: int = 8,
     progress: bool = True,
 ) -> ActivationStatistics:
-    """Sum up the entropy of the attention weights of every head: H = -sum_j a_j log2 a_j over the positions j that a token sees.
+    """Sum up the entropy of every head's attention weights: H = -sum_j a_j log2 a_j over the positions j that a token sees.
 
     H is 0 bits for a head that looks at one position, and log2 t where it looks at t positions evenly. Heads stand in the place
     of neurons: `total / count` is a head's mean entropy, `square` gives its spread over tokens. The pass is that of `collect`,
@@ -108,7 +108,7 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    own = model.config._attn_implementation
+    own = str(model.config._attn_implementation)
     model.set_attn_implementation("eager")
     try:
         yield

@@ -53,8 +53,8 @@ def collect_bits(
         StatisticsError: A group has no threshold, or saw no token, or an activation was infinite or NaN.
     """
     groups = neuron_groups(model) if groups is None else groups
-    for group in groups if thresholds is not None else ():
-        _check_threshold(group, thresholds)
+    if thresholds is not None:
+        _check_thresholds(groups, thresholds)
     sums: dict[str, MomentAccumulator] = {}
     means: dict[str, _RunningMean] = {}
 
@@ -135,11 +135,12 @@ class _RunningMean:
         return torch.as_tensor(self._total) / self._count
 
 
-def _check_threshold(group: NeuronGroup, thresholds: Thresholds) -> None:
-    """Refuse a group without a threshold for each of its neurons."""
-    given = len(thresholds[group.name]) if group.name in thresholds else 0
-    if given != group.size:
-        raise StatisticsError(
-            f"Every neuron needs a threshold, but `{group.name}` has {group.size} neurons and {given} thresholds. Take them from "
-            "statistics of the same model."
-        )
+def _check_thresholds(groups: Sequence[NeuronGroup], thresholds: Thresholds) -> None:
+    """Refuse groups without a threshold for each of their neurons."""
+    for group in groups:
+        given = len(thresholds[group.name]) if group.name in thresholds else 0
+        if given != group.size:
+            raise StatisticsError(
+                f"Every neuron needs a threshold, but `{group.name}` has {group.size} neurons and {given} thresholds. Take "
+                "them from statistics of the same model."
+            )

@@ -111,10 +111,8 @@ def neurons(args: argparse.Namespace) -> None:
             for name, corpus in corpora.items()
         }
         record = measure_neurons(model, prose, tests, settings)
-        print(
-    title = f"\n{kind} neurons, {fill} fill:\n"
-    print(f"{title}\n| text (top-1) | share | {' | '.join(ORDERS)} |\n|---|---|{'---|' * len(ORDERS)}")
-        )
+        print(f"\n{kind} neurons, {fill} fill:")
+        print(f"\n| text (top-1) | share | {' | '.join(ORDERS)} |\n|---|---|{'---|' * len(ORDERS)}")
         for name, share in product(record.sets, settings.shares):
             print(f"| {name} ({record.base(name)[0]:.3f}) | {share:.0%} | {changes(record, name, share)} |", flush=True)
 

@@ -21,6 +21,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import remove_top
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
+from hf_untangle.statistics.moments import Moments
 
 
 def measure_neurons(
@@ -68,7 +69,8 @@ def measure_neurons(
 
 
 def entropy_mask(
-    statistics: ActivationStatistics,
+    mask: NeuronMask,
+    statistics: Mapping[str, Moments],
     groups: tuple[NeuronGroup, ...],
     share: float,
     order: NeuronOrder = "bottom",
@@ -76,33 +78,34 @@ def entropy_mask(
     settings: NeuronSettings | None = None,
     seed: int = 0,
 ) -> NeuronMask:
-    """Mask a share of the neurons in the order of their entropy.
+    """Mask a share of the neurons that are still there, in the order of their entropy.
 
     Args:
+        mask: What is masked already.
         statistics: Where entropy was measured.
         groups: The neuron groups of the model.
-        share: Of the neurons of each kind.
+        share: Of all neurons of each kind.
         order: Which go first.
         settings: Which kinds of neurons, and what they compete with.
         seed: For the random order.
 
     Returns:
-        The mask.
+        A mask that keeps less.
     """
     settings = settings or NeuronSettings()
     generator = torch.Generator().manual_seed(seed)
     scores = {group.name: _score(order, entropy(statistics[group.name]), generator) for group in groups}
-    fractions = dict.fromkeys(settings.kinds, share)
-    return remove_top(NeuronMask.keep_all(groups, statistics.model), scores, groups, fractions, scope=settings.scope)
+    return remove_top(mask, scores, groups, dict.fromkeys(settings.kinds, share), scope=settings.scope)
 
 
 def _masks(
     statistics: ActivationStatistics, groups: tuple[NeuronGroup, ...], settings: NeuronSettings, seed: int
 ) -> Iterator[tuple[NeuronOrder, float, NeuronMask]]:
     """Every mask of one round."""
+    everything = NeuronMask.keep_all(groups, statistics.model)
     for order in settings.orders:
         for share in settings.shares:
-            yield order, share, entropy_mask(statistics, groups, share, order, settings=settings, seed=seed)
+            yield order, share, entropy_mask(everything, statistics, groups, share, order, settings=settings, seed=seed)
 
 
 def _score(order: NeuronOrder, values: Float[Tensor, " neuron"], generator: torch.Generator) -> Float[Tensor, " neuron"]:

@@ -66,12 +66,14 @@ def entropy_histograms(entropies: Mapping[str, Float[Tensor, " neuron"]]) -> Fig
     return figure
 
 
-def entropy_over_time(epochs: Sequence[float], quantiles: Mapping[str, Float[Tensor, "epoch quantile"]]) -> Figure:
+def entropy_over_time(
+    epochs: Mapping[str, Sequence[float]], quantiles: Mapping[str, Float[Tensor, "_ quantile"]]
+) -> Figure:
     """Draw how quantiles of neuron entropy move while a model is trained, one panel a kind of data.
 
     Args:
-        epochs: When entropy was measured.
-        quantiles: 5%, 25%, 50%, 75% and 95% of all neurons at each time, by what they were measured on.
+        epochs: When entropy was measured, by what it was measured on.
+        quantiles: 5%, 25%, 50%, 75% and 95% of all neurons at each of these times.
 
     Returns:
         A figure, 7 by 3 inches.
@@ -81,9 +83,9 @@ def entropy_over_time(epochs: Sequence[float], quantiles: Mapping[str, Float[Ten
         panels = figure.subplots(1, len(quantiles), sharey=True, squeeze=False)[0]
         for axes, (name, values), colour in zip(panels, quantiles.items(), (FFN, ATTENTION), strict=False):
             low, lower, middle, upper, high = values.T.tolist()
-            axes.fill_between(epochs, low, high, color=BAND.light, linewidth=0)
-            axes.fill_between(epochs, lower, upper, color=colour.light, alpha=0.25, linewidth=0)
-            axes.plot(epochs, middle, "o-", color=colour.light, markersize=4)
+            axes.fill_between(epochs[name], low, high, color=BAND.light, linewidth=0)
+            axes.fill_between(epochs[name], lower, upper, color=colour.light, alpha=0.25, linewidth=0)
+            axes.plot(epochs[name], middle, "o-", color=colour.light, markersize=4)
             axes.set(title=plain(name), xlabel="epoch", ylim=(0, 1))
         panels[0].set_ylabel("entropy of a neuron, bits")
     return figure

@@ -109,7 +109,7 @@ class EntropyCallback(MaskCallback):
         self._log(state, scalars(moments, phase))
         self.history[phase].append((float(state.epoch or 0), entropy_quantiles(moments)))
         if self.figures and state.is_world_process_zero:
-            folder = Path(args.output_dir) / "entropy"
+            folder = Path(str(args.output_dir)) / "entropy"
             folder.mkdir(parents=True, exist_ok=True)
             histograms = entropy_histograms({group: entropy(one) for group, one in moments.items()})
             histograms.savefig(folder / f"{phase}-epoch-{state.epoch or 0:g}.svg")

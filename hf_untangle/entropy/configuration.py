@@ -12,6 +12,8 @@ class ContrastConfig(PreTrainedConfig):
     """Configuration of a `ContrastModel`. The defaults are the sizes of the published experiment."""
 
     model_type = "untangle_contrast"
+    # A configuration takes any keyword, which checkers of types at run time do not foresee.
+    __no_type_check__ = True
 
     modality: str = "image"
     """A `Modality`."""

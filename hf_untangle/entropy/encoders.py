@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hf_untangle.entropy.augmentation import change_images, change_texts
 from hf_untangle.entropy.configuration import ContrastConfig
 
-Items = UInt8[Tensor, "item ..."]
+Items = UInt8[Tensor, "_ ..."]
 """Images [item, channel, y, x] with values from 0 to 255, or texts [item, position] of bytes."""
 BYTES = 256
 

@@ -66,9 +66,7 @@ def entropy_histograms(entropies: Mapping[str, Float[Tensor, " neuron"]]) -> Fig
     return figure
 
 
-def entropy_over_time(
-    epochs: Mapping[str, Sequence[float]], quantiles: Mapping[str, Float[Tensor, "_ quantile"]]
-) -> Figure:
+def entropy_over_time(epochs: Mapping[str, Sequence[float]], quantiles: Mapping[str, Float[Tensor, "_ quantile"]]) -> Figure:
     """Draw how quantiles of neuron entropy move while a model is trained, one panel a kind of data.
 
     Args:

@@ -5,6 +5,8 @@ import logging
 import typer
 
 from hf_untangle.cli import entropy, inspect, run, unlearn
+from hf_untangle.cli import density, inspect, run, translate, unlearn
+from hf_untangle.cli import inspect, nets, run, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -17,7 +19,10 @@ app = typer.Typer(
 )
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
+app.command("density")(density.density_command)
+app.command("nets")(nets.nets_command)
 app.command("run")(run.run_recipe)
+app.add_typer(translate.app, name="translate")
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from hf_untangle.architecture.experts import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.entropy.overview import drift, entropy_quantiles
 from hf_untangle.importance.entropy import always_off, always_on
@@ -28,15 +29,15 @@ class BitWatch:
 
         Args:
             model: The model that is trained.
-            groups: Its neuron groups.
+            groups: Its neuron groups, of which those of experts are passed over.
         """
-        self._model, self._sizes = model, {group.name: group.size for group in groups}
+        self._model = model
         self._sums: dict[Phase, dict[str, MomentAccumulator]] = {"train": {}, "eval": {}}
         self._counted: Bool[Tensor, " token"] | None = None
         self._hooks = ExitStack()
         with ExitStack() as stack:
             stack.callback(model.register_forward_pre_hook(self._read_mask, with_kwargs=True).remove)
-            stack.enter_context(observed(model, groups, self._see))
+            stack.enter_context(observed(model, [group for group in groups if group.experts is None], self._see))
             self._hooks = stack.pop_all()
 
     def close(self) -> None:
@@ -61,9 +62,9 @@ class BitWatch:
         self._counted = mask.flatten().bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
     @torch.no_grad()
-    def _see(self, group: NeuronGroup, activations: Tensor) -> None:
+    def _see(self, group: NeuronGroup, reading: Reading) -> None:
         """Add the activations of one group."""
-        z = activations.detach().flatten(0, -2)
+        z = reading.values.detach().flatten(0, -2)
         if self._counted is not None and len(self._counted) == len(z):
             z = z[self._counted.to(z.device)]
         sums = self._sums["train" if self._model.training else "eval"]

@@ -13,6 +13,9 @@ from hf_untangle.pruning.config import nearest
 
 JOBS: dict[str, str] = {
     "entropy": "hf_untangle.jobs.entropy",
+    "translate": "hf_untangle.jobs.translate",
+    "density": "hf_untangle.jobs.density",
+    "nets": "hf_untangle.jobs.nets",
     "unlearn": "hf_untangle.jobs.unlearn",
 }
 """The module of each task, imported when a recipe names it."""

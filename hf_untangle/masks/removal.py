@@ -1,12 +1,14 @@
 """Making a mask permanent: a removed neuron is neither computed nor read any more."""
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hf_untangle.architecture.biases import add_biases_
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import bias_of, input_axis, input_width, output_width, weight_of
+from hf_untangle.architecture.projections import Matrix, matrix_of
 from hf_untangle.errors import MaskError
+from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -14,32 +16,42 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @torch.no_grad()
-def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> nn.Module:
+def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, fill: Constants | None = None) -> nn.Module:
     """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
 
     The logits are those of the masked model. As both sides are zero, so is the gradient of everything that belonged to the
     neuron, and no fine-tuning can grow it back. The exception is an attention neuron under grouped queries whose value row
     serves a kept query head too: its column is zero, but its row stays (`NeuronGroup.shares_rows_with_kept` tells which).
 
+    With `fill`, what each removed neuron would add at a constant goes into the bias of the output projection, as FLAP
+    compensates for pruning (arXiv:2312.11983). A neuron that never changes is folded into the bias exactly that way. Where
+    there is no bias, one is made if the model's configuration knows it (`mlp_bias`, `attention_bias`).
+
     Args:
         model: The model, changed in place. All of it is checked before any of it is written to.
         mask: Which neurons stay.
         groups: The neuron groups of this model.
+        fill: The value at which each removed neuron is held, by group; zero when None.
 
     Returns:
         The same model.
 
     Raises:
         MaskError: The mask is not this model's, or its weights cannot be edited.
+        ArchitectureError: A bias is needed, and cannot be there.
     """
     mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
     check_removable(model, groups)
     by_name = {group.name: group for group in groups}
+    if fill is not None:
+        add_biases_(model, [name for name, kept in mask.items() if not kept.all()])
     for name, kept in mask.items():
         if not kept.all():
-            _zero_columns(model.get_submodule(name), ~kept)
+            if fill is not None:
+                _shift_bias(matrix_of(model, name), ~kept, fill[name])
+            _zero_columns(matrix_of(model, name), ~kept)
             for producer in by_name[name].producers:
-                _zero_rows(model.get_submodule(producer.name), producer.rows_needed_by_none(kept))
+                _zero_rows(matrix_of(model, producer.name), producer.rows_needed_by_none(kept))
     return model
 
 
@@ -55,7 +67,7 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
     """
     for group in groups:
         for path in (group.name, *(producer.name for producer in group.producers)):
-            _check_editable(model.get_submodule(path), path)
+            _check_editable(matrix_of(model, path).parameter, path)
 
 
 def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> int:
@@ -72,17 +84,16 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
     count = 0
     by_name = {group.name: group for group in groups}
     for name, kept in mask.items():
-        count += int((~kept).sum()) * output_width(model.get_submodule(name))
+        count += int((~kept).sum()) * matrix_of(model, name).weight.shape[1]
         for producer in by_name[name].producers:
-            projection = model.get_submodule(producer.name)
-            row = input_width(projection) + (bias_of(projection) is not None)
+            matrix = matrix_of(model, producer.name)
+            row = matrix.weight.shape[2] + (matrix.bias is not None)
             count += len(producer.rows_needed_by_none(kept)) * row
     return count
 
 
-def _check_editable(projection: nn.Module, name: str) -> None:
+def _check_editable(weight: Tensor, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
-    weight = weight_of(projection)
     if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
             f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
@@ -95,16 +106,29 @@ def _check_editable(projection: nn.Module, name: str) -> None:
         )
 
 
-def _zero_columns(projection: nn.Module, removed: Bool[Tensor, " neuron"]) -> None:
+def _shift_bias(matrix: Matrix, removed: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"]) -> None:
+    """Add to the bias what some neurons contribute when each is held at its value."""
+    assert matrix.bias is not None
+    experts, _, width = matrix.weight.shape
+    held = torch.where(removed, values, 0).view(experts, width, 1).to(matrix.weight.device).double()
+    matrix.bias.copy_(matrix.bias.double() + (matrix.weight.double() @ held)[..., 0])
+
+
+def _zero_columns(matrix: Matrix, removed: Bool[Tensor, " neuron"]) -> None:
     """Zero the weights that read some neurons."""
-    weight = weight_of(projection)
-    weight.index_fill_(input_axis(projection), removed.to(weight.device).nonzero().flatten(), 0)
+    expert, column = _unravel(removed.nonzero().flatten(), matrix.weight, width=matrix.weight.shape[2])
+    matrix.weight[expert, :, column] = 0
 
 
-def _zero_rows(projection: nn.Module, rows: Int[Tensor, " row"]) -> None:
+def _zero_rows(matrix: Matrix, rows: Int[Tensor, " row"]) -> None:
     """Zero the weights and biases that compute some outputs."""
-    weight, bias = weight_of(projection), bias_of(projection)
-    rows = rows.to(weight.device)
-    weight.index_fill_(1 - input_axis(projection), rows, 0)
-    if bias is not None:
-        bias.index_fill_(0, rows, 0)
+    expert, row = _unravel(rows, matrix.weight, width=matrix.weight.shape[1])
+    matrix.weight[expert, row] = 0
+    if matrix.bias is not None:
+        matrix.bias[expert, row] = 0
+
+
+def _unravel(numbers: Int[Tensor, " n"], weight: Tensor, *, width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Split numbers that count through all experts into the expert and the number in it."""
+    numbers = numbers.to(weight.device)
+    return numbers // width, numbers % width

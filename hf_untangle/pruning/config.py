@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -10,7 +10,10 @@ from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.functions import IMPORTANCE, parts
 from hf_untangle.importance.scores import SCORES, Epsilon
+from hf_untangle.masks.fill import Fill
 from hf_untangle.masks.select import HEAD_SCORE, Scope
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class UnlearnConfig(BaseModel):
@@ -40,6 +43,10 @@ class UnlearnConfig(BaseModel):
     head_score: str = Field(default="mean", description="With scope=head, how neurons' scores make the score of their head.")
     veto: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain."
+    )
+    fill: Fill = Field(
+        default="zero",
+        description="What a removed neuron reads: zero, its mean on retain, or its mode, held in a bias at the end.",
     )
     candidates: float = Field(
         default=4.0, ge=1, description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone."
@@ -114,13 +121,29 @@ class UnlearnConfig(BaseModel):
         Raises:
             ConfigError: A name is unknown, or a value out of its range.
         """
-        try:
-            config = UnlearnConfig.model_validate(self.model_dump() | settings)
-        except ValidationError as error:
-            raise ConfigError(explain(error, UnlearnConfig)) from error
+        config = checked(UnlearnConfig, self.model_dump() | settings)
         if not config.ffn_fraction and not config.attention_fraction:
             raise ConfigError("ffn_fraction or attention_fraction must be above 0, but both are 0: nothing would be removed.")
         return config
+
+
+def checked(model: type[Settings], content: dict[str, Any]) -> Settings:
+    """Make settings of names and values.
+
+    Args:
+        model: Which settings.
+        content: Fields by name.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: A name is unknown, or a value out of its range.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(explain(error, model)) from error
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -13,11 +13,13 @@ from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.importance.functions import IMPORTANCE, Importance, needs_of, parts
 from hf_untangle.importance.observations import Observations
 from hf_untangle.importance.scores import SCORES, fused
+from hf_untangle.masks.fill import Constants, Fill, mean_fill
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import remove_top
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
+from hf_untangle.statistics.modes import collect_modes
 from hf_untangle.statistics.saliency import Saliency, collect_saliency
 from hf_untangle.statistics.weights import WeightNorms, weight_norms
 
@@ -136,6 +138,35 @@ def gather(
         saliency(train.retain, config.gradient_tokens),
         weight_norms(model, groups) if "weights" in needs else {},
     )
+
+
+def fill_values(
+    fill: Fill,
+    model: PreTrainedModel,
+    statistics: ActivationStatistics,
+    blocks: TokenBlocks,
+    groups: tuple[NeuronGroup, ...],
+    *,
+    batch_size: int,
+    progress: bool,
+) -> Constants | None:
+    """Find what removed neurons are to read.
+
+    Args:
+        fill: Zero, mean or mode.
+        model: The original model.
+        statistics: Its statistics on the corpus whose capability stays.
+        blocks: The tokens that they were collected on, which the mode needs a second time.
+        groups: The neuron groups.
+        batch_size: Blocks in a forward pass.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        One value a neuron, or None for zeros.
+    """
+    if fill == "mode":
+        return collect_modes(model, blocks, statistics, groups=groups, batch_size=batch_size, progress=progress)
+    return mean_fill(statistics) if fill == "mean" else None
 
 
 def remove_next(mask: NeuronMask, evidence: Evidence, groups: tuple[NeuronGroup, ...], config: UnlearnConfig) -> NeuronMask:

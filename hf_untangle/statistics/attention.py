@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.experts import Reading
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
@@ -52,7 +53,7 @@ def collect_head_entropy(
     attention = [group for group in found if group.heads is not None]
     sums: dict[str, MomentAccumulator] = {}
 
-    def add(group: NeuronGroup, entropy: Tensor) -> None:
+    def add(group: NeuronGroup, entropy: Tensor, _: slice) -> None:
         if group.name not in sums:
             sums[group.name] = MomentAccumulator(entropy.shape[1], entropy.device)
         sums[group.name].update(entropy)
@@ -76,7 +77,8 @@ def observed_heads(model: nn.Module, groups: Sequence[NeuronGroup], observer: Ob
     """
 
     def show(group: NeuronGroup, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:
-        observer(group, head_entropy(_weights(group, output)).transpose(1, 2))
+        entropy = head_entropy(_weights(group, output)).transpose(1, 2)
+        observer(group, Reading(entropy, slice(None), None))
 
     with ExitStack() as hooks:
         for group in groups:

@@ -50,15 +50,15 @@ def collect_bits(
         Statistics of z - t, whose record says so under `bit`.
 
     Raises:
-        StatisticsError: A group has no threshold, or saw no token, or an activation was infinite or NaN.
+        StatisticsError: A group belongs to experts, has no threshold, or saw no token, or an activation was infinite or NaN.
     """
-    groups = neuron_groups(model) if groups is None else groups
+    groups = _dense(neuron_groups(model) if groups is None else groups)
     if thresholds is not None:
         _check_thresholds(groups, thresholds)
     sums: dict[str, MomentAccumulator] = {}
     means: dict[str, _RunningMean] = {}
 
-    def add(group: NeuronGroup, z: Tensor) -> None:
+    def add(group: NeuronGroup, z: Tensor, _: slice) -> None:
         z = z.float()
         if thresholds is None:
             threshold = means.setdefault(group.name, _RunningMean()).update(z)
@@ -100,13 +100,14 @@ def quantile_thresholds(
 
     Raises:
         ConfigError: The share is not between 0 and 1.
+        StatisticsError: A group belongs to experts.
     """
     if not 0 < share < 1:
         raise ConfigError(f"A quantile must lie between 0 and 1, but {share} came. 0.5 is the median.")
-    groups = neuron_groups(model) if groups is None else groups
+    groups = _dense(neuron_groups(model) if groups is None else groups)
     sums: dict[str, _RunningMean] = {}
 
-    def add(group: NeuronGroup, z: Tensor) -> None:
+    def add(group: NeuronGroup, z: Tensor, _: slice) -> None:
         for some in z.float().split(CHUNK):
             quantile = some.quantile(share, dim=0, keepdim=True)
             sums.setdefault(group.name, _RunningMean()).update(quantile, weight=len(some))
@@ -133,6 +134,17 @@ class _RunningMean:
     def value(self) -> Float[Tensor, " neuron"]:
         """The mean so far."""
         return torch.as_tensor(self._total) / self._count
+
+
+def _dense(groups: Sequence[NeuronGroup]) -> Sequence[NeuronGroup]:
+    """Refuse neurons of experts: they are 0 at tokens that never reach them, and whether 0 is above t is not theirs to say."""
+    for group in groups:
+        if group.experts is not None:
+            raise StatisticsError(
+                f"Bits above a threshold need neurons that see every token, but those of `{group.name}` belong to experts. Leave "
+                "them out with `groups=`, or take bits above zero."
+            )
+    return groups
 
 
 def _check_thresholds(groups: Sequence[NeuronGroup], thresholds: Thresholds) -> None:

@@ -45,11 +45,11 @@ def collect_modes(
     """
     histograms: dict[str, _Histogram] = {}
 
-    def add(group: NeuronGroup, z: Tensor) -> None:
+    def add(group: NeuronGroup, z: Tensor, neurons: slice) -> None:
         if group.name not in histograms:
             histograms[group.name] = _Histogram(moments[group.name], z.device)
         for some in z.split(CPU_TOKENS):
-            histograms[group.name].update(some.float())
+            histograms[group.name].update(some.float(), neurons)
 
     run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
     return {group.name: histograms[group.name].modes() for group in groups}
@@ -69,13 +69,13 @@ class _Histogram:
         self._counts = torch.zeros(BINS, len(mean), device=device)
         self._sums = torch.zeros(BINS, len(mean), device=device)
 
-    def update(self, z: Float[Tensor, "token neuron"]) -> None:
+    def update(self, z: Float[Tensor, "token neuron"], neurons: slice) -> None:
         """Count the values that are in reach."""
-        position = (z - self._low) / self._width
+        position = (z - self._low[neurons]) / self._width[neurons]
         inside = (position >= 0) & (position < BINS)
         bins = position.clamp(0, BINS - 1).long()
-        self._counts.scatter_add_(0, bins, inside.float())
-        self._sums.scatter_add_(0, bins, torch.where(inside, z, 0))
+        self._counts[:, neurons].scatter_add_(0, bins, inside.float())
+        self._sums[:, neurons].scatter_add_(0, bins, torch.where(inside, z, 0))
 
     def modes(self) -> Float[Tensor, " neuron"]:
         """The mean of the values in the fullest bin."""

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup, Producer
-from hf_untangle.architecture.projections import bias_of, input_axis, input_width, output_width, weight_of
+from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.errors import StatisticsError
 
 
@@ -46,24 +46,22 @@ def weight_norms(model: nn.Module, groups: Sequence[NeuronGroup]) -> dict[str, W
 
 def _row_norms(model: nn.Module, producer: Producer) -> Float[Tensor, " neuron"]:
     """The norm of the row, and its bias, by which a producer computes each neuron."""
-    norms = _norms(model, producer.name, of_inputs=False)
-    bias = bias_of(model.get_submodule(producer.name))
+    norms, bias = _norms(model, producer.name, of_inputs=False), matrix_of(model, producer.name).bias
     if bias is not None:
-        norms = _together([norms, bias.detach().double().cpu()])
+        norms = _together([norms, bias.detach().flatten().double().cpu()])
     return norms[producer.rows]
 
 
 def _norms(model: nn.Module, name: str, *, of_inputs: bool) -> Float[Tensor, " index"]:
-    """The norm of what belongs to each input of a projection (its column), or to each output (its row)."""
-    projection = model.get_submodule(name)
-    weight = weight_of(projection)
-    if not weight.is_floating_point() or weight.is_meta or weight.numel() != input_width(projection) * output_width(projection):
+    """The norm of what belongs to each input of a projection (its column), or to each output (its row), expert by expert."""
+    parameter = matrix_of(model, name).parameter
+    if not parameter.is_floating_point() or parameter.is_meta or hasattr(parameter, "quant_state"):
         raise StatisticsError(
             f"The norms of `{name}` need its weights in floating point and loaded, but they are quantised or offloaded. Choose "
             "an importance that needs no weights, such as rms, or load the model in full precision."
         )
-    axis = 1 - input_axis(projection) if of_inputs else input_axis(projection)
-    return torch.linalg.vector_norm(weight.detach(), dim=axis, dtype=torch.float64).cpu()
+    weight = matrix_of(model, name).weight.detach()
+    return torch.linalg.vector_norm(weight, dim=1 if of_inputs else 2, dtype=torch.float64).flatten().cpu()
 
 
 def _together(norms: list[Tensor]) -> Float[Tensor, " neuron"]:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.architecture.adapters import groups_below, model_below
@@ -35,10 +34,9 @@ class MaskCallback(TrainerCallback):
         self.groups = groups
         self._held: list[Slice] = []
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Find what belongs to removed neurons, and set it to zero."""
+        model = kwargs["model"]
         groups = groups_below(model) if self.groups is None else self.groups
         check_removable(model_below(model), groups)
         self._held = removed_slices(model, self.mask, groups)

@@ -22,6 +22,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Part, corpus
 from hf_untangle.evaluation.next_token import next_token_metrics, relative_drop
+from hf_untangle.jobs.reading import parse_override
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
@@ -29,7 +30,6 @@ from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import Search, judge, search_mask
 from hf_untangle.pruning.record import Scores
-from hf_untangle.recipe import parse_override
 from hf_untangle.unlearning import resolve_config
 
 

@@ -15,10 +15,10 @@ from hf_untangle.cli.main import app
 from hf_untangle.cli.unlearn import DEMO
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.folders import MARKER
+from hf_untangle.jobs.reading import check_recipe
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning import iterative
 from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.recipe import check_recipe
 from hf_untangle.statistics.activations import ActivationStatistics
 
 SETTINGS = {

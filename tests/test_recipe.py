@@ -7,10 +7,12 @@ import yaml
 
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.errors import ConfigError
-from hf_untangle.recipe import CorpusChoice, check_recipe, parse_override, read_recipe
+from hf_untangle.jobs.choices import CorpusChoice
+from hf_untangle.jobs.reading import check_recipe, parse_override, read_recipe
 from hf_untangle.unlearning import resolve_config
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "recipes"
+RECIPES = sorted(FOLDER.rglob("*.yaml"))
 MINIMAL = {"task": "unlearn", "model": "smollm2", "forget": "code", "output": "out"}
 
 
@@ -77,7 +79,7 @@ def test_an_override_may_set_what_the_file_leaves_out(written):
         ({"forget": {"source": "code", "prefer": "disk"}}, "`forget.prefer`: input should be 'auto', 'hub' or 'embedded'"),
         ({"forget": 3}, "`forget`: .*but 3 came"),
         ({"dtype": "float31"}, "`dtype`: input should be 'auto', 'float32', .* but 'float31' came"),
-        ({"task": "translate"}, "`task`: input should be 'unlearn', but 'translate' came"),
+        ({"task": "unlern"}, "`task` must be one of unlearn.*, but 'unlern' came .did you mean `unlearn`"),
         ({"settings": [1]}, "`settings`: input should be a valid dictionary, but .1. came"),
     ],
 )
@@ -150,6 +152,12 @@ def test_an_override_that_cannot_be_read_is_an_error(text, message):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_our_own_recipes_hold_nothing_unknown_and_say_how_to_run_them(path):
     recipe = read_recipe(path)
+    assert recipe.model_dump()["task"] == path.relative_to(FOLDER).parts[0]
+    assert f"hf-untangle run {path.relative_to(FOLDER.parent)}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "unlearn").glob("*.yaml")), ids=lambda path: path.stem)
+def test_our_own_unlearning_recipes_have_settings_and_corpora_that_exist(path):
+    recipe = read_recipe(path)
     resolve_config(recipe.preset, **recipe.settings)
     assert {recipe.forget.source, recipe.retain.source} <= set(CORPORA)
-    assert f"hf-untangle run {path.relative_to(path.parents[2])}" in path.read_text()

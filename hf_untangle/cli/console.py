@@ -15,6 +15,7 @@ BAD_INPUT, OVER_BUDGET, INTERRUPTED = 3, 4, 130
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 ModelArgument = Annotated[str, typer.Argument(help="A Hub id, a folder, or `smollm2`, which needs no network.")]
+OutputOption = Annotated[str, typer.Option("--output", "-o", help="The folder that the result is written to.")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 
 # Paths, prompts and messages may hold square brackets, which are no markup.

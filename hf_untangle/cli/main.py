@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import inspect, unlearn
+from hf_untangle.cli import inspect, run, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
-app.command("run")(unlearn.run_recipe)
+app.command("run")(run.run_recipe)
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)

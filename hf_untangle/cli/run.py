@@ -1,0 +1,64 @@
+"""The command `run`, and how every command does a job: the same recipe, whether from a file or from options."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hf_untangle.cli.console import JsonOption, clear_errors, console, print_json
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a key: `--set settings.steps=4`.")]
+
+
+def run_recipe(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file, such as those in recipes/.")],
+    overrides: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Do the whole job that a recipe describes."""
+    with clear_errors():
+        from hf_untangle.jobs.reading import read_recipe
+
+        _finish(read_recipe(recipe, settings_of(overrides)), as_json=json)
+
+
+def do(content: dict[str, Any], *, as_json: bool) -> None:
+    """Do the job that a command's options describe.
+
+    Args:
+        content: The keys and values of a recipe.
+        as_json: Whether to print the record as JSON in the place of a table.
+    """
+    with clear_errors():
+        from hf_untangle.jobs.reading import check_recipe
+
+        _finish(check_recipe(content), as_json=as_json)
+
+
+def settings_of(overrides: list[str] | None) -> dict[str, Any]:
+    """Read what came as `--set key=value`.
+
+    Args:
+        overrides: The options, as they came.
+
+    Returns:
+        Values by key.
+    """
+    with clear_errors():
+        from hf_untangle.jobs.reading import parse_override
+
+        return dict(map(parse_override, overrides or []))
+
+
+def _finish(recipe: "BaseModel", *, as_json: bool) -> None:
+    """Carry a recipe out and show what came of it."""
+    from hf_untangle.jobs.reading import carry_out
+
+    outcome = carry_out(recipe)
+    if as_json:
+        print_json(outcome.record)
+    else:
+        outcome.show(console)

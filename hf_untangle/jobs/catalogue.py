@@ -1,0 +1,45 @@
+"""The tasks that a recipe can name, and where the job of each lives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel
+
+from hf_untangle.errors import ConfigError
+from hf_untangle.jobs.outcome import Outcome
+from hf_untangle.pruning.config import nearest
+
+JOBS: dict[str, str] = {
+    "unlearn": "hf_untangle.jobs.unlearn",
+}
+"""The module of each task, imported when a recipe names it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the module of a task holds."""
+
+    recipe: type[BaseModel]
+    """Its `Recipe`: every key; the field `task` holds the name."""
+    run: Callable[..., Outcome]
+    """Its `run(recipe, *, progress)`, which does the whole job."""
+
+
+def job_of(task: Any) -> Job:
+    """Find the job of a task.
+
+    Args:
+        task: The value of a recipe's key `task`.
+
+    Returns:
+        Its recipe and its `run`.
+
+    Raises:
+        ConfigError: There is no such task.
+    """
+    if task not in JOBS:
+        raise ConfigError(f"`task` must be one of {', '.join(JOBS)}, but {task!r} came{nearest(str(task), JOBS)}.")
+    module = import_module(JOBS[task])
+    return Job(module.Recipe, module.run)

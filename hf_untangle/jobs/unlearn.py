@@ -1,0 +1,69 @@
+"""Unlearn: load a model, take a capability out of it, save what is left."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+
+from hf_untangle import models
+from hf_untangle.folders import check_replaceable
+from hf_untangle.jobs.choices import CorpusChoice
+from hf_untangle.jobs.outcome import Outcome
+from hf_untangle.models import Dtype
+from hf_untangle.reporting.table import comparison_table, summary
+from hf_untangle.unlearning import UnlearnResult, resolve_config, unlearn
+
+
+class Recipe(BaseModel):
+    """An unlearning job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["unlearn"] = Field(description="What kind of job this is.")
+    model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
+    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
+    device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
+    forget: CorpusChoice = Field(description="The corpus whose capability goes: its source alone, or what to read of it.")
+    retain: CorpusChoice = Field(
+        default=CorpusChoice(source="general"), description="The same for the corpus whose capability stays."
+    )
+    preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
+    prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
+    output: str = Field(description="The folder that the result is written to.")
+
+
+def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
+    """Do the whole job of a recipe.
+
+    Everything that can be checked without the model is checked before the model is loaded.
+
+    Args:
+        recipe: The job.
+        progress: Whether to show progress bars.
+
+    Returns:
+        What came of it; the result is saved in the recipe's output folder.
+    """
+    check_replaceable(recipe.output)
+    config = resolve_config(recipe.preset, **recipe.settings)
+    forget, retain = recipe.forget.open(), recipe.retain.open()
+    model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
+    result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
+    embedded = models.EMBEDDED.get(recipe.model)
+    result.save_pretrained(recipe.output, licence=embedded.licence if embedded else None)
+    return Outcome(result.record.model_dump(mode="json"), lambda console: _show(result, recipe.output, console))
+
+
+def _show(result: UnlearnResult, output: str, console: Console) -> None:
+    """Print the table, the continuations and where everything is."""
+    console.print()
+    console.print(comparison_table(result.record))
+    for text in result.record.continuations:
+        console.rule(repr(text.prompt), align="left", style="dim")
+        for title, continuation in (("before", text.before), ("after", text.after)):
+            console.print(title, style="bold")
+            console.print(continuation.strip(), "", sep="\n", markup=False, highlight=False)
+    console.print(summary(result.record), highlight=False)
+    console.print(f"Saved in {output}: a checkpoint for from_pretrained, mask.safetensors, untangle.json (every step),")
+    console.print(f"and {output}/report.html to look at.")

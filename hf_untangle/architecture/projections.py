@@ -46,12 +46,13 @@ def input_axis(projection: nn.Module) -> int:
     """The axis of the weight that runs over inputs; the other one runs over outputs.
 
     Args:
-        projection: A linear projection.
+        projection: A linear projection, with an adapter of peft or without.
 
     Returns:
         0 or 1.
     """
-    return 0 if isinstance(projection, Conv1D) else 1
+    # An adapter of peft hands the weight of the projection below it out as its own.
+    return 0 if isinstance(getattr(projection, "base_layer", projection), Conv1D) else 1
 
 
 def input_width(projection: nn.Module) -> int:

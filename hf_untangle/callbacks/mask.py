@@ -6,9 +6,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_untangle.architecture.adapters import groups_below, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.masks.holding import held_slices, zero_gradients_, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import check_removable
-from hf_untangle.masks.slices import Slice, removed_slices, zero_gradients_, zero_weights_
+from hf_untangle.masks.removal import Slice, check_removable
 
 
 class MaskCallback(TrainerCallback):
@@ -39,7 +39,7 @@ class MaskCallback(TrainerCallback):
         model = kwargs["model"]
         groups = groups_below(model) if self.groups is None else self.groups
         check_removable(model_below(model), groups)
-        self._held = removed_slices(model, self.mask, groups)
+        self._held = held_slices(model, self.mask, groups)
         zero_weights_(self._held)
 
     def on_pre_optimizer_step(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hf_untangle.masks.mask import NeuronMask as NeuronMask
     from hf_untangle.masks.removal import remove_ as remove_
     from hf_untangle.pruning.config import UnlearnConfig as UnlearnConfig
+    from hf_untangle.repairing.repair import repair as repair
     from hf_untangle.statistics.activations import ActivationStatistics as ActivationStatistics
     from hf_untangle.statistics.collect import collect as collect
     from hf_untangle.unlearning import UnlearnResult as UnlearnResult
@@ -41,6 +42,7 @@ _HOMES = {
     "neuron_groups": "architecture.locate",
     "next_token_metrics": "evaluation.next_token",
     "remove_": "masks.removal",
+    "repair": "repairing.repair",
     "token_blocks": "data.batches",
     "unlearn": "unlearning",
 }
@@ -58,6 +60,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "neuron_groups",
     "next_token_metrics",
     "remove_",
+    "repair",
     "token_blocks",
     "unlearn",
 ]

@@ -23,6 +23,7 @@ PUBLIC = {
     "neuron_groups",
     "next_token_metrics",
     "remove_",
+    "repair",
     "token_blocks",
     "unlearn",
 }

@@ -162,5 +162,10 @@ class UnlearnRecord(Frozen):
     date: str
     """Day on which it ran, as YYYY-MM-DD."""
     seconds: float
-    repair: RepairRecord | None = None
-    """What was done to get the retain corpus back, where anything was."""
+    repairs: tuple[RepairRecord, ...] = ()
+    """What was done since to get the retain corpus back, in order."""
+
+    @property
+    def final(self) -> Scores:
+        """The model as it is now on the test parts: pruned, and repaired where it was."""
+        return self.repairs[-1].after if self.repairs else self.test.after

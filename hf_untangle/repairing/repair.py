@@ -19,9 +19,9 @@ from hf_untangle.masks.removal import check_removable
 from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import judge
 from hf_untangle.pruning.record import RepairRecord, Scores
-from hf_untangle.repair.config import RepairConfig
-from hf_untangle.repair.methods import METHODS
-from hf_untangle.repair.training import train_
+from hf_untangle.repairing.config import RepairConfig
+from hf_untangle.repairing.methods import METHODS
+from hf_untangle.repairing.training import train_
 
 
 def repair(
@@ -117,7 +117,7 @@ def repair_measured(
     return RepairRecord(
         settings=config.model_dump() | {"learning_rate": config.rate},
         corpus=blocks.record(),
-        original=_name_of(original),
+        original=_name_of(original) if config.distill else None,
         tokens=tokens,
         parameters=trained,
         before=before,

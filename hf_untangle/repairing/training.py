@@ -18,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.callbacks.progress import ProgressBarCallback
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.repair.config import RepairConfig
+from hf_untangle.repairing.config import RepairConfig
 
 
 def train_(

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_untangle.pruning.record import Scores
-from hf_untangle.repair.config import Method, RepairConfig
+from hf_untangle.repairing.config import Method, RepairConfig
 
 Train = Callable[[nn.Module, torch.dtype], None]
 """Trains what requires gradients in a module; where weights are float32, passes are computed in the dtype."""

@@ -11,7 +11,7 @@ from hf_untangle.architecture.adapters import groups_below
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.holding import all_zero, held_slices
+from hf_untangle.masks.holding import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
@@ -25,7 +25,7 @@ def half_mask(groups) -> NeuronMask:
 
 def zeros_of(model, mask, groups) -> bool:
     """Tell whether everything that belongs to removed neurons is exactly zero."""
-    return all_zero(held_slices(model, mask, groups))
+    return all_zero(held_parameters(model, mask, groups))
 
 
 class ZeroAfterEveryStep(TrainerCallback):
@@ -35,13 +35,13 @@ class ZeroAfterEveryStep(TrainerCallback):
         self.mask, self.groups, self.seen = mask, groups, []
 
     def on_step_end(self, args, state, control, model: nn.Module, optimizer=None, **kwargs):
-        held = held_slices(model, self.mask, self.groups)
-        states = [optimizer.state.get(part.tensor, {}) for part in held]
+        held = held_parameters(model, self.mask, self.groups)
+        states = [optimizer.state.get(part.parameter, {}) for part in held]
         moments = [
-            value.index_select(part.axis, part.index)
+            value[part.entries]
             for part, state in zip(held, states, strict=True)
             for value in state.values()
-            if isinstance(value, torch.Tensor) and value.shape == part.tensor.shape
+            if isinstance(value, torch.Tensor) and value.shape == part.parameter.shape
         ]
         self.seen.append((zeros_of(model, self.mask, self.groups), not any(moment.any() for moment in moments), len(moments)))
 
@@ -84,7 +84,7 @@ def test_the_state_of_the_optimiser_has_nothing_of_removed_neurons(removed, tmp_
     watch = ZeroAfterEveryStep(mask, groups)
     a_trainer(model, tmp_path, MaskCallback(mask), watch).train()
     assert watch.seen == [(True, True, watch.seen[0][2])] * 4
-    assert watch.seen[0][2] >= 2 * len(held_slices(model, mask, groups)), "both moments of Adam, of every slice"
+    assert watch.seen[0][2] >= 2 * len(held_parameters(model, mask, groups)), "both moments of Adam, of every slice"
 
 
 def test_neurons_that_were_only_masked_are_removed_when_training_begins(tiny_model, tmp_path):

@@ -12,7 +12,7 @@ import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.errors import ConfigError, MaskError
-from hf_untangle.masks.holding import all_zero, held_slices
+from hf_untangle.masks.holding import all_zero, held_parameters
 from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import judge
@@ -64,7 +64,7 @@ def test_pair(tokenizer):
 
 
 def zero_where_removed(model, mask) -> bool:
-    return all_zero(held_slices(model, mask, neuron_groups(model)))
+    return all_zero(held_parameters(model, mask, neuron_groups(model)))
 
 
 @pytest.mark.parametrize("how", METHODS, ids=lambda how: how["method"])

@@ -1,21 +1,32 @@
 """Holding removed neurons at zero while weights change, those of an adapter included."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from hf_untangle.architecture.adapters import model_below
+from hf_untangle.architecture.adapters import low_rank_factors, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import bias_of, weight_of
-from hf_untangle.errors import MaskError
+from hf_untangle.architecture.projections import bias_of, matrix_of, weight_of
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import Slice, removed_slices
+
+EVERYTHING = slice(None)
 
 
-def held_slices(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> list[Slice]:
+@dataclass(frozen=True, eq=False)
+class Held:
+    """Those entries of one parameter that belong to removed neurons."""
+
+    parameter: Tensor
+    """The parameter itself."""
+    entries: tuple[Any, ...]
+    """What to index it with."""
+
+
+def held_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> list[Held]:
     """List everything that belongs to removed neurons: in the weights, and in a low-rank adapter on them.
 
     LoRA (arXiv:2106.09685) adds B A to a weight, with A of shape [rank, input] and B of shape [output, rank]. A column of the
@@ -28,80 +39,83 @@ def held_slices(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, .
         groups: The neuron groups of the model below the adapter.
 
     Returns:
-        The slices, which hold the parameters themselves.
+        The entries, with the parameters themselves.
 
     Raises:
         MaskError: The mask is not this model's, or an adapter is of another kind than LoRA.
     """
     below = model_below(model)
     mask.check_fits(groups, str(getattr(below, "name_or_path", type(below).__name__)))
-    return [*removed_slices(below, mask, groups), *_adapter_slices(below, mask, groups)]
+    by_name = {group.name: group for group in groups}
+    held: list[Held] = []
+    for name, kept in mask.items():
+        if not kept.all():
+            held += _columns(below, name, (~kept).nonzero().flatten())
+            for producer in by_name[name].producers:
+                held += _rows(below, producer.name, producer.rows_needed_by_none(kept))
+    return held
 
 
 @torch.no_grad()
-def zero_weights_(slices: Sequence[Slice]) -> None:
-    """Set some slices to zero.
+def zero_weights_(held: Sequence[Held]) -> None:
+    """Set some entries to zero.
 
     Args:
-        slices: The slices, whose parameters are changed in place.
+        held: The entries, whose parameters are changed in place.
     """
-    for each in slices:
-        each.tensor.index_fill_(each.axis, each.index, 0)
+    for each in held:
+        each.parameter[each.entries] = 0
 
 
 @torch.no_grad()
-def zero_gradients_(slices: Sequence[Slice]) -> None:
-    """Set the gradients of some slices to zero, where there are any.
+def zero_gradients_(held: Sequence[Held]) -> None:
+    """Set the gradients of some entries to zero, where there are any.
 
     Args:
-        slices: The slices, the gradients of whose parameters are changed in place.
+        held: The entries, the gradients of whose parameters are changed in place.
     """
-    for each in slices:
-        if each.tensor.grad is not None:
-            each.tensor.grad.index_fill_(each.axis, each.index, 0)
+    for each in held:
+        if each.parameter.grad is not None:
+            each.parameter.grad[each.entries] = 0
 
 
-def all_zero(slices: Sequence[Slice]) -> bool:
-    """Tell whether some slices are exactly zero.
+def all_zero(held: Sequence[Held]) -> bool:
+    """Tell whether some entries are exactly zero.
 
     Args:
-        slices: The slices.
+        held: The entries.
 
     Returns:
-        True when every weight in them is.
+        True when every one is.
     """
-    return not any(bool(each.tensor.index_select(each.axis, each.index).any()) for each in slices)
+    return not any(bool(each.parameter[each.entries].any()) for each in held)
 
 
-def _adapter_slices(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[Slice]:
-    """What adapters have of removed neurons: columns of A where they are read, rows of B where they are computed."""
-    by_name = {group.name: group for group in groups}
-    for name, kept in mask.items():
-        if kept.all():
-            continue
-        for factor in _factors(model.get_submodule(name), "lora_A", name):
-            yield _slice(name, weight_of(factor), 1, (~kept).nonzero().flatten())
-        for producer in by_name[name].producers:
-            rows = producer.rows_needed_by_none(kept)
-            for factor in _factors(model.get_submodule(producer.name), "lora_B", producer.name):
-                yield _slice(producer.name, weight_of(factor), 0, rows)
-                if (bias := bias_of(factor)) is not None:
-                    yield _slice(producer.name, bias, 0, rows)
+def _columns(model: nn.Module, name: str, neurons: Int[Tensor, " n"]) -> Iterator[Held]:
+    """What reads some neurons."""
+    matrix = matrix_of(model, name)
+    expert, column = _split(neurons, matrix.parameter, width=matrix.weight.shape[2])
+    entries = (expert, column, EVERYTHING) if matrix.transposed else (expert, EVERYTHING, column)
+    yield Held(matrix.parameter, entries[3 - matrix.parameter.ndim :])
+    for factor in low_rank_factors(model, name, "lora_A"):
+        yield Held(weight_of(factor), (EVERYTHING, neurons.to(weight_of(factor).device)))
 
 
-def _factors(projection: nn.Module, which: str, name: str) -> list[nn.Module]:
-    """One factor of every low-rank adapter on a projection; none where it carries no adapter."""
-    if not hasattr(projection, "base_layer"):
-        return []
-    # DoRA divides each row by its norm, and that of a removed row is zero.
-    if not hasattr(projection, which) or len(getattr(projection, "lora_magnitude_vector", {})):
-        raise MaskError(
-            f"Removed neurons can be held at zero under LoRA adapters alone, but `{name}` carries a "
-            f"{type(projection).__module__.split('.')[-2]} layer of another form. Use `LoraConfig` without DoRA."
-        )
-    return list(cast(Any, getattr(projection, which)).values())
+def _rows(model: nn.Module, name: str, rows: Int[Tensor, " n"]) -> Iterator[Held]:
+    """What computes some outputs."""
+    matrix = matrix_of(model, name)
+    expert, row = _split(rows, matrix.parameter, width=matrix.weight.shape[1])
+    entries = (expert, EVERYTHING, row) if matrix.transposed else (expert, row, EVERYTHING)
+    yield Held(matrix.parameter, entries[3 - matrix.parameter.ndim :])
+    if matrix.bias_parameter is not None:
+        yield Held(matrix.bias_parameter, (expert, row)[2 - matrix.bias_parameter.ndim :])
+    for factor in low_rank_factors(model, name, "lora_B"):
+        yield Held(weight_of(factor), (rows.to(weight_of(factor).device),))
+        if (bias := bias_of(factor)) is not None:
+            yield Held(bias, (rows.to(bias.device),))
 
 
-def _slice(projection: str, tensor: Tensor, axis: int, index: Int[Tensor, " index"]) -> Slice:
-    """A part of a factor of the adapter on a projection."""
-    return Slice(f"{projection} (adapter)", tensor, axis, index.to(tensor.device))
+def _split(numbers: Int[Tensor, " n"], parameter: Tensor, *, width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Split numbers that count through all experts into the expert and the number in it."""
+    numbers = numbers.to(parameter.device)
+    return numbers // width, numbers % width

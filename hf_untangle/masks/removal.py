@@ -1,32 +1,16 @@
 """Making a mask permanent: a removed neuron is neither computed nor read any more."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import bias_of, input_axis, weight_of
+from hf_untangle.architecture.projections import Matrix, matrix_of
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import NeuronMask
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes whose zeros mean zero; those of quantised weights depend on scales that lie elsewhere."""
-
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """The part of one weight or bias that belongs to removed neurons."""
-
-    parameter: str
-    """Name of the parameter in the model."""
-    tensor: Tensor
-    """The parameter itself."""
-    axis: int
-    index: Int[Tensor, " index"]
-    """Which columns, rows or single biases along the axis, in increasing order, on the parameter's device."""
 
 
 @torch.no_grad()
@@ -50,8 +34,12 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...])
     """
     mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
     check_removable(model, groups)
-    for part in removed_slices(model, mask, groups):
-        part.tensor.index_fill_(part.axis, part.index, 0)
+    by_name = {group.name: group for group in groups}
+    for name, kept in mask.items():
+        if not kept.all():
+            _zero_columns(matrix_of(model, name), ~kept)
+            for producer in by_name[name].producers:
+                _zero_rows(matrix_of(model, producer.name), producer.rows_needed_by_none(kept))
     return model
 
 
@@ -67,7 +55,7 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
     """
     for group in groups:
         for path in (group.name, *(producer.name for producer in group.producers)):
-            _check_editable(model.get_submodule(path), path)
+            _check_editable(matrix_of(model, path).parameter, path)
 
 
 def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> int:
@@ -81,33 +69,19 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
     Returns:
         The number of single parameters.
     """
-    slices = removed_slices(model, mask, groups)
-    return sum(len(part.index) * (part.tensor.numel() // part.tensor.shape[part.axis]) for part in slices)
-
-
-def removed_slices(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[Slice]:
-    """Find what belongs to removed neurons: columns that read them, and rows and biases that compute them and nothing else.
-
-    Args:
-        model: The model.
-        mask: Which neurons stay.
-        groups: The neuron groups of the model.
-
-    Yields:
-        Parts that do not overlap; a fused projection may have several.
-    """
+    count = 0
     by_name = {group.name: group for group in groups}
     for name, kept in mask.items():
-        if not kept.all():
-            projection = model.get_submodule(name)
-            yield _slice(f"{name}.weight", weight_of(projection), input_axis(projection), (~kept).nonzero().flatten())
-            for producer in by_name[name].producers:
-                yield from _rows(producer.name, model.get_submodule(producer.name), producer.rows_needed_by_none(kept))
+        count += int((~kept).sum()) * matrix_of(model, name).weight.shape[1]
+        for producer in by_name[name].producers:
+            matrix = matrix_of(model, producer.name)
+            row = matrix.weight.shape[2] + (matrix.bias is not None)
+            count += len(producer.rows_needed_by_none(kept)) * row
+    return count
 
 
-def _check_editable(projection: nn.Module, name: str) -> None:
+def _check_editable(weight: Tensor, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
-    weight = weight_of(projection)
     if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
             f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
@@ -120,13 +94,21 @@ def _check_editable(projection: nn.Module, name: str) -> None:
         )
 
 
-def _rows(name: str, projection: nn.Module, rows: Int[Tensor, " row"]) -> Iterator[Slice]:
-    """The weights and biases that compute some outputs."""
-    yield _slice(f"{name}.weight", weight_of(projection), 1 - input_axis(projection), rows)
-    if (bias := bias_of(projection)) is not None:
-        yield _slice(f"{name}.bias", bias, 0, rows)
+def _zero_columns(matrix: Matrix, removed: Bool[Tensor, " neuron"]) -> None:
+    """Zero the weights that read some neurons."""
+    expert, column = _unravel(removed.nonzero().flatten(), matrix.weight, width=matrix.weight.shape[2])
+    matrix.weight[expert, :, column] = 0
 
 
-def _slice(parameter: str, tensor: Tensor, axis: int, index: Int[Tensor, " index"]) -> Slice:
-    """A part of a parameter, its index on the same device."""
-    return Slice(parameter, tensor, axis, index.to(tensor.device))
+def _zero_rows(matrix: Matrix, rows: Int[Tensor, " row"]) -> None:
+    """Zero the weights and biases that compute some outputs."""
+    expert, row = _unravel(rows, matrix.weight, width=matrix.weight.shape[1])
+    matrix.weight[expert, row] = 0
+    if matrix.bias is not None:
+        matrix.bias[expert, row] = 0
+
+
+def _unravel(numbers: Int[Tensor, " n"], weight: Tensor, *, width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Split numbers that count through all experts into the expert and the number in it."""
+    numbers = numbers.to(weight.device)
+    return numbers // width, numbers % width

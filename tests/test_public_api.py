@@ -12,21 +12,39 @@ import hf_untangle
 ROOT = Path(hf_untangle.__file__).parents[1]
 PUBLIC = {
     "ActivationStatistics",
+    "MaskCallback",
     "NeuronGroup",
     "NeuronMask",
+    "PruneConfig",
+    "PruneResult",
+    "PiecewiseLinearKANLayer",
+    "StatisticsCallback",
+    "TranslationCallback",
     "UnlearnConfig",
+    "UnlearnEvaluationCallback",
     "UnlearnResult",
     "UntangleError",
     "collect",
     "corpus",
+    "index_patterns",
+    "kan_to_relu",
     "masked",
     "neuron_groups",
     "next_token_metrics",
+    "plan",
+    "prune",
+    "relu_to_kan",
     "remove_",
     "repair",
+    "three_layer",
+    "to_kan_",
+    "to_relu_",
     "token_blocks",
     "unlearn",
 }
+
+ROOMS: set[str] = set()
+"""Public names that are rooms as a whole."""
 
 
 def in_a_fresh_process(code: str) -> str:
@@ -40,7 +58,15 @@ def test_the_public_names_are_exactly_these():
     assert hf_untangle.__all__ == sorted(hf_untangle.__all__)
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC))
+@pytest.mark.parametrize("name", sorted(ROOMS))
+def test_a_public_room_says_what_it_is_for_and_offers_names(name):
+    room = getattr(hf_untangle, name)
+    assert room is import_module(f"hf_untangle.{name}")
+    assert room.__doc__
+    assert any(callable(value) and value.__doc__ for value in vars(room).values())
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - ROOMS))
 def test_every_public_name_has_a_home_and_a_docstring(name):
     value = getattr(hf_untangle, name)
     assert value.__name__ == name

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.architecture.adapters import groups_below, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.masks.holding import Held, held_parameters, zero_gradients_, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable
-from hf_untangle.masks.slices import Slice, removed_slices, zero_gradients_, zero_weights_
 
 
 class MaskCallback(TrainerCallback):
@@ -33,15 +32,14 @@ class MaskCallback(TrainerCallback):
         """
         self.mask = mask
         self.groups = groups
-        self._held: list[Slice] = []
+        self._held: list[Held] = []
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: nn.Module, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Find what belongs to removed neurons, and set it to zero."""
+        model = kwargs["model"]
         groups = groups_below(model) if self.groups is None else self.groups
         check_removable(model_below(model), groups)
-        self._held = removed_slices(model, self.mask, groups)
+        self._held = held_parameters(model, self.mask, groups)
         zero_weights_(self._held)
 
     def on_pre_optimizer_step(

@@ -6,7 +6,10 @@ from hf_untangle.architecture.locate import neuron_groups as neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
 from hf_untangle.callbacks.density import DensityCallback as DensityCallback
 from hf_untangle.callbacks.nets import NetsCallback as NetsCallback
+from hf_untangle.callbacks.mask import MaskCallback as MaskCallback
+from hf_untangle.callbacks.statistics import StatisticsCallback as StatisticsCallback
 from hf_untangle.callbacks.translation import TranslationCallback as TranslationCallback
+from hf_untangle.callbacks.unlearn_evaluation import UnlearnEvaluationCallback as UnlearnEvaluationCallback
 from hf_untangle.compression import PruneResult as PruneResult
 from hf_untangle.compression import plan as plan
 from hf_untangle.compression import prune as prune
@@ -19,6 +22,7 @@ from hf_untangle.masks.mask import NeuronMask as NeuronMask
 from hf_untangle.masks.removal import remove_ as remove_
 from hf_untangle.pruning.config import UnlearnConfig as UnlearnConfig
 from hf_untangle.pruning.prune_config import PruneConfig as PruneConfig
+from hf_untangle.repairing.repair import repair as repair
 from hf_untangle.statistics.activations import ActivationStatistics as ActivationStatistics
 from hf_untangle.statistics.collect import collect as collect
 from hf_untangle.translation.kan.convert import to_kan_ as to_kan_

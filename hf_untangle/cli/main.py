@@ -5,6 +5,9 @@ import logging
 import typer
 
 from hf_untangle.cli import density, inspect, nets, run, translate, unlearn
+from hf_untangle.cli import entropy, inspect, run, unlearn
+from hf_untangle.cli import density, inspect, run, translate, unlearn
+from hf_untangle.cli import inspect, nets, run, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -24,6 +27,8 @@ app.add_typer(translate.app, name="translate")
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)
+app.command("entropy")(entropy.entropy_command)
+app.command("entropy-masks")(entropy.entropy_masks_command)
 app.command("corpora")(inspect.corpora_command)
 
 

@@ -12,6 +12,7 @@ from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.pruning.config import nearest
 
 JOBS: dict[str, str] = {
+    "entropy": "hf_untangle.jobs.entropy",
     "translate": "hf_untangle.jobs.translate",
     "density": "hf_untangle.jobs.density",
     "nets": "hf_untangle.jobs.nets",

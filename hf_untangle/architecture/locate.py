@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_untangle.architecture.ancestry import Lineage, lineages, output_projections
 from hf_untangle.architecture.experts import experts_of
-from hf_untangle.architecture.heads import stated_heads
+from hf_untangle.architecture.stated import stated_heads
 from hf_untangle.architecture.inputs import dummy_inputs
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
@@ -66,7 +66,7 @@ def _traced_groups(model: nn.Module) -> tuple[NeuronGroup, ...]:
     """Find the groups from three kinds of passes: who is who, which value row arrives where, and whether that is right."""
     neutral = trace(model, dummy_inputs(model, 1), write_neutral)
     everyone = lineages(neutral)
-    projections = output_projections(everyone)
+    projections = output_projections(model, everyone)
     coded = _coded_passes(model, projections)
     found = [_group(model, one, [calls[one.call.name] for calls in coded]) for one in projections]
     groups = [_without_shared_rows(group, everyone) for group in found if group is not None]
@@ -101,7 +101,7 @@ def _group(model: nn.Module, projection: Lineage, coded: list[Call]) -> NeuronGr
         leaves = {one.name: one.output for one in projection.ancestors}
         return make(kind="ffn", size=size, producers=elementwise_producers(call.neurons_at(-1)[0], leaves))
     producers = attention_producers(projection, coded)
-    if not producers and not projection.averages_evenly:
+    if not (producers or projection.attends or projection.averages_evenly):
         return None
     heads = stated_heads(model, call.name)
     _check_heads(call.name, size, heads)

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from hf_untangle.architecture.experts import Interceptor, Reading, experts_of, intercepted_experts
+from hf_untangle.architecture.expert_passes import Interceptor, Reading, intercepted_experts
+from hf_untangle.architecture.experts import experts_of
 from hf_untangle.architecture.projections import is_projection, weight_of
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.interception import intercepted
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.errors import MaskError

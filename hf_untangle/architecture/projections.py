@@ -114,7 +114,9 @@ def matrix_of(model: nn.Module, name: str) -> Matrix:
         seen = weight.T if transposed else weight
         return Matrix(seen[None], None if bias is None else bias[None], weight, bias, transposed)
     bias = cast(Tensor | None, getattr(parent, f"{name.rpartition('.')[2]}_bias", None))
-    return Matrix(found.transpose(1, 2) if parent.is_transposed else found, bias, found, bias, bool(parent.is_transposed))
+    # Llama 4 does not say so, but its experts multiply from the right.
+    transposed = bool(getattr(parent, "is_transposed", type(parent).__name__ == "Llama4TextExperts"))
+    return Matrix(found.transpose(1, 2) if transposed else found, bias, found, bias, transposed)
 
 
 def neurons_read(model: nn.Module, name: str) -> int:

@@ -12,6 +12,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from hf_untangle.compaction.loading import teach_transformers
+
 if TYPE_CHECKING:
     from hf_untangle.architecture.locate import neuron_groups as neuron_groups
     from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
@@ -62,6 +64,9 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "unlearn",
 ]
 __version__ = version("hf-untangle")
+
+# Checkpoints with layers of different widths load with plain `from_pretrained` from here on.
+teach_transformers()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import transformers
 from safetensors import SafetensorError, safe_open
@@ -38,7 +39,7 @@ class Checkpoint:
         """The class that the checkpoint was saved from, or that of causal language models where it does not say."""
         names = self.config.architectures or []
         known = [getattr(transformers, name) for name in names if hasattr(transformers, name)]
-        return known[0] if known else AutoModelForCausalLM._model_mapping[type(self.config)]
+        return known[0] if known else cast(type[PreTrainedModel], AutoModelForCausalLM._model_mapping[type(self.config)])
 
     def read(self, file: str, name: str) -> Tensor:
         """Read one tensor; its bytes stay on the disk until they are used.

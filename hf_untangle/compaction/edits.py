@@ -170,8 +170,8 @@ def _index_that_stays(group: NeuronGroup, stays: Bool[Tensor, " unit"], name: st
 
 
 def _rows_of_heads(
-    group: NeuronGroup, stays: Bool[Tensor, " unit"], size: int, values: Int[Tensor, " row"] | None
-) -> Int[Tensor, " row"] | None:
+    group: NeuronGroup, stays: Bool[Tensor, " unit"], size: int, values: Int[Tensor, " value"] | None
+) -> Int[Tensor, " index"] | None:
     """What stays where rows belong to heads: equal blocks, one a key-value group; or queries, keys and values in a row."""
     count = len(stays)
     if size % count:

@@ -1,7 +1,7 @@
 """Models without weights: what a configuration makes, in no more memory than a list of shapes."""
 
 from copy import deepcopy
-from warnings import catch_warnings, simplefilter
+from warnings import catch_warnings, filterwarnings
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ def skeleton(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> Pr
     from accelerate import init_empty_weights
 
     with init_empty_weights(), catch_warnings():
-        # A block that was removed whole has width 0, which torch finds worth a warning.
-        simplefilter("ignore", UserWarning)
+        # An FFN that was removed whole has the width 0.
+        filterwarnings("ignore", "Initializing zero-element tensors", UserWarning)
         return model_class._from_config(deepcopy(config)).eval()
 
 

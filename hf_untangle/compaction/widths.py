@@ -16,6 +16,7 @@ from hf_untangle.compaction.edits import Slice, cuts, projections_of
 from hf_untangle.compaction.settings import Settings, head_settings, width_settings
 from hf_untangle.compaction.skeleton import Shapes, shapes_of, skeleton
 from hf_untangle.compaction.stays import Layout, groups_alike, padded, units_in_use, units_wanted
+from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask
 
 
@@ -110,8 +111,11 @@ class Search:
         units = self.units | {name: padded(self.used[name], count) for name, count in counts.items()}
         try:
             after = shapes_of(skeleton(self.model_class, settings.applied_to(self.config)))
-            found = cuts(self.groups, units, self.before, after)
         except Exception:  # Constructors refuse in ways of their own, and any of them means no.
+            return None
+        try:
+            found = cuts(self.groups, units, self.before, after)
+        except CompactionError:
             return None
         shrunk = [group for group in self.groups if not units[group.name].all()]
         whole = all(f"{name}.weight" in found for group in shrunk for name in projections_of(group))

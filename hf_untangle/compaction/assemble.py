@@ -7,11 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_untangle.compaction.edits import Edit
+from hf_untangle.compaction.edits import Edit, Edits
 from hf_untangle.compaction.skeleton import skeleton
-
-Edits = dict[str, Edit]
-"""What becomes of the parameters that change, by name."""
 
 
 def assemble(model: PreTrainedModel, config: PreTrainedConfig, edits: Edits) -> PreTrainedModel:

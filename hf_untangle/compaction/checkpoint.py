@@ -5,14 +5,16 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from hf_untangle.compaction.skeleton import Shapes
+from hf_untangle.compaction.skeleton import Shapes, shapes_of
 from hf_untangle.errors import ArchitectureError, CheckpointError
 
 INDEX, SINGLE, CONFIG = "model.safetensors.index.json", "model.safetensors", "config.json"
@@ -54,46 +56,59 @@ class Checkpoint:
         with safe_open(self.folder / file, framework="pt") as shard:
             return shard.get_tensor(name)
 
-    def names_in(self, parameters: Shapes) -> dict[str, str]:
-        """Find which parameter of the model each tensor of the checkpoint is.
 
-        Args:
-            parameters: The shapes of the model's parameters.
+def names_in(checkpoint: Checkpoint, model: PreTrainedModel) -> dict[str, str]:
+    """Find which parameter of the model each tensor of a checkpoint is.
 
-        Returns:
-            Names in the model by names in the checkpoint. Tensors that the model ignores are left out.
+    Args:
+        checkpoint: The checkpoint.
+        model: Its model, of which only names and shapes matter.
 
-        Raises:
-            CheckpointError: A tensor is none of the model's, or has another shape.
-        """
-        prefix = f"{self.model_class.base_model_prefix}."
-        ignored = [re.compile(pattern) for pattern in self.model_class._keys_to_ignore_on_load_unexpected or ()]
-        found: dict[str, str] = {}
-        for file, names in self.shards.items():
-            for name in names:
-                options = (name, prefix + name, name.removeprefix(prefix))
-                known = next((option for option in options if option in parameters), None)
-                if known is not None:
-                    found[name] = known
-                elif not any(pattern.search(name) for pattern in ignored) and not name.endswith("inv_freq"):
+    Returns:
+        Names in the model by names in the checkpoint. Left out are tensors that the model ignores, and those that are put
+        together with others when they are loaded, such as single experts.
+
+    Raises:
+        CheckpointError: A tensor is none of the model's, or has another shape.
+    """
+    shapes, changes = shapes_of(model), get_model_conversion_mapping(model)
+    ignored = [re.compile(pattern) for pattern in (*(model._keys_to_ignore_on_load_unexpected or ()), r"\.inv_freq$")]
+    found: dict[str, str] = {}
+    for file, names in checkpoint.shards.items():
+        for name in names:
+            parameter, is_whole = _parameter_of(name, changes, model.base_model_prefix, shapes)
+            if parameter in shapes and is_whole:
+                found[name] = parameter
+            elif parameter not in shapes and not any(pattern.search(name) for pattern in ignored):
+                raise CheckpointError(
+                    f"Every tensor of a checkpoint must be a parameter of its {type(model).__name__}, but `{name}` in "
+                    f"`{file}` is none. Load the model and use `compact(model, mask)` and `save_pretrained` instead."
+                )
+    _check_shapes(checkpoint, found, shapes)
+    return found
+
+
+def _parameter_of(name: str, changes: list[Any], prefix: str, shapes: Shapes) -> tuple[str, bool]:
+    """The parameter that transformers loads a tensor into, and whether the tensor is the whole of it."""
+    renamings = [change for change in changes if isinstance(change, WeightRenaming)]
+    converters = [change for change in changes if isinstance(change, WeightConverter)]
+    renamed, pattern = rename_source_key(name, renamings, converters, prefix, dict(shapes))
+    if renamed in shapes or name not in shapes:
+        return renamed, pattern is None
+    return name, True
+
+
+def _check_shapes(checkpoint: Checkpoint, names: dict[str, str], shapes: Shapes) -> None:
+    """Refuse tensors that are not what the configuration says."""
+    for file, tensors in checkpoint.shards.items():
+        with safe_open(checkpoint.folder / file, framework="pt") as shard:
+            for name in names.keys() & set(tensors):
+                shape, stated = tuple(shard.get_slice(name).get_shape()), shapes[names[name]]
+                if shape != stated:
                     raise CheckpointError(
-                        f"Every tensor of a checkpoint must be a parameter of its {self.model_class.__name__}, but `{name}` in "
-                        f"`{file}` is none. Load the model and use `compact(model, mask)` and `save_pretrained` instead."
+                        f"The tensor `{name}` in `{file}` must have the shape {list(stated)} that {CONFIG} states, but it "
+                        f"has {list(shape)}. Is the configuration this checkpoint's own?"
                     )
-        self._check_shapes(found, parameters)
-        return found
-
-    def _check_shapes(self, names: dict[str, str], parameters: Shapes) -> None:
-        """Refuse tensors that are not what the configuration says."""
-        for file, tensors in self.shards.items():
-            with safe_open(self.folder / file, framework="pt") as shard:
-                for name in tensors:
-                    shape = tuple(shard.get_slice(name).get_shape())
-                    if name in names and shape != parameters[names[name]]:
-                        raise CheckpointError(
-                            f"The tensor `{name}` in `{file}` must have the shape {list(parameters[names[name]])} that "
-                            f"{CONFIG} states, but it has {list(shape)}. Is the configuration this checkpoint's own?"
-                        )
 
 
 def open_checkpoint(folder: str | Path) -> Checkpoint:

@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import input_axis, weight_of
+from hf_untangle.architecture.projections import Place, place_of
 from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.law import compact_lawfully
 from hf_untangle.compaction.stays import Layout, mask_of_all
@@ -61,19 +61,19 @@ def removed_neurons(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> Neuron
     Returns:
         The mask.
     """
-    projections = {group.name: model.get_submodule(group.name) for group in groups}
-    kept = {name: reads(weight_of(projection), input_axis(projection)) for name, projection in projections.items()}
+    places = {group.name: place_of(model, group.name) for group in groups}
+    kept = {name: reads(model.get_parameter(place.weight), place) for name, place in places.items()}
     return NeuronMask.keep_all(groups, getattr(model, "name_or_path", type(model).__name__)).with_kept(kept)
 
 
-def reads(weight: Tensor, input_axis: int) -> Bool[Tensor, " neuron"]:
-    """Tell which inputs of a projection have a weight that is not zero.
+def reads(weight: Tensor, place: Place) -> Bool[Tensor, " neuron"]:
+    """Tell which neurons an output projection reads: those with a weight that is not zero.
 
     Args:
-        weight: The weight of the projection.
-        input_axis: The axis that runs over inputs.
+        weight: The weight of the projection, or of those of all experts.
+        place: How it is laid out.
 
     Returns:
-        One truth value an input, on the CPU.
+        One truth value a neuron, on the CPU.
     """
-    return (weight != 0).any(1 - input_axis).cpu()
+    return (weight != 0).any(-1 if place.is_transposed else -2).flatten().cpu()

@@ -17,13 +17,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import input_axis
-from hf_untangle.compaction.assemble import Edits, assemble_lazily
-from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, open_checkpoint
+from hf_untangle.architecture.projections import place_of
+from hf_untangle.compaction.assemble import assemble_lazily
+from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, names_in, open_checkpoint
 from hf_untangle.compaction.compact import reads
-from hf_untangle.compaction.edits import removal
+from hf_untangle.compaction.edits import Edits, edits_of
 from hf_untangle.compaction.law import compact_lawfully
-from hf_untangle.compaction.skeleton import hollow, shapes_of
+from hf_untangle.compaction.skeleton import hollow
 from hf_untangle.compaction.stays import Layout, mask_of_all
 from hf_untangle.errors import CheckpointError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
@@ -104,7 +104,7 @@ def remove_folder(source: str | Path, target: str | Path, mask: NeuronMask) -> F
     check_replaceable(target)
     located = _locate(open_checkpoint(source))
     mask = mask_of_all(mask, located.groups, str(source))
-    edits = removal(located.twin, located.groups, mask)
+    edits = edits_of(located.twin, located.groups, mask, {})
     return _write(located, target, mask, edits, located.checkpoint.config, None, {})
 
 
@@ -123,20 +123,20 @@ class Located:
 def _locate(checkpoint: Checkpoint) -> Located:
     """Find the neurons of a checkpoint on its hollow twin."""
     twin = hollow(checkpoint.model_class, checkpoint.config)
-    names = checkpoint.names_in(shapes_of(twin))
+    names = names_in(checkpoint, twin)
     return Located(checkpoint, twin, neuron_groups(twin), names)
 
 
 def _removed_in(located: Located) -> NeuronMask:
     """Read off the weights in the files which neurons are removed."""
-    wanted = {f"{group.name}.weight": group.name for group in located.groups}
+    places = {group.name: place_of(located.twin, group.name) for group in located.groups}
+    wanted = {place.weight: (name, place) for name, place in places.items()}
     kept: dict[str, Tensor] = {}
     for file, names in located.checkpoint.shards.items():
         for name in names:
-            group = wanted.get(located.names.get(name, ""))
-            if group is not None:
-                axis = input_axis(located.twin.get_submodule(group))
-                kept[group] = reads(located.checkpoint.read(file, name), axis)
+            group, place = wanted.get(located.names.get(name, ""), (None, None))
+            if group is not None and place is not None:
+                kept[group] = reads(located.checkpoint.read(file, name), place)
     everything = NeuronMask.keep_all(located.groups, str(located.checkpoint.folder))
     return everything.with_kept(everything.kept | kept)
 
@@ -177,7 +177,7 @@ def _write_shard(located: Located, file: str, draft: Path, edits: Edits) -> tupl
             tensor = shard.get_tensor(name)
             before += tensor.numel()
             edit = edits.get(located.names.get(name, ""))
-            tensors[name] = tensor if edit is None else edit.apply(tensor).contiguous()
+            tensors[name] = tensor if edit is None else edit.apply(tensor)
         save_file(tensors, draft / file, metadata=shard.metadata())
     after = sum(tensor.numel() for tensor in tensors.values())
     return before, after, sum(tensor.nbytes for tensor in tensors.values())

@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hf_untangle.architecture.inputs import dummy_inputs
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import weight_of
-from hf_untangle.compaction.assemble import Edits
-from hf_untangle.compaction.edits import edits_of
+from hf_untangle.compaction.edits import Edits, edits_of
 from hf_untangle.compaction.stays import Layout
 from hf_untangle.compaction.widths import Plan, plan_widths
 from hf_untangle.errors import CompactionError
@@ -72,7 +73,7 @@ def compact_lawfully(
 
 
 def keeps_the_law(model: PreTrainedModel, mask: NeuronMask, small: nn.Module) -> bool:
-    """Compare the smaller model with the masked one on random tokens.
+    """Compare the smaller model with the masked one on random inputs.
 
     Args:
         model: The model, which is not changed.
@@ -82,28 +83,34 @@ def keeps_the_law(model: PreTrainedModel, mask: NeuronMask, small: nn.Module) ->
     Returns:
         Whether they agree up to rounding.
     """
-    tokens = _random_tokens(model)
+    inputs = _random_inputs(model)
     with evaluation_mode(model), evaluation_mode(small):
         with masked(model, mask):
-            expected = _output(model, tokens)
+            expected = _output(model, inputs)
         try:
-            difference = (_output(small, tokens) - expected).norm()
+            difference = (_output(small, inputs) - expected).norm()
         except (RuntimeError, ValueError, AttributeError, TypeError):  # The modules do not fit together.
             return False
     return bool(difference <= TOLERANCE.get(model.dtype, 5e-2) * expected.norm())
 
 
-def _random_tokens(model: PreTrainedModel) -> Tensor:
-    """A sequence of tokens, the same every time."""
+def _random_inputs(model: PreTrainedModel) -> dict[str, Any]:
+    """A sequence of tokens, or whatever the model reads, the same every time."""
     generator = torch.Generator().manual_seed(0)
-    size = weight_of(model.get_input_embeddings()).shape[0]
-    return torch.randint(size, (1, TOKENS), generator=generator).to(model.device)
+    inputs = dummy_inputs(model, 1)
+    for name, value in inputs.items():
+        if name.endswith("input_ids"):
+            size = weight_of(model.get_input_embeddings()).shape[0]
+            inputs[name] = torch.randint(size, (1, TOKENS), generator=generator).to(model.device)
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            inputs[name] = torch.randn(value.shape, generator=generator).to(value)
+    return {name: value for name, value in inputs.items() if name not in ("attention_mask", "position_ids")}
 
 
 @torch.no_grad()
-def _output(model: nn.Module, tokens: Tensor) -> Tensor:
+def _output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     """The logits, or the first of whatever the model gives."""
-    output = model(input_ids=tokens, use_cache=False)
+    output = model(**inputs)
     values = output.values() if isinstance(output, Mapping) else output
     return next(value for value in values if isinstance(value, Tensor)).float()
 

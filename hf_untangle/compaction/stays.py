@@ -24,17 +24,21 @@ def unit_of_neuron(group: NeuronGroup) -> Int[Tensor, " neuron"]:
     Returns:
         For each neuron, the number of its unit, from 0.
     """
+    alone, together = torch.arange(group.size), torch.zeros(group.size, dtype=torch.long)
+    if not group.producers:
+        # No row computes one of them alone, as behind a norm: without one, the others would be something else.
+        return together
     if group.kind == "ffn":
-        return torch.arange(group.size)
-    groups = group.key_value_heads or 1
-    units = torch.arange(groups).repeat_interleave(group.size // groups)
+        return alone
+    count = group.key_value_heads or 1
     number_of_row = torch.searchsorted(group.producers[0].rows.unique(), group.producers[0].rows)
-    contiguous = groups * (group.size // groups) == group.size and torch.equal(number_of_row // (group.head_size or 1), units)
+    units = alone // (group.size // count)
     # Query heads in another order than their key-value heads are one unit, so that none of them is ever taken out.
-    return units if contiguous else torch.zeros(group.size, dtype=torch.long)
+    is_contiguous = group.size % count == 0 and torch.equal(number_of_row // (group.head_size or 1), units)
+    return units if is_contiguous else together
 
 
-def units_in_use(group: NeuronGroup, kept: Bool[Tensor, " neuron"]) -> Bool[Tensor, " unit"]:
+def units_in_use(group: NeuronGroup, kept: Bool[Tensor, " neuron"]) -> Bool[Tensor, "expert unit"]:
     """Tell which units hold a neuron that stays.
 
     Args:
@@ -42,14 +46,15 @@ def units_in_use(group: NeuronGroup, kept: Bool[Tensor, " neuron"]) -> Bool[Tens
         kept: Which of its neurons stay.
 
     Returns:
-        True where at least one does.
+        True where at least one does; one row for each expert, and a single one where there are none.
     """
     units = unit_of_neuron(group)
-    return torch.zeros(int(units[-1]) + 1, dtype=torch.bool).index_put_((units[kept],), torch.tensor(True))
+    used = torch.zeros(int(units[-1]) + 1, dtype=torch.bool).index_put_((units[kept],), torch.tensor(True))
+    return used.view(group.experts or 1, -1)
 
 
 def units_wanted(groups: tuple[NeuronGroup, ...], mask: NeuronMask, layout: Layout, round_to: int | None) -> dict[str, int]:
-    """Count the units that every group must hold at least.
+    """Count the units that every group must hold at least; all experts of a layer hold as many as the fullest needs.
 
     Args:
         groups: The neuron groups of the model.
@@ -64,15 +69,27 @@ def units_wanted(groups: tuple[NeuronGroup, ...], mask: NeuronMask, layout: Layo
     Raises:
         CompactionError: A uniform layout is impossible, as layers of a kind differ in width already.
     """
-    used = {group.name: units_in_use(group, mask[group.name]) for group in groups}
+    used = {group.name: int(units_in_use(group, mask[group.name]).sum(1).max()) for group in groups}
     if layout == "ragged":
-        return {group.name: _allowed(group, int(used[group.name].sum()), round_to) for group in groups}
+        return {group.name: _allowed(group, used[group.name], round_to) for group in groups}
     wanted: dict[str, int] = {}
     for alike in groups_alike(groups).values():
         _check_equal_widths(alike)
-        largest = max(int(used[group.name].sum()) for group in alike)
+        largest = max(used[group.name] for group in alike)
         wanted |= {group.name: max(1, _allowed(group, largest, round_to)) for group in alike}
     return wanted
+
+
+def places_in(group: NeuronGroup) -> int:
+    """Count the units that a group holds now, or each of its experts.
+
+    Args:
+        group: A neuron group.
+
+    Returns:
+        FFN neurons, or key-value groups.
+    """
+    return (int(unit_of_neuron(group)[-1]) + 1) // (group.experts or 1)
 
 
 def mask_of_all(mask: NeuronMask, groups: tuple[NeuronGroup, ...], model: str) -> NeuronMask:
@@ -109,26 +126,26 @@ def groups_alike(groups: tuple[NeuronGroup, ...]) -> dict[str, list[NeuronGroup]
     return alike
 
 
-def padded(used: Bool[Tensor, " unit"], count: int) -> Bool[Tensor, " unit"]:
-    """Let removed units stay, as zeros, until a count is reached.
+def padded(used: Bool[Tensor, "expert unit"], count: int) -> Bool[Tensor, "expert unit"]:
+    """Let removed units stay, as zeros, until each expert has reached a count.
 
     Args:
         used: Which units are in use.
-        count: How many stay, at least those in use.
+        count: How many stay of each expert, at least those in use.
 
     Returns:
         Which units stay: those in use, and the first of the others.
     """
-    stays = used.clone()
-    stays[(~used).nonzero().flatten()[: count - int(used.sum())]] = True
-    return stays
+    # A stable sort puts units in use first, and the others after them in their order.
+    order = (~used).int().argsort(dim=1, stable=True)
+    return torch.zeros_like(used).scatter_(1, order[:, :count], True)
 
 
 def _allowed(group: NeuronGroup, used: int, round_to: int | None) -> int:
     """The smallest count that a group can be cut to."""
-    if group.kind == "attention":
+    if group.kind == "attention" or not group.producers:
         return max(1, used)
-    return min(group.size, -(-used // round_to) * round_to) if round_to else used
+    return min(places_in(group), -(-used // round_to) * round_to) if round_to else used
 
 
 def _check_equal_widths(alike: list[NeuronGroup]) -> None:

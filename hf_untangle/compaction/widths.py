@@ -4,6 +4,7 @@ No table says what a configuration calls a width. Every setting that holds the o
 the model that the changed configuration makes (a skeleton, without weights) has exactly the tensors that are wanted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.compaction.edits import Slice, cuts, projections_of
+from hf_untangle.compaction.cuts import cuts
+from hf_untangle.compaction.edits import Stays
 from hf_untangle.compaction.settings import Settings, head_settings, width_settings
 from hf_untangle.compaction.skeleton import Shapes, shapes_of, skeleton
-from hf_untangle.compaction.stays import Layout, groups_alike, padded, units_in_use, units_wanted
+from hf_untangle.compaction.stays import Layout, groups_alike, padded, places_in, units_in_use, units_wanted
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask
 
@@ -25,7 +27,7 @@ class Plan:
     """A smaller model: its configuration, and what stays of every tensor that shrinks."""
 
     config: PreTrainedConfig
-    stays: dict[str, list[Slice]]
+    stays: dict[str, list[Stays]]
     """By parameter: the axes that shrink, with the indices that stay."""
     left: dict[str, str]
     """By pattern of groups: why what was removed there still has its place, as zeros."""
@@ -55,15 +57,15 @@ def plan_widths(
     Returns:
         The plan. What the configuration cannot express is left in its place.
     """
-    search = Search.of(model_class, config, groups, mask)
+    search = Search.of(model_class, config, groups, mask, layout)
     wanted = units_wanted(groups, mask, layout, round_to)
     for pattern, alike in groups_alike(groups).items():
-        if not any(wanted[group.name] < len(search.used[group.name]) for group in alike):
+        if all(wanted[group.name] == places_in(group) for group in alike):
             continue
         if alike[0].kind == "ffn":
-            done = _narrow_ffn(search, alike, wanted, layout)
+            done = _narrow_ffn(search, alike, wanted) or _narrow_ffn(search, _as_wide_as(alike[0], groups), wanted)
         else:
-            done = heads and _narrow_attention(search, alike, wanted, layout)
+            done = heads and _narrow_attention(search, alike, wanted)
         if not done:
             search.left[pattern] = _reason(alike[0], layout, heads)
     return Plan(search.settings.applied_to(config), search.cuts, search.left)
@@ -76,13 +78,14 @@ class Search:
     model_class: type[PreTrainedModel]
     config: PreTrainedConfig
     groups: tuple[NeuronGroup, ...]
+    layout: Layout
     before: Shapes
-    used: dict[str, Bool[Tensor, " unit"]]
+    used: dict[str, Bool[Tensor, "expert unit"]]
     """By group: which units hold neurons that stay."""
-    units: dict[str, Bool[Tensor, " unit"]]
+    units: dict[str, Bool[Tensor, "expert unit"]]
     """By group: which units have a place with the settings found so far; at first, all of them."""
     settings: Settings = Settings()
-    cuts: dict[str, list[Slice]] = field(default_factory=dict)
+    cuts: dict[str, list[Stays]] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -92,13 +95,14 @@ class Search:
         config: PreTrainedConfig,
         groups: tuple[NeuronGroup, ...],
         mask: NeuronMask,
+        layout: Layout,
     ) -> "Search":
         """Begin with the model as it is."""
         used = {group.name: units_in_use(group, mask[group.name]) for group in groups}
         units = {name: own | True for name, own in used.items()}
-        return cls(model_class, config, groups, shapes_of(skeleton(model_class, config)), used, units)
+        return cls(model_class, config, groups, layout, shapes_of(skeleton(model_class, config)), used, units)
 
-    def try_settings(self, settings: Settings, counts: dict[str, int]) -> dict[str, list[Slice]] | None:
+    def try_settings(self, settings: Settings, counts: dict[str, int]) -> dict[str, list[Stays]] | None:
         """Make the model of some settings, and see whether it is the one in which groups have so many units.
 
         Args:
@@ -114,12 +118,9 @@ class Search:
         except Exception:  # Constructors refuse in ways of their own, and any of them means no.
             return None
         try:
-            found = cuts(self.groups, units, self.before, after)
+            return cuts(self.groups, units, self.before, after)
         except CompactionError:
             return None
-        shrunk = [group for group in self.groups if not units[group.name].all()]
-        whole = all(f"{name}.weight" in found for group in shrunk for name in projections_of(group))
-        return found if whole else None
 
     def take(self, settings: Settings, counts: dict[str, int]) -> bool:
         """Go on with some settings if they make the model in which groups have so many units."""
@@ -130,53 +131,61 @@ class Search:
         self.units |= {name: padded(self.used[name], count) for name, count in counts.items()}
         return True
 
+    def with_widths(self, settings: Settings, changes: dict[int, dict[str, int]]) -> Settings:
+        """Add widths, by layer, to some settings; all layers' are the same where the layout is uniform."""
+        if self.layout == "uniform":
+            return settings.also(next(iter(changes.values())), {})
+        return settings.also({}, changes)
 
-def _narrow_ffn(search: Search, alike: list[NeuronGroup], wanted: dict[str, int], layout: Layout) -> bool:
-    """Find the setting for the width of some FFNs, and set it."""
-    counts = {group.name: wanted[group.name] for group in alike}
-    for name in width_settings(search.config, alike[0].size):
-        changes = {group.layer: {name: counts[group.name]} for group in alike}
-        if search.take(_with(search.settings, changes, layout), counts):
+
+def _narrow_ffn(search: Search, alike: Sequence[NeuronGroup], wanted: dict[str, int]) -> bool:
+    """Find the setting for the width of some FFNs, and set it: in each layer to what the widest of them needs."""
+    by_layer: dict[int, int] = {}
+    for group in alike:
+        layer = group.layer if search.layout == "ragged" else 0
+        by_layer[layer] = max(by_layer.get(layer, 0), wanted[group.name])
+    counts = {group.name: by_layer[group.layer if search.layout == "ragged" else 0] for group in alike}
+    for name in width_settings(search.config, places_in(alike[0])):
+        changes = {layer: {name: count} for layer, count in by_layer.items()}
+        if search.take(search.with_widths(search.settings, changes), counts):
             return True
     return False
 
 
-def _narrow_attention(search: Search, alike: list[NeuronGroup], wanted: dict[str, int], layout: Layout) -> bool:
+def _as_wide_as(group: NeuronGroup, groups: Sequence[NeuronGroup]) -> list[NeuronGroup]:
+    """All FFNs of one width, which may share a setting: an encoder's and a decoder's, or those of dense and routed layers."""
+    return [one for one in groups if one.kind == "ffn" and places_in(one) == places_in(group)]
+
+
+def _narrow_attention(search: Search, alike: list[NeuronGroup], wanted: dict[str, int]) -> bool:
     """Find the settings for the number of heads, and set them to the smallest numbers that make a model."""
-    config = search.config.get_text_config()
-    common: dict[str, Any] = {"allow_global_per_layer_attribute_access": True} if layout == "ragged" else {}
-    if getattr(config, "head_dim", None) is None:
+    text = search.config.get_text_config()
+    common: dict[str, Any] = {"allow_global_per_layer_attribute_access": True} if search.layout == "ragged" else {}
+    if getattr(text, "head_dim", None) is None:
         # Else it would be derived from the number of heads that are left.
         common["head_dim"] = alike[0].head_size
     settings = search.settings.also(common, {})
     for each in head_settings(search.config, alike[0]) if alike[0].heads else []:
-        possible = {count: _possible_count(search, settings, alike, each, count, layout) for count in {*wanted.values()}}
-        counts = {group.name: possible[wanted[group.name]] for group in alike}
-        changes = {group.layer: {name: one * counts[group.name] for name, one in each.items()} for group in alike}
-        if any(count < len(search.used[name]) for name, count in counts.items()) and search.take(
-            _with(settings, changes, layout), counts
-        ):
+        counts = {count: _possible_count(search, settings, alike, each, count) for count in {wanted[one.name] for one in alike}}
+        chosen = {group.name: counts[wanted[group.name]] for group in alike}
+        if all(chosen[group.name] == places_in(group) for group in alike):
+            continue
+        changes = {group.layer: {name: one * chosen[group.name] for name, one in each.items()} for group in alike}
+        if search.take(search.with_widths(settings, changes), chosen):
             return True
     return False
 
 
-def _possible_count(
-    search: Search, settings: Settings, alike: list[NeuronGroup], each: dict[str, int], wanted: int, layout: Layout
-) -> int:
+def _possible_count(search: Search, settings: Settings, alike: list[NeuronGroup], each: dict[str, int], wanted: int) -> int:
     """The smallest number of key-value groups, from what is wanted on, that a model can be made with."""
-    everything = len(search.used[alike[0].name])
-    tried = [group for group in alike if layout == "uniform" or int(search.used[group.name].sum()) <= wanted]
-    tried = tried if layout == "uniform" else tried[:1]
-    for count in range(wanted, everything):
+    fitting = [group for group in alike if int(search.used[group.name].sum()) <= wanted]
+    tried = alike if search.layout == "uniform" else fitting[:1]
+    for count in range(wanted, places_in(alike[0])):
         changes = {group.layer: {name: one * count for name, one in each.items()} for group in tried}
-        if search.try_settings(_with(settings, changes, layout), {group.name: count for group in tried}) is not None:
+        counts = {group.name: count for group in tried}
+        if search.try_settings(search.with_widths(settings, changes), counts) is not None:
             return count
-    return everything
-
-
-def _with(settings: Settings, changes: dict[int, dict[str, int]], layout: Layout) -> Settings:
-    """Add widths, by layer; all layers' are the same where the layout is uniform."""
-    return settings.also(next(iter(changes.values())), {}) if layout == "uniform" else settings.also({}, changes)
+    return places_in(alike[0])
 
 
 def _reason(group: NeuronGroup, layout: Layout, heads: bool) -> str:

@@ -50,11 +50,13 @@ def _image(model: nn.Module, number: int) -> torch.Tensor:
     config: Any = model.config
     config = getattr(config, "vision_config", config)
     size = config.image_size if isinstance(config.image_size, (tuple, list)) else (config.image_size, config.image_size)
-    return torch.ones(number, config.num_channels, *size, device=next(model.parameters()).device, dtype=model.dtype)
+    return torch.ones(
+        number, config.num_channels, *size, device=next(model.parameters()).device, dtype=next(model.parameters()).dtype
+    )
 
 
 def _spectrogram(model: nn.Module, number: int) -> torch.Tensor:
     """Recordings of the length that the configuration states, which the encoder halves."""
     config: Any = model.config
     shape = (number, config.num_mel_bins, 2 * config.max_source_positions)
-    return torch.ones(shape, device=next(model.parameters()).device, dtype=model.dtype)
+    return torch.ones(shape, device=next(model.parameters()).device, dtype=next(model.parameters()).dtype)

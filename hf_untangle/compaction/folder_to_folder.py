@@ -48,6 +48,8 @@ class FolderRecord:
     parameters_before: int
     parameters_after: int
     """Numbers in the tensors of the files; tied ones once."""
+    needs_package: bool
+    """Whether layers differ in width, so that `hf_untangle` must be imported before the checkpoint is loaded."""
     left: dict[str, str]
     """By pattern of groups: why what was removed there still has its place, as zeros."""
 
@@ -161,7 +163,8 @@ def _write(
         counts = [_write_shard(located, file, draft, edits) for file in checkpoint.shards]
         before, after, size = (sum(numbers) for numbers in zip(*counts, strict=True))
         _write_index(checkpoint, draft, after, size)
-        record = FolderRecord(str(checkpoint.folder), mask.describe(), layout, before, after, left)
+        ragged = config.get_text_config().is_heterogeneous
+        record = FolderRecord(str(checkpoint.folder), mask.describe(), layout, before, after, ragged, left)
         (draft / MARKER).write_text(json.dumps(asdict(record), indent=2) + "\n")
     return record
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hf_untangle.architecture.biases import add_biases_
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import matrix_of, place_of
+from hf_untangle.architecture.projections import Matrix, matrix_of, place_of
 from hf_untangle.errors import MaskError
+from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 
 Index = tuple[slice | Int[Tensor, " index"], ...]
@@ -19,26 +21,37 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @torch.no_grad()
-def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> nn.Module:
+def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, fill: Constants | None = None) -> nn.Module:
     """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
 
     The logits are those of the masked model. As both sides are zero, so is the gradient of everything that belonged to the
     neuron, and no fine-tuning can grow it back. The exception is an attention neuron under grouped queries whose value row
     serves a kept query head too: its column is zero, but its row stays (`NeuronGroup.shares_rows_with_kept` tells which).
 
+    With `fill`, what each removed neuron would add at a constant goes into the bias of the output projection, as FLAP
+    compensates for pruning (arXiv:2312.11983). A neuron that never changes is folded into the bias exactly that way. Where
+    there is no bias, one is made if the model's configuration knows it (`mlp_bias`, `attention_bias`).
+
     Args:
         model: The model, changed in place. All of it is checked before any of it is written to.
         mask: Which neurons stay.
         groups: The neuron groups of this model.
+        fill: The value at which each removed neuron is held, by group; zero when None.
 
     Returns:
         The same model.
 
     Raises:
         MaskError: The mask is not this model's, or its weights cannot be edited.
+        ArchitectureError: A bias is needed, and cannot be there.
     """
     mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
     check_removable(model, groups)
+    if fill is not None:
+        gone = {name: ~kept for name, kept in mask.items() if not kept.all()}
+        add_biases_(model, list(gone))
+        for name, removed in gone.items():
+            _shift_bias(matrix_of(model, name), removed, fill[name])
     for name, index in zeros_of(model, mask, groups):
         model.get_parameter(name)[index] = 0
     return model
@@ -112,6 +125,14 @@ def _check_editable(weight: Tensor, name: str) -> None:
             f"The weights of `{name}` must be loaded to be removed, but they are on the meta device (offloaded). Load the "
             "model without offload."
         )
+
+
+def _shift_bias(matrix: Matrix, removed: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"]) -> None:
+    """Add to the bias what some neurons contribute when each is held at its value."""
+    assert matrix.bias is not None
+    experts, _, width = matrix.weight.shape
+    held = torch.where(removed, values, 0).view(experts, width, 1).to(matrix.weight.device).double()
+    matrix.bias.copy_(matrix.bias.double() + (matrix.weight.double() @ held)[..., 0])
 
 
 def _columns(model: nn.Module, name: str, neurons: Int[Tensor, " neuron"]) -> tuple[str, Index]:

@@ -1,7 +1,7 @@
 """Collect activation statistics: one pass of the model over a corpus, without its head."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -52,22 +52,13 @@ def collect(
     """
     groups = neuron_groups(model) if groups is None else groups
     sums: dict[str, MomentAccumulator] = {}
-    counted: list[Tensor | None] = [None]
 
-    def add(group: NeuronGroup, reading: Reading) -> None:
-        z = rows_that_count(reading, counted[0])
+    def add(group: NeuronGroup, z: Tensor, neurons: slice) -> None:
         if group.name not in sums:
             sums[group.name] = MomentAccumulator(group.size, z.device, roots=roots, experts=group.experts)
-        sums[group.name].update(z, reading.neurons)
+        sums[group.name].update(z, neurons)
 
-    backbone = model.base_model
-    device = next(model.parameters()).device
-    bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
-    with bar, evaluation_mode(model), observed(model, groups, add), torch.inference_mode():
-        for batch in blocks.batches(batch_size):
-            counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
-            backbone(**batch.inputs(device), use_cache=False)
-            bar.update(batch.tokens)
+    run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
     return ActivationStatistics(
         moments={group.name: _finished(group, sums, blocks.tokens) for group in groups},
         model=str(model.name_or_path),
@@ -75,6 +66,41 @@ def collect(
         dtype=str(model.dtype).removeprefix("torch."),
         corpora=(blocks.record(),),
     )
+
+
+def run_over(
+    model: PreTrainedModel,
+    blocks: TokenBlocks,
+    groups: Sequence[NeuronGroup],
+    add: Callable[[NeuronGroup, Tensor, slice], None],
+    *,
+    batch_size: int,
+    progress: bool,
+) -> None:
+    """Run the base model once over some blocks, and show the activations at every token that counts.
+
+    Args:
+        model: The model, which is left as it was.
+        blocks: The tokens.
+        groups: Which neuron groups to watch.
+        add: Called with a group, activations of shape [token, neuron] on their own device, and which neurons of the group
+            they are; once an expert, if there are any.
+        batch_size: Blocks in one forward pass.
+        progress: Whether to show a progress bar.
+    """
+    counted: list[Tensor | None] = [None]
+
+    def show(group: NeuronGroup, reading: Reading) -> None:
+        add(group, rows_that_count(reading, counted[0]), reading.neurons)
+
+    backbone = model.base_model
+    device = next(model.parameters()).device
+    bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
+    with bar, evaluation_mode(model), observed(model, groups, show), torch.inference_mode():
+        for batch in blocks.batches(batch_size):
+            counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
+            backbone(**batch.inputs(device), use_cache=False)
+            bar.update(batch.tokens)
 
 
 def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) -> Float[Tensor, "row neuron"]:

@@ -13,6 +13,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.folders import MARKER, whole_folder
@@ -107,6 +108,11 @@ class UnlearnResult:
         Raises:
             OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
         """
+        in_main(lambda: self._write(folder, licence))
+        return Path(folder)
+
+    def _write(self, folder: str | Path, licence: str | None) -> None:
+        """Write everything into a draft that takes the folder's place once it is complete."""
         with whole_folder(folder) as draft:
             self.model.save_pretrained(draft)
             self.tokenizer.save_pretrained(draft)
@@ -115,7 +121,6 @@ class UnlearnResult:
             self.retain.save(draft / "statistics-retain.safetensors")
             (draft / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
             write_report(draft, self.record, self.forget, self.retain, self.mask, licence=licence)
-        return Path(folder)
 
 
 def unlearn(

@@ -1,11 +1,11 @@
 """`hf-untangle`: the commands put together, and what their exit codes mean."""
 
 import logging
+import os
 
 import typer
 
-from hf_untangle.cli import density, entropy, inspect, nets, run, translate, unlearn
-from hf_untangle.cli import compact, density, inspect, nets, run, translate, unlearn
+from hf_untangle.cli import compact, density, entropy, inspect, nets, run, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -34,5 +34,7 @@ app.command("corpora")(inspect.corpora_command)
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_untangle").setLevel(logging.INFO)
+    # Of several processes one speaks; whoever fails still says why.
+    main = os.environ.get("RANK", "0") == "0"
+    logging.getLogger("hf_untangle").setLevel(logging.INFO if main else logging.ERROR)
     app()

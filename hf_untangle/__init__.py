@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hf_untangle.statistics.activations import ActivationStatistics as ActivationStatistics
     from hf_untangle.statistics.collect import collect as collect
     from hf_untangle.unlearning import UnlearnResult as UnlearnResult
+    from hf_untangle.unlearning import restore as restore
     from hf_untangle.unlearning import unlearn as unlearn
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "neuron_groups": "architecture.locate",
     "next_token_metrics": "evaluation.next_token",
     "remove_": "masks.removal",
+    "restore": "unlearning",
     "token_blocks": "data.batches",
     "unlearn": "unlearning",
 }
@@ -58,6 +60,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "neuron_groups",
     "next_token_metrics",
     "remove_",
+    "restore",
     "token_blocks",
     "unlearn",
 ]

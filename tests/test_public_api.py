@@ -23,6 +23,7 @@ PUBLIC = {
     "neuron_groups",
     "next_token_metrics",
     "remove_",
+    "restore",
     "token_blocks",
     "unlearn",
 }

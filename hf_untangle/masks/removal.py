@@ -1,16 +1,32 @@
 """Making a mask permanent: a removed neuron is neither computed nor read any more."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import bias_of, input_axis, input_width, output_width, weight_of
+from hf_untangle.architecture.projections import bias_of, input_axis, weight_of
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import NeuronMask
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes whose zeros mean zero; those of quantised weights depend on scales that lie elsewhere."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """The part of one weight or bias that belongs to removed neurons."""
+
+    parameter: str
+    """Name of the parameter in the model."""
+    tensor: Tensor
+    """The parameter itself."""
+    axis: int
+    index: Int[Tensor, " index"]
+    """Which columns, rows or single biases along the axis, in increasing order, on the parameter's device."""
 
 
 @torch.no_grad()
@@ -34,12 +50,8 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...])
     """
     mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
     check_removable(model, groups)
-    by_name = {group.name: group for group in groups}
-    for name, kept in mask.items():
-        if not kept.all():
-            _zero_columns(model.get_submodule(name), ~kept)
-            for producer in by_name[name].producers:
-                _zero_rows(model.get_submodule(producer.name), producer.rows_needed_by_none(kept))
+    for part in removed_slices(model, mask, groups):
+        part.tensor.index_fill_(part.axis, part.index, 0)
     return model
 
 
@@ -69,15 +81,28 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
     Returns:
         The number of single parameters.
     """
-    count = 0
+    slices = removed_slices(model, mask, groups)
+    return sum(len(part.index) * (part.tensor.numel() // part.tensor.shape[part.axis]) for part in slices)
+
+
+def removed_slices(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[Slice]:
+    """Find what belongs to removed neurons: columns that read them, and rows and biases that compute them and nothing else.
+
+    Args:
+        model: The model.
+        mask: Which neurons stay.
+        groups: The neuron groups of the model.
+
+    Yields:
+        Parts that do not overlap; a fused projection may have several.
+    """
     by_name = {group.name: group for group in groups}
     for name, kept in mask.items():
-        count += int((~kept).sum()) * output_width(model.get_submodule(name))
-        for producer in by_name[name].producers:
-            projection = model.get_submodule(producer.name)
-            row = input_width(projection) + (bias_of(projection) is not None)
-            count += len(producer.rows_needed_by_none(kept)) * row
-    return count
+        if not kept.all():
+            projection = model.get_submodule(name)
+            yield _slice(f"{name}.weight", weight_of(projection), input_axis(projection), (~kept).nonzero().flatten())
+            for producer in by_name[name].producers:
+                yield from _rows(producer.name, model.get_submodule(producer.name), producer.rows_needed_by_none(kept))
 
 
 def _check_editable(projection: nn.Module, name: str) -> None:
@@ -95,16 +120,13 @@ def _check_editable(projection: nn.Module, name: str) -> None:
         )
 
 
-def _zero_columns(projection: nn.Module, removed: Bool[Tensor, " neuron"]) -> None:
-    """Zero the weights that read some neurons."""
-    weight = weight_of(projection)
-    weight.index_fill_(input_axis(projection), removed.to(weight.device).nonzero().flatten(), 0)
+def _rows(name: str, projection: nn.Module, rows: Int[Tensor, " row"]) -> Iterator[Slice]:
+    """The weights and biases that compute some outputs."""
+    yield _slice(f"{name}.weight", weight_of(projection), 1 - input_axis(projection), rows)
+    if (bias := bias_of(projection)) is not None:
+        yield _slice(f"{name}.bias", bias, 0, rows)
 
 
-def _zero_rows(projection: nn.Module, rows: Int[Tensor, " row"]) -> None:
-    """Zero the weights and biases that compute some outputs."""
-    weight, bias = weight_of(projection), bias_of(projection)
-    rows = rows.to(weight.device)
-    weight.index_fill_(1 - input_axis(projection), rows, 0)
-    if bias is not None:
-        bias.index_fill_(0, rows, 0)
+def _slice(parameter: str, tensor: Tensor, axis: int, index: Int[Tensor, " index"]) -> Slice:
+    """A part of a parameter, its index on the same device."""
+    return Slice(parameter, tensor, axis, index.to(tensor.device))

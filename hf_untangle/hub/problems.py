@@ -69,8 +69,7 @@ def clear_problems(what: str, repo: str) -> Iterator[None]:
     except UntangleError:
         raise
     except Exception as error:  # Which kinds there are depends on the HTTP client that huggingface_hub is built on.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise HubError(_template(error).format(what=what, repo=repo, wait=_wait(error), reason=reason)) from error
+        raise HubError(_template(error).format(what=what, repo=repo, wait=_wait(error), reason=_reason(error))) from error
 
 
 def _template(error: Exception) -> str:
@@ -82,6 +81,12 @@ def _template(error: Exception) -> str:
         if isinstance(cause, HfHubHTTPError):
             return BY_STATUS.get(cause.response.status_code, FAILED)
     return FAILED
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what caused an error."""
+    cause = _chain(error)[-1]
+    return str(cause).strip().partition("\n")[0] or type(cause).__name__
 
 
 def _wait(error: Exception) -> str:

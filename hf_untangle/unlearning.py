@@ -25,6 +25,7 @@ from hf_untangle.folders import MARKER, whole_folder
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.apply import masked
+from hf_untangle.masks.ladder import LADDER, save_ladder
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.select import random_like
@@ -151,6 +152,7 @@ class UnlearnResult:
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         self.mask.save(folder / FILE)
+        save_ladder(folder / LADDER, self.ladder)
         self.forget.save(folder / "statistics-forget.safetensors")
         self.retain.save(folder / "statistics-retain.safetensors")
         (folder / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
@@ -253,7 +255,7 @@ def restore(model: PreTrainedModel, result: UnlearnResult | str | Path) -> PreTr
     Raises:
         MaskError: The removed weights were not kept, or the model is not as the removal left it; nothing is changed then.
     """
-    removed = result.removed if isinstance(result, UnlearnResult) else RemovedWeights.load(Path(result) / REMOVED)
+    removed = result.removed if isinstance(result, UnlearnResult) else _read_removed(Path(result) / REMOVED)
     if removed is None:
         raise MaskError(
             "The removed weights must have been kept to be restored, but this result has none. Call "
@@ -261,6 +263,11 @@ def restore(model: PreTrainedModel, result: UnlearnResult | str | Path) -> PreTr
         )
     put_back_(model, removed)
     return model
+
+
+def _read_removed(file: Path) -> RemovedWeights | None:
+    """The removed weights beside a saved result, where they were kept."""
+    return RemovedWeights.load(file) if file.exists() else None
 
 
 def resolve_config(config: UnlearnConfig | str, /, **settings: object) -> UnlearnConfig:

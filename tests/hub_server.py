@@ -90,9 +90,11 @@ class HubHandler(BaseHTTPRequestHandler):
             if method == self.command and found:
                 self.fault = self.next_fault(action.__name__)
                 if self.fault and self.fault.after is None:
-                    return self.answer({"error": "as told"}, self.fault.status, self.fault.headers)
-                return action(self, **found.groupdict())
-        return self.missing("EntryNotFound")
+                    self.answer({"error": "as told"}, self.fault.status, self.fault.headers)
+                else:
+                    action(self, **found.groupdict())
+                return
+        self.missing("EntryNotFound")
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_any
 
@@ -132,7 +134,8 @@ class HubHandler(BaseHTTPRequestHandler):
         """Find a repository that the client may see, and say so when there is none."""
         found = self.server.repositories.get(name)
         if found is None or (found.private and self.token not in (WRITER, READER)):
-            return self.missing("RepoNotFound")
+            self.missing("RepoNotFound")
+            return None
         return found
 
     def create(self) -> None:
@@ -141,10 +144,9 @@ class HubHandler(BaseHTTPRequestHandler):
             return
         asked = json.loads(self.body)
         name = f"{asked.get('organization') or 'me'}/{asked['name']}"
-        if name in self.server.repositories:
-            return self.answer({"error": "You already created this repo", "url": f"{self.server.url}/{name}"}, 409)
-        self.server.repositories[name] = Repository(private=asked.get("visibility") == "private")
-        self.answer({"url": f"{self.server.url}/{name}", "name": name})
+        status = 409 if name in self.server.repositories else 200
+        self.server.repositories.setdefault(name, Repository(private=asked.get("visibility") == "private"))
+        self.answer({"url": f"{self.server.url}/{name}", "name": name}, status)
 
     def validate_yaml(self) -> None:
         """POST /api/validate-yaml"""
@@ -152,10 +154,11 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def info(self, name: str, revision: str = "main") -> None:
         """GET /api/models/NAME[/revision/REVISION]"""
-        if repository := self.repository(name):
-            files = repository.at(revision)
-            if files is None:
-                return self.missing("RevisionNotFound")
+        repository = self.repository(name)
+        files = repository.at(revision) if repository else None
+        if repository and files is None:
+            self.missing("RevisionNotFound")
+        elif repository and files is not None:
             siblings = [{"rfilename": path} for path in files]
             card = {"license": "apache-2.0"} if b"license: apache-2.0" in files.get("README.md", b"") else {}
             self.answer({"id": name, "sha": repository.sha, "siblings": siblings, "cardData": card})
@@ -186,7 +189,8 @@ class HubHandler(BaseHTTPRequestHandler):
     def upload(self, oid: str) -> None:
         """PUT /lfs/OID"""
         if self.fault:
-            return self.drop()
+            self.drop()
+            return
         assert hashlib.sha256(self.body).hexdigest() == oid
         self.server.large_files[oid] = self.body
         self.answer({})
@@ -196,7 +200,8 @@ class HubHandler(BaseHTTPRequestHandler):
         if not self.may_write() or not (repository := self.repository(name)):
             return
         if revision != "main":
-            return self.missing("RevisionNotFound")
+            self.missing("RevisionNotFound")
+            return
         for line in map(json.loads, self.body.splitlines()):
             value = line["value"]
             if line["key"] == "file":
@@ -220,7 +225,8 @@ class HubHandler(BaseHTTPRequestHandler):
         files = repository.at(revision)
         if files is None or path not in files:
             headers = {"X-Repo-Commit": repository.sha} if files is not None else {}
-            return self.missing("RevisionNotFound" if files is None else "EntryNotFound", headers)
+            self.missing("RevisionNotFound" if files is None else "EntryNotFound", headers)
+            return
         content = files[path]
         start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
         commit = repository.sha if revision == "main" else revision

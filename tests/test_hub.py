@@ -7,8 +7,8 @@ import sys
 
 import pytest
 import torch
-from huggingface_hub import ModelCard, constants
 from hub_server import READER, WRITER, Fault, HubServer, Repository, running_hub
+from huggingface_hub import ModelCard, constants
 from records import a_mask, a_record, corpora, some_statistics
 
 from hf_untangle.errors import HubError, MaskError

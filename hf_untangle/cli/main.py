@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import inspect, run, unlearn
+from hf_untangle.cli import inspect, run, sharing, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -18,6 +18,8 @@ app = typer.Typer(
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
 app.command("run")(run.run_recipe)
+app.command("adapter")(sharing.adapter_command)
+app.command("push")(sharing.push_command)
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)

@@ -12,6 +12,8 @@ from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.pruning.config import nearest
 
 JOBS: dict[str, str] = {
+    "adapter": "hf_untangle.jobs.adapter",
+    "push": "hf_untangle.jobs.push",
     "unlearn": "hf_untangle.jobs.unlearn",
 }
 """The module of each task, imported when a recipe names it."""

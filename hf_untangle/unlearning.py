@@ -29,7 +29,7 @@ from hf_untangle.masks.ladder import LADDER, save_ladder
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.select import random_like
-from hf_untangle.masks.undo import RemovedWeights, put_back_, removed_weights
+from hf_untangle.masks.undo import RemovedWeights, cut_out_, put_back_
 from hf_untangle.pruning.config import PRESETS, UnlearnConfig, nearest
 from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import Search, judge, search_mask
@@ -235,8 +235,11 @@ def unlearn(
         date=date.today().isoformat(),
         seconds=time.perf_counter() - start,
     )
-    removed = removed_weights(model, search.mask, groups) if keep_removed else None
-    remove_(model, search.mask, groups)
+    if keep_removed:
+        removed = cut_out_(model, search.mask, groups)
+    else:
+        removed = None
+        remove_(model, search.mask, groups)
     search.journal.close()
     return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain, removed)
 

@@ -15,7 +15,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.masks.undo import RemovedWeights, bit_sum, put_back_, removed_weights
+from hf_untangle.masks.undo import RemovedWeights, bit_sum, cut_out_, put_back_
 
 
 def same(model: nn.Module, other: nn.Module) -> bool:
@@ -38,49 +38,52 @@ def test_removing_and_putting_back_gives_the_original_bit_for_bit(model, mask_of
     model.to(dtype)
     original, groups = deepcopy(model), neuron_groups(model)
     mask = mask_of(groups)
-    removed = removed_weights(model, mask, groups)
-    assert not same(remove_(model, mask, groups), original)
+    removed = cut_out_(model, mask, groups)
+    assert not same(model, original)
     assert put_back_(model, removed) is model
     assert same(model, original)
 
 
-def test_reading_what_will_be_removed_changes_nothing(model, untouched):
+def test_cutting_out_is_removing(tiny_model, family):
+    model, other = tiny_model(family), tiny_model(family)
     groups = neuron_groups(model)
-    with untouched(model):
-        removed_weights(model, random_mask(groups), groups)
+    mask = random_mask(groups)
+    cut_out_(model, mask, groups)
+    assert same(model, remove_(other, mask, groups))
 
 
 def test_as_many_values_are_kept_as_are_removed(model):
     groups = neuron_groups(model)
-    mask = random_mask(groups)
-    removed = removed_weights(model, mask, groups)
-    kept = sum(piece.values.numel() for piece in removed.pieces.values())
-    assert kept == sum(int((one == 0).sum()) for one in remove_(model, mask, groups).parameters()) > 0
+    removed = cut_out_(model, random_mask(groups), groups)
+    assert sum(values.numel() for values in removed.values) == sum(int((one == 0).sum()) for one in model.parameters()) > 0
+
+
+def test_a_mask_of_another_model_cuts_nothing_out(tiny_model, untouched):
+    mask, other = random_mask(neuron_groups(tiny_model("llama"))), tiny_model("gpt2")
+    with untouched(other), pytest.raises(MaskError, match="no such projection"):
+        cut_out_(other, mask, neuron_groups(other))
 
 
 def test_what_is_saved_is_loaded(tiny_model, tmp_path):
     model = tiny_model("phi3").bfloat16()
     original, groups = deepcopy(model), neuron_groups(model)
-    mask = random_mask(groups)
-    removed_weights(model, mask, groups).save(tmp_path / "removed.safetensors")
-    put_back_(remove_(model, mask, groups), RemovedWeights.load(tmp_path / "removed.safetensors"))
+    cut_out_(model, random_mask(groups), groups).save(tmp_path / "removed.safetensors")
+    put_back_(model, RemovedWeights.load(tmp_path / "removed.safetensors"))
     assert same(model, original)
 
 
 def test_a_mask_that_removes_nothing_leaves_nothing_to_put_back(tiny_model):
     model = tiny_model("llama")
     groups = neuron_groups(model)
-    removed = removed_weights(model, NeuronMask.keep_all(groups, "m"), groups)
-    assert removed.pieces == {}
+    removed = cut_out_(model, NeuronMask.keep_all(groups, "m"), groups)
+    assert removed.slices == removed.values == ()
     put_back_(model, removed)
 
 
 def test_a_model_that_changed_since_is_refused_untouched(tiny_model, untouched):
     model = tiny_model("llama")
     groups = neuron_groups(model)
-    mask = random_mask(groups)
-    removed = removed_weights(model, mask, groups)
-    remove_(model, mask, groups)
+    removed = cut_out_(model, random_mask(groups), groups)
     with torch.no_grad():
         model.lm_head.weight[3, 5] += 1e-6
     with untouched(model), pytest.raises(MaskError, match="some of its weights have changed since: it was trained, restored"):
@@ -90,7 +93,8 @@ def test_a_model_that_changed_since_is_refused_untouched(tiny_model, untouched):
 def test_a_model_that_is_whole_already_is_refused(tiny_model, untouched):
     model = tiny_model("llama")
     groups = neuron_groups(model)
-    removed = removed_weights(model, random_mask(groups), groups)
+    removed = cut_out_(model, random_mask(groups), groups)
+    put_back_(model, removed)
     with untouched(model), pytest.raises(MaskError, match="restored already.*Nothing was put back: load the checkpoint"):
         put_back_(model, removed)
 
@@ -102,7 +106,7 @@ def test_a_model_that_is_whole_already_is_refused(tiny_model, untouched):
             "gpt2",
             {},
             torch.float32,
-            "removed from `tiny-llama`, but this model has no `model.layers.0.self_attn.o_proj.weight`",
+            "removed from `m`, but this model has no `model.layers.0.self_attn.o_proj.weight`",
         ),
         (
             "llama",
@@ -110,14 +114,14 @@ def test_a_model_that_is_whole_already_is_refused(tiny_model, untouched):
             torch.bfloat16,
             "are torch.float32, but the model is torch.bfloat16.*Load the model with dtype=torch.float",
         ),
-        ("llama", {"intermediate_size": 32}, torch.float32, "which does not fit .*another one, or was compacted"),
-        ("llama", {"hidden_size": 64, "head_dim": 8}, torch.float32, "which does not fit"),
+        ("llama", {"intermediate_size": 32}, torch.float32, "do not fit its shape .*another one, or was compacted"),
+        ("llama", {"hidden_size": 64, "head_dim": 8}, torch.float32, "do not fit its shape"),
     ],
 )
 def test_another_model_is_refused_untouched(tiny_model, untouched, family, settings, dtype, message):
     model, other = tiny_model("llama"), tiny_model(family, **settings).to(dtype)
     groups = neuron_groups(model)
-    removed = removed_weights(model, random_mask(groups), groups)
+    removed = cut_out_(model, random_mask(groups), groups)
     with untouched(other), pytest.raises(MaskError, match=message):
         put_back_(other, removed)
 

@@ -5,7 +5,7 @@ merges masks, in a process that knows nothing of this package. An adapter hides 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -35,7 +35,11 @@ def write_adapter(folder: Path, kept: Mapping[str, Bool[Tensor, " neuron"]], kin
         kept: Which neurons stay, by the name of their output projection.
         kinds: The kind of each group; peft has no place for it, so it goes into a file of ours.
         model: The model that the mask was made for.
+
+    Raises:
+        MaskError: Some neurons belong to experts in one tensor, which peft cannot scale.
     """
+    _check_modules(kept)
     from peft import IA3Config, TaskType
 
     names = list(kept)
@@ -73,6 +77,16 @@ def read_adapter(folder: Path) -> tuple[dict[str, Bool[Tensor, " neuron"]], dict
     if by_name.keys() != record["kinds"].keys():
         raise MaskError(f"`{folder}` must hold one vector for every group that its {MARKER} names, but the names differ.")
     return {name: _as_mask(by_name[name], name) for name in record["kinds"]}, record["kinds"], record["model"]
+
+
+def _check_modules(names: Iterable[str]) -> None:
+    """Refuse neurons of fused experts, which peft would leave out without a word."""
+    for name in names:
+        if name.split(".")[-2:-1] == ["experts"]:
+            raise MaskError(
+                f"An adapter can only scale what a module reads, but `{name}` is one tensor for all experts. Try the mask with "
+                "`masked(model, mask)`, or remove its neurons with `remove_` and share the checkpoint."
+            )
 
 
 def _read_record(folder: Path) -> dict:

@@ -1,14 +1,15 @@
-"""Trying a mask out: neurons are silenced by hooks, and no weight is written to."""
+"""Trying a mask out: neurons are silenced while the model runs, and no weight is written to."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from hf_untangle.architecture.projections import input_width
+from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.interception import intercepted
+from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import NeuronMask
 
@@ -29,16 +30,14 @@ def masked(model: nn.Module, mask: NeuronMask) -> Iterator[nn.Module]:
     Raises:
         MaskError: The mask was made for another model.
     """
-    with ExitStack() as hooks:
-        for name, kept in mask.items():
-            projection = output_projection(model, name, kept, mask.model)
-            if not kept.all():
-                hooks.callback(projection.register_forward_pre_hook(partial(_silence, kept)).remove)
+    for name, kept in mask.items():
+        check_width(model, name, kept, mask.model)
+    with intercepted(model, {name: partial(_silence, kept) for name, kept in mask.items() if not kept.all()}):
         yield model
 
 
-def output_projection(model: nn.Module, name: str, kept: Bool[Tensor, " neuron"], made_for: str) -> nn.Module:
-    """Find the projection that reads a group of neurons, and check that it is as wide as the mask says.
+def check_width(model: nn.Module, name: str, kept: Bool[Tensor, " neuron"], made_for: str) -> None:
+    """Check that a model reads as many neurons as a mask has for one of its output projections.
 
     Args:
         model: The model.
@@ -46,29 +45,23 @@ def output_projection(model: nn.Module, name: str, kept: Bool[Tensor, " neuron"]
         kept: The mask's vector for it.
         made_for: The model that the mask was made for, for the message.
 
-    Returns:
-        The projection.
-
     Raises:
         MaskError: There is no such projection, or it has another width.
     """
     try:
-        projection = model.get_submodule(name)
+        width = neurons_read(model, name)
     except AttributeError as error:
         raise MaskError(
             f"The mask was made for `{made_for}`, but this {type(model).__name__} has no projection `{name}`. "
             "Use the mask with its own model."
         ) from error
-    width = input_width(projection)
     if width != len(kept):
         raise MaskError(
             f"The mask has {len(kept)} neurons for `{name}`, but this model has {width}. Was it made for another size of "
             "the model?"
         )
-    return projection
 
 
-def _silence(kept: Bool[Tensor, " neuron"], _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _silence(kept: Bool[Tensor, " neuron"], reading: Reading) -> Tensor:
     """Set the neurons that do not stay to zero."""
-    neurons, *rest = args
-    return (neurons.masked_fill(~kept.to(neurons.device), 0), *rest)
+    return reading.values.masked_fill(~kept[reading.neurons].to(reading.values.device), 0)

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import bias_of, input_axis, weight_of
+from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import NeuronMask
 
@@ -18,15 +19,45 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """The part of one weight or bias that belongs to removed neurons."""
+    """What belongs to removed neurons in one projection: columns that read them, or rows or biases that compute them."""
 
-    parameter: str
-    """Name of the parameter in the model."""
-    tensor: Tensor
-    """The parameter itself."""
-    axis: int
-    index: Int[Tensor, " index"]
-    """Which columns, rows or single biases along the axis, in increasing order, on the parameter's device."""
+    projection: str
+    """Its path, or that of the parameter that holds those of all experts."""
+    part: Literal["weight", "bias"]
+    axis: Literal[1, 2]
+    """Of `Matrix`: 1 for outputs, which are rows and biases, and 2 for inputs, which are columns."""
+    numbers: Int[Tensor, " number"]
+    """Which of them, counted through all experts, on the CPU."""
+
+    def view(self, model: nn.Module) -> Shaped[Tensor, "expert ..."]:
+        """The whole part of a model that the slice is cut from.
+
+        Args:
+            model: The model.
+
+        Returns:
+            A view, so that writing to it writes to the model.
+
+        Raises:
+            AttributeError: The model has no such part.
+        """
+        matrix = matrix_of(model, self.projection)
+        found = matrix.weight if self.part == "weight" else matrix.bias
+        if found is None:
+            raise AttributeError(f"`{self.projection}` has no bias")
+        return found
+
+    def place(self, view: Shaped[Tensor, "expert ..."]) -> tuple[Tensor | slice, ...]:
+        """Where the slice lies in its part.
+
+        Args:
+            view: What `view` gave.
+
+        Returns:
+            An index of it, by which values are read and written with one row for each number.
+        """
+        numbers, width = self.numbers.to(view.device), view.shape[self.axis]
+        return (numbers // width, *[slice(None)] * (self.axis - 1), numbers % width)
 
 
 @torch.no_grad()
@@ -51,7 +82,8 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...])
     mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
     check_removable(model, groups)
     for part in removed_slices(model, mask, groups):
-        part.tensor.index_fill_(part.axis, part.index, 0)
+        view = part.view(model)
+        view[part.place(view)] = 0
     return model
 
 
@@ -67,7 +99,7 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
     """
     for group in groups:
         for path in (group.name, *(producer.name for producer in group.producers)):
-            _check_editable(model.get_submodule(path), path)
+            _check_editable(matrix_of(model, path).parameter, path)
 
 
 def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> int:
@@ -81,12 +113,12 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
     Returns:
         The number of single parameters.
     """
-    slices = removed_slices(model, mask, groups)
-    return sum(len(part.index) * (part.tensor.numel() // part.tensor.shape[part.axis]) for part in slices)
+    slices = [(part, part.view(model)) for part in removed_slices(model, mask, groups)]
+    return sum(len(part.numbers) * view[0].numel() // view.shape[part.axis] for part, view in slices)
 
 
 def removed_slices(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[Slice]:
-    """Find what belongs to removed neurons: columns that read them, and rows and biases that compute them and nothing else.
+    """Find what belongs to removed neurons: what reads them, and what computes them and nothing else.
 
     Args:
         model: The model.
@@ -94,20 +126,21 @@ def removed_slices(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup
         groups: The neuron groups of the model.
 
     Yields:
-        Parts that do not overlap; a fused projection may have several.
+        The slices; a fused projection may have several.
     """
     by_name = {group.name: group for group in groups}
     for name, kept in mask.items():
         if not kept.all():
-            projection = model.get_submodule(name)
-            yield _slice(f"{name}.weight", weight_of(projection), input_axis(projection), (~kept).nonzero().flatten())
+            yield Slice(name, "weight", 2, (~kept).nonzero().flatten())
             for producer in by_name[name].producers:
-                yield from _rows(producer.name, model.get_submodule(producer.name), producer.rows_needed_by_none(kept))
+                rows = producer.rows_needed_by_none(kept)
+                yield Slice(producer.name, "weight", 1, rows)
+                if matrix_of(model, producer.name).bias is not None:
+                    yield Slice(producer.name, "bias", 1, rows)
 
 
-def _check_editable(projection: nn.Module, name: str) -> None:
+def _check_editable(weight: Tensor, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
-    weight = weight_of(projection)
     if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
             f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
@@ -118,15 +151,3 @@ def _check_editable(projection: nn.Module, name: str) -> None:
             f"The weights of `{name}` must be loaded to be removed, but they are on the meta device (offloaded). Load the "
             "model without offload."
         )
-
-
-def _rows(name: str, projection: nn.Module, rows: Int[Tensor, " row"]) -> Iterator[Slice]:
-    """The weights and biases that compute some outputs."""
-    yield _slice(f"{name}.weight", weight_of(projection), 1 - input_axis(projection), rows)
-    if (bias := bias_of(projection)) is not None:
-        yield _slice(f"{name}.bias", bias, 0, rows)
-
-
-def _slice(parameter: str, tensor: Tensor, axis: int, index: Int[Tensor, " index"]) -> Slice:
-    """A part of a parameter, its index on the same device."""
-    return Slice(parameter, tensor, axis, index.to(tensor.device))

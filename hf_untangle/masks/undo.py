@@ -1,17 +1,15 @@
 """Undoing a removal: the removed values are kept, so that the original comes back bit for bit."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import Slice, check_removable, removed_slices
+from hf_untangle.masks.removal import Slice, check_removable, remove_, removed_slices
 from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.removed/1"
@@ -20,29 +18,20 @@ INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """The removed values of one weight or bias."""
-
-    axis: int
-    index: Int[Tensor, " index"]
-    """Where they were along the axis, on the CPU."""
-    values: Float[Tensor, "..."]
-    """What was there, on the CPU, in the parameter's own dtype."""
-
-
-@dataclass(frozen=True, eq=False)
 class RemovedWeights:
-    """What `remove_` sets to zero, and how to tell that the rest is still as it was.
+    """What a removal took from a model, and how to tell that the rest is still as it was left.
 
     Whoever holds this can undo the removal: keep it apart from the model that is given away.
     """
 
-    pieces: dict[str, Piece]
-    """By the name of the parameter."""
+    slices: tuple[Slice, ...]
+    """Where something was removed."""
+    values: tuple[Tensor, ...]
+    """What was there: for each slice one row a number, on the CPU, in the model's own dtype."""
     model: str
     """Name or path of the original model."""
     checksum: int
-    """Of all weights of the original model: see `bit_sum`."""
+    """Of all weights of the model after the removal: see `bit_sum`."""
 
     def save(self, file: str | Path) -> None:
         """Write one safetensors file.
@@ -53,10 +42,11 @@ class RemovedWeights:
         Raises:
             OutputError: The file cannot be written; what was there is untouched.
         """
-        tensors = {f"{name}/index": piece.index for name, piece in self.pieces.items()}
-        tensors |= {f"{name}/values": piece.values for name, piece in self.pieces.items()}
-        axes = {name: piece.axis for name, piece in self.pieces.items()}
-        write_tensors(file, tensors, kind=FORMAT, record={"model": self.model, "checksum": self.checksum, "axes": axes})
+        tensors = {f"{place}/numbers": part.numbers for place, part in enumerate(self.slices)}
+        tensors |= {f"{place}/values": values for place, values in enumerate(self.values)}
+        slices = [(part.projection, part.part, part.axis) for part in self.slices]
+        record = {"model": self.model, "checksum": self.checksum, "slices": slices}
+        write_tensors(file, tensors, kind=FORMAT, record=record)
 
     @classmethod
     def load(cls, file: str | Path) -> "RemovedWeights":
@@ -72,34 +62,32 @@ class RemovedWeights:
             MaskError: The file is missing, or not one of ours.
         """
         tensors, record = read_tensors(file, kind=FORMAT, what="removed weights", error=MaskError)
-        pieces = {
-            name: Piece(axis, tensors[f"{name}/index"], tensors[f"{name}/values"]) for name, axis in record["axes"].items()
-        }
-        return cls(pieces, record["model"], record["checksum"])
+        slices = tuple(Slice(*where, tensors[f"{place}/numbers"]) for place, where in enumerate(record["slices"]))
+        values = tuple(tensors[f"{place}/values"] for place in range(len(slices)))
+        return cls(slices, values, record["model"], record["checksum"])
 
 
 @torch.no_grad()
-def removed_weights(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> RemovedWeights:
-    """Copy what `remove_(model, mask, groups)` is about to set to zero.
+def cut_out_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> RemovedWeights:
+    """Remove neurons as `remove_` does, and keep what was removed.
 
     Args:
-        model: The model, before the removal.
+        model: The model, changed in place. All of it is checked before any of it is written to.
         mask: Which neurons stay.
         groups: The neuron groups of the model.
 
     Returns:
-        The values, which `put_back_` takes.
+        The removed values, which `put_back_` takes.
 
     Raises:
         MaskError: The mask is not this model's, or its weights cannot be edited.
     """
-    name = str(getattr(model, "name_or_path", type(model).__name__))
-    mask.check_fits(groups, name)
+    mask.check_fits(groups, str(getattr(model, "name_or_path", type(model).__name__)))
     check_removable(model, groups)
-    slices: dict[str, list[Slice]] = defaultdict(list)
-    for part in removed_slices(model, mask, groups):
-        slices[part.parameter].append(part)
-    return RemovedWeights({parameter: _piece(parts) for parameter, parts in slices.items()}, name, bit_sum(model))
+    slices = tuple(removed_slices(model, mask, groups))
+    values = tuple(_values(part, model).cpu() for part in slices)
+    remove_(model, mask, groups)
+    return RemovedWeights(slices, values, mask.model, bit_sum(model))
 
 
 @torch.no_grad()
@@ -109,7 +97,7 @@ def put_back_(model: nn.Module, removed: RemovedWeights) -> nn.Module:
     Args:
         model: The model after the removal, or a checkpoint of it, changed in place. All of it is checked before any of it is
             written to.
-        removed: What `removed_weights` copied.
+        removed: What `cut_out_` gave.
 
     Returns:
         The same model.
@@ -117,18 +105,16 @@ def put_back_(model: nn.Module, removed: RemovedWeights) -> nn.Module:
     Raises:
         MaskError: The model is another one, or was changed after the removal, so that the original cannot come back.
     """
-    parameters = dict(model.named_parameters())
-    for name, piece in removed.pieces.items():
-        _check_place(parameters.get(name), name, piece, removed.model)
-    # Where a weight was removed it is zero, whose bits are zero: what is there and what was taken add up to the original.
-    if _wrapped(bit_sum(model) + sum(_bits(piece.values) for piece in removed.pieces.values())) != removed.checksum:
+    for part, values in zip(removed.slices, removed.values, strict=True):
+        _check_place(model, part, values, removed.model)
+    if bit_sum(model) != removed.checksum:
         raise MaskError(
             f"The model must be as the removal from `{removed.model}` left it, but some of its weights have changed since: it "
             "was trained, restored already, or pruned further. Nothing was put back: load the checkpoint that the result saved."
         )
-    for name, piece in removed.pieces.items():
-        target = parameters[name]
-        target.index_copy_(piece.axis, piece.index.to(target.device), piece.values.to(target.device))
+    for part, values in zip(removed.slices, removed.values, strict=True):
+        view = part.view(model)
+        view[part.place(view)] = values.to(view.device)
     return model
 
 
@@ -145,34 +131,33 @@ def bit_sum(model: nn.Module) -> int:
     return _wrapped(sum(_bits(one) for one in model.parameters() if not one.is_meta))
 
 
-def _piece(parts: list[Slice]) -> Piece:
-    """The values of the slices of one parameter, copied to the CPU."""
-    axis, tensor = parts[0].axis, parts[0].tensor
-    index = torch.cat([part.index for part in parts])
-    return Piece(axis, index.cpu(), tensor.index_select(axis, index).cpu())
+def _values(part: Slice, model: nn.Module) -> Tensor:
+    """What a slice holds, copied: one row for each of its numbers."""
+    view = part.view(model)
+    return view[part.place(view)]
 
 
-def _check_place(parameter: Tensor | None, name: str, piece: Piece, made_for: str) -> None:
-    """Refuse a parameter that the values did not come from."""
-    if parameter is None:
-        raise MaskError(f"The weights were removed from `{made_for}`, but this model has no `{name}`. Restore the same model.")
-    if parameter.dtype != piece.values.dtype:
+def _check_place(model: nn.Module, part: Slice, values: Tensor, made_for: str) -> None:
+    """Refuse a model whose part the values did not come from."""
+    name = f"{part.projection}.{part.part}"
+    try:
+        view = part.view(model)
+    except AttributeError as error:
         raise MaskError(
-            f"The removed values of `{name}` are {piece.values.dtype}, but the model is {parameter.dtype}, which does not give "
-            f"the original back exactly. Load the model with dtype={piece.values.dtype}."
-        )
-    others, shape = list(parameter.shape), list(piece.values.shape)
-    others[piece.axis] = len(piece.index)
-    if others != shape or parameter.shape[piece.axis] <= _last(piece.index):
+            f"The weights were removed from `{made_for}`, but this model has no `{name}`. Restore that one."
+        ) from error
+    if view.dtype != values.dtype:
         raise MaskError(
-            f"The removed values of `{name}` have the shape {shape}, which does not fit {list(parameter.shape)}: the model is "
-            "another one, or was compacted. Restore the checkpoint that the result saved."
+            f"The removed values of `{name}` are {values.dtype}, but the model is {view.dtype}, which does not give the "
+            f"original back exactly. Load the model with dtype={values.dtype}."
         )
-
-
-def _last(index: Int[Tensor, " index"]) -> int:
-    """The largest place; -1 where there is none."""
-    return int(index.max()) if len(index) else -1
+    others = [size for axis, size in enumerate(view.shape) if axis not in (0, part.axis)]
+    places = view.shape[0] * view.shape[part.axis]
+    if others != list(values.shape[1:]) or bool((part.numbers >= places).any()):
+        raise MaskError(
+            f"The removed values of `{name}` do not fit its shape {list(view.shape)}: the model is another one, or was "
+            "compacted. Restore the checkpoint that the result saved."
+        )
 
 
 def _bits(tensor: Tensor) -> int:

@@ -1,21 +1,17 @@
 """Unlearn a capability with one call, and keep what came of it together."""
 
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Unpack
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
@@ -33,7 +29,10 @@ from hf_untangle.masks.undo import RemovedWeights, cut_out_, put_back_
 from hf_untangle.pruning.config import PRESETS, UnlearnConfig, nearest
 from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import Search, judge, search_mask
-from hf_untangle.pruning.record import Comparison, Continuation, GroupCount, History, Scores, UnlearnRecord
+from hf_untangle.pruning.provenance import counts, device_name, versions
+from hf_untangle.pruning.record import Comparison, Continuation, History, Scores, UnlearnRecord
+from hf_untangle.repairing.config import RepairConfig
+from hf_untangle.repairing.repair import repair_measured
 from hf_untangle.reporting.ladder import write_ladder
 from hf_untangle.reporting.write import write_report
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -59,6 +58,8 @@ class UnlearnResult:
     """Statistics of the original model on the forget corpus."""
     retain: ActivationStatistics
     """The same on the retain corpus."""
+    held_out: Pair
+    """The test parts of both corpora."""
     removed: RemovedWeights | None = None
     """What was removed, where `unlearn(..., keep_removed=True)` kept it: `restore` puts it back."""
 
@@ -66,6 +67,38 @@ class UnlearnResult:
     def history(self) -> History:
         """The steps, judged on the validation parts."""
         return self.record.history
+
+    def repair(
+        self,
+        retain: CorpusSource | None = None,
+        *,
+        original: PreTrainedModel | str | None = None,
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Train the model on the retain corpus alone, in place, while removed neurons are held at exactly zero.
+
+        Args:
+            retain: The corpus to train on, its train part alone; the run's own when None.
+            original: The model before unlearning, or its name, which `distill` needs; the run's own name when None.
+            progress: Whether to show progress bars.
+            **settings: Fields of `RepairConfig`, such as `method="full"`, `steps` or `distill`.
+
+        Returns:
+            The result with the repair in its record, measured on the test parts that the run was measured on. An error or an
+            interruption before it is there leaves the model as it was.
+        """
+        repaired = repair_measured(
+            self.model,
+            self.mask,
+            self.held_out,
+            self.held_out.retain.corpus if retain is None else retain,
+            RepairConfig().with_settings(**settings),
+            tokenizer=self.tokenizer,
+            original=self.record.model if original is None else original,
+            progress=progress,
+        )
+        return replace(self, record=self.record.model_copy(update={"repairs": (*self.record.repairs, repaired)}))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> Path:
         """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.
@@ -201,6 +234,8 @@ def unlearn(
     tokenizer = find_tokenizer(model, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)
+    if config.fill != "zero":
+        check_biases(model, [group.name for group in groups if config.fractions()[group.kind]])
     pairs = _read_pairs(corpus(forget), corpus(retain), tokenizer, config)
     search = search_mask(model, groups, pairs["train"], pairs["validation"], config=config, progress=progress)
 
@@ -208,7 +243,7 @@ def unlearn(
     texts = list(prompts) if prompts is not None else [_beginning(blocks, tokenizer) for blocks in (test.forget, test.retain)]
     comparison = _compare(model, search, test, config, progress)
     before = continuations(model, tokenizer, texts)
-    with masked(model, search.mask):
+    with masked(model, search.mask, fill=search.fill):
         after = continuations(model, tokenizer, texts)
     record = UnlearnRecord(
         model=str(model.name_or_path),
@@ -217,7 +252,7 @@ def unlearn(
         parameters=model.num_parameters(),
         parameters_removed=removed_parameters(model, search.mask, groups),
         still_computed=sum(int(group.shares_rows_with_kept(search.mask[group.name]).sum()) for group in groups),
-        groups=tuple(_count(group, search.mask) for group in groups),
+        groups=counts(groups, search.mask),
         config=config,
         corpora={
             f"{use}_{part}": blocks.record()
@@ -230,18 +265,18 @@ def unlearn(
             Continuation(prompt=prompt, before=one, after=other)
             for prompt, one, other in zip(texts, before, after, strict=True)
         ),
-        versions=_versions(),
-        device=_device(model),
+        versions=versions(),
+        device=device_name(model),
         date=date.today().isoformat(),
         seconds=time.perf_counter() - start,
     )
     if keep_removed:
-        removed = cut_out_(model, search.mask, groups)
+        removed = cut_out_(model, search.mask, groups, fill=search.fill)
     else:
         removed = None
-        remove_(model, search.mask, groups)
+        remove_(model, search.mask, groups, fill=search.fill)
     search.journal.close()
-    return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain, removed)
+    return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain, test, removed)
 
 
 def restore(model: PreTrainedModel, result: UnlearnResult | str | Path) -> PreTrainedModel:
@@ -313,7 +348,7 @@ def _compare(model: PreTrainedModel, search: Search, test: Pair, config: Unlearn
     """Measure the original, the result, and random masks of the same size on the test parts."""
 
     def scores(mask: NeuronMask) -> Scores:
-        with masked(model, mask):
+        with masked(model, mask, fill=search.fill):
             return judge(model, test, batch_size=config.batch_size, progress=progress)
 
     seeds = range(config.seed, config.seed + config.controls)
@@ -327,23 +362,3 @@ def _compare(model: PreTrainedModel, search: Search, test: Pair, config: Unlearn
 def _beginning(blocks: TokenBlocks, tokenizer: PreTrainedTokenizerBase) -> str:
     """The first few tokens of held-out text, as a prompt."""
     return str(tokenizer.decode(blocks.input_ids[0, :PROMPT_TOKENS], skip_special_tokens=True))
-
-
-def _count(group: NeuronGroup, mask: NeuronMask) -> GroupCount:
-    """How many neurons of a group are gone."""
-    removed = int((~mask[group.name]).sum())
-    return GroupCount(name=group.name, kind=group.kind, layer=group.layer, removed=removed, neurons=group.size)
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
-    packages = ("torch", "transformers", "datasets", "hf-untangle")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def _device(model: PreTrainedModel) -> str:
-    """What the model runs on, in words."""
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"

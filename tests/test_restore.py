@@ -55,7 +55,23 @@ def test_cutting_out_is_removing(tiny_model, family):
 def test_as_many_values_are_kept_as_are_removed(model):
     groups = neuron_groups(model)
     removed = cut_out_(model, random_mask(groups), groups)
-    assert sum(values.numel() for values in removed.values) == sum(int((one == 0).sum()) for one in model.parameters()) > 0
+    assert sum(piece.values.numel() for piece in removed.pieces) == sum(int((one == 0).sum()) for one in model.parameters()) > 0
+
+
+def constants(groups) -> dict[str, torch.Tensor]:
+    return {group.name: torch.linspace(-1, 1, group.size) for group in groups}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+def test_biases_that_a_constant_went_into_come_back_too(tiny_model, family, tmp_path):
+    model = tiny_model(family)
+    original, groups = deepcopy(model), neuron_groups(model)
+    removed = cut_out_(model, random_mask(groups), groups, fill=constants(groups))
+    removed.save(tmp_path / "removed.safetensors")
+    put_back_(model, RemovedWeights.load(tmp_path / "removed.safetensors"))
+    assert same(model, original)
+    assert model.state_dict().keys() == original.state_dict().keys()
+    assert model.config.to_dict() == original.config.to_dict()
 
 
 def test_a_mask_of_another_model_cuts_nothing_out(tiny_model, untouched):
@@ -76,7 +92,7 @@ def test_a_mask_that_removes_nothing_leaves_nothing_to_put_back(tiny_model):
     model = tiny_model("llama")
     groups = neuron_groups(model)
     removed = cut_out_(model, NeuronMask.keep_all(groups, "m"), groups)
-    assert removed.slices == removed.values == ()
+    assert removed.pieces == removed.added == ()
     put_back_(model, removed)
 
 

@@ -14,6 +14,11 @@ from hf_untangle.pruning.config import nearest
 JOBS: dict[str, str] = {
     "adapter": "hf_untangle.jobs.adapter",
     "push": "hf_untangle.jobs.push",
+    "entropy": "hf_untangle.jobs.entropy",
+    "translate": "hf_untangle.jobs.translate",
+    "density": "hf_untangle.jobs.density",
+    "nets": "hf_untangle.jobs.nets",
+    "compact": "hf_untangle.jobs.compact",
     "unlearn": "hf_untangle.jobs.unlearn",
 }
 """The module of each task, imported when a recipe names it."""

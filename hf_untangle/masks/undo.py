@@ -2,19 +2,35 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.projections import place_of
 from hf_untangle.errors import MaskError
+from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import Slice, check_removable, remove_, removed_slices
+from hf_untangle.masks.removal import Index, check_removable, remove_, zeros_of
 from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.removed/1"
 INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """An integer dtype for every size of an element, in bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What some rows or columns of one parameter held."""
+
+    parameter: str
+    """Its name in the model."""
+    index: Index
+    """Where they are."""
+    values: Tensor
+    """What was there, on the CPU, in the model's own dtype."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +40,12 @@ class RemovedWeights:
     Whoever holds this can undo the removal: keep it apart from the model that is given away.
     """
 
-    slices: tuple[Slice, ...]
-    """Where something was removed."""
-    values: tuple[Tensor, ...]
-    """What was there: for each slice one row a number, on the CPU, in the model's own dtype."""
+    pieces: tuple[Piece, ...]
+    """Weights that became zero, and biases that were shifted."""
+    added: tuple[str, ...]
+    """Biases that were made, as a constant had to go somewhere."""
+    switches: dict[str, Any]
+    """Settings of the model's configuration that told of none of these biases before."""
     model: str
     """Name or path of the original model."""
     checksum: int
@@ -42,10 +60,16 @@ class RemovedWeights:
         Raises:
             OutputError: The file cannot be written; what was there is untouched.
         """
-        tensors = {f"{place}/numbers": part.numbers for place, part in enumerate(self.slices)}
-        tensors |= {f"{place}/values": values for place, values in enumerate(self.values)}
-        slices = [(part.projection, part.part, part.axis) for part in self.slices]
-        record = {"model": self.model, "checksum": self.checksum, "slices": slices}
+        tensors = {f"{number}/values": piece.values for number, piece in enumerate(self.pieces)}
+        for number, piece in enumerate(self.pieces):
+            tensors |= {f"{number}/{axis}": each for axis, each in enumerate(piece.index) if isinstance(each, Tensor)}
+        record = {
+            "model": self.model,
+            "checksum": self.checksum,
+            "pieces": [(piece.parameter, len(piece.index)) for piece in self.pieces],
+            "added": self.added,
+            "switches": self.switches,
+        }
         write_tensors(file, tensors, kind=FORMAT, record=record)
 
     @classmethod
@@ -62,32 +86,45 @@ class RemovedWeights:
             MaskError: The file is missing, or not one of ours.
         """
         tensors, record = read_tensors(file, kind=FORMAT, what="removed weights", error=MaskError)
-        slices = tuple(Slice(*where, tensors[f"{place}/numbers"]) for place, where in enumerate(record["slices"]))
-        values = tuple(tensors[f"{place}/values"] for place in range(len(slices)))
-        return cls(slices, values, record["model"], record["checksum"])
+        pieces = tuple(
+            Piece(
+                name, tuple(tensors.get(f"{number}/{axis}", slice(None)) for axis in range(axes)), tensors[f"{number}/values"]
+            )
+            for number, (name, axes) in enumerate(record["pieces"])
+        )
+        return cls(pieces, tuple(record["added"]), record["switches"], record["model"], record["checksum"])
 
 
 @torch.no_grad()
-def cut_out_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> RemovedWeights:
+def cut_out_(
+    model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, fill: Constants | None = None
+) -> RemovedWeights:
     """Remove neurons as `remove_` does, and keep what was removed.
 
     Args:
         model: The model, changed in place. All of it is checked before any of it is written to.
         mask: Which neurons stay.
         groups: The neuron groups of the model.
+        fill: The value at which each removed neuron is held, by group; zero when None.
 
     Returns:
-        The removed values, which `put_back_` takes.
+        What was there, which `put_back_` takes.
 
     Raises:
         MaskError: The mask is not this model's, or its weights cannot be edited.
+        ArchitectureError: A bias is needed, and cannot be there.
     """
     mask.check_fits(groups, str(getattr(model, "name_or_path", type(model).__name__)))
     check_removable(model, groups)
-    slices = tuple(removed_slices(model, mask, groups))
-    values = tuple(_values(part, model).cpu() for part in slices)
-    remove_(model, mask, groups)
-    return RemovedWeights(slices, values, mask.model, bit_sum(model))
+    places = list(zeros_of(model, mask, groups))
+    if fill is not None:
+        places += [(bias, (slice(None),)) for bias in _biases(model, mask)]
+    pieces = tuple(Piece(name, index, model.get_parameter(name)[index].cpu().clone()) for name, index in places)
+    parameters, settings = set(dict(model.named_parameters())), _settings(model)
+    remove_(model, mask, groups, fill=fill)
+    added = sorted(set(dict(model.named_parameters())) - parameters)
+    switches = {name: settings[name] for name, value in _settings(model).items() if value != settings[name]}
+    return RemovedWeights(pieces, tuple(added), switches, mask.model, bit_sum(model))
 
 
 @torch.no_grad()
@@ -105,16 +142,20 @@ def put_back_(model: nn.Module, removed: RemovedWeights) -> nn.Module:
     Raises:
         MaskError: The model is another one, or was changed after the removal, so that the original cannot come back.
     """
-    for part, values in zip(removed.slices, removed.values, strict=True):
-        _check_place(model, part, values, removed.model)
+    for piece in removed.pieces:
+        _check_place(model, piece, removed.model)
     if bit_sum(model) != removed.checksum:
         raise MaskError(
             f"The model must be as the removal from `{removed.model}` left it, but some of its weights have changed since: it "
             "was trained, restored already, or pruned further. Nothing was put back: load the checkpoint that the result saved."
         )
-    for part, values in zip(removed.slices, removed.values, strict=True):
-        view = part.view(model)
-        view[part.place(view)] = values.to(view.device)
+    for piece in removed.pieces:
+        parameter = model.get_parameter(piece.parameter)
+        parameter[piece.index] = piece.values.to(parameter.device)
+    for bias in removed.added:
+        model.get_submodule(bias.rpartition(".")[0]).register_parameter("bias", None)
+    for name, value in removed.switches.items():
+        setattr(model.config, name, value)
     return model
 
 
@@ -131,33 +172,44 @@ def bit_sum(model: nn.Module) -> int:
     return _wrapped(sum(_bits(one) for one in model.parameters() if not one.is_meta))
 
 
-def _values(part: Slice, model: nn.Module) -> Tensor:
-    """What a slice holds, copied: one row for each of its numbers."""
-    view = part.view(model)
-    return view[part.place(view)]
+def _biases(model: nn.Module, mask: NeuronMask) -> list[str]:
+    """Names of the biases that a constant goes into, where there are such already."""
+    places = [place_of(model, name) for name, kept in mask.items() if not kept.all()]
+    return [place.bias for place in places if place.bias is not None]
 
 
-def _check_place(model: nn.Module, part: Slice, values: Tensor, made_for: str) -> None:
-    """Refuse a model whose part the values did not come from."""
-    name = f"{part.projection}.{part.part}"
+def _settings(model: nn.Module) -> dict[str, Any]:
+    """The settings of a model's configuration, where it has one."""
+    return model.config.to_dict() if isinstance(model, PreTrainedModel) else {}
+
+
+def _check_place(model: nn.Module, piece: Piece, made_for: str) -> None:
+    """Refuse a model that the values did not come from."""
+    name, values = piece.parameter, piece.values
     try:
-        view = part.view(model)
+        parameter = model.get_parameter(name)
     except AttributeError as error:
         raise MaskError(
             f"The weights were removed from `{made_for}`, but this model has no `{name}`. Restore that one."
         ) from error
-    if view.dtype != values.dtype:
+    if parameter.dtype != values.dtype:
         raise MaskError(
-            f"The removed values of `{name}` are {values.dtype}, but the model is {view.dtype}, which does not give the "
+            f"The removed values of `{name}` are {values.dtype}, but the model is {parameter.dtype}, which does not give the "
             f"original back exactly. Load the model with dtype={values.dtype}."
         )
-    others = [size for axis, size in enumerate(view.shape) if axis not in (0, part.axis)]
-    places = view.shape[0] * view.shape[part.axis]
-    if others != list(values.shape[1:]) or bool((part.numbers >= places).any()):
+    if not _fits(parameter, piece):
         raise MaskError(
-            f"The removed values of `{name}` do not fit its shape {list(view.shape)}: the model is another one, or was "
+            f"The removed values of `{name}` do not fit its shape {list(parameter.shape)}: the model is another one, or was "
             "compacted. Restore the checkpoint that the result saved."
         )
+
+
+def _fits(parameter: Tensor, piece: Piece) -> bool:
+    """Tell whether a parameter has the places that values came from, and as many values there."""
+    try:
+        return parameter[piece.index].shape == piece.values.shape
+    except IndexError:
+        return False
 
 
 def _bits(tensor: Tensor) -> int:

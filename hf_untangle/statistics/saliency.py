@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
@@ -32,6 +32,8 @@ class Saliency:
     """Sum of z g."""
     second: Float[Tensor, " neuron"]
     """Sum of (z g)^2."""
+    absolute: Float[Tensor, " neuron"]
+    """Sum of |z g|."""
 
     def loss_rise(self) -> Float[Tensor, " neuron"]:
         """Predict how much the mean loss of a token rises, in nats, when one neuron is set to zero.
@@ -106,8 +108,8 @@ def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:
 def _add(sums: dict[str, Tensor], group: NeuronGroup, products: Float[Tensor, "row neuron"], neurons: slice) -> None:
     """Add the products of activations and gradients to the sums of their group."""
     if group.name not in sums:
-        sums[group.name] = torch.zeros(2, group.size, dtype=torch.float64, device=products.device)
-    sums[group.name][:, neurons] += torch.stack([products.sum(0), products.square().sum(0)])
+        sums[group.name] = torch.zeros(3, group.size, dtype=torch.float64, device=products.device)
+    sums[group.name][:, neurons] += _sums(products)
 
 
 @contextmanager
@@ -124,6 +126,11 @@ def _graph_from_embedding(model: PreTrainedModel) -> Iterator[None]:
         handle.remove()
 
 
+def _sums(products: Float[Tensor, "token neuron"]) -> Float[Tensor, "sum neuron"]:
+    """Sums over tokens of z g, |z g| and (z g)^2; the products are overwritten, as they are as large as the activations."""
+    return torch.stack([products.sum(0), products.abs_().sum(0), products.square_().sum(0)]).double()
+
+
 def _predicted(labels: Int[Tensor, "block position"]) -> int:
     """How many tokens the mean loss is a mean of."""
     return int((labels[:, 1:] != IGNORED).sum())
@@ -136,5 +143,5 @@ def _finished(name: str, sums: dict[str, Tensor], predicted: int) -> Saliency:
             f"Gradients at every neuron must be finite, but those of `{name}` are missing or hold NaN or infinity. Load the "
             "model in float32 or bfloat16 (`dtype=`), or go by importance alone (candidates=1)."
         )
-    first, second = sums[name].cpu()
-    return Saliency(predicted, first, second)
+    first, absolute, second = sums[name].cpu()
+    return Saliency(predicted, first, second, absolute)

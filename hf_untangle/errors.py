@@ -58,3 +58,7 @@ class OutputError(UntangleError, OSError):
 
 class MissingExtraError(UntangleError, ImportError):
     """An optional package is needed for this call."""
+
+
+class HubError(UntangleError, OSError):
+    """The Hugging Face Hub cannot be reached, or refuses what was asked of it."""

@@ -39,6 +39,7 @@ PUBLIC = {
     "prune",
     "relu_to_kan",
     "remove_",
+    "restore",
     "repair",
     "remove_folder",
     "three_layer",

@@ -6,6 +6,7 @@ import os
 import typer
 
 from hf_untangle.cli import compact, density, entropy, inspect, nets, run, translate, unlearn
+from hf_untangle.cli import compact, density, entropy, inspect, nets, run, sharing, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -22,6 +23,8 @@ app.command("density")(density.density_command)
 app.command("nets")(nets.nets_command)
 app.command("compact")(compact.compact_command)
 app.command("run")(run.run_recipe)
+app.command("adapter")(sharing.adapter_command)
+app.command("push")(sharing.push_command)
 app.add_typer(translate.app, name="translate")
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)

@@ -4,9 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import entropy, inspect, run, unlearn
-from hf_untangle.cli import density, inspect, run, translate, unlearn
-from hf_untangle.cli import inspect, nets, run, unlearn
+from hf_untangle.cli import density, entropy, inspect, nets, run, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",

@@ -141,8 +141,8 @@ def _dense(groups: Sequence[NeuronGroup]) -> Sequence[NeuronGroup]:
     for group in groups:
         if group.experts is not None:
             raise StatisticsError(
-                f"Bits above a threshold need neurons that see every token, but those of `{group.name}` belong to experts. Leave "
-                "them out with `groups=`, or take bits above zero."
+                f"Bits above a threshold need neurons that see every token, but those of `{group.name}` belong to experts. "
+                "Leave them out with `groups=`, or take bits above zero."
             )
     return groups
 
@@ -153,6 +153,6 @@ def _check_thresholds(groups: Sequence[NeuronGroup], thresholds: Thresholds) -> 
         given = len(thresholds[group.name]) if group.name in thresholds else 0
         if given != group.size:
             raise StatisticsError(
-                f"Every neuron needs a threshold, but `{group.name}` has {group.size} neurons and {given} thresholds. Take "
-                "them from statistics of the same model."
+                f"Every neuron needs a threshold, but `{group.name}` has {group.size} neurons and {given} thresholds. "
+                "Take them from statistics of the same model."
             )

@@ -14,6 +14,7 @@ PUBLIC = {
     "ActivationStatistics",
     "DensityCallback",
     "EntropyCallback",
+    "NetsCallback",
     "MaskCallback",
     "NeuronGroup",
     "NeuronMask",
@@ -27,6 +28,8 @@ PUBLIC = {
     "UnlearnResult",
     "UntangleError",
     "collect",
+    "compact",
+    "compact_folder",
     "corpus",
     "index_patterns",
     "kan_to_relu",
@@ -38,6 +41,7 @@ PUBLIC = {
     "relu_to_kan",
     "remove_",
     "repair",
+    "remove_folder",
     "three_layer",
     "to_kan_",
     "to_relu_",
@@ -45,7 +49,7 @@ PUBLIC = {
     "unlearn",
 }
 
-ROOMS = {"density": {"across_widths", "sweep"}}
+ROOMS = {"density": {"across_widths", "sweep"}, "nets": {"compare", "search", "search_neurons"}}
 """Rooms that are reached by their name, with functions that are called there."""
 
 

@@ -153,6 +153,6 @@ def _check_thresholds(groups: Sequence[NeuronGroup], thresholds: Thresholds) -> 
         given = len(thresholds[group.name]) if group.name in thresholds else 0
         if given != group.size:
             raise StatisticsError(
-                f"Every neuron needs a threshold, but `{group.name}` has {group.size} neurons and {given} thresholds. Take "
-                "them from statistics of the same model."
+                f"Every neuron needs a threshold, but `{group.name}` has {group.size} neurons and {given} thresholds. "
+                "Take them from statistics of the same model."
             )

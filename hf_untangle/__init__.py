@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hf_untangle.compaction.loading import teach_transformers
+
 _HOMES: dict[str, str] = {
     name: home
     for home, name in re.findall(
@@ -24,6 +26,9 @@ _HOMES: dict[str, str] = {
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 __version__ = version("hf-untangle")
+
+# Checkpoints with layers of different widths load with plain `from_pretrained` from here on.
+teach_transformers()
 
 
 def __getattr__(name: str) -> Any:

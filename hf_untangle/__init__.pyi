@@ -5,11 +5,14 @@ from hf_untangle import nets as nets
 from hf_untangle.architecture.locate import neuron_groups as neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
 from hf_untangle.callbacks.density import DensityCallback as DensityCallback
-from hf_untangle.callbacks.nets import NetsCallback as NetsCallback
 from hf_untangle.callbacks.mask import MaskCallback as MaskCallback
+from hf_untangle.callbacks.nets import NetsCallback as NetsCallback
 from hf_untangle.callbacks.statistics import StatisticsCallback as StatisticsCallback
 from hf_untangle.callbacks.translation import TranslationCallback as TranslationCallback
 from hf_untangle.callbacks.unlearn_evaluation import UnlearnEvaluationCallback as UnlearnEvaluationCallback
+from hf_untangle.compaction.compact import compact as compact
+from hf_untangle.compaction.folder_to_folder import compact_folder as compact_folder
+from hf_untangle.compaction.folder_to_folder import remove_folder as remove_folder
 from hf_untangle.compression import PruneResult as PruneResult
 from hf_untangle.compression import plan as plan
 from hf_untangle.compression import prune as prune

@@ -4,10 +4,8 @@ import logging
 
 import typer
 
-from hf_untangle.cli import density, inspect, nets, run, translate, unlearn
-from hf_untangle.cli import entropy, inspect, run, unlearn
-from hf_untangle.cli import density, inspect, run, translate, unlearn
-from hf_untangle.cli import inspect, nets, run, unlearn
+from hf_untangle.cli import density, entropy, inspect, nets, run, translate, unlearn
+from hf_untangle.cli import compact, density, inspect, nets, run, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -22,6 +20,7 @@ app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
 app.command("density")(density.density_command)
 app.command("nets")(nets.nets_command)
+app.command("compact")(compact.compact_command)
 app.command("run")(run.run_recipe)
 app.add_typer(translate.app, name="translate")
 app.command("collect")(inspect.collect_command)

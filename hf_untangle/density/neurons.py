@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.experts import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
-from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.density.settings import SweepSettings
 from hf_untangle.density.units import Removal, Units
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.importance.functions import root_mean_square
+from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import Scope, remove_top
 from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.hooks import observed
-from hf_untangle.statistics.moments import MomentAccumulator
+from hf_untangle.statistics.moments import MomentAccumulator, Moments
+from hf_untangle.statistics.weights import weight_norms
 
 NeuronScores = Mapping[str, Float[Tensor, " neuron"]]
 """One score a neuron, by the name of its group."""
@@ -63,10 +64,7 @@ def neuron_units(model: nn.Module, settings: SweepSettings, scores: NeuronScores
 def score_neurons(
     model: nn.Module, groups: tuple[NeuronGroup, ...], settings: SweepSettings, run: Callable[[nn.Module], object]
 ) -> NeuronScores:
-    """Score every neuron by the weights that read it, by those times its activation, or by chance.
-
-    `magnitude` is the norm of the neuron's column in the output projection; `wanda` is that times the root mean square
-    of the neuron, which is the size of what it writes.
+    """Score every neuron by an importance: its `magnitude`, its weights times its activation (`wanda`), or by chance.
 
     Args:
         model: A decoder.
@@ -80,29 +78,21 @@ def score_neurons(
     if settings.score == "random":
         generator = torch.Generator().manual_seed(settings.seed)
         return {group.name: torch.rand(group.size, generator=generator) for group in groups}
-    norms = {group.name: _column_norms(model, group) for group in groups}
-    if settings.score == "magnitude":
-        return norms
-    sizes = _root_mean_squares(model, groups, run)
-    return {name: norm * sizes[name] for name, norm in norms.items()}
+    norms = weight_norms(model, groups)
+    moments = _moments(model, groups, run) if settings.score == "wanda" else {}
+    importance = IMPORTANCE[settings.score]
+    return {name: importance(Observations(moments.get(name), weights=norm)).float() for name, norm in norms.items()}
 
 
-def _column_norms(model: nn.Module, group: NeuronGroup) -> Float[Tensor, " neuron"]:
-    """The norm of all weights that read a neuron."""
-    return matrix_of(model, group.name).weight.detach().float().norm(dim=1).flatten().cpu()
-
-
-def _root_mean_squares(
-    model: nn.Module, groups: tuple[NeuronGroup, ...], run: Callable[[nn.Module], object]
-) -> dict[str, Float[Tensor, " neuron"]]:
-    """The root mean square of every neuron while the model runs."""
+def _moments(model: nn.Module, groups: tuple[NeuronGroup, ...], run: Callable[[nn.Module], object]) -> dict[str, Moments]:
+    """The moments of every neuron while the model runs."""
     sums, tokens = moments_while(model, groups, run)
     if silent := [group.name for group in groups if group.name not in sums]:
         raise StatisticsError(
             f"Every neuron group must run to be scored by `wanda`, but `{silent[0]}` did not. Evaluate (or calibrate) by calls "
             "of the model itself."
         )
-    return {name: root_mean_square(accumulator.result(tokens)).float() for name, accumulator in sums.items()}
+    return {name: accumulator.result(tokens) for name, accumulator in sums.items()}
 
 
 def moments_while(

@@ -16,6 +16,7 @@ JOBS: dict[str, str] = {
     "translate": "hf_untangle.jobs.translate",
     "density": "hf_untangle.jobs.density",
     "nets": "hf_untangle.jobs.nets",
+    "compact": "hf_untangle.jobs.compact",
     "unlearn": "hf_untangle.jobs.unlearn",
 }
 """The module of each task, imported when a recipe names it."""

@@ -141,8 +141,8 @@ def _dense(groups: Sequence[NeuronGroup]) -> Sequence[NeuronGroup]:
     for group in groups:
         if group.experts is not None:
             raise StatisticsError(
-                f"Bits above a threshold need neurons that see every token, but those of `{group.name}` belong to experts. Leave "
-                "them out with `groups=`, or take bits above zero."
+                f"Bits above a threshold need neurons that see every token, but those of `{group.name}` belong to experts. "
+                "Leave them out with `groups=`, or take bits above zero."
             )
     return groups
 

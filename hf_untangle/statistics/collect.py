@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup

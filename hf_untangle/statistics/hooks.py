@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import nn
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.interception import intercepted
 from hf_untangle.architecture.neurons import NeuronGroup
 

@@ -86,7 +86,7 @@ class PassCollector:
         self._sums[group.name].update(z.detach(), reading.neurons)
 
 
-def overview(moments: dict[str, Moments], groups: Sequence[NeuronGroup]) -> dict[str, float]:
+def overview(moments: dict[str, Moments], groups: Sequence[NeuronGroup]) -> dict[str, int | float]:
     """Say in a few numbers what neurons did.
 
     Args:
@@ -97,7 +97,7 @@ def overview(moments: dict[str, Moments], groups: Sequence[NeuronGroup]) -> dict
         For each kind of neuron that there is, the mean of |z| over tokens and neurons (`ffn_mean_abs`), and the share of
         neurons that were above zero at no token (`ffn_silent`); and the number of tokens (`statistics_tokens`).
     """
-    numbers: dict[str, float] = {"statistics_tokens": max(int(each.count) for each in moments.values())}
+    numbers: dict[str, int | float] = {"statistics_tokens": max(int(each.count) for each in moments.values())}
     for kind in KINDS:
         of_kind = [moments[group.name] for group in groups if group.kind == kind]
         if of_kind:

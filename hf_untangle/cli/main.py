@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import inspect, run, unlearn
+from hf_untangle.cli import inspect, models, run, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -22,6 +22,7 @@ app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)
 app.command("corpora")(inspect.corpora_command)
+app.command("models")(models.models_command)
 
 
 def main() -> None:

@@ -5,8 +5,7 @@ import os
 
 import typer
 
-from hf_untangle.cli import compact, density, entropy, inspect, nets, run, translate, unlearn
-from hf_untangle.cli import compact, density, entropy, inspect, nets, run, sharing, translate, unlearn
+from hf_untangle.cli import compact, density, entropy, inspect, models, nets, run, sharing, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -32,6 +31,7 @@ app.command("groups")(inspect.groups_command)
 app.command("entropy")(entropy.entropy_command)
 app.command("entropy-masks")(entropy.entropy_masks_command)
 app.command("corpora")(inspect.corpora_command)
+app.command("models")(models.models_command)
 
 
 def main() -> None:

@@ -125,7 +125,7 @@ def test_zeroing_the_producers_rows_silences_exactly_their_neurons(model, blocks
 
 def activations(model: nn.Module, group: NeuronGroup, blocks) -> torch.Tensor:
     seen = []
-    with observed(model, (group,), lambda _, neurons: seen.append(neurons.flatten(0, -2))), torch.no_grad():
+    with observed(model, (group,), lambda _, reading: seen.append(reading.values.flatten(0, -2))), torch.no_grad():
         model(blocks.input_ids)
     return torch.cat(seen)
 

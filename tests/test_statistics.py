@@ -46,7 +46,7 @@ def assert_all_close(mine: ActivationStatistics, theirs: ActivationStatistics) -
 def activations(model: nn.Module, ids: Tensor) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
     groups = neuron_groups(model)
-    with observed(model, groups, lambda group, z: seen.update({group.name: z.flatten(0, -2)})), torch.no_grad():
+    with observed(model, groups, lambda group, z: seen.update({group.name: z.values.flatten(0, -2)})), torch.no_grad():
         model(ids)
     return seen
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.projections import bias_of, output_width, weight_of
+from hf_untangle.architecture.projections import matrix_of, output_width, weight_of
 from hf_untangle.errors import ArchitectureError
 
 
@@ -53,7 +53,7 @@ def add_biases_(model: nn.Module, names: Collection[str]) -> None:
 
 def _without_bias(model: nn.Module, names: Collection[str]) -> set[str]:
     """The projections that have no bias."""
-    return {name for name in names if bias_of(model.get_submodule(name)) is None}
+    return {name for name in names if matrix_of(model, name).bias is None}
 
 
 def _switches(model: nn.Module, wanted: Collection[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -18,7 +19,8 @@ class Producer:
     """
 
     name: str
-    """Path of the projection in the model, such as `model.layers.0.mlp.up_proj`."""
+    """Path of the projection in the model, such as `model.layers.0.mlp.up_proj`, or of the parameter that holds the
+    projections of all experts; their rows are counted expert by expert."""
     rows: Int[Tensor, " neuron"]
     """`rows[n]` is the output row that computes neuron n. Under grouped queries several neurons share a row."""
 
@@ -38,19 +40,25 @@ class Producer:
 
 @dataclass(frozen=True, eq=False)
 class NeuronGroup:
-    """All neurons of one output projection: one FFN or one attention block of one layer."""
+    """All neurons of one output projection: one FFN or one attention block of one layer, or all experts of one layer."""
 
     name: str
-    """Path of the output projection in the model, such as `model.layers.0.mlp.down_proj`."""
+    """Path of the output projection in the model, such as `model.layers.0.mlp.down_proj`, or of the parameter that holds
+    the output projections of all experts, such as `model.layers.0.mlp.experts.down_proj`."""
     kind: Kind
     layer: int
-    """Index of the layer, from 0."""
+    """Index of the layer in its stack, from 0."""
     size: int
-    """Number of neurons, which is the input width of the output projection."""
+    """Number of neurons, which is the input width of the output projection, times the number of experts if there are any."""
     producers: tuple[Producer, ...]
-    """What computes the neurons: gate and up rows, or the only FFN projection's rows, or value rows."""
+    """What computes each neuron alone: gate and up rows, or the only FFN projection's rows, or value rows first and then
+    those of a gate. Empty where no row does, as behind a norm: such neurons can be silenced, but not left uncomputed."""
     heads: int | None = None
     """Number of query heads; None for an FFN. Neurons of one head are contiguous."""
+    experts: int | None = None
+    """Number of experts; None where there are none. Neurons of one expert are contiguous."""
+    stack: str = ""
+    """Path of the stack of layers, such as `model.layers`; an encoder and a decoder have one each."""
 
     @property
     def head_size(self) -> int | None:
@@ -59,8 +67,8 @@ class NeuronGroup:
 
     @property
     def key_value_heads(self) -> int | None:
-        """Number of heads that the value rows form; fewer than `heads` under grouped queries; None for an FFN."""
-        if self.head_size is None:
+        """Number of heads that the value rows form; fewer than `heads` under grouped queries; None where no row is known."""
+        if self.head_size is None or not self.producers:
             return None
         return len(self.producers[0].rows.unique()) // self.head_size
 
@@ -71,14 +79,14 @@ class NeuronGroup:
             kept: Which neurons of the group stay.
 
         Returns:
-            True where a neuron is removed, but each of its rows is needed by a kept one.
+            True where a neuron is removed, but its row is needed by a kept one, or no row computes it alone.
         """
-        shared = ~kept
-        for producer in self.producers:
-            shared = shared & _is_in(producer.rows, producer.rows[kept])
-        return shared
+        if not self.producers:
+            return ~kept
+        rows = self.producers[0].rows
+        return ~kept & _is_in(rows, rows[kept])
 
 
 def _is_in(values: Int[Tensor, " n"], others: Int[Tensor, " m"]) -> Bool[Tensor, " n"]:
     """Elementwise membership."""
-    return (values[:, None] == others.unique()[None, :]).any(-1) if len(others) else values < values
+    return torch.isin(values, others)

@@ -1,7 +1,9 @@
-"""Linear projections: `nn.Linear`, and `Conv1D`, which is the same with its weight transposed."""
+"""Linear projections: `nn.Linear`, `Conv1D`, which is the same with its weight transposed, and all experts' in one tensor."""
 
+from dataclasses import dataclass
 from typing import cast
 
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -76,3 +78,51 @@ def output_width(projection: nn.Module) -> int:
         The number of outputs.
     """
     return projection.weight.shape[1] if isinstance(projection, Conv1D) else cast(int, projection.out_features)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """The weights of a projection, always seen the same way: views, so that writing to them writes to the model."""
+
+    weight: Shaped[Tensor, "expert output input"]
+    """One matrix an expert; a single one for an ordinary projection."""
+    bias: Shaped[Tensor, "expert output"] | None
+    parameter: Tensor
+    """The parameter that holds the weight."""
+
+
+def matrix_of(model: nn.Module, name: str) -> Matrix:
+    """Find the weights of a projection by its path.
+
+    Args:
+        model: The model.
+        name: Path of a projection, or of a parameter that holds one matrix an expert.
+
+    Returns:
+        Its weights.
+    """
+    parent = model.get_submodule(name.rpartition(".")[0])
+    found = getattr(parent, name.rpartition(".")[2])
+    if isinstance(found, nn.Module):
+        weight, bias = weight_of(found), bias_of(found)
+        seen = weight if input_axis(found) == 1 else weight.T
+        return Matrix(seen[None], None if bias is None else bias[None], weight)
+    bias = cast(Tensor | None, getattr(parent, f"{name.rpartition('.')[2]}_bias", None))
+    return Matrix(found.transpose(1, 2) if parent.is_transposed else found, bias, found)
+
+
+def neurons_read(model: nn.Module, name: str) -> int:
+    """How many neurons an output projection reads, or those of all experts together.
+
+    Args:
+        model: The model.
+        name: Path of the projection, or of a parameter that holds one an expert.
+
+    Returns:
+        The number of neurons.
+    """
+    found = getattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+    if isinstance(found, nn.Module):
+        return input_width(found)
+    weight = matrix_of(model, name).weight
+    return weight.shape[0] * weight.shape[2]

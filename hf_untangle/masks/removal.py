@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.biases import add_biases_
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import bias_of, input_axis, input_width, output_width, weight_of
+from hf_untangle.architecture.projections import Matrix, matrix_of
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -48,10 +48,10 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...],
     for name, kept in mask.items():
         if not kept.all():
             if fill is not None:
-                _shift_bias(model.get_submodule(name), ~kept, fill[name])
-            _zero_columns(model.get_submodule(name), ~kept)
+                _shift_bias(matrix_of(model, name), ~kept, fill[name])
+            _zero_columns(matrix_of(model, name), ~kept)
             for producer in by_name[name].producers:
-                _zero_rows(model.get_submodule(producer.name), producer.rows_needed_by_none(kept))
+                _zero_rows(matrix_of(model, producer.name), producer.rows_needed_by_none(kept))
     return model
 
 
@@ -67,7 +67,7 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
     """
     for group in groups:
         for path in (group.name, *(producer.name for producer in group.producers)):
-            _check_editable(model.get_submodule(path), path)
+            _check_editable(matrix_of(model, path).parameter, path)
 
 
 def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> int:
@@ -84,17 +84,16 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
     count = 0
     by_name = {group.name: group for group in groups}
     for name, kept in mask.items():
-        count += int((~kept).sum()) * output_width(model.get_submodule(name))
+        count += int((~kept).sum()) * matrix_of(model, name).weight.shape[1]
         for producer in by_name[name].producers:
-            projection = model.get_submodule(producer.name)
-            row = input_width(projection) + (bias_of(projection) is not None)
+            matrix = matrix_of(model, producer.name)
+            row = matrix.weight.shape[2] + (matrix.bias is not None)
             count += len(producer.rows_needed_by_none(kept)) * row
     return count
 
 
-def _check_editable(projection: nn.Module, name: str) -> None:
+def _check_editable(weight: Tensor, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
-    weight = weight_of(projection)
     if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
             f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
@@ -107,25 +106,30 @@ def _check_editable(projection: nn.Module, name: str) -> None:
         )
 
 
-def _shift_bias(projection: nn.Module, removed: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"]) -> None:
+def _shift_bias(matrix: Matrix, removed: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"]) -> None:
     """Add to the bias what some neurons contribute when each is held at its value."""
-    weight, bias = weight_of(projection), bias_of(projection)
-    assert bias is not None
-    columns = weight.index_select(input_axis(projection), removed.nonzero().flatten().to(weight.device)).double()
-    held = values[removed].to(columns)
-    bias.copy_(bias.double() + (held @ columns if input_axis(projection) == 0 else columns @ held))
+    assert matrix.bias is not None
+    held = values.masked_fill(~removed, 0).to(matrix.weight.device).view(len(matrix.weight), -1)
+    for weight, bias, constants in zip(matrix.weight, matrix.bias, held, strict=True):
+        columns = constants.nonzero().flatten()
+        bias += (weight[:, columns].to(constants) @ constants[columns]).to(bias)
 
 
-def _zero_columns(projection: nn.Module, removed: Bool[Tensor, " neuron"]) -> None:
+def _zero_columns(matrix: Matrix, removed: Bool[Tensor, " neuron"]) -> None:
     """Zero the weights that read some neurons."""
-    weight = weight_of(projection)
-    weight.index_fill_(input_axis(projection), removed.to(weight.device).nonzero().flatten(), 0)
+    expert, column = _unravel(removed.nonzero().flatten(), matrix.weight, width=matrix.weight.shape[2])
+    matrix.weight[expert, :, column] = 0
 
 
-def _zero_rows(projection: nn.Module, rows: Int[Tensor, " row"]) -> None:
+def _zero_rows(matrix: Matrix, rows: Int[Tensor, " row"]) -> None:
     """Zero the weights and biases that compute some outputs."""
-    weight, bias = weight_of(projection), bias_of(projection)
-    rows = rows.to(weight.device)
-    weight.index_fill_(1 - input_axis(projection), rows, 0)
-    if bias is not None:
-        bias.index_fill_(0, rows, 0)
+    expert, row = _unravel(rows, matrix.weight, width=matrix.weight.shape[1])
+    matrix.weight[expert, row] = 0
+    if matrix.bias is not None:
+        matrix.bias[expert, row] = 0
+
+
+def _unravel(numbers: Int[Tensor, " n"], weight: Tensor, *, width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+    """Split numbers that count through all experts into the expert and the number in it."""
+    numbers = numbers.to(weight.device)
+    return numbers // width, numbers % width

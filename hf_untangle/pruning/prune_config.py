@@ -9,7 +9,7 @@ from hf_untangle.masks.fill import Fill
 from hf_untangle.pruning.config import checked, known
 
 Allocation = Literal["uniform", "global"]
-"""Whether every layer loses the same share, or all layers compete."""
+"""Whether every layer loses the same share, or all layers compete by importance relative to their own mean."""
 
 
 class PruneConfig(BaseModel):

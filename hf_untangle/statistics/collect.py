@@ -1,20 +1,28 @@
 """Collect activation statistics: one pass of the model over a corpus, without its head."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.experts import Reading
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.hooks import Observer, observed
+from hf_untangle.statistics.hooks import observed
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
+
+logger = logging.getLogger("hf_untangle")
+
+Adder = Callable[[NeuronGroup, Tensor, slice], None]
+"""Called with activations of shape [token, neuron] of a group, and which of its neurons they are of."""
 
 
 def collect(
@@ -48,14 +56,14 @@ def collect(
     groups = neuron_groups(model) if groups is None else groups
     sums: dict[str, MomentAccumulator] = {}
 
-    def add(group: NeuronGroup, z: Tensor) -> None:
+    def add(group: NeuronGroup, z: Tensor, neurons: slice) -> None:
         if group.name not in sums:
-            sums[group.name] = MomentAccumulator(group.size, z.device, roots=roots)
-        sums[group.name].update(z)
+            sums[group.name] = MomentAccumulator(group.size, z.device, roots=roots, experts=group.experts)
+        sums[group.name].update(z, neurons)
 
     run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
     return ActivationStatistics(
-        moments={group.name: _finished(group, sums) for group in groups},
+        moments={group.name: _finished(group, sums, blocks.tokens) for group in groups},
         model=str(model.name_or_path),
         revision=getattr(model.config, "_commit_hash", None),
         dtype=str(model.dtype).removeprefix("torch."),
@@ -67,45 +75,65 @@ def run_over(
     model: PreTrainedModel,
     blocks: TokenBlocks,
     groups: Sequence[NeuronGroup],
-    add: Observer,
+    add: Adder,
     *,
     batch_size: int,
     progress: bool,
 ) -> None:
-    """Run the base model once over some blocks, and show the activations at every token that counts.
+    """Run the base model once over some blocks, and hand on the activations at every token that counts.
 
     Args:
         model: The model, which is left as it was.
         blocks: The tokens.
         groups: Which neuron groups to watch.
-        add: Called with a group and its activations, of shape [token, neuron], on their own device.
+        add: Called with a group, some of its activations, on their own device, and which neurons they are of.
         batch_size: Blocks in one forward pass.
         progress: Whether to show a progress bar.
     """
     counted: list[Tensor | None] = [None]
 
-    def show(group: NeuronGroup, activations: Tensor) -> None:
-        z = activations.flatten(0, -2)
-        add(group, z if counted[0] is None else z.index_select(0, counted[0].to(z.device)))
+    def show(group: NeuronGroup, reading: Reading) -> None:
+        add(group, rows_that_count(reading, counted[0]), reading.neurons)
 
     backbone = model.base_model
     device = next(model.parameters()).device
     bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
     with bar, evaluation_mode(model), observed(model, groups, show), torch.inference_mode():
         for batch in blocks.batches(batch_size):
-            counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten().nonzero().flatten()
+            counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
             backbone(**batch.inputs(device), use_cache=False)
             bar.update(batch.tokens)
 
 
-def _finished(group: NeuronGroup, sums: dict[str, MomentAccumulator]) -> Moments:
+def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) -> Float[Tensor, "row neuron"]:
+    """Pick the activations of the tokens that count.
+
+    Args:
+        reading: The activations of a batch.
+        counted: Which tokens of the batch count; None when all do.
+
+    Returns:
+        One row a token.
+    """
+    rows = reading.values.flatten(0, -2)
+    if counted is None:
+        return rows
+    here = counted.to(rows.device)
+    chosen = here if reading.tokens is None else here[reading.tokens]
+    return rows.index_select(0, chosen.nonzero().flatten())
+
+
+def _finished(group: NeuronGroup, sums: dict[str, MomentAccumulator], tokens: int) -> Moments:
     """Read one group's sums, refusing those that mean nothing."""
-    moments = sums[group.name].result() if group.name in sums else None
-    if moments is None or moments.count == 0:
+    moments = sums[group.name].result(tokens) if group.name in sums else None
+    if moments is None or (moments.count if moments.routed is None else moments.routed.sum()) == 0:
         raise StatisticsError(
             f"Every neuron group must see tokens, but `{group.name}` saw none: the model did not run it on this corpus. "
             "Leave it out with `groups=`."
         )
+    if moments.routed is not None and not moments.routed.all():
+        idle = (moments.routed == 0).nonzero().flatten().tolist()
+        logger.warning("Of the %d experts of `%s`, these saw no token: %s.", group.experts, group.name, idle)
     if not moments.is_finite():
         raise StatisticsError(
             f"Activations must be finite, but those of `{group.name}` hold NaN or infinity. Load the model in float32 or "

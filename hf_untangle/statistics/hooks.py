@@ -1,16 +1,17 @@
 """Watching neurons while a model runs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.interception import intercepted
 from hf_untangle.architecture.neurons import NeuronGroup
 
-Observer = Callable[[NeuronGroup, Tensor], None]
-"""Called with a group and the input of its output projection, of shape [..., neuron], each time the projection runs."""
+Observer = Callable[[NeuronGroup, Reading], None]
+"""Called with a group and what its output projection is about to read, each time it runs; once an expert, if there are any."""
 
 
 @contextmanager
@@ -25,12 +26,5 @@ def observed(model: nn.Module, groups: Sequence[NeuronGroup], observer: Observer
     Yields:
         The same model.
     """
-
-    def show(group: NeuronGroup, _: nn.Module, args: tuple[Any, ...]) -> None:
-        observer(group, args[0])
-
-    with ExitStack() as hooks:
-        for group in groups:
-            handle = model.get_submodule(group.name).register_forward_pre_hook(partial(show, group))
-            hooks.callback(handle.remove)
+    with intercepted(model, {group.name: partial(observer, group) for group in groups}):
         yield model

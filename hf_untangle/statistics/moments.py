@@ -26,6 +26,8 @@ class Moments:
     """Number of tokens with z > 0."""
     root: Float[Tensor, " neuron"] | None = None
     """Sum of sqrt|z|; None when it was not asked for."""
+    routed: Int[Tensor, " expert"] | None = None
+    """Number of tokens that each expert saw, of all that are counted: its neurons are 0 at the others. None without experts."""
 
     def __add__(self, other: "Moments") -> "Moments":
         """Add the sums of two sets of tokens; a sum that one of them lacks is lacking in the result."""
@@ -34,6 +36,13 @@ class Moments:
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             sums[field.name] = None if mine is None or theirs is None else mine + theirs
         return Moments(**sums)
+
+    @property
+    def computed(self) -> Int[Tensor, "..."]:
+        """Number of tokens at which each neuron was computed: all of them, or those that its expert saw."""
+        if self.routed is None:
+            return self.count
+        return self.routed.repeat_interleave(len(self.total) // len(self.routed))
 
     def tensors(self) -> dict[str, Tensor]:
         """The sums that are there, by name."""
@@ -51,31 +60,34 @@ class MomentAccumulator:
     Partial sums are taken in float32, through one buffer that every power shares, and added to totals in float64.
     """
 
-    def __init__(self, size: int, device: torch.device, *, roots: bool = False) -> None:
+    def __init__(self, size: int, device: torch.device, *, roots: bool = False, experts: int | None = None) -> None:
         """Start from nothing.
 
         Args:
             size: Number of neurons.
             device: Where the activations will be.
             roots: Whether to sum sqrt|z| too.
+            experts: How many experts the neurons belong to, expert by expert.
         """
         # Apple's devices have no float64.
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self._sums = torch.zeros(5 if roots else 4, size, dtype=dtype, device=device)
-        self._count = torch.zeros((), dtype=torch.long, device=device)
+        self._seen = torch.zeros(experts or 1, dtype=torch.long, device=device)
+        self._experts = experts
         self._roots = roots
 
-    def update(self, activations: Float[Tensor, "token neuron"]) -> None:
+    def update(self, activations: Float[Tensor, "token neuron"], neurons: slice = slice(None)) -> None:
         """Add the activations of a batch of tokens.
 
         Args:
             activations: One row a token, in any floating dtype.
+            neurons: Which neurons they are: all, or those of one expert.
         """
         for some in activations.split(CPU_TOKENS if activations.device.type == "cpu" else max(1, len(activations))):
-            self._add(some.float())
-        self._count += len(activations)
+            self._add(some.float(), self._sums[:, neurons])
+        self._seen[(neurons.start or 0) * len(self._seen) // self._sums.shape[1]] += len(activations)
 
-    def _add(self, z: Float[Tensor, "token neuron"]) -> None:
+    def _add(self, z: Float[Tensor, "token neuron"], sums: Float[Tensor, "sum neuron"]) -> None:
         """Add up every power of some activations."""
         ones = z.new_ones(len(z))
         buffer = torch.empty_like(z)
@@ -86,9 +98,18 @@ class MomentAccumulator:
         partial.append(ones @ torch.abs(z, out=buffer))
         if self._roots:
             partial.append(ones @ buffer.sqrt_())
-        self._sums += torch.stack(partial)
+        sums += torch.stack(partial)
 
-    def result(self) -> Moments:
-        """The sums so far, as a copy that later updates do not change."""
+    def result(self, tokens: int | None = None) -> Moments:
+        """The sums so far, as a copy that later updates do not change.
+
+        Args:
+            tokens: How many tokens experts could have seen; without experts it is what was added up.
+
+        Returns:
+            The sums.
+        """
         total, square, positive, absolute, *root = self._sums.double().cpu().clone()
-        return Moments(self._count.cpu().clone(), total, absolute, square, positive, *root)
+        seen = self._seen.cpu().clone()
+        count, routed = (seen[0], None) if self._experts is None else (torch.tensor(tokens), seen)
+        return Moments(count, total, absolute, square, positive, *root or [None], routed=routed)

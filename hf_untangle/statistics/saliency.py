@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.experts import Reading
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
+from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.hooks import Observer, observed
 
 IGNORED = -100
@@ -73,7 +75,7 @@ def collect_saliency(
         StatisticsError: A gradient was infinite or NaN.
     """
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
-    seen: dict[str, Tensor] = {}
+    seen: list[tuple[NeuronGroup, Reading]] = []
     predicted = 0
     device = next(model.parameters()).device
     bar = tqdm(total=blocks.tokens, unit="token", desc=f"gradients on {blocks.corpus.name}", disable=not progress)
@@ -82,26 +84,32 @@ def collect_saliency(
             inputs = batch.inputs(device)
             labels = inputs["input_ids"].masked_fill(~batch.attention_mask.to(device), IGNORED)
             seen.clear()
-            counted = batch.counted.flatten().nonzero().flatten()
+            counted = batch.counted.flatten()
             with torch.enable_grad():
                 loss = model(**inputs, labels=labels, use_cache=False).loss * _predicted(labels)
             predicted += _predicted(labels)
-            gradients = torch.autograd.grad(loss, list(seen.values()))
-            for (name, activations), gradient in zip(seen.items(), gradients, strict=True):
-                products = (activations.detach().float() * gradient.float()).flatten(0, -2)
-                products = products.index_select(0, counted.to(products.device))
-                sums[name] = sums.get(name, 0) + _sums(products)
+            gradients = torch.autograd.grad(loss, [reading.values for _, reading in seen])
+            for (group, reading), gradient in zip(seen, gradients, strict=True):
+                products = reading.values.detach().float() * gradient.float()
+                _add(sums, group, rows_that_count(replace(reading, values=products), counted), reading.neurons)
             bar.update(batch.tokens)
     return {group.name: _finished(group.name, sums, predicted) for group in groups}
 
 
-def _keep_in(seen: dict[str, Tensor]) -> Observer:
+def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:
     """Make an observer that keeps the activations of the batch at hand, with their graph."""
 
-    def keep(group: NeuronGroup, activations: Tensor) -> None:
-        seen[group.name] = activations
+    def keep(group: NeuronGroup, reading: Reading) -> None:
+        seen.append((group, reading))
 
     return keep
+
+
+def _add(sums: dict[str, Tensor], group: NeuronGroup, products: Float[Tensor, "row neuron"], neurons: slice) -> None:
+    """Add the products of activations and gradients to the sums of their group."""
+    if group.name not in sums:
+        sums[group.name] = torch.zeros(3, group.size, dtype=torch.float64, device=products.device)
+    sums[group.name][:, neurons] += torch.stack([products.sum(0), products.abs().sum(0), products.square().sum(0)])
 
 
 @contextmanager
@@ -116,11 +124,6 @@ def _graph_from_embedding(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _sums(products: Float[Tensor, "token neuron"]) -> Float[Tensor, "sum neuron"]:
-    """Sums over tokens of z g, |z g| and (z g)^2; the products are overwritten, as they are as large as the activations."""
-    return torch.stack([products.sum(0), products.abs_().sum(0), products.square_().sum(0)]).double()
 
 
 def _predicted(labels: Int[Tensor, "block position"]) -> int:

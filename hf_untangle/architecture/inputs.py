@@ -1,0 +1,60 @@
+"""Dummy inputs: what a model of any kind can be called with."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+POSITIONS = 2
+"""Dummy tokens in a sequence: two, so that what mixes positions can be told from what does not."""
+
+
+def dummy_inputs(model: nn.Module, sequences: int) -> dict[str, Any]:
+    """Make inputs of every kind that a model asks for, all of them constant.
+
+    Args:
+        model: A model from transformers.
+        sequences: How many sequences, images or recordings.
+
+    Returns:
+        Keyword arguments of the model.
+    """
+    device = next(model.parameters()).device
+    asked = inspect.signature(model.forward).parameters
+    tokens = torch.ones(sequences, POSITIONS, dtype=torch.long, device=device)
+    makers = {
+        "input_ids": lambda: tokens,
+        "attention_mask": lambda: torch.ones_like(tokens),
+        "decoder_input_ids": lambda: tokens,
+        "pixel_values": lambda: _image(model, sequences),
+        "input_features": lambda: _spectrogram(model, sequences),
+    }
+    main = getattr(model, "main_input_name", "input_ids")
+    wanted = {main} | ({"input_ids", "attention_mask"} if "input_ids" in asked and main != "input_features" else set())
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        wanted.add("decoder_input_ids")
+    if _has_towers(model):
+        wanted.add("pixel_values")
+    inputs: dict[str, Any] = {name: make() for name, make in makers.items() if name in wanted and name in asked}
+    return inputs | ({"use_cache": False} if "use_cache" in asked else {})
+
+
+def _has_towers(model: nn.Module) -> bool:
+    """Tell whether a model compares images with texts, so that it needs both."""
+    return all(hasattr(model, tower) for tower in ("text_model", "vision_model", "logit_scale"))
+
+
+def _image(model: nn.Module, number: int) -> torch.Tensor:
+    """Images of the size that the configuration states."""
+    config: Any = model.config
+    config = getattr(config, "vision_config", config)
+    size = config.image_size if isinstance(config.image_size, (tuple, list)) else (config.image_size, config.image_size)
+    return torch.ones(number, config.num_channels, *size, device=next(model.parameters()).device, dtype=model.dtype)
+
+
+def _spectrogram(model: nn.Module, number: int) -> torch.Tensor:
+    """Recordings of the length that the configuration states, which the encoder halves."""
+    config: Any = model.config
+    shape = (number, config.num_mel_bins, 2 * config.max_source_positions)
+    return torch.ones(shape, device=next(model.parameters()).device, dtype=model.dtype)

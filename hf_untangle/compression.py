@@ -28,6 +28,7 @@ from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks
 from hf_untangle.pruning.provenance import counts, device_name, versions
 from hf_untangle.pruning.prune_config import PruneConfig
 from hf_untangle.pruning.prune_record import PruneRecord
+from hf_untangle.reporting.compression_page import write_prune_report
 
 SPEED_BLOCKS = 8
 """Blocks of the forward pass that speed is measured on."""
@@ -70,6 +71,7 @@ class PruneResult:
             self.mask.save(draft / "mask.safetensors")
             self.plan.statistics.save(draft / "statistics.safetensors")
             (draft / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
+            write_prune_report(draft, self.record, licence)
         return Path(folder)
 
 

@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import inspect, run, unlearn
+from hf_untangle.cli import inspect, prune, run, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
+app.command("prune")(prune.prune_command)
 app.command("run")(run.run_recipe)
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)

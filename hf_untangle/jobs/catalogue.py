@@ -12,6 +12,7 @@ from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.pruning.config import nearest
 
 JOBS: dict[str, str] = {
+    "prune": "hf_untangle.jobs.prune",
     "unlearn": "hf_untangle.jobs.unlearn",
 }
 """The module of each task, imported when a recipe names it."""

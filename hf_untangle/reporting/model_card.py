@@ -10,7 +10,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from hf_untangle.pruning.config import PRESETS
 from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting.facts import limits, removed, selectivity, settings, short_name, title
+from hf_untangle.reporting.facts import AnyRecord, limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
 from hf_untangle.reporting.templating import render
 
@@ -78,7 +78,7 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
     )
 
 
-def hub_id(record: UnlearnRecord) -> str | None:
+def hub_id(record: AnyRecord) -> str | None:
     """Tell the original model's id on the Hub.
 
     A name without an owner, such as `gpt2`, is an id only when a commit of the Hub is known.

@@ -28,6 +28,14 @@ class MaskError(UntangleError, ValueError):
     """A mask belongs to another model, or cannot be applied to this one."""
 
 
+class CheckpointError(UntangleError, ValueError):
+    """A checkpoint folder is incomplete, or holds something that cannot be cut."""
+
+
+class CompactionError(UntangleError, ValueError):
+    """Removed neurons cannot be taken out of this model or checkpoint."""
+
+
 class ConfigError(UntangleError, ValueError):
     """A setting is unknown or out of its range."""
 

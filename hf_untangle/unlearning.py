@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import Search, judge, search_mask
 from hf_untangle.pruning.provenance import counts, device_name, versions
 from hf_untangle.pruning.record import Comparison, Continuation, History, Scores, UnlearnRecord
+from hf_untangle.repairing.config import RepairConfig
+from hf_untangle.repairing.repair import repair_measured
 from hf_untangle.reporting.write import write_report
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -49,11 +51,45 @@ class UnlearnResult:
     """Statistics of the original model on the forget corpus."""
     retain: ActivationStatistics
     """The same on the retain corpus."""
+    held_out: Pair
+    """The test parts of both corpora."""
 
     @property
     def history(self) -> History:
         """The steps, judged on the validation parts."""
         return self.record.history
+
+    def repair(
+        self,
+        retain: CorpusSource | None = None,
+        *,
+        original: PreTrainedModel | str | None = None,
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Train the model on the retain corpus alone, in place, while removed neurons are held at exactly zero.
+
+        Args:
+            retain: The corpus to train on, its train part alone; the run's own when None.
+            original: The model before unlearning, or its name, which `distill` needs; the run's own name when None.
+            progress: Whether to show progress bars.
+            **settings: Fields of `RepairConfig`, such as `method="full"`, `steps` or `distill`.
+
+        Returns:
+            The result with the repair in its record, measured on the test parts that the run was measured on. An error or an
+            interruption before it is there leaves the model as it was.
+        """
+        repaired = repair_measured(
+            self.model,
+            self.mask,
+            self.held_out,
+            self.held_out.retain.corpus if retain is None else retain,
+            RepairConfig().with_settings(**settings),
+            tokenizer=self.tokenizer,
+            original=self.record.model if original is None else original,
+            progress=progress,
+        )
+        return replace(self, record=self.record.model_copy(update={"repairs": (*self.record.repairs, repaired)}))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> Path:
         """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.
@@ -156,7 +192,7 @@ def unlearn(
     )
     remove_(model, search.mask, groups, fill=search.fill)
     search.journal.close()
-    return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain)
+    return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain, test)
 
 
 def resolve_config(config: UnlearnConfig | str, /, **settings: object) -> UnlearnConfig:

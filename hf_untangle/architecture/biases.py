@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.projections import matrix_of, output_width, weight_of
+from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.errors import ArchitectureError
 
 
@@ -43,10 +43,9 @@ def add_biases_(model: nn.Module, names: Collection[str]) -> None:
     check_biases(model, names)
     switches = _switches(model, _without_bias(model, names))
     for name in sorted(_new_biases(model, switches)):
-        projection = model.get_submodule(name)
-        weight = weight_of(projection)
-        zeros = torch.zeros(output_width(projection), dtype=weight.dtype, device=weight.device)
-        projection.bias = nn.Parameter(zeros, requires_grad=weight.requires_grad)
+        weight = matrix_of(model, name).parameter
+        zeros = weight.new_zeros(matrix_of(model, name).weight.shape[1])
+        model.get_submodule(name).bias = nn.Parameter(zeros, requires_grad=weight.requires_grad)
     for switch in switches:
         setattr(model.config, switch, True)
 

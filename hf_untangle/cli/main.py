@@ -4,7 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import inspect, prune, run, unlearn
+from hf_untangle.cli import compact, density, entropy, inspect, nets, prune, run, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -18,10 +18,16 @@ app = typer.Typer(
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
 app.command("prune")(prune.prune_command)
+app.command("density")(density.density_command)
+app.command("nets")(nets.nets_command)
+app.command("compact")(compact.compact_command)
 app.command("run")(run.run_recipe)
+app.add_typer(translate.app, name="translate")
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)
+app.command("entropy")(entropy.entropy_command)
+app.command("entropy-masks")(entropy.entropy_masks_command)
 app.command("corpora")(inspect.corpora_command)
 
 

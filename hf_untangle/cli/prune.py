@@ -14,6 +14,7 @@ def prune_command(  # noqa: PLR0913 (one parameter an option)
     data: Annotated[str, typer.Option(help="The text by which neurons are judged: a name, a file or a folder.")] = "general",
     ratio: Annotated[float, typer.Option(help="Share of all FFN neurons to remove.")] = 0.25,
     importance: Annotated[str, typer.Option(help="What a neuron is worth; the lowest go first.")] = "wanda",
+    compact: Annotated[str | None, typer.Option(help="Shrink the tensors too: uniform or ragged.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go where, and write nothing.")] = False,
     dtype: DtypeOption = "auto",
     device_map: Annotated[str | None, typer.Option(help="As in from_pretrained, such as auto or cuda.")] = None,
@@ -27,7 +28,7 @@ def prune_command(  # noqa: PLR0913 (one parameter an option)
         "dtype": dtype,
         "device_map": device_map,
         "data": data,
-        "settings": {"ratio": ratio, "importance": importance} | settings_of(settings),
+        "settings": {"ratio": ratio, "importance": importance, "compact": compact} | settings_of(settings),
         "dry_run": dry_run,
         "output": output,
     }

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.interception import intercepted
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.errors import MaskError
@@ -35,10 +35,9 @@ def masked(model: nn.Module, mask: NeuronMask, *, fill: Constants | None = None)
     """
     for name, kept in mask.items():
         check_width(model, name, kept, mask.model)
-    silenced = {
-        name: partial(_silence, kept, None if fill is None else fill[name]) for name, kept in mask.items() if not kept.all()
-    }
-    with intercepted(model, silenced):
+    values = fill or {}
+    silencers = {name: partial(_silence, kept, values.get(name)) for name, kept in mask.items() if not kept.all()}
+    with intercepted(model, silencers):
         yield model
 
 
@@ -68,9 +67,9 @@ def check_width(model: nn.Module, name: str, kept: Bool[Tensor, " neuron"], made
         )
 
 
-def _silence(kept: Bool[Tensor, " neuron"], fill: Float[Tensor, " neuron"] | None, reading: Reading) -> Tensor:
-    """Set the neurons that do not stay to zero, or to their constants."""
+def _silence(kept: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"] | None, reading: Reading) -> Tensor:
+    """Set the neurons that do not stay to zero, or to their values."""
     stays = kept[reading.neurons].to(reading.values.device)
-    if fill is None:
+    if values is None:
         return reading.values.masked_fill(~stays, 0)
-    return torch.where(stays, reading.values, fill[reading.neurons].to(reading.values))
+    return torch.where(stays, reading.values, values[reading.neurons].to(reading.values))

@@ -31,6 +31,12 @@ class PruneConfig(BaseModel):
     fill: Fill = Field(
         default="zero", description="What a removed neuron reads: zero, its mean, or its mode, held in a bias at the end."
     )
+    compact: Literal["uniform", "ragged"] | None = Field(
+        default=None, description="Take removed neurons out of the tensors: all layers as wide as the widest, or each as it is."
+    )
+    round_to: int | None = Field(
+        default=None, ge=1, description="With compact, round widths up to a multiple, which fast kernels like: 64, 128 or 256."
+    )
     tokens: int = Field(default=32_768, ge=1, description="Tokens that statistics are collected on.")
     gradient_tokens: int = Field(default=12_288, ge=1, description="Tokens that gradients are collected on, where needed.")
     evaluation_tokens: int = Field(default=16_384, ge=1, description="Held-out tokens that the result is measured on.")

@@ -9,20 +9,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.hooks import observed
+from hf_untangle.statistics.hooks import Watch, observed
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 
 logger = logging.getLogger("hf_untangle")
-
-Adder = Callable[[NeuronGroup, Tensor, slice], None]
-"""Called with activations of shape [token, neuron] of a group, and which of its neurons they are of."""
 
 
 def collect(
@@ -62,33 +59,30 @@ def collect(
         sums[group.name].update(z, neurons)
 
     run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
-    return ActivationStatistics(
-        moments={group.name: _finished(group, sums, blocks.tokens) for group in groups},
-        model=str(model.name_or_path),
-        revision=getattr(model.config, "_commit_hash", None),
-        dtype=str(model.dtype).removeprefix("torch."),
-        corpora=(blocks.record(),),
-    )
+    return finished(model, blocks, groups, sums)
 
 
 def run_over(
     model: PreTrainedModel,
     blocks: TokenBlocks,
     groups: Sequence[NeuronGroup],
-    add: Adder,
+    add: Callable[[NeuronGroup, Tensor, slice], None],
     *,
     batch_size: int,
     progress: bool,
+    watch: Watch = observed,
 ) -> None:
-    """Run the base model once over some blocks, and hand on the activations at every token that counts.
+    """Run the base model once over some blocks, and show the activations at every token that counts.
 
     Args:
         model: The model, which is left as it was.
         blocks: The tokens.
         groups: Which neuron groups to watch.
-        add: Called with a group, some of its activations, on their own device, and which neurons they are of.
+        add: Called with a group, activations of shape [token, neuron] on their own device, and which neurons of the group
+            they are; once an expert, if there are any.
         batch_size: Blocks in one forward pass.
         progress: Whether to show a progress bar.
+        watch: What to watch of the groups, one row a position; their activations unless told otherwise.
     """
     counted: list[Tensor | None] = [None]
 
@@ -98,7 +92,7 @@ def run_over(
     backbone = model.base_model
     device = next(model.parameters()).device
     bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
-    with bar, evaluation_mode(model), observed(model, groups, show), torch.inference_mode():
+    with bar, evaluation_mode(model), watch(model, groups, show), torch.inference_mode():
         for batch in blocks.batches(batch_size):
             counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
             backbone(**batch.inputs(device), use_cache=False)
@@ -123,7 +117,33 @@ def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) ->
     return rows.index_select(0, chosen.nonzero().flatten())
 
 
-def _finished(group: NeuronGroup, sums: dict[str, MomentAccumulator], tokens: int) -> Moments:
+def finished(
+    model: PreTrainedModel, blocks: TokenBlocks, groups: Sequence[NeuronGroup], sums: dict[str, MomentAccumulator]
+) -> ActivationStatistics:
+    """Make statistics of the sums of one pass, with a record of where they come from.
+
+    Args:
+        model: The model that ran.
+        blocks: The tokens that it ran over.
+        groups: The neuron groups that were watched.
+        sums: The sums of each group.
+
+    Returns:
+        The statistics, on the CPU.
+
+    Raises:
+        StatisticsError: A neuron group saw no token, or an activation was infinite or NaN.
+    """
+    return ActivationStatistics(
+        moments={group.name: _moments(group, sums, blocks.tokens) for group in groups},
+        model=str(model.name_or_path),
+        revision=getattr(model.config, "_commit_hash", None),
+        dtype=str(model.dtype).removeprefix("torch."),
+        corpora=(blocks.record(),),
+    )
+
+
+def _moments(group: NeuronGroup, sums: dict[str, MomentAccumulator], tokens: int) -> Moments:
     """Read one group's sums, refusing those that mean nothing."""
     moments = sums[group.name].result(tokens) if group.name in sums else None
     if moments is None or (moments.count if moments.routed is None else moments.routed.sum()) == 0:

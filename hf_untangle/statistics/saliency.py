@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
@@ -109,7 +109,7 @@ def _add(sums: dict[str, Tensor], group: NeuronGroup, products: Float[Tensor, "r
     """Add the products of activations and gradients to the sums of their group."""
     if group.name not in sums:
         sums[group.name] = torch.zeros(3, group.size, dtype=torch.float64, device=products.device)
-    sums[group.name][:, neurons] += torch.stack([products.sum(0), products.abs().sum(0), products.square().sum(0)])
+    sums[group.name][:, neurons] += _sums(products)
 
 
 @contextmanager
@@ -124,6 +124,11 @@ def _graph_from_embedding(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _sums(products: Float[Tensor, "token neuron"]) -> Float[Tensor, "sum neuron"]:
+    """Sums over tokens of z g, |z g| and (z g)^2; the products are overwritten, as they are as large as the activations."""
+    return torch.stack([products.sum(0), products.abs_().sum(0), products.square_().sum(0)]).double()
 
 
 def _predicted(labels: Int[Tensor, "block position"]) -> int:

@@ -57,7 +57,7 @@ def _rows(model: nn.Module, group: NeuronGroup) -> Float[Tensor, " neuron"]:
 def _numbers(model: nn.Module, name: str) -> Matrix:
     """The weights of a projection, where they are numbers."""
     weight = matrix_of(model, name).parameter
-    if not weight.is_floating_point() or weight.is_meta:
+    if not weight.is_floating_point() or weight.is_meta or hasattr(weight, "quant_state"):
         raise StatisticsError(
             f"The norms of `{name}` need its weights in floating point and loaded, but they are quantised or offloaded. Choose "
             "an importance that needs no weights, such as rms, or load the model in full precision."

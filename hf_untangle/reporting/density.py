@@ -48,8 +48,8 @@ def density_curves(results: Mapping[str, DensityResult]) -> Figure:
 def density_across_widths(results: Sequence[ScalingResult]) -> Figure:
     """Draw families of networks: the prunable share by size, and the core by size on logarithmic axes with its fit.
 
-    Points are means over seeds, bars one standard deviation, dotted lines shares in random order. The grey line is a core of all
-    parameters; a family parallel to it has a share that does not depend on its size.
+    Points are means over seeds, bars one standard deviation, dotted lines shares in random order. The grey line is a core of
+    all parameters; a family parallel to it has a share that does not depend on its size.
 
     Args:
         results: One or more families.

@@ -5,6 +5,7 @@ from hf_untangle import nets as nets
 from hf_untangle.architecture.locate import neuron_groups as neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
 from hf_untangle.callbacks.density import DensityCallback as DensityCallback
+from hf_untangle.callbacks.entropy import EntropyCallback as EntropyCallback
 from hf_untangle.callbacks.mask import MaskCallback as MaskCallback
 from hf_untangle.callbacks.nets import NetsCallback as NetsCallback
 from hf_untangle.callbacks.statistics import StatisticsCallback as StatisticsCallback

@@ -48,6 +48,10 @@ class TranslationError(UntangleError, ValueError):
     """A network has a part that cannot be translated exactly."""
 
 
+class ProcessError(UntangleError, RuntimeError):
+    """Another process of a distributed run failed."""
+
+
 class OutputError(UntangleError, OSError):
     """A folder cannot be written, or holds something that is not ours to replace."""
 

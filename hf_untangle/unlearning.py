@@ -15,6 +15,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, CorpusError, MaskError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.folders import MARKER, whole_folder
@@ -117,11 +118,15 @@ class UnlearnResult:
         Raises:
             OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
         """
+        in_main(lambda: self._save(folder, licence))
+        return Path(folder)
+
+    def _save(self, folder: str | Path, licence: str | None) -> None:
+        """Write everything into a draft that takes the folder's place once it is complete."""
         with whole_folder(folder) as draft:
             self._write(draft, licence)
             if self.removed is not None:
                 self.removed.save(draft / REMOVED)
-        return Path(folder)
 
     def push_to_hub(self, repo_id: str, *, licence: str | None = None, **options: Unpack[PushOptions]) -> str:
         """Push what `save_pretrained` writes, but never the removed weights.

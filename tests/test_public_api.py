@@ -13,6 +13,7 @@ ROOT = Path(hf_untangle.__file__).parents[1]
 PUBLIC = {
     "ActivationStatistics",
     "DensityCallback",
+    "EntropyCallback",
     "NetsCallback",
     "MaskCallback",
     "NeuronGroup",

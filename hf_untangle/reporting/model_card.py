@@ -7,7 +7,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_untangle.hub import cards
 from hf_untangle.pruning.config import PRESETS
 from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting.facts import limits, removed, selectivity, settings, short_name, title
+from hf_untangle.reporting.facts import AnyRecord, limits, removed, selectivity, settings, short_name, title
+from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
 from hf_untangle.reporting.templating import render
 
@@ -36,6 +37,7 @@ def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
         removed=removed(record),
+        repairs=repair_sentences(record),
         selectivity=selectivity(record),
         snippet=snippet(record),
         settings=settings(record.config),
@@ -72,7 +74,7 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
     )
 
 
-def hub_id(record: UnlearnRecord) -> str | None:
+def hub_id(record: AnyRecord) -> str | None:
     """Tell the original model's id on the Hub.
 
     Args:
@@ -98,7 +100,8 @@ def snippet(record: UnlearnRecord) -> str:
     arguments = {use: _corpus(record, use) for use in USES} | {name: _literal(value) for name, value in changed.items()}
     name = hub_id(record) or short_name(record)
     revision = f", revision={record.revision!r}" if hub_id(record) and record.revision else ""
-    return render("reproduce.py.j2", arguments=arguments, model=f"{name!r}{revision}, dtype={record.dtype!r}")
+    repairs = repair_arguments(record)
+    return render("reproduce.py.j2", arguments=arguments, repairs=repairs, model=f"{name!r}{revision}, dtype={record.dtype!r}")
 
 
 def _corpus(record: UnlearnRecord, use: Use) -> str:
@@ -116,7 +119,7 @@ def _literal(value: object) -> str:
 
 def _eval_results(record: UnlearnRecord, use: Use) -> list[EvalResult]:
     """The metrics of the result on one corpus, those that are finite."""
-    corpus, metrics = record.corpora[f"{use}_test"], getattr(record.test.after, use)
+    corpus, metrics = record.corpora[f"{use}_test"], getattr(record.final, use)
     values = {
         ("accuracy", "next-token top-1 accuracy"): metrics.top1,
         ("accuracy", "next-token top-10 accuracy"): metrics.top10,

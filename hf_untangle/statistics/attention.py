@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.collect import finished, run_over
+from hf_untangle.statistics.collect import finished, results, run_over
 from hf_untangle.statistics.hooks import Observer
 from hf_untangle.statistics.moments import MomentAccumulator
 
@@ -60,7 +60,7 @@ def collect_head_entropy(
 
     with eager_attention(model):
         run_over(model, blocks, attention, add, batch_size=batch_size, progress=progress, watch=observed_heads)
-    return finished(model, blocks, attention, sums)
+    return finished(model, blocks, attention, results(sums, blocks.tokens))
 
 
 @contextmanager

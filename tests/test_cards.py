@@ -10,10 +10,12 @@ import yaml
 from huggingface_hub import ModelCard
 from records import a_mask, a_record, scores
 
+from hf_untangle.errors import MaskError
 from hf_untangle.hub import cards
 from hf_untangle.masks.card import mask_card
+from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.record import Comparison
-from hf_untangle.reporting.ladder import ladder_card
+from hf_untangle.reporting.ladder import ladder_card, write_ladder
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.table import summary
 from hf_untangle.statistics.card import statistics_card
@@ -81,6 +83,13 @@ def test_the_card_of_a_ladder_marks_the_chosen_step():
     assert len(rows) == len(record.history.steps)
     assert [number for number, row in enumerate(rows, start=1) if "(chosen)" in row] == [record.history.chosen]
     assert rows[0].startswith("| `step-01` | 6 | 1 | 31.8% |")
+
+
+def test_a_run_that_held_neurons_at_their_mean_makes_no_ladder(tmp_path):
+    record = a_record(config=UnlearnConfig(fill="mean"))
+    with pytest.raises(MaskError, match="can only silence neurons, but this run held them at fill='mean', and its numbers"):
+        write_ladder(tmp_path, record, [a_mask(record)] * len(record.history.steps), "me/steps")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_ladder_without_controls_leaves_their_cells_empty():

@@ -47,8 +47,8 @@ def write_ladder(
     """
     if record.config.fill != "zero":
         raise MaskError(
-            f"An adapter can only silence neurons, but this run held them at fill={record.config.fill!r}, and its numbers would "
-            "not be those of the adapters. Share the checkpoint, or run again with fill='zero'."
+            f"An adapter can only silence neurons, but this run held them at fill={record.config.fill!r}, and its numbers "
+            "would not be those of the adapters. Share the checkpoint, or run again with fill='zero'."
         )
     for step, mask in zip(record.history.steps, masks, strict=True):
         within = folder / step_folder(step.number)

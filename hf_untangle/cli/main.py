@@ -4,8 +4,7 @@ import logging
 
 import typer
 
-from hf_untangle.cli import density, entropy, inspect, nets, run, translate, unlearn
-from hf_untangle.cli import compact, density, inspect, nets, run, translate, unlearn
+from hf_untangle.cli import compact, density, entropy, inspect, nets, run, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",

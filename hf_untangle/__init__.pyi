@@ -37,6 +37,7 @@ from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer as Piece
 from hf_untangle.translation.shallow.patterns import index_patterns as index_patterns
 from hf_untangle.translation.shallow.three_layer import three_layer as three_layer
 from hf_untangle.unlearning import UnlearnResult as UnlearnResult
+from hf_untangle.unlearning import restore as restore
 from hf_untangle.unlearning import unlearn as unlearn
 
 __version__: str

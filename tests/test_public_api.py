@@ -40,6 +40,7 @@ PUBLIC = {
     "prune",
     "relu_to_kan",
     "remove_",
+    "restore",
     "repair",
     "remove_folder",
     "three_layer",

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.density.settings import SweepSettings
 from hf_untangle.density.units import Removal, Units

@@ -5,7 +5,6 @@ import os
 
 import typer
 
-from hf_untangle.cli import compact, density, entropy, inspect, nets, run, translate, unlearn
 from hf_untangle.cli import compact, density, entropy, inspect, models, nets, prune, run, sharing, translate, unlearn
 
 app = typer.Typer(

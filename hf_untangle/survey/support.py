@@ -91,10 +91,13 @@ def _what_lacks(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> str:
     reasons = []
     for kind in ("attention", "ffn"):
         found = {(group.stack, group.layer) for group in groups if group.kind == kind}
-        lacking = [block for block in find_blocks(model) if (block.stack, block.layer) not in found]
+        blocks = find_blocks(model)
+        lacking = [block for block in blocks if (block.stack, block.layer) not in found]
         if lacking:
             parts = ", ".join(name for name, _ in model.get_submodule(lacking[0].name).named_children())
-            reasons.append(f"no {kind} neurons in {len(lacking)} layers, such as `{lacking[0].name}` ({parts})")
+            reasons.append(
+                f"no {kind} neurons in {len(lacking)} of {len(blocks)} layers, such as `{lacking[0].name}` ({parts})"
+            )
     return "; ".join(reasons)
 
 

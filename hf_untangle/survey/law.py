@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -134,7 +134,7 @@ def _generates(model: PreTrainedModel, inputs: Inputs) -> bool:
     if not isinstance(model, GenerationMixin) or "input_ids" not in inputs or "decoder_input_ids" in inputs:
         return True
     ids = inputs["input_ids"]
-    grown = model.generate(**inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, use_cache=True)
+    grown = cast(Any, model).generate(**inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, use_cache=True)
     return isinstance(grown, Tensor) and grown.shape[-1] == ids.shape[-1] + 3
 
 

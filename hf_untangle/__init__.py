@@ -5,67 +5,40 @@
     result = untangle.unlearn(model, forget="code")
     result.save_pretrained("model-without-code")
 
-Names are imported when they are first used, so that `import hf_untangle` costs nothing.
+Names are imported when they are first used, so that `import hf_untangle` costs nothing. `__init__.pyi` lists them.
 """
 
+import re
 from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from hf_untangle.architecture.locate import neuron_groups as neuron_groups
-    from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
-    from hf_untangle.data.batches import token_blocks as token_blocks
-    from hf_untangle.data.corpora import corpus as corpus
-    from hf_untangle.errors import UntangleError as UntangleError
-    from hf_untangle.evaluation.next_token import next_token_metrics as next_token_metrics
-    from hf_untangle.masks.apply import masked as masked
-    from hf_untangle.masks.mask import NeuronMask as NeuronMask
-    from hf_untangle.masks.removal import remove_ as remove_
-    from hf_untangle.pruning.config import UnlearnConfig as UnlearnConfig
-    from hf_untangle.statistics.activations import ActivationStatistics as ActivationStatistics
-    from hf_untangle.statistics.collect import collect as collect
-    from hf_untangle.unlearning import UnlearnResult as UnlearnResult
-    from hf_untangle.unlearning import unlearn as unlearn
+from hf_untangle.compaction.loading import teach_transformers
 
-_HOMES = {
-    "ActivationStatistics": "statistics.activations",
-    "NeuronGroup": "architecture.neurons",
-    "NeuronMask": "masks.mask",
-    "UnlearnConfig": "pruning.config",
-    "UnlearnResult": "unlearning",
-    "UntangleError": "errors",
-    "collect": "statistics.collect",
-    "corpus": "data.corpora",
-    "masked": "masks.apply",
-    "neuron_groups": "architecture.locate",
-    "next_token_metrics": "evaluation.next_token",
-    "remove_": "masks.removal",
-    "token_blocks": "data.batches",
-    "unlearn": "unlearning",
+_HOMES: dict[str, str] = {
+    name: home
+    for home, name in re.findall(
+        r"^from (\S+) import \w+ as (\w+)$", Path(__file__).with_suffix(".pyi").read_text("utf-8"), flags=re.MULTILINE
+    )
 }
+"""The module of each public name."""
 
-__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
-    "ActivationStatistics",
-    "NeuronGroup",
-    "NeuronMask",
-    "UnlearnConfig",
-    "UnlearnResult",
-    "UntangleError",
-    "collect",
-    "corpus",
-    "masked",
-    "neuron_groups",
-    "next_token_metrics",
-    "remove_",
-    "token_blocks",
-    "unlearn",
-]
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 __version__ = version("hf-untangle")
+
+# Checkpoints with layers of different widths load with plain `from_pretrained` from here on.
+teach_transformers()
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its room."""
+    """Import a public name from its room, or a room that is public as a whole."""
     if name not in _HOMES:
-        raise AttributeError(f"hf_untangle has no `{name}`; its public names are {', '.join(_HOMES)}")
-    return getattr(import_module(f"hf_untangle.{_HOMES[name]}"), name)
+        raise AttributeError(f"hf_untangle has no `{name}`; its public names are {', '.join(__all__)}")
+    home = _HOMES[name]
+    return import_module(f"{home}.{name}") if home == __name__ else getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    """What completion offers."""
+    return __all__

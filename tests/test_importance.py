@@ -1,17 +1,23 @@
 """Importance of neurons to one corpus, and scores between two."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.importance.functions import IMPORTANCE
-from hf_untangle.importance.scores import SCORES, Epsilon, difference, distance, rank, ratio
+from hf_untangle.importance.functions import IMPORTANCE, needs_of
+from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.scores import SCORES, Epsilon, difference, distance, forget_only, fused, rank, ratio, retain_only
+from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import neuron_scores
+from hf_untangle.pruning.evidence import Evidence, neuron_scores, remove_next
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
+from hf_untangle.statistics.saliency import Saliency
+from hf_untangle.statistics.weights import WeightNorms
 
 NONE = Epsilon(0.0, relative=False)
 
@@ -35,11 +41,61 @@ def doubles(*values: float) -> Tensor:
         ("freq", 2 / 4),
         ("sqrt", 6 / 4),
         ("mean", 1.0),
+        ("entropy", 1.0),  # on at half of the tokens; the correction for few tokens is cut at one bit
+        ("wanda", 12**0.5 * 3),
+        ("fluctuation", 11**0.5 * 3),
+        ("magnitude", 5.0),
+        ("taylor", 10 / 4),
+        ("signed-taylor", 6 / 4),
+        ("second-order", (6 + 28 / 2) / 4),
+        ("snip", 6 / 4),
+        ("fisher", 28 / 4),
     ],
 )
 def test_importance_of_a_neuron_by_hand(name, expected):
     z = torch.tensor([[4.0], [4.0], [-4.0], [0.0]])
-    torch.testing.assert_close(IMPORTANCE[name](moments_of(z)), doubles(expected))
+    # z g at the four tokens: 2, -4, -2, -2.
+    saliency = Saliency(4, first=doubles(-6), second=doubles(28), absolute=doubles(10))
+    norms = WeightNorms(column=doubles(3), rows=doubles(4))
+    torch.testing.assert_close(IMPORTANCE[name](Observations(moments_of(z), saliency, norms)), doubles(expected))
+
+
+def test_random_importance_is_the_same_for_the_same_seed_and_group_only():
+    moments = moments_of(torch.ones(1, 5))
+    first = IMPORTANCE["random"](Observations(moments, group="a"))
+    assert torch.equal(first, IMPORTANCE["random"](Observations(moments, group="a")))
+    assert not torch.equal(first, IMPORTANCE["random"](Observations(moments, group="b")))
+    assert not torch.equal(first, IMPORTANCE["random"](Observations(moments, group="a", seed=1)))
+
+
+@pytest.mark.parametrize("name", IMPORTANCE)
+def test_an_importance_says_all_that_it_needs(name):
+    z, sums, norms = moments_of(torch.ones(2, 3)), Saliency(2, *[doubles(1, 1, 1)] * 3), WeightNorms(*[doubles(1, 1, 1)] * 2)
+    needs = needs_of(name)
+    activations = z if "activations" in needs else None
+    if "activations" in needs and "roots" not in needs:
+        activations = replace(z, root=None)
+    seen = Observations(activations, sums if "gradients" in needs else None, norms if "weights" in needs else None)
+    assert IMPORTANCE[name](seen).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rms", "needs activations.*pass the statistics of `collect`"),
+        ("taylor", "needs gradients.*pass the sums of `collect_saliency`"),
+        ("wanda", "needs activations"),
+        ("magnitude", "needs norms of weights.*pass those of `weight_norms`"),
+    ],
+)
+def test_what_was_not_observed_is_missed_with_a_remedy(name, message):
+    with pytest.raises(StatisticsError, match=message):
+        IMPORTANCE[name](Observations())
+
+
+def test_the_needs_of_joined_importances_are_those_of_all():
+    assert needs_of("rms+taylor") == {"activations", "gradients"}
+    assert needs_of("sqrt + wanda") == {"activations", "roots", "weights"}
 
 
 REFERENCES = {
@@ -52,20 +108,22 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("name", IMPORTANCE)
+@pytest.mark.parametrize("name", REFERENCES)
 def test_importance_is_its_formula_on_random_activations(name):
     z = torch.randn(300, 11, generator=torch.Generator().manual_seed(0)) + 0.5
-    torch.testing.assert_close(IMPORTANCE[name](moments_of(z)), REFERENCES[name](z.double()), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        IMPORTANCE[name](Observations(moments_of(z))), REFERENCES[name](z.double()), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_constant_neuron_has_no_deviation_rather_than_the_root_of_a_negative_rounding_error():
     z = torch.full((7, 1), 0.1)
-    assert IMPORTANCE["std"](moments_of(z)).item() == pytest.approx(0, abs=1e-4)
+    assert IMPORTANCE["std"](Observations(moments_of(z))).item() == pytest.approx(0, abs=1e-4)
 
 
 def test_the_mean_of_roots_needs_their_sum():
     with pytest.raises(StatisticsError, match="`sqrt` needs the sum of sqrt.* Collect with roots=True"):
-        IMPORTANCE["sqrt"](moments_of(torch.ones(1, 1), roots=False))
+        IMPORTANCE["sqrt"](Observations(moments_of(torch.ones(1, 1), roots=False)))
 
 
 def test_the_ratio_by_hand_with_an_absolute_and_a_relative_epsilon():
@@ -86,6 +144,19 @@ def test_distance_has_no_sign():
     assert distance(doubles(1, -2), doubles(3, 2), NONE).tolist() == [2, 4]
 
 
+def test_one_corpus_alone_by_hand():
+    forget, retain = doubles(6, 0), doubles(1, 3)
+    assert forget_only(forget, retain, NONE).tolist() == [6, 0]
+    assert retain_only(forget, retain, NONE).tolist() == [-1, -3]
+
+
+def test_scores_are_fused_by_their_mean_rank_among_competitors():
+    by_size = {"a": doubles(1, 100), "b": doubles(10), "c": doubles(5, 6)}
+    by_slope = {"a": doubles(0.3, 0.2), "b": doubles(0.1), "c": doubles(2, 1)}
+    found = fused([by_size, by_slope], [["a", "b"], ["c"]])
+    assert {name: score.tolist() for name, score in found.items()} == {"a": [0.5, 0.75], "b": [0.25], "c": [0.5, 0.5]}
+
+
 def test_rank_by_hand_and_free_of_scale():
     forget, retain = doubles(10, 30, 20), doubles(3, 1, 2)
     assert rank(forget, retain, NONE).tolist() == [-1, 1, 0]
@@ -99,7 +170,7 @@ def test_a_neuron_that_matters_more_to_forget_scores_higher(name):
     assert SCORES[name](forget, retain, Epsilon(0.1, relative=True)).argmax() == 1
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", SCORES.keys() - {"retain"})
 def test_a_neuron_that_does_nothing_at_all_never_comes_first(name):
     forget, retain = doubles(0, 5, 2), doubles(0, 1, 3)
     scores = SCORES[name](forget, retain, NONE)
@@ -144,7 +215,7 @@ def test_every_kind_is_scored_with_its_own_epsilon():
     forget = statistics_of(attention=torch.full((1, 4), 6.0), ffn=torch.full((1, 4), 6.0))
     retain = statistics_of(attention=torch.full((1, 4), 1.0), ffn=torch.full((1, 4), 1.0))
     config = UnlearnConfig(importance="abs", ffn_eps="1", attention_eps="200%")
-    scores = neuron_scores(forget, retain, GROUPS, config)
+    scores = neuron_scores(Evidence(forget, retain, {}, {}), GROUPS, config)
     assert scores["ffn"].tolist() == [3] * 4
     assert scores["attention"].tolist() == [2] * 4
 
@@ -152,12 +223,38 @@ def test_every_kind_is_scored_with_its_own_epsilon():
 def test_the_veto_spares_the_top_of_retain_in_every_group():
     forget = statistics_of(attention=torch.ones(1, 4), ffn=torch.ones(1, 4))
     retain = statistics_of(attention=torch.tensor([[4.0, 3.0, 2.0, 1.0]]), ffn=torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
-    scores = neuron_scores(forget, retain, GROUPS, UnlearnConfig(importance="abs", veto=0.5))
+    scores = neuron_scores(Evidence(forget, retain, {}, {}), GROUPS, UnlearnConfig(importance="abs", veto=0.5))
     assert (scores["attention"] == -torch.inf).tolist() == [True, True, False, False]
     assert (scores["ffn"] == -torch.inf).tolist() == [False, False, True, True]
 
 
 def test_without_a_veto_no_neuron_is_spared():
     same = statistics_of(attention=torch.ones(1, 4), ffn=torch.ones(1, 4))
-    scores = neuron_scores(same, same, GROUPS, UnlearnConfig(importance="rms"))
+    scores = neuron_scores(Evidence(same, same, {}, {}), GROUPS, UnlearnConfig(importance="rms"))
     assert all(torch.isfinite(score).all() for score in scores.values())
+
+
+def test_joined_importances_are_fused_within_a_kind():
+    forget = statistics_of(attention=torch.ones(1, 4), ffn=torch.tensor([[4.0, 3.0, 2.0, 1.0]]))
+    retain = statistics_of(attention=torch.ones(1, 4), ffn=torch.ones(1, 4))
+    scores = neuron_scores(Evidence(forget, retain, {}, {}), GROUPS, UnlearnConfig(importance="abs+rms"))
+    assert scores["ffn"].tolist() == pytest.approx([1, 2 / 3, 1 / 3, 0])
+
+
+def test_a_gradient_set_difference_is_the_top_of_forget_less_the_top_of_retain():
+    statistics = statistics_of(attention=torch.ones(1, 4), ffn=torch.ones(1, 4))
+
+    def slopes(*ffn: float) -> dict[str, Saliency]:
+        values = {"attention": doubles(1, 1, 1, 1), "ffn": doubles(*ffn)}
+        return {name: Saliency(1, first, first, first) for name, first in values.items()}
+
+    evidence = Evidence(statistics, statistics, slopes(9, 8, 7, 1), slopes(9, 1, 2, 3))
+    config = UnlearnConfig(importance="snip", score="forget", veto=0.25, scope="layer", candidates=1)
+    mask = remove_next(NeuronMask.keep_all(GROUPS, "m"), evidence, GROUPS, config.with_settings(ffn_fraction=0.5))
+    assert mask["ffn"].tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("name", ["rsm", "rms+tailor"])
+def test_an_importance_that_does_not_exist_is_an_error_with_the_nearest(name):
+    with pytest.raises(ConfigError, match="`importance`: must be one of abs, .*did you mean `(rms|taylor)`"):
+        UnlearnConfig().with_settings(importance=name)

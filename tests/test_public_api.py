@@ -12,20 +12,46 @@ import hf_untangle
 ROOT = Path(hf_untangle.__file__).parents[1]
 PUBLIC = {
     "ActivationStatistics",
+    "DensityCallback",
+    "EntropyCallback",
+    "NetsCallback",
+    "MaskCallback",
     "NeuronGroup",
     "NeuronMask",
+    "PruneConfig",
+    "PruneResult",
+    "PiecewiseLinearKANLayer",
+    "StatisticsCallback",
+    "TranslationCallback",
     "UnlearnConfig",
+    "UnlearnEvaluationCallback",
     "UnlearnResult",
     "UntangleError",
     "collect",
+    "compact",
+    "compact_folder",
     "corpus",
+    "index_patterns",
+    "kan_to_relu",
     "masked",
     "neuron_groups",
     "next_token_metrics",
+    "plan",
+    "prune",
+    "relu_to_kan",
     "remove_",
+    "restore",
+    "repair",
+    "remove_folder",
+    "three_layer",
+    "to_kan_",
+    "to_relu_",
     "token_blocks",
     "unlearn",
 }
+
+ROOMS = {"density": {"across_widths", "sweep"}, "nets": {"compare", "search", "search_neurons"}}
+"""Rooms that are reached by their name, with functions that are called there."""
 
 
 def in_a_fresh_process(code: str) -> str:
@@ -35,8 +61,15 @@ def in_a_fresh_process(code: str) -> str:
 
 
 def test_the_public_names_are_exactly_these():
-    assert set(hf_untangle.__all__) == PUBLIC
+    assert set(hf_untangle.__all__) == PUBLIC | ROOMS.keys()
     assert hf_untangle.__all__ == sorted(hf_untangle.__all__)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_is_reached_by_its_name_with_its_functions(room):
+    module = getattr(hf_untangle, room)
+    assert module.__name__ == f"hf_untangle.{room}" and module.__doc__
+    assert all(callable(getattr(module, name)) and getattr(module, name).__doc__ for name in ROOMS[room])
 
 
 @pytest.mark.parametrize("name", sorted(PUBLIC))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
@@ -51,6 +52,7 @@ def test_batches_and_padding_change_nothing(model, blocks, padded_blocks):
         for name, sums in one.items():
             torch.testing.assert_close(sums.first, all_at_once[name].first, rtol=1e-4, atol=1e-6)
             torch.testing.assert_close(sums.second, all_at_once[name].second, rtol=1e-4, atol=1e-8)
+            torch.testing.assert_close(sums.absolute, all_at_once[name].absolute, rtol=1e-4, atol=1e-6)
 
 
 def test_parameters_need_no_gradient_and_get_none(model, blocks, untouched):
@@ -72,8 +74,26 @@ def test_a_silenced_neuron_has_no_saliency(model, blocks):
     assert not found.first[:3].any() and not found.second[:3].any() and found.first[3:].any()
 
 
+def test_the_first_sum_is_the_slope_along_the_column_that_reads_the_neuron(model, blocks):
+    model.double()
+    found = saliency(model, blocks)
+    group = neuron_groups(model)[-1]
+    weight = weight_of(model.get_submodule(group.name))
+    inputs = blocks.inputs(torch.device("cpu"))
+    tokens = inputs["input_ids"][:, 1:].numel()
+    gradient = torch.autograd.grad(model(**inputs, labels=inputs["input_ids"]).loss * tokens, weight)[0]
+    expected = (weight * gradient).detach().sum(1 - input_axis(model.get_submodule(group.name)))
+    torch.testing.assert_close(found[group.name].first, expected.double(), rtol=1e-3, atol=1e-3)
+
+
+def test_sizes_are_at_least_the_sums_that_may_cancel(model, blocks):
+    for sums in saliency(model, blocks).values():
+        assert (sums.absolute >= sums.first.abs() - 1e-6).all()
+        assert (sums.absolute**2 <= sums.count * 2 * sums.second + 1e-6).all()
+
+
 def test_the_predicted_rise_by_hand():
-    sums = Saliency(4, torch.tensor([2.0, -1.0]).double(), torch.tensor([8.0, 0.0]).double())
+    sums = Saliency(4, torch.tensor([2.0, -1.0]).double(), torch.tensor([8.0, 0.0]).double(), torch.tensor([2.0, 1.0]).double())
     assert sums.loss_rise().tolist() == [(-2 + 8 / 2) / 4, 1 / 4]
 
 
@@ -86,7 +106,7 @@ def test_gradients_that_are_not_finite_are_refused(model, blocks):
 
 def test_among_candidates_those_go_that_cost_forget_most_and_retain_least():
     def rises(*values: float) -> dict[str, Saliency]:
-        return {"down": Saliency(1, -torch.tensor(values).double(), torch.zeros(len(values)).double())}
+        return {"down": Saliency(1, -torch.tensor(values).double(), *torch.zeros(2, len(values)).double())}
 
     nothing = ActivationStatistics({}, "toy", None, "float32", ())
     evidence = Evidence(nothing, nothing, rises(3.0, 2.0, 5.0), rises(1.0, 0.0, 0.0))

@@ -1,10 +1,15 @@
 """The feed-forward blocks of Hugging Face models swapped for KAN layers, and back."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from transformers import (
     ArceeConfig,
@@ -129,6 +134,48 @@ def test_a_saved_kan_knows_which_blocks_are_kans(tmp_path: Path):
     assert noted[1] == [f"model.decoder.layers.1.{part}" for part in ("fc1", "activation_fn", "fc2")]
     loaded = to_kan_(AutoModelForCausalLM.from_pretrained(tmp_path))
     assert set(kan_layers_of(loaded)) == set(kan_layers_of(to_kan_(opt())))
+
+
+WITHOUT_US = """
+import sys
+sys.modules["hf_untangle"] = None  # whoever imports it now fails
+import torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+assert type(model.model.decoder.layers[0].fc2) is torch.nn.Linear
+with torch.no_grad():
+    torch.save(model(input_ids=torch.load(sys.argv[2])).logits, sys.argv[2])
+"""
+
+
+def test_a_saved_kan_loads_where_this_package_is_not_installed(tmp_path: Path):
+    model = to_kan_(opt())
+    model.save_pretrained(tmp_path / "model")
+    torch.save(IDS["input_ids"], tmp_path / "logits.pt")
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_US, str(tmp_path / "model"), str(tmp_path / "logits.pt")]
+    subprocess.run(command, check=True, timeout=120, cwd=tmp_path)
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), outputs(model))
+
+
+def test_a_pushed_kan_is_a_checkpoint_of_the_original_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    hub = SimpleNamespace(create_repo=lambda repo_id, **_: SimpleNamespace(repo_id=repo_id))
+    monkeypatch.setattr("transformers.utils.hub.hf_api", lambda: hub)
+    monkeypatch.setattr("transformers.utils.hub.create_and_tag_model_card", lambda *_, **__: ModelCard("A model."))
+    upload = lambda self, folder, *_, **__: shutil.copytree(folder, tmp_path / "hub")  # noqa: E731
+    monkeypatch.setattr(PreTrainedModel, "_upload_modified_files", upload)
+    model = to_kan_(opt())
+    model.push_to_hub("me/kan")
+    assert torch.equal(outputs(AutoModelForCausalLM.from_pretrained(tmp_path / "hub")), outputs(model))
+    assert len(json.loads((tmp_path / "hub" / "config.json").read_text())["kan_feed_forwards"]) == 2
+
+
+def test_weights_that_are_not_finite_are_refused_by_name():
+    model = opt()
+    with torch.no_grad():
+        model.model.decoder.layers[1].fc2.weight[0, 0] = torch.nan
+    with pytest.raises(TranslationError, match=r"Weights must be finite numbers, but `model.decoder.layers.1.fc2.weight`"):
+        to_kan_(model)
+    assert not kan_layers_of(model)
 
 
 def test_dropout_behind_a_relu_trains_as_before():

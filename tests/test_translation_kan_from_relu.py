@@ -153,7 +153,7 @@ def test_what_is_no_chain_is_refused(net: nn.Module, message: str):
 def test_infinite_weights_are_refused():
     net = network()
     nn.init.constant_(net[0].weight, float("inf"))
-    with pytest.raises(TranslationError, match="All weights must be finite"):
+    with pytest.raises(TranslationError, match="Weights must be finite numbers, but `0.weight`"):
         relu_to_kan(net)
 
 

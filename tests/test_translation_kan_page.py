@@ -55,6 +55,12 @@ def test_special_tokens_do_not_count():
     assert lengths == [(6, 6), (6, 6)]
 
 
+def test_a_text_is_cut_where_the_positions_of_the_model_end():
+    model = opt()
+    ((ids, nodes),) = neurons_on_texts(model, tokenizer(), [" ".join(TEXTS * 20)], kan_layers_of(model)[LAYER])
+    assert len(ids) == len(nodes) == 31  # and one special token
+
+
 def test_followed_neurons_are_those_of_the_layer():
     model = opt()
     followed = follow_neurons(model, tokenizer(), TEXTS, kan_layers_of(model)[LAYER], [3, 30])

@@ -24,6 +24,8 @@ batches = [{"input_ids": torch.randint(0, 64, (2, 16))} for _ in range(4)]
 found = [None] * processes
 dist.all_gather_object(found, collect_edge_statistics(model, batches[rank::processes]))
 joined = {name: combine_statistics([part[name] for part in found]) for name in found[0]}
+ids = torch.arange(1, 17)[None]
+torch.save(model(ids).logits.detach(), f"{folder}/logits{processes}.{rank}.pt")
 parts = {name: (s.tokens, s.mean, s.mean_abs) for name, s in joined.items()}
 torch.save(parts, f"{folder}/{processes}.{rank}.pt")
 dist.destroy_process_group()
@@ -36,6 +38,8 @@ def test_two_processes_find_the_same_as_one(tmp_path: Path):
     running = [subprocess.Popen([*command, str(rank), str(count), str(tmp_path)]) for rank, count in jobs]
     assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
     alone, *together = (torch.load(tmp_path / f"{count}.{rank}.pt") for rank, count in jobs)
+    logits = [torch.load(tmp_path / f"logits{count}.{rank}.pt") for rank, count in jobs]
+    assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
     for shared in together:
         for name, (tokens, mean, mean_abs) in alone.items():
             assert shared[name][0] == tokens == 4 * 2 * 16

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import BudgetError, ConfigError
+from hf_untangle.translation.shallow import enumeration
 from hf_untangle.translation.shallow import three_layer as forms
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
 from hf_untangle.translation.shallow.gate import GatedNetwork
+from hf_untangle.translation.shallow.reading import read_network
 from hf_untangle.translation.shallow.three_layer import as_three_layers, three_layer
 
 BOX = (-3, 3)
@@ -156,10 +158,16 @@ def test_three_layers_are_saved_and_loaded(form, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} >= {"model.safetensors", "config.json"}
 
 
+@pytest.mark.slow
+def test_two_processes_translate_to_the_same_weights():
+    one, two = (three_layer(mlp(3, 6, 1), (-2, 2), processes=count).state_dict() for count in (1, 2))
+    assert all(torch.equal(one[name], two[name]) for name in one | two)
+
+
 def test_shapes_of_inputs_and_outputs_are_kept():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 1, 2), nn.ReLU()).double()
-    from_image = forms.read_network(module, (1, 2, 3))
+    from_image = read_network(module, (1, 2, 3))
     x = torch.rand(5, 1, 2, 3, dtype=torch.float64) - 0.5
     for form in ("halfopen", "gate"):
         y = three_layer(from_image, box=(-1, 1), form=form)(x)
@@ -178,7 +186,7 @@ def test_too_many_regions_are_refused_with_an_estimate():
 
 
 def test_hopelessly_many_regions_are_refused_before_the_search(monkeypatch):
-    monkeypatch.setattr(forms, "enumerate_regions", lambda *_, **__: pytest.fail("the search was started"))
+    monkeypatch.setattr(enumeration, "enumerate_regions", lambda *_, **__: pytest.fail("the search was started"))
     with pytest.raises(BudgetError, match=r"linear regions are expected in this box; max_regions is 1\."):
         three_layer(mlp(3, 12, 12, 1), box=BOX, max_regions=1)
 

@@ -24,6 +24,7 @@ from hf_untangle.errors import (
 )
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.folders import MARKER
+from hf_untangle.masks.fill import mean_fill
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.pruning import iterative
 from hf_untangle.pruning.record import UnlearnRecord
@@ -284,3 +285,21 @@ def test_a_quantised_model_is_refused_before_anything_long_begins(call, toy_mode
 def test_a_fraction_that_rounds_to_no_neuron_is_refused(call, toy_model, untouched):
     with untouched(toy_model), pytest.raises(ConfigError, match="must remove at least one neuron"):
         call(ffn_fraction=0.001, attention_fraction=0, steps=1)
+
+
+@pytest.mark.parametrize("fill", ["mean", "mode"])
+def test_what_removed_neurons_read_ends_up_in_biases(call, toy_model, taught, tmp_path, fill):
+    result = call(steps=1, fill=fill, importance="wanda", candidates=1.0)
+    assert any(bias.any() for name, bias in toy_model.named_parameters() if name.endswith("down_proj.bias"))
+    means = mean_fill(result.retain)
+    if fill == "mean":
+        with untangle.masked(taught, result.mask, fill=means):
+            torch.testing.assert_close(logits(toy_model), logits(taught), rtol=1e-4, atol=1e-4)
+    result.save_pretrained(tmp_path / "out")
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out")), logits(toy_model))
+
+
+def test_a_fill_that_no_bias_can_hold_is_refused_before_the_search(tiny_model, tokenizer, untouched):
+    model = tiny_model("qwen2")
+    with untouched(model), pytest.raises(ArchitectureError, match="must have a bias"):
+        untangle.unlearn(model, NUMBERS, WORDS, tokenizer=tokenizer, fill="mean", progress=False)

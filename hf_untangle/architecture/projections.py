@@ -48,12 +48,13 @@ def input_axis(projection: nn.Module) -> int:
     """The axis of the weight that runs over inputs; the other one runs over outputs.
 
     Args:
-        projection: A linear projection.
+        projection: A linear projection, with an adapter of peft or without.
 
     Returns:
         0 or 1.
     """
-    return 0 if isinstance(projection, Conv1D) else 1
+    # An adapter of peft hands the weight of the projection below it out as its own.
+    return 0 if isinstance(getattr(projection, "base_layer", projection), Conv1D) else 1
 
 
 def input_width(projection: nn.Module) -> int:
@@ -89,6 +90,10 @@ class Matrix:
     bias: Shaped[Tensor, "expert output"] | None
     parameter: Tensor
     """The parameter that holds the weight."""
+    bias_parameter: Tensor | None
+    """The parameter that holds the bias."""
+    transposed: bool
+    """Whether the parameter of the weight has inputs before outputs."""
 
 
 def matrix_of(model: nn.Module, name: str) -> Matrix:
@@ -105,12 +110,13 @@ def matrix_of(model: nn.Module, name: str) -> Matrix:
     found = getattr(parent, name.rpartition(".")[2])
     if isinstance(found, nn.Module):
         weight, bias = weight_of(found), bias_of(found)
-        seen = weight if input_axis(found) == 1 else weight.T
-        return Matrix(seen[None], None if bias is None else bias[None], weight)
+        transposed = input_axis(found) == 0
+        seen = weight.T if transposed else weight
+        return Matrix(seen[None], None if bias is None else bias[None], weight, bias, transposed)
     bias = cast(Tensor | None, getattr(parent, f"{name.rpartition('.')[2]}_bias", None))
     # Llama 4 does not say so, but its experts multiply from the right.
-    transposed = getattr(parent, "is_transposed", type(parent).__name__ == "Llama4TextExperts")
-    return Matrix(found.transpose(1, 2) if transposed else found, bias, found)
+    transposed = bool(getattr(parent, "is_transposed", type(parent).__name__ == "Llama4TextExperts"))
+    return Matrix(found.transpose(1, 2) if transposed else found, bias, found, bias, transposed)
 
 
 def neurons_read(model: nn.Module, name: str) -> int:
@@ -128,3 +134,38 @@ def neurons_read(model: nn.Module, name: str) -> int:
         return input_width(found)
     weight = matrix_of(model, name).weight
     return weight.shape[0] * weight.shape[2]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the weights of a projection lie in the model."""
+
+    weight: str
+    """Name of the parameter."""
+    bias: str | None
+    """Name of the biases, if there are any."""
+    shape: tuple[int, int, int]
+    """Experts (1 for an ordinary projection), outputs and inputs."""
+    is_stack: bool
+    """Whether the parameter holds one matrix an expert."""
+    is_transposed: bool
+    """Whether inputs come before outputs in it."""
+
+
+def place_of(model: nn.Module, name: str) -> Place:
+    """Find where the weights of a projection lie.
+
+    Args:
+        model: The model.
+        name: Path of a projection, or of a parameter that holds one matrix an expert.
+
+    Returns:
+        The names of its parameters, and how they are laid out.
+    """
+    parent = model.get_submodule(name.rpartition(".")[0])
+    found, matrix = getattr(parent, name.rpartition(".")[2]), matrix_of(model, name)
+    is_module = isinstance(found, nn.Module)
+    weight, bias = (f"{name}.weight", f"{name}.bias") if is_module else (name, f"{name}_bias")
+    transposed = input_axis(found) == 0 if is_module else bool(parent.is_transposed)
+    shape = cast(tuple[int, int, int], tuple(matrix.weight.shape))
+    return Place(weight, bias if matrix.bias is not None else None, shape, not is_module, transposed)

@@ -1,61 +1,76 @@
-"""Importance: one number a neuron, from its moments on one corpus.
-
-The first six are those of selective pruning (Pochinkov and Schoots 2024, arXiv:2403.01267), with z the activation of a
-neuron at a token and means over tokens. `std` is a true standard deviation and `rms` a true root mean square; the authors'
-public code has variances in both places.
-"""
+"""Importance: one number a neuron, from one corpus and the weights. Every importance by name, and what each needs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
-
-from hf_untangle.errors import StatisticsError
-from hf_untangle.statistics.moments import Moments
+from hf_untangle.importance import activations, gradients, weights
+from hf_untangle.importance.observations import Need, Neurons, Observations
 
 
-def frequency(moments: Moments) -> Float[Tensor, " neuron"]:
-    """Share of tokens with z > 0."""
-    return moments.positive / moments.count
+@dataclass(frozen=True)
+class Importance:
+    """A function of what was observed, and what has to be observed for it."""
+
+    function: Callable[[Observations], Neurons]
+    needs: frozenset[Need]
+
+    def __call__(self, seen: Observations) -> Neurons:
+        """The importance of every neuron of a group.
+
+        Args:
+            seen: What is known of them.
+
+        Returns:
+            One number a neuron.
+        """
+        return self.function(seen)
 
 
-def mean_absolute(moments: Moments) -> Float[Tensor, " neuron"]:
-    """Mean of |z|."""
-    return moments.absolute / moments.count
+def _of(function: Callable[[Observations], Neurons], *needs: Need) -> Importance:
+    """An importance with its needs."""
+    return Importance(function, frozenset(needs))
 
-
-def root_mean_square(moments: Moments) -> Float[Tensor, " neuron"]:
-    """Square root of the mean of z^2."""
-    return (moments.square / moments.count).sqrt()
-
-
-def standard_deviation(moments: Moments) -> Float[Tensor, " neuron"]:
-    """Square root of the mean of (z - mean z)^2, which is the mean of z^2 less the square of the mean."""
-    variance = moments.square / moments.count - (moments.total / moments.count) ** 2
-    return variance.clamp_min(0).sqrt()
-
-
-def mean_root(moments: Moments) -> Float[Tensor, " neuron"]:
-    """Mean of sqrt|z|."""
-    if moments.root is None:
-        raise StatisticsError(
-            "The importance `sqrt` needs the sum of sqrt|z|, which these statistics do not have. Collect with roots=True."
-        )
-    return moments.root / moments.count
-
-
-def mean(moments: Moments) -> Float[Tensor, " neuron"]:
-    """Mean of z, with its sign. Compare two corpora by the score `distance`, as a ratio of signed means says nothing."""
-    return moments.total / moments.count
-
-
-Importance = Callable[[Moments], Float[Tensor, " neuron"]]
 
 IMPORTANCE: dict[str, Importance] = {
-    "abs": mean_absolute,
-    "rms": root_mean_square,
-    "std": standard_deviation,
-    "freq": frequency,
-    "sqrt": mean_root,
-    "mean": mean,
+    "abs": _of(activations.mean_absolute, "activations"),
+    "rms": _of(activations.root_mean_square, "activations"),
+    "std": _of(activations.standard_deviation, "activations"),
+    "freq": _of(activations.frequency, "activations"),
+    "sqrt": _of(activations.mean_root, "activations", "roots"),
+    "mean": _of(activations.mean, "activations"),
+    "entropy": _of(activations.bit_entropy, "activations"),
+    "wanda": _of(activations.contribution, "activations", "weights"),
+    "fluctuation": _of(activations.fluctuation, "activations", "weights"),
+    "taylor": _of(gradients.taylor, "gradients"),
+    "signed-taylor": _of(gradients.signed_taylor, "gradients"),
+    "second-order": _of(gradients.second_order, "gradients"),
+    "snip": _of(gradients.connection_sensitivity, "gradients"),
+    "fisher": _of(gradients.fisher, "gradients"),
+    "magnitude": _of(weights.magnitude, "weights"),
+    "random": _of(weights.random, "activations"),
 }
+"""Every importance by name. Names may be joined by `+`: their scores are then fused by rank."""
+
+
+def parts(names: str) -> list[str]:
+    """Take joined names apart.
+
+    Args:
+        names: A key of `IMPORTANCE`, or several joined by `+`, such as `rms+taylor`.
+
+    Returns:
+        The keys.
+    """
+    return [name.strip() for name in names.split("+")]
+
+
+def needs_of(names: str) -> frozenset[Need]:
+    """Tell what has to be observed.
+
+    Args:
+        names: A key of `IMPORTANCE`, or several joined by `+`.
+
+    Returns:
+        The needs of all of them together.
+    """
+    return frozenset().union(*(IMPORTANCE[name].needs for name in parts(names)))

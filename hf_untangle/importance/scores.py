@@ -1,6 +1,6 @@
 """Scores: how much more a neuron matters to the forget corpus than to the retain corpus. The highest go first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.errors import ConfigError
-
-Neurons = Float[Tensor, " neuron"]
+from hf_untangle.importance.observations import Neurons
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,33 @@ def rank(forget: Neurons, retain: Neurons, eps: Epsilon) -> Neurons:
     return _ranks(forget) - _ranks(retain)
 
 
+def forget_only(forget: Neurons, retain: Neurons, eps: Epsilon) -> Neurons:
+    """The forget importance alone, no eps; with a veto, the top of forget less the top of retain (arXiv:2402.05162)."""
+    return forget
+
+
+def retain_only(forget: Neurons, retain: Neurons, eps: Epsilon) -> Neurons:
+    """-retain: what the retain corpus needs least goes first, whatever it is to forget. No eps. A control, and compression."""
+    return -retain
+
+
+def fused(scores: Sequence[Mapping[str, Neurons]], competitors: Iterable[Sequence[str]]) -> dict[str, Neurons]:
+    """Fuse several scores of the same neurons by rank, which needs no common scale (Borda's count).
+
+    Args:
+        scores: For each way to score, one vector a group.
+        competitors: The names of the groups that are ranked together, such as all FFNs.
+
+    Returns:
+        The mean rank of every neuron among its competitors, from 0 to 1.
+    """
+    mean_ranks: dict[str, Neurons] = {}
+    for names in competitors:
+        together = torch.stack([_ranks(torch.cat([score[name] for name in names])) for score in scores]).mean(0)
+        mean_ranks |= dict(zip(names, together.split([len(scores[0][name]) for name in names]), strict=True))
+    return mean_ranks
+
+
 def _ranks(values: Neurons) -> Neurons:
     """The rank of each value, from 0 for the lowest to 1 for the highest."""
     return values.argsort().argsort().double() / max(len(values) - 1, 1)
@@ -82,4 +108,11 @@ def _ranks(values: Neurons) -> Neurons:
 
 Score = Callable[[Neurons, Neurons, Epsilon], Neurons]
 
-SCORES: dict[str, Score] = {"ratio": ratio, "difference": difference, "distance": distance, "rank": rank}
+SCORES: dict[str, Score] = {
+    "ratio": ratio,
+    "difference": difference,
+    "distance": distance,
+    "rank": rank,
+    "forget": forget_only,
+    "retain": retain_only,
+}

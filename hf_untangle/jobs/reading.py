@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.jobs.catalogue import job_of
 from hf_untangle.jobs.outcome import Outcome
-from hf_untangle.pruning.config import explain
+from hf_untangle.pruning.config import checked
 
 
 def read_recipe(file: str | Path, overrides: dict[str, Any] | None = None) -> BaseModel:
@@ -53,11 +53,7 @@ def check_recipe(content: dict[str, Any]) -> BaseModel:
     """
     if "task" not in content:
         raise ConfigError("`task`: field required.")
-    recipe = job_of(content["task"]).recipe
-    try:
-        return recipe.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(explain(error, recipe)) from error
+    return checked(job_of(content["task"]).recipe, content)
 
 
 def carry_out(recipe: BaseModel, *, progress: bool = True) -> Outcome:

@@ -4,25 +4,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.interception import intercepted
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.errors import MaskError
+from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 
 
 @contextmanager
-def masked(model: nn.Module, mask: NeuronMask) -> Iterator[nn.Module]:
-    """Silence the masked-out neurons of a model inside the `with` block.
+def masked(model: nn.Module, mask: NeuronMask, *, fill: Constants | None = None) -> Iterator[nn.Module]:
+    """Silence the masked-out neurons of a model inside the `with` block, or hold each of them at a constant.
 
     The weights are never written to, so leaving the block restores the model exactly.
 
     Args:
         model: The model to mask.
         mask: Which neurons stay.
+        fill: The value that each neuron reads while it is masked out, by group; zero when None.
 
     Yields:
         The same model.
@@ -32,7 +35,9 @@ def masked(model: nn.Module, mask: NeuronMask) -> Iterator[nn.Module]:
     """
     for name, kept in mask.items():
         check_width(model, name, kept, mask.model)
-    with intercepted(model, {name: partial(_silence, kept) for name, kept in mask.items() if not kept.all()}):
+    values = fill or {}
+    silencers = {name: partial(_silence, kept, values.get(name)) for name, kept in mask.items() if not kept.all()}
+    with intercepted(model, silencers):
         yield model
 
 
@@ -62,6 +67,9 @@ def check_width(model: nn.Module, name: str, kept: Bool[Tensor, " neuron"], made
         )
 
 
-def _silence(kept: Bool[Tensor, " neuron"], reading: Reading) -> Tensor:
-    """Set the neurons that do not stay to zero."""
-    return reading.values.masked_fill(~kept[reading.neurons].to(reading.values.device), 0)
+def _silence(kept: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"] | None, reading: Reading) -> Tensor:
+    """Set the neurons that do not stay to zero, or to their values."""
+    stays = kept[reading.neurons].to(reading.values.device)
+    if values is None:
+        return reading.values.masked_fill(~stays, 0)
+    return torch.where(stays, reading.values, values[reading.neurons].to(reading.values))

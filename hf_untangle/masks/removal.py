@@ -1,46 +1,79 @@
 """Making a mask permanent: a removed neuron is neither computed nor read any more."""
 
+from collections.abc import Iterator
+
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hf_untangle.architecture.biases import add_biases_
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import Matrix, matrix_of
+from hf_untangle.architecture.projections import Matrix, matrix_of, place_of
 from hf_untangle.errors import MaskError
+from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
+
+Index = tuple[slice | Int[Tensor, " index"], ...]
+"""The index of some rows or columns of a parameter."""
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes whose zeros mean zero; those of quantised weights depend on scales that lie elsewhere."""
 
 
 @torch.no_grad()
-def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> nn.Module:
+def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, fill: Constants | None = None) -> nn.Module:
     """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
 
     The logits are those of the masked model. As both sides are zero, so is the gradient of everything that belonged to the
     neuron, and no fine-tuning can grow it back. The exception is an attention neuron under grouped queries whose value row
     serves a kept query head too: its column is zero, but its row stays (`NeuronGroup.shares_rows_with_kept` tells which).
 
+    With `fill`, what each removed neuron would add at a constant goes into the bias of the output projection, as FLAP
+    compensates for pruning (arXiv:2312.11983). A neuron that never changes is folded into the bias exactly that way. Where
+    there is no bias, one is made if the model's configuration knows it (`mlp_bias`, `attention_bias`).
+
     Args:
         model: The model, changed in place. All of it is checked before any of it is written to.
         mask: Which neurons stay.
         groups: The neuron groups of this model.
+        fill: The value at which each removed neuron is held, by group; zero when None.
 
     Returns:
         The same model.
 
     Raises:
         MaskError: The mask is not this model's, or its weights cannot be edited.
+        ArchitectureError: A bias is needed, and cannot be there.
     """
     mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
     check_removable(model, groups)
+    if fill is not None:
+        gone = {name: ~kept for name, kept in mask.items() if not kept.all()}
+        add_biases_(model, list(gone))
+        for name, removed in gone.items():
+            _shift_bias(matrix_of(model, name), removed, fill[name])
+    for name, index in zeros_of(model, mask, groups):
+        model.get_parameter(name)[index] = 0
+    return model
+
+
+def zeros_of(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[tuple[str, Index]]:
+    """Name what removal sets to zero.
+
+    Args:
+        model: The model; its weights are not looked at.
+        mask: Which neurons stay.
+        groups: The neuron groups of this model.
+
+    Yields:
+        The name of a parameter, and the index of some of its rows or columns.
+    """
     by_name = {group.name: group for group in groups}
     for name, kept in mask.items():
         if not kept.all():
-            _zero_columns(matrix_of(model, name), ~kept)
+            yield _columns(model, name, (~kept).nonzero().flatten())
             for producer in by_name[name].producers:
-                _zero_rows(matrix_of(model, producer.name), producer.rows_needed_by_none(kept))
-    return model
+                yield from _rows(model, producer.name, producer.rows_needed_by_none(kept))
 
 
 def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
@@ -94,21 +127,34 @@ def _check_editable(weight: Tensor, name: str) -> None:
         )
 
 
-def _zero_columns(matrix: Matrix, removed: Bool[Tensor, " neuron"]) -> None:
-    """Zero the weights that read some neurons."""
-    expert, column = _unravel(removed.nonzero().flatten(), matrix.weight, width=matrix.weight.shape[2])
-    matrix.weight[expert, :, column] = 0
+def _shift_bias(matrix: Matrix, removed: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"]) -> None:
+    """Add to the bias what some neurons contribute when each is held at its value."""
+    assert matrix.bias is not None
+    experts, _, width = matrix.weight.shape
+    held = torch.where(removed, values, 0).view(experts, width, 1).to(matrix.weight.device).double()
+    matrix.bias.copy_(matrix.bias.double() + (matrix.weight.double() @ held)[..., 0])
 
 
-def _zero_rows(matrix: Matrix, rows: Int[Tensor, " row"]) -> None:
-    """Zero the weights and biases that compute some outputs."""
-    expert, row = _unravel(rows, matrix.weight, width=matrix.weight.shape[1])
-    matrix.weight[expert, row] = 0
-    if matrix.bias is not None:
-        matrix.bias[expert, row] = 0
+def _columns(model: nn.Module, name: str, neurons: Int[Tensor, " neuron"]) -> tuple[str, Index]:
+    """The weights that read some neurons."""
+    place = place_of(model, name)
+    expert, column = _unravel(neurons, place.shape[2])
+    return place.weight, (
+        *((expert,) if place.is_stack else ()),
+        *((column,) if place.is_transposed else (slice(None), column)),
+    )
 
 
-def _unravel(numbers: Int[Tensor, " n"], weight: Tensor, *, width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
+def _rows(model: nn.Module, name: str, rows: Int[Tensor, " row"]) -> Iterator[tuple[str, Index]]:
+    """The weights and biases that compute some outputs."""
+    place = place_of(model, name)
+    expert, row = _unravel(rows, place.shape[1])
+    experts = (expert,) if place.is_stack else ()
+    yield place.weight, (*experts, *((slice(None), row) if place.is_transposed else (row,)))
+    if place.bias is not None:
+        yield place.bias, (*experts, row)
+
+
+def _unravel(numbers: Int[Tensor, " n"], width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
     """Split numbers that count through all experts into the expert and the number in it."""
-    numbers = numbers.to(weight.device)
     return numbers // width, numbers % width

@@ -1,6 +1,6 @@
 """Choosing what goes: from scores and a budget to a mask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -70,6 +70,23 @@ def random_like(mask: NeuronMask, seed: int) -> NeuronMask:
     """
     generator = torch.Generator().manual_seed(seed)
     return mask.with_kept({name: kept[torch.randperm(len(kept), generator=generator)] for name, kept in mask.items()})
+
+
+def top_like(mask: NeuronMask, scores: Mapping[str, Float[Tensor, " neuron"]]) -> NeuronMask:
+    """Remove as many neurons of every group as another mask does, those of the highest scores: a control of equal size.
+
+    Args:
+        mask: The mask to match in every layer and kind.
+        scores: One vector a group.
+
+    Returns:
+        A mask of the same size.
+    """
+    kept = {}
+    for name, matched in mask.items():
+        kept[name] = torch.ones_like(matched)
+        kept[name][scores[name].topk(int((~matched).sum())).indices] = False
+    return mask.with_kept(kept)
 
 
 def _remove_from(

@@ -1,15 +1,19 @@
 """Every setting of an unlearning run, checked when it is made."""
 
 import difflib
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.errors import ConfigError
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.functions import IMPORTANCE, parts
 from hf_untangle.importance.scores import SCORES, Epsilon
+from hf_untangle.masks.fill import Fill
 from hf_untangle.masks.select import HEAD_SCORE, Scope
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class UnlearnConfig(BaseModel):
@@ -21,7 +25,9 @@ class UnlearnConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
-    importance: str = Field(default="rms", description="How much a neuron matters to one corpus.")
+    importance: str = Field(
+        default="rms", description="How much a neuron matters to one corpus; several joined by `+` are fused by rank."
+    )
     score: str = Field(default="ratio", description="How forget and retain importance are compared.")
     ffn_eps: str = Field(
         default="10%", description="Added to the retain importance of FFN neurons: a number, or a share of its mean."
@@ -37,6 +43,10 @@ class UnlearnConfig(BaseModel):
     head_score: str = Field(default="mean", description="With scope=head, how neurons' scores make the score of their head.")
     veto: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain."
+    )
+    fill: Fill = Field(
+        default="zero",
+        description="What a removed neuron reads: zero, its mean on retain, or its mode, held in a bias at the end.",
     )
     candidates: float = Field(
         default=4.0, ge=1, description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone."
@@ -65,14 +75,17 @@ class UnlearnConfig(BaseModel):
     controls: int = Field(default=1, ge=0, description="Random masks of equal size that every step is compared with.")
     seed: int = Field(default=0, description="For the random masks.")
 
-    @field_validator("importance", "score", "head_score")
+    @field_validator("importance")
+    @classmethod
+    def _known_importances(cls, value: str) -> str:
+        """Refuse an importance that does not exist, also among several."""
+        return "+".join(known(name, IMPORTANCE) for name in parts(value))
+
+    @field_validator("score", "head_score")
     @classmethod
     def _known(cls, value: str, info: Any) -> str:
         """Refuse a choice that does not exist, and offer the nearest."""
-        choices = {"importance": IMPORTANCE, "score": SCORES, "head_score": HEAD_SCORE}[info.field_name]
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}, but `{value}` came{nearest(value, choices)}")
-        return value
+        return known(value, {"score": SCORES, "head_score": HEAD_SCORE}[info.field_name])
 
     @field_validator("ffn_eps", "attention_eps", mode="before")
     @classmethod
@@ -108,34 +121,29 @@ class UnlearnConfig(BaseModel):
         Raises:
             ConfigError: A name is unknown, or a value out of its range.
         """
-        try:
-            config = UnlearnConfig.model_validate(self.model_dump() | settings)
-        except ValidationError as error:
-            raise ConfigError(explain(error, UnlearnConfig)) from error
+        config = checked(UnlearnConfig, self.model_dump() | settings)
         if not config.ffn_fraction and not config.attention_fraction:
             raise ConfigError("ffn_fraction or attention_fraction must be above 0, but both are 0: nothing would be removed.")
         return config
 
 
-PRESETS: dict[str, UnlearnConfig] = {
-    "default": UnlearnConfig(),
-    "paper": UnlearnConfig(
-        importance="abs",
-        candidates=1.0,
-        ffn_eps="0.001",
-        attention_eps="0.0001",
-        ffn_fraction=0.02,
-        attention_fraction=0.005,
-        steps=50,
-        retain_budget=1.0,
-        perplexity_budget=float("inf"),
-        tokens=100_000,
-        evaluation_tokens=100_000,
-        block_size=1000,
-        packed=False,
-    ),
-}
-"""Settings by name."""
+def checked(model: type[Settings], content: dict[str, Any]) -> Settings:
+    """Make settings of names and values.
+
+    Args:
+        model: Which settings.
+        content: Fields by name.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: A name is unknown, or a value out of its range.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(explain(error, model)) from error
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -167,6 +175,24 @@ def _fields_at(model: Any, path: tuple[Any, ...]) -> dict[str, Any]:
     return model.model_fields
 
 
+def known(name: str, choices: Collection[str]) -> str:
+    """Refuse a choice that does not exist, and offer the nearest.
+
+    Args:
+        name: What came.
+        choices: The valid names.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: It is none of them; pydantic makes a validation error of it.
+    """
+    if name not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}, but `{name}` came{nearest(name, choices)}")
+    return name
+
+
 def nearest(name: str, choices: Any) -> str:
     """Offer the nearest valid name, as the end of a sentence; nothing when none is near.
 
@@ -179,3 +205,24 @@ def nearest(name: str, choices: Any) -> str:
     """
     found = difflib.get_close_matches(name.rpartition(".")[2], list(choices), n=1, cutoff=0.5)
     return f" (did you mean `{found[0]}`?)" if found else ""
+
+
+PRESETS: dict[str, UnlearnConfig] = {
+    "default": UnlearnConfig(),
+    "paper": UnlearnConfig(
+        importance="abs",
+        candidates=1.0,
+        ffn_eps="0.001",
+        attention_eps="0.0001",
+        ffn_fraction=0.02,
+        attention_fraction=0.005,
+        steps=50,
+        retain_budget=1.0,
+        perplexity_budget=float("inf"),
+        tokens=100_000,
+        evaluation_tokens=100_000,
+        block_size=1000,
+        packed=False,
+    ),
+}
+"""Settings by name."""

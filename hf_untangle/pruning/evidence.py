@@ -1,23 +1,27 @@
 """What a step knows about the neurons of a model, and which of them it removes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_untangle.architecture.neurons import Kind, NeuronGroup
+from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, Part
-from hf_untangle.importance.functions import IMPORTANCE
-from hf_untangle.importance.scores import SCORES
+from hf_untangle.importance.functions import IMPORTANCE, Importance, needs_of, parts
+from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.scores import SCORES, fused
+from hf_untangle.masks.fill import Constants, Fill, mean_fill
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import remove_top
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
+from hf_untangle.statistics.modes import collect_modes
 from hf_untangle.statistics.saliency import Saliency, collect_saliency
+from hf_untangle.statistics.weights import WeightNorms, weight_norms
 
 NeuronScores = dict[str, Float[Tensor, " neuron"]]
 """One vector a group; the highest go first."""
@@ -38,8 +42,38 @@ class Evidence:
     forget: ActivationStatistics
     retain: ActivationStatistics
     forget_saliency: dict[str, Saliency]
-    """How the loss hangs on neurons; empty when the settings go by the score alone."""
+    """How the loss hangs on neurons; empty when the settings need no gradients."""
     retain_saliency: dict[str, Saliency]
+    weights: dict[str, WeightNorms] = field(default_factory=dict)
+    """Norms of weights; empty when the importance needs none."""
+
+    def of_forget(self, group: str, seed: int = 0) -> Observations:
+        """What is known of a group on the forget corpus.
+
+        Args:
+            group: Name of the group.
+            seed: For the importance that is drawn at random.
+
+        Returns:
+            What an importance may look at.
+        """
+        return self._of(self.forget, self.forget_saliency, group, seed)
+
+    def of_retain(self, group: str, seed: int = 0) -> Observations:
+        """What is known of a group on the retain corpus.
+
+        Args:
+            group: Name of the group.
+            seed: For the importance that is drawn at random.
+
+        Returns:
+            What an importance may look at.
+        """
+        return self._of(self.retain, self.retain_saliency, group, seed)
+
+    def _of(self, statistics: ActivationStatistics, saliency: dict[str, Saliency], group: str, seed: int) -> Observations:
+        """What is known of a group on one corpus."""
+        return Observations(statistics[group], saliency.get(group), self.weights.get(group), group, seed)
 
 
 def read_pair(
@@ -83,15 +117,15 @@ def gather(
         progress: Whether to show progress bars.
 
     Returns:
-        Statistics of both corpora, with the gradients that the settings ask for.
+        Statistics of both corpora, with the gradients and norms that the settings need.
     """
+    needs = needs_of(config.importance)
 
     def activations(blocks: TokenBlocks) -> ActivationStatistics:
-        roots = config.importance == "sqrt"
-        return collect(model, blocks, groups=groups, batch_size=config.batch_size, roots=roots, progress=progress)
+        return collect(model, blocks, groups=groups, batch_size=config.batch_size, roots="roots" in needs, progress=progress)
 
     def saliency(blocks: TokenBlocks, tokens: int) -> dict[str, Saliency]:
-        if config.candidates == 1:
+        if config.candidates == 1 and "gradients" not in needs:
             return {}
         few = blocks.first(max(1, tokens // config.block_size))
         # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
@@ -102,7 +136,37 @@ def gather(
         activations(train.retain),
         saliency(train.forget, config.gradient_tokens // 2),
         saliency(train.retain, config.gradient_tokens),
+        weight_norms(model, groups) if "weights" in needs else {},
     )
+
+
+def fill_values(
+    fill: Fill,
+    model: PreTrainedModel,
+    statistics: ActivationStatistics,
+    blocks: TokenBlocks,
+    groups: tuple[NeuronGroup, ...],
+    *,
+    batch_size: int,
+    progress: bool,
+) -> Constants | None:
+    """Find what removed neurons are to read.
+
+    Args:
+        fill: Zero, mean or mode.
+        model: The original model.
+        statistics: Its statistics on the corpus whose capability stays.
+        blocks: The tokens that they were collected on, which the mode needs a second time.
+        groups: The neuron groups.
+        batch_size: Blocks in a forward pass.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        One value a neuron, or None for zeros.
+    """
+    if fill == "mode":
+        return collect_modes(model, blocks, statistics, groups=groups, batch_size=batch_size, progress=progress)
+    return mean_fill(statistics) if fill == "mean" else None
 
 
 def remove_next(mask: NeuronMask, evidence: Evidence, groups: tuple[NeuronGroup, ...], config: UnlearnConfig) -> NeuronMask:
@@ -121,35 +185,48 @@ def remove_next(mask: NeuronMask, evidence: Evidence, groups: tuple[NeuronGroup,
     def top(scores: NeuronScores, fractions: dict[Kind, float]) -> NeuronMask:
         return remove_top(mask, scores, groups, fractions, scope=config.scope, head_score=config.head_score)
 
-    scores = neuron_scores(evidence.forget, evidence.retain, groups, config)
-    if not evidence.forget_saliency:
+    scores = neuron_scores(evidence, groups, config)
+    if config.candidates == 1:
         return top(scores, config.fractions())
     without_candidates = top(scores, config.fractions(times=config.candidates))
     return top(predicted_gains(without_candidates, evidence, config.retain_weight), config.fractions())
 
 
-def neuron_scores(
-    forget: ActivationStatistics, retain: ActivationStatistics, groups: tuple[NeuronGroup, ...], config: UnlearnConfig
-) -> NeuronScores:
+def neuron_scores(evidence: Evidence, groups: tuple[NeuronGroup, ...], config: UnlearnConfig) -> NeuronScores:
     """Score every neuron by the settings' importance, score and epsilon.
 
     Args:
-        forget: Statistics of the forget corpus.
-        retain: Statistics of the retain corpus.
+        evidence: What is known about the neurons.
         groups: The neuron groups.
         config: The settings.
 
     Returns:
         One vector a group; minus infinity for neurons that the veto spares.
     """
-    importance, score, eps = IMPORTANCE[config.importance], SCORES[config.score], config.eps()
-    scores = {}
-    for group in groups:
-        to_forget, to_retain = importance(forget[group.name]), importance(retain[group.name])
-        scores[group.name] = score(to_forget, to_retain, eps[group.kind])
-        spared = to_retain.topk(int(config.veto * group.size)).indices
-        scores[group.name][spared] = -torch.inf
+    names = parts(config.importance)
+    several = [_scores_by(IMPORTANCE[name], evidence, groups, config) for name in names]
+    kinds = [[group.name for group in groups if group.kind == kind] for kind in KINDS]
+    scores = several[0] if len(several) == 1 else fused(several, filter(None, kinds))
+    for group in groups if config.veto else ():
+        # Of several importances, the first says what the retain corpus needs most.
+        needed = IMPORTANCE[names[0]](evidence.of_retain(group.name, config.seed))
+        scores[group.name][needed.topk(int(config.veto * group.size)).indices] = -torch.inf
     return scores
+
+
+def _scores_by(
+    importance: Importance, evidence: Evidence, groups: tuple[NeuronGroup, ...], config: UnlearnConfig
+) -> NeuronScores:
+    """Score every neuron by one importance."""
+    score, eps = SCORES[config.score], config.eps()
+    return {
+        group.name: score(
+            importance(evidence.of_forget(group.name, config.seed)),
+            importance(evidence.of_retain(group.name, config.seed)),
+            eps[group.kind],
+        ).clone()
+        for group in groups
+    }
 
 
 def predicted_gains(without: NeuronMask, evidence: Evidence, retain_weight: float) -> NeuronScores:

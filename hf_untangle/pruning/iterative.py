@@ -12,20 +12,22 @@ least. The prediction is made anew on the pruned model, so it sees what the neur
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.distributed import is_main
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.apply import masked
+from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.budget import best_step, check_known, is_over
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Evidence, Pair, gather, remove_next
+from hf_untangle.pruning.evidence import Evidence, Pair, fill_values, gather, remove_next
 from hf_untangle.pruning.journal import Journal
 from hf_untangle.pruning.record import History, Scores, Step
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -46,6 +48,8 @@ class Search:
     """The same on the retain corpus."""
     journal: Journal
     """The steps on disk, to be closed once the result needs them no more."""
+    fill: Constants | None = None
+    """What removed neurons read; zero when None."""
 
     @property
     def mask(self) -> NeuronMask:
@@ -84,6 +88,8 @@ def search_mask(
     """
     run = _Run(model, groups, train, validation, config, progress)
     original = run.gather()
+    how = {"batch_size": config.batch_size, "progress": progress}
+    run = replace(run, fill=fill_values(config.fill, model, original.retain, train.retain, groups, **how))
     base = run.judge()
     check_known(base)
     journal = Journal.of_run(
@@ -94,7 +100,7 @@ def search_mask(
     finished = journal.read()
     if finished:
         logger.info("Going on after step %d of a run that was stopped (%s).", len(finished), journal.folder)
-    bar = tqdm(total=config.steps, initial=len(finished), unit="step", desc="unlearning", disable=not progress)
+    bar = tqdm(total=config.steps, initial=len(finished), unit="step", desc="unlearning", disable=not progress or not is_main())
     with bar:
         while not is_over([step for step, _ in finished], base, config):
             try:
@@ -110,7 +116,7 @@ def search_mask(
             bar.update()
     steps = tuple(step for step, _ in finished)
     history = History(base=base, steps=steps, chosen=best_step(steps, base, config).number)
-    return Search(history, tuple(mask for _, mask in finished), original.forget, original.retain, journal)
+    return Search(history, tuple(mask for _, mask in finished), original.forget, original.retain, journal, run.fill)
 
 
 def judge(model: PreTrainedModel, held_out: Pair, *, batch_size: int, progress: bool) -> Scores:
@@ -142,6 +148,8 @@ class _Run:
     validation: Pair
     config: UnlearnConfig
     progress: bool
+    fill: Constants | None = None
+    """What removed neurons read, found on the original model; zero when None."""
 
     def step(self, before: NeuronMask | None, number: int, original: Evidence) -> tuple[Step, NeuronMask]:
         """Remove the next neurons, and judge what is left."""
@@ -150,7 +158,7 @@ class _Run:
         if before is None or not self.config.iterative:
             evidence = original
         else:
-            with masked(self.model, mask):
+            with masked(self.model, mask, fill=self.fill):
                 evidence = self.gather()
         pruned = remove_next(mask, evidence, self.groups, self.config)
         if pruned == mask:
@@ -159,7 +167,7 @@ class _Run:
                 f"{mask.neurons('ffn'):,} in FFNs and {mask.neurons('attention'):,} in attention. Raise them."
             )
         mask = pruned
-        with masked(self.model, mask):
+        with masked(self.model, mask, fill=self.fill):
             scores = self.judge()
         seeds = range(self.config.seed, self.config.seed + self.config.controls)
         step = Step(
@@ -181,5 +189,5 @@ class _Run:
 
     def judge_control(self, mask: NeuronMask, seed: int) -> Scores:
         """Scores of a random mask of the same size."""
-        with masked(self.model, random_like(mask, seed)):
+        with masked(self.model, random_like(mask, seed), fill=self.fill):
             return self.judge()

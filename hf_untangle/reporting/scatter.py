@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.errors import StatisticsError
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.functions import IMPORTANCE, needs_of
+from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
@@ -37,7 +38,8 @@ def importance_scatter(
 ) -> Figure:
     """Draw the importance of every neuron to both corpora on logarithmic axes, removed neurons in colour.
 
-    The importance is the run's own; of a signed one (`mean`) the size is drawn. Points are drawn as pixels, and no more than
+    The importance is the run's own; of a signed one (`mean`) the size is drawn, and `rms` where it needs more than activations.
+    Points are drawn as pixels, and no more than
     `POINTS` of a kind, chosen at random with the run's seed.
 
     Args:
@@ -54,16 +56,17 @@ def importance_scatter(
     """
     _check_same_groups(mask, forget, retain)
     kinds: list[Kind] = [kind for kind in KINDS if mask.neurons(kind)]
+    importance = _drawable(record.config.importance)
     with quiet_style():
         figure = Figure(figsize=(7, 3.9), layout="constrained")
         panels = figure.subplots(1, len(kinds), squeeze=False)[0]
         for axes, kind in zip(panels, kinds, strict=True):
-            neurons = _neurons(record.config.importance, forget, retain, mask, kind)
+            neurons = _neurons(importance, forget, retain, mask, kind)
             _draw_neurons(axes, _thinned(neurons, record.config.seed))
             title = f"{KIND_NAME[kind]}: {numbers.amount(mask.removed(kind))} of {numbers.amount(mask.neurons(kind))} removed"
             axes.set_title(title, color=KIND_COLOUR[kind].light)
-            axes.set_xlabel(f"{record.config.importance} on {plain(corpus_name(record, 'retain'))} (retain)")
-        panels[0].set_ylabel(f"{record.config.importance} on {plain(corpus_name(record, 'forget'))} (forget)")
+            axes.set_xlabel(f"{importance} on {plain(corpus_name(record, 'retain'))} (retain)")
+        panels[0].set_ylabel(f"{importance} on {plain(corpus_name(record, 'forget'))} (forget)")
     return figure
 
 
@@ -78,6 +81,11 @@ def _check_same_groups(mask: NeuronMask, *statistics: ActivationStatistics) -> N
             )
 
 
+def _drawable(importance: str) -> str:
+    """The importance that the statistics alone can show."""
+    return importance if importance in IMPORTANCE and needs_of(importance) <= {"activations", "roots"} else "rms"
+
+
 def _neurons(
     importance: str, forget: ActivationStatistics, retain: ActivationStatistics, mask: NeuronMask, kind: Kind
 ) -> Neurons:
@@ -85,8 +93,8 @@ def _neurons(
     names = [name for name in mask if mask.kinds[name] == kind]
     size = IMPORTANCE[importance]
     return Neurons(
-        torch.cat([size(forget[name]).abs() for name in names]),
-        torch.cat([size(retain[name]).abs() for name in names]),
+        torch.cat([size(Observations(forget[name], group=name)).abs() for name in names]),
+        torch.cat([size(Observations(retain[name], group=name)).abs() for name in names]),
         torch.cat([mask[name] for name in names]),
     )
 

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
-from hf_untangle.translation.kan.tracing import evaluating
+from hf_untangle.translation.weights import checked_dtype, linear_of
 
 NOTE = "kan_feed_forwards"
 """The key of the config that lists the blocks which are KANs, each as [expand, activation, project]."""
@@ -50,7 +51,7 @@ def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> 
     if blocks:
         _swap_(model, blocks)
     else:
-        inputs = _token_ids(model) if inputs is None else inputs
+        inputs = token_ids(model) if inputs is None else inputs
         blocks = find_feed_forwards(model, inputs)
         _swap_(model, blocks, check_on=inputs)
     setattr(model.config, NOTE, [list(astuple(block)) for block in blocks])
@@ -75,7 +76,7 @@ def to_relu_(model: PreTrainedModel) -> PreTrainedModel:
     for block in blocks:
         _replace(model, model.get_submodule(block.activation), layers[block.project].activation)
     for layer in layers.values():
-        _replace(model, layer, _linear(layer))
+        _replace(model, layer, linear_of(layer.weight, layer.bias).train(layer.training))
     delattr(model.config, NOTE)
     return model
 
@@ -99,7 +100,7 @@ def _noted(model: PreTrainedModel) -> list[FeedForward]:
 
 def _swap_(model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[str, Any] | None = None) -> None:
     """Swap blocks for KAN layers, or none of them if anything is wrong."""
-    before = None if check_on is None else _outputs(model, check_on)
+    before = None if check_on is None else outputs_on(model, check_on)
     parts = [_parts(model, block) for block in blocks]
     with ExitStack() as undo:
         for _, activation, _ in parts:  # all of them first: blocks may share one activation
@@ -109,7 +110,7 @@ def _swap_(model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[
         for expand, _, _ in parts:  # unless it is one already, as it projects from another block
             _replace(model, expand, ActivationKANLayer(expand, nn.Identity()), undo)
         if check_on is not None and before is not None:
-            after = _outputs(model, check_on)
+            after = outputs_on(model, check_on)
             if len(after) != len(before) or not all(map(torch.equal, before, after)):
                 raise TranslationError(
                     f"With KAN layers, {type(model).__name__} gives other outputs: it uses its feed-forward "
@@ -126,6 +127,8 @@ def _parts(model: PreTrainedModel, block: FeedForward) -> tuple[nn.Linear, nn.Mo
         raise TranslationError(f"The config notes a KAN that this model does not have: {reason}.") from reason
     if not isinstance(expand, nn.Linear) or not isinstance(project, nn.Linear):
         raise TranslationError(f"{block.expand} and {block.project} must be Linear layers. Was the model changed?")
+    checked_dtype(expand, f"{block.expand}.")
+    checked_dtype(project, f"{block.project}.")
     for part in (expand, activation, project):
         if part._forward_hooks or part._forward_pre_hooks or hasattr(part, "_hf_hook"):
             raise TranslationError(f"A part of {block} has hooks, which a swap would lose. Swap before hooking.")
@@ -140,15 +143,18 @@ def _replace(model: nn.Module, old: nn.Module, new: nn.Module, undo: ExitStack |
             undo.callback(model.set_submodule, name, old)
 
 
-def _linear(layer: ActivationKANLayer) -> nn.Linear:
-    """The Linear layer with the Parameters of a KAN layer."""
-    linear = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
-    linear.weight, linear.bias = layer.weight, layer.bias
-    return linear.train(layer.training)
+def token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Make up a few token ids to run a text model on.
 
+    Args:
+        model: The model.
 
-def _token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
-    """A few token ids to run a text model on."""
+    Returns:
+        Its keyword arguments.
+
+    Raises:
+        TranslationError: If it reads something else than token ids.
+    """
     if model.main_input_name != "input_ids":
         raise TranslationError(
             f"{type(model).__name__} reads {model.main_input_name}, which cannot be made up. Pass "
@@ -159,9 +165,17 @@ def _token_ids(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _outputs(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
-    """Everything that a model returns in evaluation mode."""
-    with evaluating(model):
+def outputs_on(model: PreTrainedModel, inputs: Mapping[str, Any]) -> list[Tensor]:
+    """Run a model in evaluation mode.
+
+    Args:
+        model: The model.
+        inputs: Its keyword arguments.
+
+    Returns:
+        All tensors that it gives back, nested ones too.
+    """
+    with evaluation_mode(model):
         return list(_tensors(model(**inputs)))
 
 

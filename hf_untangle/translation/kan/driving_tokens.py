@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.errors import StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
-from hf_untangle.translation.kan.tracing import evaluating
 
 TOKENS_BEFORE, TOKENS_BEHIND = 10, 5
 """How much of its text is shown around a token."""
@@ -107,7 +107,7 @@ def neurons_on_texts(
         tokenizer: Its tokenizer.
         texts: The texts.
         layer: A KAN layer of the model.
-        max_tokens: How many tokens of every text are read.
+        max_tokens: How many tokens of every text are read, if the model has so many positions.
 
     Yields:
         The ids of the tokens of a text that are not special, and the nodes at these.
@@ -115,12 +115,13 @@ def neurons_on_texts(
     Raises:
         StatisticsError: If the layer does not run once for every token.
     """
+    longest = min(max_tokens, getattr(model.config, "max_position_embeddings", max_tokens))
     run = model.get_encoder() if model.config.is_encoder_decoder else model
     reached: list[Tensor] = []
-    with evaluating(model), layer.register_forward_pre_hook(lambda _, inputs: reached.append(inputs[0])):
+    with evaluation_mode(model), layer.register_forward_pre_hook(lambda _, inputs: reached.append(inputs[0])):
         for text in texts:
             reached.clear()
-            tokens = tokenizer(text, truncation=True, max_length=max_tokens, return_special_tokens_mask=True)
+            tokens = tokenizer(text, truncation=True, max_length=longest, return_special_tokens_mask=True)
             ids, special = tokens["input_ids"], torch.tensor(tokens["special_tokens_mask"]).bool()
             run(input_ids=torch.tensor([ids], device=model.device))
             nodes = torch.cat([x.flatten(0, -2) for x in reached]) if reached else torch.empty(0, 0)

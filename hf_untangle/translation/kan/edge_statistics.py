@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.errors import StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer
-from hf_untangle.translation.kan.tracing import evaluating
 
 ROWS = 128
 """How many tokens are evaluated at once where every edge has a function of its own."""
@@ -100,7 +100,7 @@ def collect_edge_statistics(model: nn.Module, batches: Iterable[Mapping[str, Any
     if not layers:
         raise StatisticsError(f"There are no KAN layers in this {type(model).__name__}. Call to_kan_ on it first.")
     moments = {name: EdgeMoments(layer) for name, layer in layers.items()}
-    with evaluating(model):
+    with evaluation_mode(model):
         for batch in batches:
             with _watched(model, moments, batch):
                 model(**batch)

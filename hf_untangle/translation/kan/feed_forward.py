@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activations import is_elementwise
-from hf_untangle.translation.kan.tracing import Call, evaluating, trace_calls
+from hf_untangle.translation.kan.tracing import Call, trace_calls
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def find_feed_forwards(model: nn.Module, inputs: Mapping[str, Any]) -> list[Feed
         TranslationError: If there are none, or something else than the activation goes into the second Linear
             layer, such as its product with a gate.
     """
-    with evaluating(model):
+    with evaluation_mode(model):
         calls, _ = trace_calls(model, lambda: model(**inputs))
         active = [call for call in calls if _is_activation(call.module)]
     linears = [call for call in calls if type(call.module) is nn.Linear]

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, BlockActivation
 from hf_untangle.translation.kan.activations import is_elementwise
+from hf_untangle.translation.weights import linear_of
 
 
 class Square(nn.Module):
@@ -75,8 +76,6 @@ def gated_to_kan(gate: nn.Linear, up: nn.Linear, down: nn.Linear, activation: nn
 def _linear(blocks: list[list[Tensor]], biases: list[Tensor | None]) -> nn.Linear:
     """A linear layer made of blocks of weights, with a bias for every row of blocks."""
     weight = torch.cat([torch.cat(row, 1) for row in blocks])
-    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     rows = zip(blocks, biases, strict=True)
     bias = torch.cat([row[0].new_zeros(len(row[0])) if bias is None else bias for row, bias in rows])
-    linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
-    return linear
+    return linear_of(weight, bias)

@@ -9,6 +9,7 @@ and a matrix product sums them to the output nodes. L layers of widths n_0, ...,
 hidden ReLU layers of widths k n_0, ..., k n_(L-1).
 """
 
+import copy
 from itertools import chain
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers, with_knots
 from hf_untangle.translation.kan.hinges import hinge_form
 from hf_untangle.translation.kan.knots import share_knots
+from hf_untangle.translation.weights import linear_of
 
 
 class FanOut(nn.Module):
@@ -58,7 +60,7 @@ class FanOut(nn.Module):
         Returns:
             A linear layer that computes the same.
         """
-        return _linear(torch.cat([row.diag() for row in self.weight]), self.bias.flatten())
+        return linear_of(torch.cat([row.diag() for row in self.weight]), self.bias.flatten())
 
 
 @torch.no_grad()
@@ -86,14 +88,14 @@ def kan_to_relu(kan: nn.Module, factored: bool = True) -> nn.Sequential:
 def _translated(layer: KANLayer) -> list[nn.Module]:
     """One layer as [fan-out], ReLU, linear layer."""
     if isinstance(layer, ActivationKANLayer):
-        linear = _linear(layer.weight, layer.bias)
+        linear = copy.deepcopy(linear_of(layer.weight, layer.bias))
         if isinstance(layer.activation, nn.Identity):
             return [linear]
         if type(layer.activation) is nn.ReLU:
             return [nn.ReLU(), linear]
         layer = with_knots(layer)
     form = hinge_form(share_knots(layer))
-    return [FanOut(form.scales, form.offsets), nn.ReLU(), _linear(form.weights.flatten(1), form.constants)]
+    return [FanOut(form.scales, form.offsets), nn.ReLU(), linear_of(form.weights.flatten(1), form.constants)]
 
 
 def _multiplied_out(modules: list[nn.Module]) -> list[nn.Module]:
@@ -113,12 +115,4 @@ def _multiplied_out(modules: list[nn.Module]) -> list[nn.Module]:
 def _product(outer: nn.Linear, inner: nn.Linear) -> nn.Linear:
     """The linear layer that computes outer(inner(x))."""
     zero = outer.weight.new_zeros(outer.in_features)
-    return _linear(outer.weight @ inner.weight, outer(zero if inner.bias is None else inner.bias))
-
-
-def _linear(weight: Float[Tensor, "output input"], bias: Float[Tensor, " output"] | None) -> nn.Linear:
-    """A linear layer with a copy of given weights."""
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    linear.weight = nn.Parameter(weight.detach().clone())
-    linear.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
-    return linear
+    return linear_of(outer.weight @ inner.weight, outer(zero if inner.bias is None else inner.bias))

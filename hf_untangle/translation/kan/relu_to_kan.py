@@ -19,6 +19,7 @@ from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KA
 from hf_untangle.translation.kan.activations import piecewise_linear_form
 from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 from hf_untangle.translation.kan.tracing import Call, trace_calls
+from hf_untangle.translation.weights import checked_dtype
 
 Form = Literal["fused", "shifted", "alternating"]
 
@@ -67,10 +68,8 @@ def read_chain(network: nn.Module) -> list[Call]:
     linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not linears:
         raise TranslationError(f"There is no Linear layer in this {type(network).__name__}, so no KAN to read.")
-    if not all(parameter.isfinite().all() for parameter in network.parameters()):
-        raise TranslationError("All weights must be finite, but some are infinite or NaN.")
     probe = torch.randn(8, linears[0].in_features, generator=torch.Generator().manual_seed(0))
-    probe = probe.to(linears[0].weight)
+    probe = probe.to(linears[0].weight.device, checked_dtype(network))
     calls, output = _run(network, probe)
     calls = [call for call in calls if not isinstance(call.module, nn.Dropout | nn.Identity)]
     for call in calls:

@@ -1,13 +1,15 @@
 """Which parts of a network run, in which order, and what goes in and out: one forward pass with hooks."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from hf_untangle.architecture.modes import evaluation_mode
 
 Output = TypeVar("Output")
 
@@ -26,24 +28,6 @@ class Call:
     """The tensor that came out."""
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Set a model to evaluation mode inside the `with` block; every part gets its own mode back after it.
-
-    Args:
-        model: Any module.
-
-    Yields:
-        The same module.
-    """
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield model.eval()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 @torch.no_grad()
 def trace_calls(model: nn.Module, run: Callable[[], Output]) -> tuple[list[Call], Output]:
     """Record the calls of all leaf modules that map one tensor to one tensor.
@@ -57,7 +41,7 @@ def trace_calls(model: nn.Module, run: Callable[[], Output]) -> tuple[list[Call]
     """
     calls: list[Call] = []
     with ExitStack() as stack:
-        stack.enter_context(evaluating(model))
+        stack.enter_context(evaluation_mode(model))
         for name, module in model.named_modules():
             if not list(module.children()):
                 stack.enter_context(module.register_forward_hook(partial(_record, calls, name)))

@@ -5,19 +5,24 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from hf_untangle.errors import ConfigError
+from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.shallow.boxes import Bounds, Box, box_of
 from hf_untangle.translation.shallow.network import ReluNetwork, Weights
 from hf_untangle.translation.shallow.reading import read_network
 from hf_untangle.translation.shallow.region_tree import Leaf, RegionTree
 from hf_untangle.translation.shallow.regions import Regions, Stopped, gather_regions
 from hf_untangle.translation.shallow.search import Arguments, dive, walk, walk_in_pool
+
+HOPELESS = 100
+"""An estimate so many times above the limit means too many regions: an unbiased positive estimate is that
+much too high with a probability of at most 1 in 100 (Markov)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,35 @@ def enumerate_regions(
     stream = walk(arguments, deadline) if processes == 1 else walk_in_pool(arguments, deadline, processes, max_regions)
     leaves, stopped = _collect(stream, max_regions, progress)
     return gather_regions(network, bounded, leaves, stopped)
+
+
+def all_regions(network: nn.Module | ReluNetwork, box: Bounds, *, max_regions: int = 100_000, **search: Any) -> Regions:
+    """Find all linear regions of a network in a box, or say that there are too many, if possible before the search.
+
+    Args:
+        network: The network, or a module that `read_network` can read.
+        box: The lower and the upper corner.
+        max_regions: The most regions to look for.
+        **search: The other settings of `enumerate_regions`.
+
+    Returns:
+        The regions, all of them.
+
+    Raises:
+        BudgetError: The network has too many regions in the box for these limits.
+    """
+    network = read_network(network)
+    expected = estimate_regions(network, box).mean
+    advice = (
+        f"About {expected:.3g} linear regions are expected in this box; max_regions is {max_regions}. Take a "
+        "smaller box, raise the limits, or translate only what a data set needs (index_patterns)."
+    )
+    if expected > HOPELESS * max_regions:
+        raise BudgetError(advice)
+    regions = enumerate_regions(network, box, max_regions=max_regions, **search)
+    if not regions.complete:
+        raise BudgetError(f"The search stopped at {regions.stopped}. {advice}")
+    return regions
 
 
 def estimate_regions(network: nn.Module | ReluNetwork, box: Bounds, dives: int = 64, seed: int = 0) -> RegionEstimate:

@@ -61,28 +61,6 @@ def constants(program: torch.export.ExportedProgram) -> Mapping[str, Tensor]:
     return {name: t.cpu().double() if t.is_floating_point() else t.cpu() for name, t in tensors.items()}
 
 
-def checked_dtype(module: nn.Module) -> torch.dtype:
-    """Hold a module to weights that are finite numbers of one dtype.
-
-    Args:
-        module: The module.
-
-    Returns:
-        The dtype of its weights, or PyTorch's default for a module without any.
-
-    Raises:
-        TranslationError: There are several dtypes, or a weight is infinite or NaN.
-    """
-    tensors = {name: t for name, t in module.state_dict().items() if t.is_floating_point()}
-    dtypes = {t.dtype for t in tensors.values()}
-    if len(dtypes) > 1:
-        raise TranslationError(f"All weights must have one dtype, but these have {sorted(map(str, dtypes))}.")
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise TranslationError(f"Weights must be finite numbers, but `{name}` holds infinity or NaN.")
-    return dtypes.pop() if dtypes else torch.get_default_dtype()
-
-
 def operation(node: Node) -> str:
     """Name the operation of a node, without the underscore of its in-place form.
 

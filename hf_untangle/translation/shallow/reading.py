@@ -12,6 +12,7 @@ from hf_untangle.translation.shallow import graphs
 from hf_untangle.translation.shallow.affine_forms import AffineForm, apply, forms_in, identity
 from hf_untangle.translation.shallow.network import ReluNetwork, Weights
 from hf_untangle.translation.shallow.piecewise_linear import PIECEWISE_LINEAR
+from hf_untangle.translation.weights import checked_dtype
 
 # Linear in all arguments together.
 _SUMS = {"add", "sub", "rsub", "cat", "stack"}
@@ -41,7 +42,7 @@ def read_network(module: nn.Module | ReluNetwork, input_shape: tuple[int, ...] |
     """
     if isinstance(module, ReluNetwork):
         return module
-    dtype = graphs.checked_dtype(module)
+    dtype = checked_dtype(module)
     shape = _input_shape(module) if input_shape is None else tuple(input_shape)
     device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
     reading = _Reading(shape)

@@ -25,12 +25,11 @@ from torch import nn
 
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.shallow.boxes import Bounds
-from hf_untangle.translation.shallow.enumeration import enumerate_regions, estimate_regions
+from hf_untangle.translation.shallow.enumeration import all_regions
 from hf_untangle.translation.shallow.extended import ExtendedLinear, TwoSidedLinear
 from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
 from hf_untangle.translation.shallow.gate import GatedNetwork, gated_network
 from hf_untangle.translation.shallow.network import ReluNetwork
-from hf_untangle.translation.shallow.reading import read_network
 from hf_untangle.translation.shallow.regions import Regions
 
 Form = Literal["halfopen", "closed", "gate"]
@@ -43,10 +42,6 @@ SIGNS = torch.tensor([1.0, -1.0], dtype=torch.float64)
 
 MAX_WEIGHTS = 2**28
 """Largest second layer that is made, in weights: 2 GiB in float64."""
-
-HOPELESS = 100
-"""An estimate so many times above the limit means too many regions: an unbiased positive estimate is that
-much too high with a probability of at most 1 in 100 (Markov)."""
 
 
 def three_layer(
@@ -78,11 +73,7 @@ def three_layer(
         BudgetError: The network has too many regions in the box for these limits.
     """
     _check_form(form)
-    network = read_network(network)
-    expected = estimate_regions(network, box).mean
-    if expected > HOPELESS * max_regions:
-        raise BudgetError(_too_many(expected, max_regions))
-    regions = enumerate_regions(
+    regions = all_regions(
         network,
         box,
         max_regions=max_regions,
@@ -90,8 +81,6 @@ def three_layer(
         processes=processes,
         progress=progress,
     )
-    if not regions.complete:
-        raise BudgetError(f"The search stopped at {regions.stopped}. {_too_many(expected, max_regions)}")
     return as_three_layers(regions, form)
 
 
@@ -166,11 +155,3 @@ def _check_size(regions: Regions) -> None:
             f"{len(regions)} regions with {boundaries} boundaries need a second layer of {size:.1e} weights, "
             f"but at most {MAX_WEIGHTS:.1e} are made. Use form='gate' or a smaller box."
         )
-
-
-def _too_many(expected: float, max_regions: int) -> str:
-    """Say how many regions there are, and what to do."""
-    return (
-        f"About {expected:.3g} linear regions are expected in this box; max_regions is {max_regions}. Take a "
-        "smaller box, raise the limits, or translate only what a data set needs (index_patterns)."
-    )

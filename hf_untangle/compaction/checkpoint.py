@@ -1,0 +1,166 @@
+"""A checkpoint folder: its configuration and its shards, checked before anything is read or written."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import transformers
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+from hf_untangle.compaction.skeleton import Shapes, shapes_of
+from hf_untangle.errors import ArchitectureError, CheckpointError
+
+INDEX, SINGLE, CONFIG = "model.safetensors.index.json", "model.safetensors", "config.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A folder that `save_pretrained` has written, in safetensors."""
+
+    folder: Path
+    shards: dict[str, tuple[str, ...]]
+    """The names of the tensors in each file."""
+
+    @cached_property
+    def config(self) -> PreTrainedConfig:
+        """The configuration of the model."""
+        try:
+            return AutoConfig.from_pretrained(self.folder)
+        except (OSError, ValueError) as error:
+            raise ArchitectureError(f"`{self.folder}` must hold the configuration of a model: {error}") from error
+
+    @cached_property
+    def model_class(self) -> type[PreTrainedModel]:
+        """The class that the checkpoint was saved from, or that of causal language models where it does not say."""
+        names = self.config.architectures or []
+        known = [getattr(transformers, name) for name in names if hasattr(transformers, name)]
+        return known[0] if known else cast(type[PreTrainedModel], AutoModelForCausalLM._model_mapping[type(self.config)])
+
+    def read(self, file: str, name: str) -> Tensor:
+        """Read one tensor; its bytes stay on the disk until they are used.
+
+        Args:
+            file: The name of its shard.
+            name: Its name there.
+
+        Returns:
+            The tensor.
+        """
+        with safe_open(self.folder / file, framework="pt") as shard:
+            return shard.get_tensor(name)
+
+
+def names_in(checkpoint: Checkpoint, model: PreTrainedModel) -> dict[str, str]:
+    """Find which parameter of the model each tensor of a checkpoint is.
+
+    Args:
+        checkpoint: The checkpoint.
+        model: Its model, of which only names and shapes matter.
+
+    Returns:
+        Names in the model by names in the checkpoint. Left out are tensors that the model ignores, and those that are put
+        together with others when they are loaded, such as single experts.
+
+    Raises:
+        CheckpointError: A tensor is none of the model's, or has another shape.
+    """
+    shapes, changes = shapes_of(model), get_model_conversion_mapping(model)
+    ignored = [re.compile(pattern) for pattern in (*(model._keys_to_ignore_on_load_unexpected or ()), r"\.inv_freq$")]
+    found: dict[str, str] = {}
+    for file, names in checkpoint.shards.items():
+        for name in names:
+            parameter, is_whole = _parameter_of(name, changes, model.base_model_prefix, shapes)
+            if parameter in shapes and is_whole:
+                found[name] = parameter
+            elif parameter not in shapes and not any(pattern.search(name) for pattern in ignored):
+                raise CheckpointError(
+                    f"Every tensor of a checkpoint must be a parameter of its {type(model).__name__}, but `{name}` in "
+                    f"`{file}` is none. Load the model and use `compact(model, mask)` and `save_pretrained` instead."
+                )
+    _check_shapes(checkpoint, found, shapes)
+    return found
+
+
+def _parameter_of(name: str, changes: list[Any], prefix: str, shapes: Shapes) -> tuple[str, bool]:
+    """The parameter that transformers loads a tensor into, and whether the tensor is the whole of it."""
+    renamings = [change for change in changes if isinstance(change, WeightRenaming)]
+    converters = [change for change in changes if isinstance(change, WeightConverter)]
+    renamed, pattern = rename_source_key(name, renamings, converters, prefix, dict(shapes))
+    if renamed in shapes or name not in shapes:
+        return renamed, pattern is None
+    return name, True
+
+
+def _check_shapes(checkpoint: Checkpoint, names: dict[str, str], shapes: Shapes) -> None:
+    """Refuse tensors that are not what the configuration says."""
+    for file, tensors in checkpoint.shards.items():
+        with safe_open(checkpoint.folder / file, framework="pt") as shard:
+            for name in names.keys() & set(tensors):
+                shape, stated = tuple(shard.get_slice(name).get_shape()), shapes[names[name]]
+                if shape != stated:
+                    raise CheckpointError(
+                        f"The tensor `{name}` in `{file}` must have the shape {list(stated)} that {CONFIG} states, but it "
+                        f"has {list(shape)}. Is the configuration this checkpoint's own?"
+                    )
+
+
+def open_checkpoint(folder: str | Path) -> Checkpoint:
+    """Look at a checkpoint folder, and check that all of it is there.
+
+    Args:
+        folder: A folder that `save_pretrained` has written.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        CheckpointError: A file or a tensor is missing, or the weights are quantised.
+    """
+    path = Path(folder)
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"`{folder}` must be a folder with a checkpoint, but it has no {CONFIG}.")
+    if "quantization_config" in json.loads((path / CONFIG).read_text()):
+        raise CheckpointError(
+            f"The weights in `{folder}` must be in full precision to be cut, but they are quantised. Calibrate on the "
+            "quantised model, save the mask, and cut the full-precision checkpoint."
+        )
+    return Checkpoint(path, _shards(path))
+
+
+def _shards(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The names of the tensors in each file of a checkpoint."""
+    if (folder / INDEX).is_file():
+        promised: dict[str, list[str]] = {}
+        for name, file in json.loads((folder / INDEX).read_text())["weight_map"].items():
+            promised.setdefault(file, []).append(name)
+    elif (folder / SINGLE).is_file():
+        promised = {SINGLE: []}
+    else:
+        raise CheckpointError(
+            f"`{folder}` must hold {SINGLE} or {INDEX}, but it has neither. Weights in another format are converted by loading "
+            "the model and calling `save_pretrained`; without an index, shards are not read."
+        )
+    return {file: _tensors_in(folder, file, names) for file, names in promised.items()}
+
+
+def _tensors_in(folder: Path, file: str, promised: list[str]) -> tuple[str, ...]:
+    """The names of the tensors in one file, among which must be those that the index promises."""
+    if not (folder / file).is_file():
+        raise CheckpointError(f"The index of `{folder}` names the shard `{file}`, but it is missing. Download it again.")
+    try:
+        with safe_open(folder / file, framework="pt") as shard:
+            names = tuple(shard.keys())
+    except SafetensorError as error:
+        raise CheckpointError(f"The shard `{file}` of `{folder}` cannot be read: {error}. Download it again.") from error
+    if missing := set(promised) - set(names):
+        raise CheckpointError(
+            f"The index of `{folder}` says that `{min(missing)}` is in `{file}`, but it is not. Download both again."
+        )
+    return names

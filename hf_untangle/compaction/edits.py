@@ -1,0 +1,72 @@
+"""What becomes of a tensor: some of its rows and columns are set to zero, and some of them stay."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import Index, zeros_of
+
+Stays = tuple[int, Int[Tensor, "*expert index"]]
+"""An axis that shrinks, and the indices that stay on it, in increasing order: the same for all, or one row an expert."""
+
+
+@dataclass(eq=False)
+class Edit:
+    """What becomes of one tensor."""
+
+    zeros: list[Index] = field(default_factory=list)
+    """What is set to zero, in the numbers of the old tensor."""
+    stays: list[Stays] = field(default_factory=list)
+
+    def apply(self, tensor: Tensor) -> Tensor:
+        """Make the new tensor.
+
+        Args:
+            tensor: The old one, which is left as it is.
+
+        Returns:
+            A tensor of its own, with the zeros in it and without what went.
+        """
+        edited = tensor.detach().clone()
+        for index in self.zeros:
+            edited[index] = 0
+        for axis, index in self.stays:
+            edited = _select(edited, axis, index.to(tensor.device))
+        return edited.contiguous()
+
+
+Edits = dict[str, Edit]
+"""What becomes of the parameters that change, by name."""
+
+
+def edits_of(model: nn.Module, groups: tuple[NeuronGroup, ...], mask: NeuronMask, stays: dict[str, list[Stays]]) -> Edits:
+    """Put removal and cutting together.
+
+    Args:
+        model: The model, or its hollow twin.
+        groups: Its neuron groups.
+        mask: Which neurons stay.
+        stays: By parameter: what stays on the axes that shrink.
+
+    Returns:
+        An edit for every parameter that changes.
+    """
+    edits: Edits = {}
+    for name, index in zeros_of(model, mask, groups):
+        edits.setdefault(name, Edit()).zeros.append(index)
+    for name, slices in stays.items():
+        edits.setdefault(name, Edit()).stays.extend(slices)
+    return edits
+
+
+def _select(tensor: Tensor, axis: int, index: Int[Tensor, "*expert index"]) -> Tensor:
+    """Keep some indices of an axis, which may be others for each expert."""
+    if index.ndim == 1:
+        return tensor.index_select(axis, index)
+    shape = [len(index)] + [1] * (tensor.ndim - 1)
+    shape[axis] = index.shape[1]
+    return torch.take_along_dim(tensor, index.view(shape), axis)

@@ -1,0 +1,69 @@
+"""Models without weights: what a configuration makes, in no more memory than a list of shapes."""
+
+from copy import deepcopy
+from warnings import catch_warnings, filterwarnings
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+Shapes = dict[str, tuple[int, ...]]
+"""The shape of every parameter of a model, by its name."""
+
+
+def skeleton(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    """Make a model whose parameters are on the meta device, and whose buffers are real.
+
+    Args:
+        model_class: The class of the model.
+        config: Its configuration, which is left as it is.
+
+    Returns:
+        The model, in evaluation mode.
+    """
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(), catch_warnings():
+        # An FFN that was removed whole has the width 0.
+        filterwarnings("ignore", "Initializing zero-element tensors", UserWarning)
+        return model_class._from_config(deepcopy(config)).eval()
+
+
+def shapes_of(model: nn.Module) -> Shapes:
+    """List the shapes of a model's parameters.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Shapes by name; tied parameters have several names.
+    """
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters(remove_duplicate=False)}
+
+
+def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
+    """Make a model that runs, and that `neuron_groups` understands, in next to no memory.
+
+    Every weight is a Hankel matrix of noise, w[i, j] = noise[i + j]: a view that overlaps itself, which takes rows + columns
+    numbers in the place of rows x columns. Where neurons are does not depend on weights, so nothing is lost.
+
+    Args:
+        model_class: The class of the model.
+        config: Its configuration.
+
+    Returns:
+        The model, in evaluation mode; its weights must not be written to.
+    """
+    model = skeleton(model_class, config)
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(_hankel(parameter, generator), requires_grad=False))
+    return model
+
+
+def _hankel(parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise of a shape, each axis one step of the same few numbers: around 0 in matrices, and around 1 in vectors."""
+    noise = torch.randn(1 + sum(max(size - 1, 0) for size in parameter.shape), generator=generator)
+    noise = noise / max(parameter.shape[-1], 1) ** 0.5 if parameter.ndim > 1 else 1 + 0.1 * noise
+    return noise.to(parameter.dtype).as_strided(parameter.shape, [1] * parameter.ndim)

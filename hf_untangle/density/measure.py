@@ -1,0 +1,89 @@
+"""What a sweep measures: a function of the caller's, or next-token prediction on a corpus."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import CorpusSource, corpus
+from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.errors import ArchitectureError, StatisticsError
+from hf_untangle.evaluation.next_token import next_token_metrics
+
+Evaluate = Callable[[nn.Module], float]
+"""From a model to an accuracy from 0 to 1, or to a mean loss, as the tolerance wants."""
+
+VALIDATION_TOKENS = 6_144
+TRAIN_TOKENS = 4_096
+BLOCK_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How to judge a model, and on how much."""
+
+    evaluate: Evaluate
+    calibrate: Callable[[nn.Module], object]
+    """Runs the model on data that the evaluation does not use, for scores that need activations."""
+    examples: int | None
+    """How many examples or tokens an accuracy is the mean over; None when nobody knows."""
+
+
+def next_token_measure(evaluation: TokenBlocks, calibration: TokenBlocks, metric: str) -> Measure:
+    """Judge a causal language model by the next tokens of some blocks.
+
+    Args:
+        evaluation: What it is judged on.
+        calibration: What activations are taken from.
+        metric: `accuracy` (top-1) or `loss` (nats a token).
+
+    Returns:
+        The measure. A pruned model whose loss is NaN is judged as NaN.
+    """
+
+    def evaluate(model: nn.Module) -> float:
+        try:
+            metrics = next_token_metrics(_language_model(model), evaluation, progress=False)
+        except StatisticsError:
+            return math.nan
+        return metrics.top1 if metric == "accuracy" else metrics.loss
+
+    def calibrate(model: nn.Module) -> object:
+        return next_token_metrics(_language_model(model), calibration, progress=False)
+
+    return Measure(evaluate, calibrate, int((evaluation.attention_mask[:, :-1] & evaluation.attention_mask[:, 1:]).sum()))
+
+
+def corpus_measure(model: nn.Module, source: CorpusSource, tokenizer: PreTrainedTokenizerBase | None, metric: str) -> Measure:
+    """Judge a causal language model by the validation part of a corpus; activations come from its train part.
+
+    Args:
+        model: The model, for its tokenizer.
+        source: The corpus.
+        tokenizer: The tokenizer; found by the model's name when None.
+        metric: `accuracy` or `loss`.
+
+    Returns:
+        The measure, on 6,144 tokens.
+
+    Raises:
+        ArchitectureError: The model is no transformers model.
+    """
+    found = find_tokenizer(_language_model(model), tokenizer)
+    opened = corpus(source)
+    evaluation = token_blocks(opened, found, tokens=VALIDATION_TOKENS, part="validation", block_size=BLOCK_SIZE)
+    calibration = token_blocks(opened, found, tokens=TRAIN_TOKENS, part="train", block_size=BLOCK_SIZE)
+    return next_token_measure(evaluation, calibration, metric)
+
+
+def _language_model(model: nn.Module) -> PreTrainedModel:
+    """The model as one of transformers."""
+    if not isinstance(model, PreTrainedModel):
+        raise ArchitectureError(
+            f"A corpus can judge a causal language model from transformers, but a {type(model).__name__} came. Pass a function "
+            "of the model in the place of the corpus."
+        )
+    return model

@@ -1,0 +1,58 @@
+"""Looking at a network in the middle of its training, without the training noticing."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.density.activity import activity
+from hf_untangle.density.measure import Evaluate, Measure
+from hf_untangle.density.one_shot import sweep
+from hf_untangle.density.settings import SweepSettings
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Let the block draw random numbers, and put every generator back to where it was: of Python, NumPy and torch.
+
+    Yields:
+        Nothing.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def snapshot(model: nn.Module, evaluate: Evaluate | Measure, settings: SweepSettings) -> dict[str, float]:
+    """Measure how much of a network can go now, and how much of it is in use.
+
+    Weights, modes, gradients and random states are as before afterwards.
+
+    Args:
+        model: The network.
+        evaluate: What judges it; what it runs is also what neurons are watched on.
+        settings: Of the sweep.
+
+    Returns:
+        Numbers by name, for a log: `density/prunable_share`, `density/metric`, `density/dead_neurons`,
+        `density/activation_sparsity` and `density/effective_rank`.
+    """
+    run = evaluate.evaluate if isinstance(evaluate, Measure) else evaluate
+    with random_state_kept(), evaluation_mode(model):
+        found = sweep(model, evaluate, settings=settings, progress=False)
+        seen = activity(model, run)
+    return {
+        "density/prunable_share": found.first,
+        "density/metric": found.base,
+        "density/dead_neurons": seen.dead,
+        "density/activation_sparsity": seen.sparsity,
+        "density/effective_rank": seen.effective_rank,
+    }

@@ -1,0 +1,67 @@
+"""Importance by what a neuron does on a corpus: z is its activation at a token, and means are over tokens.
+
+All but `contribution` and `bit_entropy` are those of selective pruning (Pochinkov and Schoots 2024, arXiv:2403.01267).
+`standard_deviation` is a true one, and `root_mean_square` a true root; the authors' public code has variances in both places.
+"""
+
+from hf_untangle.errors import StatisticsError
+from hf_untangle.importance.entropy import entropy
+from hf_untangle.importance.observations import Neurons, Observations
+
+
+def frequency(seen: Observations) -> Neurons:
+    """Share of tokens with z > 0."""
+    return seen.activations.positive / seen.activations.count
+
+
+def mean_absolute(seen: Observations) -> Neurons:
+    """Mean of |z|."""
+    return seen.activations.absolute / seen.activations.count
+
+
+def root_mean_square(seen: Observations) -> Neurons:
+    """Square root of the mean of z^2."""
+    return (seen.activations.square / seen.activations.count).sqrt()
+
+
+def standard_deviation(seen: Observations) -> Neurons:
+    """Square root of the mean of (z - mean z)^2, which is the mean of z^2 less the square of the mean."""
+    variance = seen.activations.square / seen.activations.count - mean(seen) ** 2
+    return variance.clamp_min(0).sqrt()
+
+
+def mean_root(seen: Observations) -> Neurons:
+    """Mean of sqrt|z|."""
+    if seen.activations.root is None:
+        raise StatisticsError(
+            "The importance `sqrt` needs the sum of sqrt|z|, which these statistics do not have. Collect with roots=True."
+        )
+    return seen.activations.root / seen.activations.count
+
+
+def mean(seen: Observations) -> Neurons:
+    """Mean of z, with its sign. Compare two corpora by the score `distance`, as a ratio of signed means says nothing."""
+    return seen.activations.total / seen.activations.count
+
+
+def contribution(seen: Observations) -> Neurons:
+    """Root mean square of z times the norm of the output column that reads it.
+
+    This is the root mean square of the norm of what the neuron adds to the residual stream. It is Wanda's |weight| times
+    input norm (Sun et al. 2023, arXiv:2306.11695), joined over the weights of a neuron.
+    """
+    return root_mean_square(seen) * seen.norms.column
+
+
+def fluctuation(seen: Observations) -> Neurons:
+    """Standard deviation of z times the norm of the output column that reads it.
+
+    What is lost when the neuron is replaced by its mean, in the residual stream: the importance that belongs to the fill `mean`
+    (FLAP, An et al. 2023, arXiv:2312.11983, without its standardisation).
+    """
+    return standard_deviation(seen) * seen.norms.column
+
+
+def bit_entropy(seen: Observations) -> Neurons:
+    """Entropy of the bit z > 0, in bits (see `entropy`)."""
+    return entropy(seen.activations)

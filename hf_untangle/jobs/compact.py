@@ -1,0 +1,54 @@
+"""Compact: take removed neurons out of a checkpoint, from folder to folder."""
+
+from dataclasses import asdict
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+
+from hf_untangle.compaction.folder_to_folder import FolderRecord, compact_folder
+from hf_untangle.jobs.outcome import Outcome
+from hf_untangle.masks.mask import NeuronMask
+
+
+class Recipe(BaseModel):
+    """A compaction job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["compact"] = Field(description="What kind of job this is.")
+    source: str = Field(description="A folder with a checkpoint in safetensors, in full precision.")
+    mask: str | None = Field(default=None, description="A mask file; else removed neurons are read off the weights.")
+    layout: Literal["uniform", "ragged"] = Field(
+        default="uniform",
+        description="Equal widths in all layers, which load anywhere, or each layer's own, which are smaller.",
+    )
+    round_to: int | None = Field(default=None, ge=1, description="FFN widths are rounded up to a multiple of this.")
+    output: str = Field(description="The folder that the checkpoint is written to.")
+
+
+def run(recipe: Recipe, *, progress: bool = True) -> Outcome:  # noqa: ARG001 (a shard at a time needs no bar)
+    """Do the whole job of a recipe.
+
+    Args:
+        recipe: The job.
+        progress: Shards are written without a progress bar.
+
+    Returns:
+        What came of it; the checkpoint is in the recipe's output folder.
+    """
+    mask = None if recipe.mask is None else NeuronMask.load(recipe.mask)
+    record = compact_folder(recipe.source, recipe.output, mask, layout=recipe.layout, round_to=recipe.round_to)
+    return Outcome(asdict(record), lambda console: _show(record, recipe.output, console))
+
+
+def _show(record: FolderRecord, output: str, console: Console) -> None:
+    """Print what became smaller, and what did not."""
+    share = record.parameters_after / record.parameters_before
+    console.print(f"{record.parameters_before:,} parameters became {record.parameters_after:,} ({share:.1%}).")
+    for pattern, reason in record.left.items():
+        console.print(f"Removed neurons of {pattern} stay as zeros: {reason}.")
+    how = (
+        "from_pretrained loads it once hf_untangle is imported" if record.needs_package else "from_pretrained loads it anywhere"
+    )
+    console.print(f"Saved in {output}: {how}.")

@@ -1,0 +1,118 @@
+"""Ticket search over the neurons of a language model."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.neurons import KINDS, NeuronGroup
+from hf_untangle.architecture.projections import input_axis, weight_of
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import check_removable, remove_
+from hf_untangle.nets.neuron_config import neuron_nets_config
+from hf_untangle.nets.neuron_evolution import NeuronEvolution
+from hf_untangle.nets.record import Generation
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronTicket:
+    """What a search over neurons found."""
+
+    mask: NeuronMask
+    """Which neurons stay."""
+    adapters: dict[str, Tensor]
+    """What each output projection's weight gains, [neuron, output]; empty without learning."""
+    history: tuple[Generation, ...]
+    forwards: int
+    """What the search cost: blocks that went through the model, forward."""
+    backwards: int
+    """The same, backward."""
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the tensors, ready for JSON."""
+        return {
+            "removed": {kind: self.mask.removed(kind) for kind in KINDS},
+            "neurons": {kind: self.mask.neurons(kind) for kind in KINDS},
+            "history": [asdict(one) for one in self.history],
+            "forwards": self.forwards,
+            "backwards": self.backwards,
+            "seconds": self.seconds,
+        }
+
+    @torch.no_grad()
+    def apply_(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Add the adapters to the weights, and remove the neurons that do not stay.
+
+        Args:
+            model: The model that was searched, changed in place.
+
+        Returns:
+            The same model.
+
+        Raises:
+            MaskError: The mask is not this model's, or its weights cannot be edited.
+        """
+        groups = neuron_groups(model)
+        check_removable(model, groups)
+        self.mask.check_fits(groups, str(model.name_or_path))
+        for name, gain in self.adapters.items():
+            projection = model.get_submodule(name)
+            weight = weight_of(projection)
+            weight += (gain.T if input_axis(projection) == 1 else gain).to(weight)
+        remove_(model, self.mask, groups)
+        return model
+
+
+def search_neurons(
+    model: PreTrainedModel,
+    retain: TokenBlocks,
+    *,
+    forget: TokenBlocks | None = None,
+    groups: Sequence[NeuronGroup] | None = None,
+    start: NeuronMask | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> NeuronTicket:
+    """Evolve a mask over the neurons of a language model, with an adapter that learns in the loop where it is asked for.
+
+    Args:
+        model: A causal language model, left as it was.
+        retain: Blocks that individuals learn from and are judged on.
+        forget: Blocks whose loss is to rise, weighed by the setting forget_weight.
+        groups: Which neurons may go; all when None.
+        start: A mask that the first generation varies, such as one from scores; drawn at random when None.
+        progress: Whether to show a progress bar.
+        **settings: Fields of `NeuronNetsConfig`.
+
+    Returns:
+        The best individual of the last generation.
+
+    Raises:
+        ConfigError: A setting is unknown, out of its range, or at odds with another.
+        StatisticsError: No individual reached a finite loss.
+    """
+    config, begun = neuron_nets_config(**settings), time.perf_counter()
+    evolution = NeuronEvolution(model, retain, config=config, forget=forget, groups=groups, start=start)
+    bar = tqdm(total=config.generations, unit="generation", desc="evolving", disable=not progress)
+    with bar:
+        for _ in range(config.generations):
+            generation = evolution.advance()
+            bar.set_postfix(fitness=f"{generation.fitness:.3f}", kept=f"{generation.density:.1%}")
+            bar.update()
+    blocks = config.population * config.batch_size * config.generations
+    return NeuronTicket(
+        mask=evolution.mask,
+        adapters=evolution.adapters(),
+        history=evolution.history,
+        forwards=blocks * (config.steps + 1 + (forget is not None)),
+        backwards=blocks * config.steps,
+        seconds=time.perf_counter() - begun,
+    )

@@ -1,0 +1,124 @@
+"""What a search found, and how it got there."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from hf_untangle.errors import MaskError
+from hf_untangle.nets.config import NetsConfig, nets_config
+from hf_untangle.tensor_files import read_tensors, write_tensors
+
+FORMAT = "hf_untangle.ticket/1"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How one generation of one island did."""
+
+    number: int
+    """From 0."""
+    fitness: float
+    """Of the best individual: validation loss plus the price of its density; lower is better."""
+    median_fitness: float
+    """Of the whole population."""
+    loss: float
+    """Validation loss of the best individual, after its steps of learning."""
+    density: float
+    """Share of the maskable weights that the best individual keeps."""
+    distinct: int
+    """Different genomes in the population."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ticket:
+    """A sparse initialisation: the parameters to start from, and the mask to train under."""
+
+    parameters: dict[str, Float[Tensor, "..."]]
+    """Every parameter by name, not masked yet."""
+    masks: dict[str, Bool[Tensor, "..."]]
+    """Which entries stay (True), for every weight that can be masked."""
+    config: NetsConfig
+    history: tuple[Generation, ...]
+    individual_steps: int
+    """What the search cost: gradient steps of all individuals in all generations."""
+    seconds: float
+
+    @property
+    def density(self) -> float:
+        """Share of the maskable weights that stay, from 0 to 1."""
+        return sum(int(mask.sum()) for mask in self.masks.values()) / sum(mask.numel() for mask in self.masks.values())
+
+    def densities(self) -> dict[str, float]:
+        """The same of each weight."""
+        return {name: float(mask.double().mean()) for name, mask in self.masks.items()}
+
+    @torch.no_grad()
+    def apply_(self, network: nn.Module) -> nn.Module:
+        """Load the ticket into a network: its parameters, with zeros where the mask takes them.
+
+        Whoever trains it on holds the zeros at zero, as `nets.training.train_masked` does.
+
+        Args:
+            network: A network of the same structure, changed in place.
+
+        Returns:
+            The same network.
+
+        Raises:
+            MaskError: It has other parameters.
+        """
+        own = dict(network.named_parameters())
+        shapes = {name: parameter.shape for name, parameter in own.items()}
+        if shapes != {name: parameter.shape for name, parameter in self.parameters.items()}:
+            raise MaskError("The ticket must be for a network of the same parameters and shapes, but this one has others.")
+        for name, parameter in own.items():
+            parameter.copy_(self.parameters[name] * self.masks[name] if name in self.masks else self.parameters[name])
+        return network
+
+    def save(self, file: str | Path) -> None:
+        """Write one safetensors file.
+
+        Args:
+            file: Where to write.
+
+        Raises:
+            OutputError: The file cannot be written; what was there is untouched.
+        """
+        masks = {f"mask/{name}": mask.to(torch.uint8) for name, mask in self.masks.items()}
+        parameters = {f"parameter/{name}": parameter for name, parameter in self.parameters.items()}
+        write_tensors(file, masks | parameters, kind=FORMAT, record=self.record())
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the tensors, ready for JSON."""
+        return {
+            "config": self.config.model_dump(),
+            "history": [asdict(one) for one in self.history],
+            "individual_steps": self.individual_steps,
+            "seconds": self.seconds,
+            "density": self.density,
+            "densities": self.densities(),
+        }
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Ticket":
+        """Read what `save` wrote.
+
+        Args:
+            file: A safetensors file.
+
+        Returns:
+            The ticket.
+
+        Raises:
+            MaskError: The file is not one of ours.
+        """
+        tensors, record = read_tensors(file, kind=FORMAT, what="a ticket", error=MaskError)
+        parameters = {name.removeprefix("parameter/"): one for name, one in tensors.items() if name.startswith("parameter/")}
+        masks = {name.removeprefix("mask/"): one.bool() for name, one in tensors.items() if name.startswith("mask/")}
+        history = tuple(Generation(**one) for one in record["history"])
+        config = nets_config(**record["config"])
+        return cls(parameters, masks, config, history, record["individual_steps"], record["seconds"])

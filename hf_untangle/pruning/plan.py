@@ -1,0 +1,206 @@
+"""Deciding what a compression removes, before anything is touched."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import Corpus, Part
+from hf_untangle.errors import ConfigError
+from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.observations import Neurons, Observations
+from hf_untangle.masks.fill import Constants
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import removed_parameters
+from hf_untangle.masks.select import remove_top
+from hf_untangle.pruning.evidence import fill_values
+from hf_untangle.pruning.prune_config import PruneConfig
+from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.collect import collect
+from hf_untangle.statistics.saliency import collect_saliency
+from hf_untangle.statistics.weights import WeightNorms, weight_norms
+
+TINY = 1e-30
+"""Added to no sum, but put in its place where nothing is worth anything."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrunePlan:
+    """What is to be removed from a model, and why."""
+
+    mask: NeuronMask
+    """Which neurons are to stay."""
+    groups: tuple[NeuronGroup, ...]
+    """All neuron groups of the model."""
+    importance: dict[str, Neurons]
+    """What each FFN neuron is worth, by group."""
+    weights: dict[str, WeightNorms]
+    """Norms of the weights of the same groups."""
+    fill: Constants | None
+    """What removed neurons are to read; zero when None."""
+    parameters: int
+    """Numbers in the model's tensors."""
+    parameters_removed: int
+    """How many of them belong to the neurons that go."""
+    corpus: Corpus
+    """The text that the neurons were looked at on."""
+    statistics: ActivationStatistics
+    """What they did there."""
+    config: PruneConfig
+
+    def explain(self) -> str:
+        """Say what goes where, layer by layer, and what it is worth.
+
+        Returns:
+            Lines of text: the sum of it all, then a table.
+        """
+        share = self.parameters_removed / self.parameters
+        reads = "zero" if self.fill is None else f"its {self.config.fill}, through a bias"
+        lines = [
+            f"{self.mask.describe()}: {self.parameters_removed:,} of {self.parameters:,} parameters ({share:.1%})",
+            f"by the lowest {self.config.importance} on {self.statistics.tokens:,} tokens of {self.corpus.name} "
+            f"({self.corpus.source}); a removed neuron reads {reads}",
+            "",
+            f"{'layer':>5}  {'neurons':>8}  {'go':>8}  {'stay':>8}  {'go':>6}  {self.config.importance} that goes",
+        ]
+        return "\n".join([*lines, *(self._line(group) for group in self.groups if group.kind == "ffn")])
+
+    def _line(self, group: NeuronGroup) -> str:
+        """One layer of the table."""
+        kept, worth = self.mask[group.name], self.importance[group.name].abs()
+        gone = int((~kept).sum())
+        lost = float(worth[~kept].sum() / worth.sum().clamp_min(TINY))
+        return f"{group.layer:>5}  {group.size:>8,}  {gone:>8,}  {group.size - gone:>8,}  {gone / group.size:>6.1%}  {lost:.1%}"
+
+
+def read_blocks(source: Corpus, tokenizer: PreTrainedTokenizerBase, part: Part, config: PruneConfig) -> TokenBlocks:
+    """Read one part of the corpus, as the settings say.
+
+    Args:
+        source: The corpus.
+        tokenizer: The model's tokenizer.
+        part: Statistics are collected on `train`, which has tokens of its own number.
+        config: The settings.
+
+    Returns:
+        The blocks.
+    """
+    tokens = config.tokens if part == "train" else config.evaluation_tokens
+    how = {"block_size": config.block_size, "packed": config.packed}
+    return token_blocks(source, tokenizer, tokens=tokens, part=part, **how)
+
+
+def make_plan(
+    model: PreTrainedModel,
+    groups: tuple[NeuronGroup, ...],
+    blocks: TokenBlocks,
+    config: PruneConfig,
+    *,
+    progress: bool,
+) -> PrunePlan:
+    """Look at the FFN neurons of a model, and choose those that go.
+
+    Args:
+        model: The model, which is left as it was.
+        groups: Its neuron groups.
+        blocks: The text to look at them on.
+        config: The settings.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ConfigError: The budget asks for nothing, for too much, or for other layers than the model has.
+    """
+    ffns = tuple(group for group in groups if group.kind == "ffn")
+    everything = NeuronMask.keep_all(groups, str(model.name_or_path))
+    shares = _shares(model, groups, everything, config)
+    how = {"batch_size": config.batch_size, "progress": progress}
+    statistics = collect(model, blocks, groups=ffns, roots="roots" in IMPORTANCE[config.importance].needs, **how)
+    weights = weight_norms(model, ffns)
+    importance = _importance(model, ffns, blocks, statistics, weights, config, progress)
+    mask = _lowest_removed(everything, importance, ffns, shares, config)
+    return PrunePlan(
+        mask=mask,
+        groups=groups,
+        importance=importance,
+        weights=weights,
+        fill=fill_values(config.fill, model, statistics, blocks, ffns, **how),
+        parameters=model.num_parameters(),
+        parameters_removed=removed_parameters(model, mask, groups),
+        corpus=blocks.corpus,
+        statistics=statistics,
+        config=config,
+    )
+
+
+def _shares(
+    model: PreTrainedModel, groups: tuple[NeuronGroup, ...], everything: NeuronMask, config: PruneConfig
+) -> tuple[float, ...]:
+    """The share of each FFN that the budget takes."""
+    ffns = [group.name for group in groups if group.kind == "ffn"]
+    if config.per_layer is not None:
+        if len(config.per_layer) != len(ffns):
+            raise ConfigError(
+                f"per_layer must have a share for each of the {len(ffns)} FFNs of `{everything.model}`, but "
+                f"{len(config.per_layer)} came. Give 0 to a layer that is to stay whole."
+            )
+        return config.per_layer
+    if config.parameters is None:
+        return (config.ratio,) * len(ffns)
+    without_ffns = everything.with_kept(dict(everything) | {name: ~everything[name] for name in ffns})
+    removable = removed_parameters(model, without_ffns, groups)
+    if config.parameters >= removable:
+        raise ConfigError(
+            f"parameters must be below the {removable:,} that all FFN neurons of `{everything.model}` have, but "
+            f"{config.parameters:,} came."
+        )
+    return (config.parameters / removable,) * len(ffns)
+
+
+def _importance(
+    model: PreTrainedModel,
+    ffns: tuple[NeuronGroup, ...],
+    blocks: TokenBlocks,
+    statistics: ActivationStatistics,
+    weights: dict[str, WeightNorms],
+    config: PruneConfig,
+    progress: bool,
+) -> dict[str, Neurons]:
+    """What every FFN neuron is worth, with gradients where they are needed."""
+    importance = IMPORTANCE[config.importance]
+    saliency = {}
+    if "gradients" in importance.needs:
+        few = blocks.first(max(1, config.gradient_tokens // config.block_size))
+        # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
+        saliency = collect_saliency(model, few, groups=ffns, batch_size=max(1, config.batch_size // 4), progress=progress)
+    return {
+        name: importance(Observations(moments, saliency.get(name), weights[name], name, config.seed))
+        for name, moments in statistics.items()
+    }
+
+
+def _lowest_removed(
+    everything: NeuronMask,
+    importance: dict[str, Neurons],
+    ffns: tuple[NeuronGroup, ...],
+    shares: tuple[float, ...],
+    config: PruneConfig,
+) -> NeuronMask:
+    """Remove the least important neurons, of each layer by its share or of all layers together."""
+    mask, scores = everything, {name: -worth for name, worth in importance.items()}
+    if config.allocation == "global":
+        # Layers differ in scale for reasons that have nothing to do with what they are worth.
+        relative = {name: score / score.abs().mean().clamp_min(TINY) for name, score in scores.items()}
+        mask = remove_top(mask, relative, ffns, {"ffn": shares[0]})
+    else:
+        for group, share in zip(ffns, shares, strict=True):
+            mask = remove_top(mask, scores, (group,), {"ffn": share})
+    if not mask.removed():
+        raise ConfigError(
+            f"The budget must remove at least one of {everything.neurons('ffn'):,} FFN neurons, but it rounds to none of them. "
+            "Raise ratio, parameters or per_layer."
+        )
+    return mask

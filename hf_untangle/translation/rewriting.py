@@ -1,0 +1,160 @@
+"""A network of its own rewritten, compared with what it was, and written into a folder with pictures of it."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from hf_untangle.translation.digits import digits_network
+from hf_untangle.translation.kan.activation_layers import KANLayer, kan_layers
+from hf_untangle.translation.kan.files import holds_kan, load_kan, save_kan
+from hf_untangle.translation.kan.kan_to_relu import kan_to_relu
+from hf_untangle.translation.kan.pictures import MOST_EDGES, plot_network
+from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
+from hf_untangle.translation.kan.sizes import count_edges
+from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.mlp_files import load_mlp, save_mlp
+from hf_untangle.translation.shallow.decision_rules import decision_rules, rules_table
+from hf_untangle.translation.shallow.enumeration import all_regions
+from hf_untangle.translation.shallow.region_maps import plot_regions
+from hf_untangle.translation.shallow.three_layer import as_three_layers
+from hf_untangle.translation.weights import checked_dtype
+
+POINTS = 10_000
+"""At how many random points of the box the two networks are compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Original:
+    """A network to rewrite, and data to show it on."""
+
+    network: nn.Module
+    """The network, or a KAN."""
+    data: Float[Tensor, "point input"] | None = None
+    """Data of its inputs, if there is any."""
+    labels: Int[Tensor, " point"] | None = None
+    """The class of each point of the data."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was measured, and what was written."""
+
+    measured: dict[str, Any]
+    """Numbers by what they are."""
+    files: tuple[str, ...]
+    """The names of the files in the folder."""
+
+
+def read_original(name: str) -> Original:
+    """Read the network to rewrite.
+
+    Args:
+        name: A file with a multilayer perceptron or a KAN, or `digits` for a small classifier that is trained first.
+
+    Returns:
+        The network.
+    """
+    if name == "digits":
+        digits = digits_network()
+        return Original(digits.network, digits.x, digits.labels)
+    return Original(load_kan(name) if holds_kan(name) else load_mlp(name))
+
+
+@torch.no_grad()
+def write_kan(original: Original, form: Any, box: tuple[float, float], folder: Path) -> Written:
+    """Rewrite a network as a piecewise linear KAN.
+
+    Args:
+        original: The network.
+        form: As for `relu_to_kan`.
+        box: Where random inputs are drawn to compare the two.
+        folder: Where to write `kan.safetensors` and, if it is small enough, `network.png`.
+
+    Returns:
+        What was measured and written.
+    """
+    kan = relu_to_kan(original.network, form)
+    save_kan(kan, folder / "kan.safetensors")
+    files = ["kan.safetensors"]
+    x = _points(original.network, box)
+    widths = [kan_layers(kan)[0].in_features, *(layer.out_features for layer in kan_layers(kan))]
+    if sum(n * m for n, m in pairwise(widths)) <= MOST_EDGES:
+        plot_network(kan, x if original.data is None else original.data.to(x)).savefig(folder / "network.png")
+        files.append("network.png")
+    sizes = {"KAN layers": len(kan), "edges that are not zero": count_edges(kan)}
+    return Written(_compared(original.network, kan, x) | sizes, tuple(files))
+
+
+@torch.no_grad()
+def write_relu(original: Original, box: tuple[float, float], folder: Path) -> Written:
+    """Rewrite a KAN, or a network with other piecewise linear activations, as a multilayer perceptron with ReLUs.
+
+    Args:
+        original: The network.
+        box: Where random inputs are drawn to compare the two.
+        folder: Where to write the state dict, `network.safetensors`.
+
+    Returns:
+        What was measured and written.
+    """
+    is_kan = all(isinstance(module, KANLayer) for module in original.network.children())
+    kan = original.network if is_kan else relu_to_kan(original.network)
+    network = kan_to_relu(kan, factored=False)
+    save_mlp(network, folder / "network.safetensors")
+    hidden = [module.in_features for module in network if isinstance(module, nn.Linear)][1:]
+    measured = _compared(original.network, network, _points(original.network, box))
+    return Written(measured | {"hidden neurons": hidden}, ("network.safetensors",))
+
+
+@torch.no_grad()
+def write_three_layers(original: Original, form: Any, box: tuple[float, float], folder: Path, **search: Any) -> Written:
+    """Rewrite a network as three layers over the extended reals.
+
+    Args:
+        original: The network.
+        form: As for `three_layer`.
+        box: The box of inputs that is translated.
+        folder: Where to write the checkpoint, the decision rules and, of two inputs, a map of the regions.
+        **search: The settings of `all_regions`.
+
+    Returns:
+        What was measured and written.
+    """
+    regions = all_regions(original.network, box, **search)
+    layers = as_three_layers(regions, form)
+    layers.save_pretrained(folder)
+    rules = rules_table(decision_rules(regions, original.data))
+    (folder / "rules.md").write_text(rules + "\n", encoding="utf-8")
+    files = ["model.safetensors", "config.json", "rules.md"]
+    if regions.network.inputs == 2:
+        figure = Figure(figsize=(6, 6), layout="constrained")
+        plot_regions(regions, original.data, original.labels, axes=figure.subplots())
+        figure.savefig(folder / "regions.png")
+        files.append("regions.png")
+    measured = _compared(original.network, layers, _points(original.network, box))
+    return Written(measured | {"linear regions": len(regions), "boundaries": len(regions.boundaries)}, tuple(files))
+
+
+def _points(network: nn.Module, box: tuple[float, float]) -> Tensor:
+    """Random inputs, as many as the first layer reads, in the dtype of the network."""
+    width = next(part.in_features for part in network.modules() if isinstance(part, nn.Linear | PiecewiseLinearKANLayer))
+    random = torch.rand(POINTS, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return (box[0] + (box[1] - box[0]) * random).to(checked_dtype(network))
+
+
+def _compared(before: nn.Module, after: nn.Module, x: Tensor) -> dict[str, Any]:
+    """How far the outputs of two networks are apart, and how large the networks are."""
+    expected, found = before(x), after(x)
+    return {
+        "points": len(x),
+        "equal to the last bit": torch.equal(expected.to(found), found),
+        "largest difference": (expected.to(found) - found).abs().max().item(),
+        "parameters before": sum(parameter.numel() for parameter in before.parameters()),
+        "parameters after": sum(parameter.numel() for parameter in after.parameters()),
+    }

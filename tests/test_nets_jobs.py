@@ -1,0 +1,99 @@
+"""Ticket search as a recipe and as a command, and on several processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from toy_languages import NUMBERS, WORDS
+from typer.testing import CliRunner
+
+from hf_untangle.cli.main import app
+from hf_untangle.errors import ConfigError
+from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.nets.record import Ticket
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "nets"
+TINY = {"population": 4, "generations": 1}
+
+
+@pytest.fixture
+def folder(taught, tokenizer, tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    taught.save_pretrained("toy")
+    tokenizer.save_pretrained("toy")
+    for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
+        Path(f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return tmp_path
+
+
+def test_the_digits_recipe_writes_a_ticket_and_a_table(folder):
+    overrides = {"settings": TINY | {"density": 0.5}, "compare_after": [2, 4], "output": "ticket"}
+    outcome = carry_out(read_recipe(RECIPES / "digits-ticket.yaml", overrides), progress=False)
+    assert [one["name"] for one in outcome.record["contestants"]][:2] == ["ticket", "random mask"]
+    assert Ticket.load("ticket/ticket.safetensors").density == pytest.approx(outcome.record["density"])
+    assert json.loads(Path("ticket/untangle.json").read_text())["density"] == outcome.record["density"]
+
+
+def test_the_language_model_recipe_writes_a_mask(folder):
+    overrides = {
+        "model": "toy",
+        "dtype": "float32",
+        "retain": "words.jsonl",
+        "forget": "numbers.jsonl",
+        "tokens": 512,
+        "block_size": 32,
+        "settings": TINY | {"density": 0.9, "forget_weight": 0.5},
+        "output": "mask",
+    }
+    outcome = carry_out(read_recipe(RECIPES / "smollm2-neurons.yaml", overrides), progress=False)
+    mask = NeuronMask.load("mask/mask.safetensors")
+    assert mask.removed() == sum(outcome.record["removed"].values()) > 0
+
+
+def test_the_command_does_what_the_recipe_does(folder):
+    words = ["nets", "toy", "--retain", "words.jsonl", "-o", "mask", "--json"]
+    for setting in ("population=4", "generations=1"):
+        words += ["--set", setting]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["corpora"].keys() == {"retain"}
+
+
+def test_both_or_neither_is_refused():
+    for wrong in ({}, {"network": "mlp", "model": "smollm2"}):
+        with pytest.raises(ConfigError, match="name either a `network` on digits or a language `model`"):
+            check_recipe({"task": "nets", "output": "out", **wrong})
+
+
+ISLANDS = """
+import sys, torch
+from torch import distributed, nn
+from hf_untangle.nets.ticket_search import search
+distributed.init_process_group("gloo")
+torch.set_num_threads(1)
+inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+examples = (inputs, (inputs[:, 0] > 0).long())
+ticket = search(nn.Linear(3, 2), examples, examples, population=6, generations=6, steps=2, migrate_every=2,
+                sparsity_weight=0.5, progress=False)
+print(distributed.get_rank(), ticket.individual_steps, ticket.history[-1].fitness,
+      [[int(bit) for bit in row] for row in ticket.masks["weight"]])
+distributed.destroy_process_group()
+"""
+
+
+def test_two_islands_agree_on_the_best_of_both(tmp_path):
+    script = tmp_path / "islands.py"
+    script.write_text(ISLANDS)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(RECIPES.parents[1])}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    assert done.returncode == 0, done.stderr
+    lines = sorted(line.split(maxsplit=3) for line in done.stdout.strip().splitlines())
+    assert [line[0] for line in lines] == ["0", "1"]
+    assert lines[0][1] == lines[1][1] == str(2 * 6 * 2 * 7)
+    assert lines[0][3] == lines[1][3]
+    assert lines[0][2] != lines[1][2]

@@ -15,7 +15,7 @@ from hf_untangle.survey.sweep import sweep
 
 ROOT = Path(__file__).parents[1]
 PAGE, LIST = ROOT / "docs" / "models.md", ROOT / "tests" / "located_types.txt"
-COLUMNS = ("type", "task", "located", "FFN", "attention", "experts", "silenced only", "why not")
+COLUMNS = ("type", "task", "located", "FFN", "attention", "experts", "silenced only", "ragged", "uniform", "why not")
 MARK = "<!-- The table below is written by benchmarks/support_table.py. -->"
 
 
@@ -27,6 +27,7 @@ def row(support: Support) -> list[str]:
         "yes" if support.located else "no",
         *(f"{count} of {support.layers}" if count else "" for count in (support.ffn, support.attention, support.experts)),
         str(support.silenced_only or ""),
+        *("yes" if smaller else "no" for smaller in (support.ragged, support.uniform)),
         support.why.replace("|", "/"),
     ]
 
@@ -34,14 +35,18 @@ def row(support: Support) -> list[str]:
 def page(found: list[Support]) -> str:
     """The part of the page that is made by this script."""
     causal = [one for one in found if one.task == "causal-lm"]
-    located, built = (sum(values) for values in zip(*((one.located, one.builds) for one in causal), strict=True))
+    located, built, ragged, uniform = (
+        sum(getattr(one, what) for one in causal) for what in ("located", "builds", "ragged", "uniform")
+    )
     others = Counter(one.located for one in found if one.task != "causal-lm")
     lines = [
         MARK,
         "",
-        f"transformers {transformers.__version__}: of {len(causal)} types of causal language models, {built} can be built tiny "
-        f"from their configuration, and on {located} of these neurons are located and every law holds. Of {others.total()} "
-        f"encoders, sequence-to-sequence, image and speech models, {others[True]} are.",
+        f"transformers {transformers.__version__} has {len(causal)} types of causal language models, of which {built} can be "
+        f"built tiny from their configuration. On {located} of these neurons are located and every law holds, and so they are "
+        f"on {others[True]} of {others.total()} encoders, sequence-to-sequence, image and speech models. Compaction gives a "
+        f"model that is the same once saved and loaded on {ragged} causal types with ragged layers, and on {uniform} with "
+        "uniform ones.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),

@@ -23,9 +23,10 @@ def models_command(
         if json:
             print_json([asdict(one) | {"located": one.located} for one in found])
             return
-        table = Table("type", "task", "located", "FFN", "attention", "experts", "layers", "why not")
+        table = Table("type", "task", "located", "FFN", "attention", "experts", "layers", "ragged", "uniform", "why not")
         for one in found:
             counts = map(str, (one.ffn, one.attention, one.experts, one.layers))
-            table.add_row(one.type, one.task, "yes" if one.located else "no", *counts, one.why)
+            located, *smaller = ("yes" if works else "no" for works in (one.located, one.ragged, one.uniform))
+            table.add_row(one.type, one.task, located, *counts, *smaller, one.why)
         console.print(table)
         console.print(f"{sum(one.located for one in found)} of {sum(one.builds for one in found)} types located.")

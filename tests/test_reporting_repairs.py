@@ -31,8 +31,8 @@ def test_the_sentences_by_hand():
     (sentences,) = repair_sentences(REPAIRED)
     assert sentences == (
         "The model was then trained on general alone (prose, train part), with removed neurons held at zero: a low-rank "
-        "adapter, merged into the weights in the end, 4.9 million parameters, 60 steps, 61,440 tokens, in 3 min 10 s, and 25.0% "
-        "of the target was what the original predicts. The drop on general went from 6.1% to 0.3%, and that on code went "
+        "adapter, merged into the weights in the end, 4.9 million parameters, 60 steps, 61,440 tokens, in 3 min 10 s, and "
+        "25.0% of the target was what the original predicts. The drop on general went from 6.1% to 0.3%, and that on code went "
         "from 70.9% to 67.9%."
     )
 

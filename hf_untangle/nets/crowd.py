@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.interception import intercepted
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import output_width

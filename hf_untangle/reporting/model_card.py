@@ -7,7 +7,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_untangle.hub import cards
 from hf_untangle.pruning.config import PRESETS
 from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting.facts import limits, removed, selectivity, settings, short_name, title
+from hf_untangle.reporting.facts import AnyRecord, limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
 from hf_untangle.reporting.templating import render
@@ -74,7 +74,7 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
     )
 
 
-def hub_id(record: UnlearnRecord) -> str | None:
+def hub_id(record: AnyRecord) -> str | None:
     """Tell the original model's id on the Hub.
 
     Args:

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_untangle.architecture.adapters import model_below
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.hooks import observed

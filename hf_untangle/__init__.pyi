@@ -5,6 +5,7 @@ from hf_untangle import nets as nets
 from hf_untangle.architecture.locate import neuron_groups as neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
 from hf_untangle.callbacks.density import DensityCallback as DensityCallback
+from hf_untangle.callbacks.entropy import EntropyCallback as EntropyCallback
 from hf_untangle.callbacks.mask import MaskCallback as MaskCallback
 from hf_untangle.callbacks.nets import NetsCallback as NetsCallback
 from hf_untangle.callbacks.statistics import StatisticsCallback as StatisticsCallback
@@ -36,6 +37,7 @@ from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer as Piece
 from hf_untangle.translation.shallow.patterns import index_patterns as index_patterns
 from hf_untangle.translation.shallow.three_layer import three_layer as three_layer
 from hf_untangle.unlearning import UnlearnResult as UnlearnResult
+from hf_untangle.unlearning import restore as restore
 from hf_untangle.unlearning import unlearn as unlearn
 
 __version__: str

@@ -13,6 +13,7 @@ ROOT = Path(hf_untangle.__file__).parents[1]
 PUBLIC = {
     "ActivationStatistics",
     "DensityCallback",
+    "EntropyCallback",
     "NetsCallback",
     "MaskCallback",
     "NeuronGroup",
@@ -39,6 +40,7 @@ PUBLIC = {
     "prune",
     "relu_to_kan",
     "remove_",
+    "restore",
     "repair",
     "remove_folder",
     "three_layer",

@@ -12,6 +12,8 @@ from hf_untangle.architecture.trace import Call, Trace
 
 NEUTRAL = 0.5
 """What projections write, where no common activation function is flat."""
+NORMS = ("RMSNorm", "LayerNorm", "GatedNorm", "GroupNorm")
+"""How the names of classes of norms end."""
 NEGLIGIBLE = 1e-3
 """Gradients below this share of the largest are rounding, such as those of equal queries and keys."""
 
@@ -139,7 +141,7 @@ def _is_in_norm(model: nn.Module, call: Call) -> bool:
     """Tell whether a projection is part of a norm, which scales the residual stream and adds nothing to it."""
     path = call.name
     while path != call.block.name:
-        if type(model.get_submodule(path)).__name__.endswith("Norm"):
+        if type(model.get_submodule(path)).__name__.endswith(NORMS):
             return True
         path = path.rpartition(".")[0]
     return False

@@ -32,7 +32,8 @@ def groups_by_hand(model: nn.Module, named: Mapping[str, Kind]) -> tuple[NeuronG
         if kind not in KINDS or not fitting:
             raise ArchitectureError(
                 f"Every pattern must fit the path of a linear projection and be of kind {' or '.join(KINDS)}, but "
-                f"`{pattern}` of kind `{kind}` fits {len(fitting)}. This model has, for one, `{next(reversed(projections), None)}`."
+                f"`{pattern}` of kind `{kind}` fits {len(fitting)}. "
+                f"The last projection of this model is `{next(reversed(projections), None)}`."
             )
         kinds |= dict.fromkeys(fitting, kind)
     return tuple(_group(model, name, module, kinds[name]) for name, module in projections.items() if name in kinds)

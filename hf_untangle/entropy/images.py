@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from hf_untangle.data.digits import digits as handwritten
 from hf_untangle.data.hub import hub_is_reachable
 from hf_untangle.entropy.item_sets import ItemSets
-from hf_untangle.errors import CorpusError, MissingExtraError
+from hf_untangle.errors import CorpusError
 
 Images = UInt8[Tensor, "image channel y x"]
-DIGITS_TRAIN = 1300
-"""Digits that are trained on; the other 497 are tested on."""
 SIDE = 32
 """Pixels on a side of every image from the Hub."""
 
@@ -47,29 +46,22 @@ def digits() -> ItemSets:
     The shifts are the negative, the negative turned by a quarter, and the digits with their pixels in one fixed random order.
 
     Returns:
-        1,300 digits to train on and four sets of 497 to test on.
+        1,297 digits to train on and four sets of 500 to test on.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtraError(
-            "The digits come with scikit-learn, which is not installed. Install `hf-untangle[vision]`."
-        ) from error
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.from_numpy(load_digits(return_X_y=True)[0]).view(-1, 1, 8, 8)
-    images = (pixels * (255 / 16)).round().to(torch.uint8)[torch.randperm(len(pixels), generator=generator)]
-    train, test = images[:DIGITS_TRAIN], images[DIGITS_TRAIN:]
-    order = torch.randperm(64, generator=generator)
+    parts = handwritten()
+    train, validation, test = (_bytes(part.planes()[0]) for part in (parts.train, parts.validation, parts.test))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
     sets = {
         "digits": test,
         "inverted": 255 - test,
         "rotated negative": (255 - test).rot90(1, (2, 3)),
         "shuffled pixels": test.flatten(1)[:, order].view_as(test),
     }
-    return ItemSets(train, sets, {"image_size": 8, "channels": 1}, "scikit-learn digits")
+    # Nothing is chosen by the validation part, so it is trained on too.
+    return ItemSets(torch.cat([train, validation]), sets, {"image_size": 8, "channels": 1}, "scikit-learn digits")
 
 
 def cifar10(limit: int = 10_000) -> ItemSets:
@@ -111,6 +103,11 @@ def read_images(rows: Iterator[dict[str, Any]], column: str) -> Images:
     if not images:
         raise CorpusError(f"The column `{column}` must hold images, but there are no rows. Choose another split.")
     return torch.stack(images)
+
+
+def _bytes(images: Float[Tensor, "image channel y x"]) -> Images:
+    """Images of values from 0 to 1 as bytes."""
+    return (255 * images).round().to(torch.uint8)
 
 
 def _resized(image: Any) -> UInt8[Tensor, "channel y x"]:

@@ -106,6 +106,24 @@ def drift(here: Mapping[str, Moments], there: Mapping[str, Moments]) -> float:
     return float(torch.cat(apart).abs().mean())
 
 
+def entropy_scalars(moments: Mapping[str, Moments], prefix: str) -> dict[str, float]:
+    """Sum entropies up in a few numbers, for a log.
+
+    Args:
+        moments: By group, not empty.
+        prefix: Of the names.
+
+    Returns:
+        The quartiles of all neurons' entropies, the median of every group's, and how many neurons are always on and always off.
+    """
+    lower, middle, upper = entropy_quantiles(moments)[1:4].tolist()
+    values = {"lower_quartile": lower, "median": middle, "upper_quartile": upper}
+    values["always_on"] = float(sum(int(always_on(one).sum()) for one in moments.values()))
+    values["always_off"] = float(sum(int(always_off(one).sum()) for one in moments.values()))
+    values |= {f"median/{group}": float(entropy_quantiles({group: one})[2]) for group, one in moments.items()}
+    return {f"{prefix}/{name}": value for name, value in values.items()}
+
+
 def _row(group: str, moments: Moments) -> GroupEntropy:
     """One group."""
     found = entropy_quantiles({group: moments})

@@ -10,6 +10,7 @@ from hf_untangle.pruning.prune_config import PruneConfig
 from hf_untangle.pruning.prune_record import PruneRecord
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
+from hf_untangle.reporting.repairs import repair_limits
 from hf_untangle.reporting.style import KIND_NAME
 from hf_untangle.reporting.table import Use, corpus_name, drop_of
 
@@ -124,6 +125,7 @@ def limits(record: UnlearnRecord) -> tuple[str, ...]:
         "as they are not, it is larger.",
         "Forget accuracy has a floor above zero: names, punctuation and white space that a text repeats can be copied from "
         "the context by a model that never saw such text in training.",
+        *repair_limits(record),
         _about_controls(record),
         f"Only {forget} and {retain} were measured. Other languages, tasks and the safety behaviour of the model may have "
         "changed.",
@@ -142,10 +144,10 @@ def _about_controls(record: UnlearnRecord) -> str:
 
 def _tested(record: UnlearnRecord, use: Use) -> int:
     """How many tokens of a corpus were predicted in the test."""
-    return getattr(record.test.after, use).tokens
+    return getattr(record.final, use).tokens
 
 
 def _error(record: UnlearnRecord, use: Use) -> str:
     """Standard error of the top-1 accuracy of the result, sqrt(p (1 - p) / n)."""
-    share = getattr(record.test.after, use).top1
+    share = getattr(record.final, use).top1
     return numbers.points(math.sqrt(share * (1 - share) / _tested(record, use)))

@@ -17,7 +17,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.collect import finished, run_over
+from hf_untangle.statistics.collect import finished, results, run_over
 from hf_untangle.statistics.hooks import Observer
 from hf_untangle.statistics.moments import MomentAccumulator
 
@@ -60,7 +60,7 @@ def collect_head_entropy(
 
     with eager_attention(model):
         run_over(model, blocks, attention, add, batch_size=batch_size, progress=progress, watch=observed_heads)
-    return finished(model, blocks, attention, sums)
+    return finished(model, blocks, attention, results(sums, blocks.tokens))
 
 
 @contextmanager

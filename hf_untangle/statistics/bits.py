@@ -13,7 +13,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.collect import finished, run_over
+from hf_untangle.statistics.collect import finished, results, run_over
 from hf_untangle.statistics.moments import MomentAccumulator
 
 Thresholds = Mapping[str, Float[Tensor, " neuron"]]
@@ -70,7 +70,7 @@ def collect_bits(
 
     run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
     bit = "above the running mean" if thresholds is None else "above a threshold of each neuron"
-    return replace(finished(model, blocks, groups, sums), corpora=(blocks.record() | {"bit": bit},))
+    return replace(finished(model, blocks, groups, results(sums, blocks.tokens)), corpora=(blocks.record() | {"bit": bit},))
 
 
 def quantile_thresholds(
@@ -153,6 +153,6 @@ def _check_thresholds(groups: Sequence[NeuronGroup], thresholds: Thresholds) -> 
         given = len(thresholds[group.name]) if group.name in thresholds else 0
         if given != group.size:
             raise StatisticsError(
-                f"Every neuron needs a threshold, but `{group.name}` has {group.size} neurons and {given} thresholds. Take "
-                "them from statistics of the same model."
+                f"Every neuron needs a threshold, but `{group.name}` has {group.size} neurons and {given} thresholds. "
+                "Take them from statistics of the same model."
             )

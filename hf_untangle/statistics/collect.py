@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.expert_passes import Reading
@@ -14,6 +13,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.hooks import Watch, observed
@@ -34,7 +34,8 @@ def collect(
     """Sum up what every neuron does on a corpus.
 
     The base model runs once over the blocks; the language-model head is not needed and not run. Sums stay on the device of
-    their neurons, and no activation is kept or copied to the host.
+    their neurons, and no activation is kept or copied to the host. Several processes each run their share of the blocks, and
+    all of them get the statistics of all.
 
     Args:
         model: The model, which is left as it was.
@@ -58,8 +59,41 @@ def collect(
             sums[group.name] = MomentAccumulator(group.size, z.device, roots=roots, experts=group.experts)
         sums[group.name].update(z, neurons)
 
-    run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
-    return finished(model, blocks, groups, sums)
+    def of_my_blocks() -> dict[str, Moments]:
+        mine = blocks.mine()
+        run_over(model, mine, groups, add, batch_size=batch_size, progress=progress)
+        return results(sums, mine.tokens)
+
+    return finished(model, blocks, groups, merged(together(of_my_blocks)))
+
+
+def results(sums: dict[str, MomentAccumulator], tokens: int) -> dict[str, Moments]:
+    """Read all sums.
+
+    Args:
+        sums: The sums of each group that ran.
+        tokens: How many tokens there were, of which experts see only a part.
+
+    Returns:
+        The moments of each group, on the CPU.
+    """
+    return {name: accumulator.result(tokens) for name, accumulator in sums.items()}
+
+
+def merged(parts: Sequence[dict[str, Moments]]) -> dict[str, Moments]:
+    """Add up what several processes have seen.
+
+    Args:
+        parts: The moments that each of them has; a process without blocks has none.
+
+    Returns:
+        The moments of all tokens.
+    """
+    whole: dict[str, Moments] = {}
+    for part in parts:
+        for name, moments in part.items():
+            whole[name] = whole[name] + moments if name in whole else moments
+    return whole
 
 
 def run_over(
@@ -91,8 +125,12 @@ def run_over(
 
     backbone = model.base_model
     device = next(model.parameters()).device
-    bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
-    with bar, evaluation_mode(model), watch(model, groups, show), torch.inference_mode():
+    with (
+        blocks.bar("statistics of", progress=progress) as bar,
+        evaluation_mode(model),
+        watch(model, groups, show),
+        torch.inference_mode(),
+    ):
         for batch in blocks.batches(batch_size):
             counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
             backbone(**batch.inputs(device), use_cache=False)
@@ -118,7 +156,7 @@ def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) ->
 
 
 def finished(
-    model: PreTrainedModel, blocks: TokenBlocks, groups: Sequence[NeuronGroup], sums: dict[str, MomentAccumulator]
+    model: PreTrainedModel, blocks: TokenBlocks, groups: Sequence[NeuronGroup], sums: dict[str, Moments]
 ) -> ActivationStatistics:
     """Make statistics of the sums of one pass, with a record of where they come from.
 
@@ -135,7 +173,7 @@ def finished(
         StatisticsError: A neuron group saw no token, or an activation was infinite or NaN.
     """
     return ActivationStatistics(
-        moments={group.name: _moments(group, sums, blocks.tokens) for group in groups},
+        moments={group.name: _checked(group, sums.get(group.name)) for group in groups},
         model=str(model.name_or_path),
         revision=getattr(model.config, "_commit_hash", None),
         dtype=str(model.dtype).removeprefix("torch."),
@@ -143,9 +181,8 @@ def finished(
     )
 
 
-def _moments(group: NeuronGroup, sums: dict[str, MomentAccumulator], tokens: int) -> Moments:
-    """Read one group's sums, refusing those that mean nothing."""
-    moments = sums[group.name].result(tokens) if group.name in sums else None
+def _checked(group: NeuronGroup, moments: Moments | None) -> Moments:
+    """One group's moments, unless they mean nothing."""
     if moments is None or (moments.count if moments.routed is None else moments.routed.sum()) == 0:
         raise StatisticsError(
             f"Every neuron group must see tokens, but `{group.name}` saw none: the model did not run it on this corpus. "

@@ -113,9 +113,7 @@ def main() -> None:
         row("rms, rotated heads", model, turned, lambda one: masks(model, groups, one, config, {}))
         model, _ = models.load("smollm2", dtype="bfloat16")
     if args.iterative:
-        print(
-            f"\n{args.iterative} iterative steps of 1% on the first set\n\n| score | step: forget drop at retain drop |\n|---|---|"
-        )
+        print(f"\n{args.iterative} iterative steps of 1%, first set\n\n| score | step: forget drop at retain drop |\n|---|---|")
         for settings in ITERATIVE:
             iterate(model, groups, sets[0], config.with_settings(steps=args.iterative, **settings))
 

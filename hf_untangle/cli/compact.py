@@ -14,7 +14,9 @@ def compact_command(
     mask: Annotated[
         str | None, typer.Option(help="A mask.safetensors; without it, removed neurons are read off the weights.")
     ] = None,
-    layout: Annotated[str, typer.Option(help="uniform loads anywhere; ragged is smaller, and loads with hf_untangle.")] = "uniform",
+    layout: Annotated[
+        str, typer.Option(help="uniform loads anywhere; ragged is smaller, and loads with hf_untangle.")
+    ] = "uniform",
     round_to: Annotated[int | None, typer.Option(help="Round FFN widths up to a multiple: 64, 128 or 256.")] = None,
     json: JsonOption = False,
 ) -> None:

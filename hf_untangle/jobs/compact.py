@@ -20,7 +20,8 @@ class Recipe(BaseModel):
     source: str = Field(description="A folder with a checkpoint in safetensors, in full precision.")
     mask: str | None = Field(default=None, description="A mask file; else removed neurons are read off the weights.")
     layout: Literal["uniform", "ragged"] = Field(
-        default="uniform", description="Equal widths in all layers, which load anywhere, or each layer's own, which are smaller."
+        default="uniform",
+        description="Equal widths in all layers, which load anywhere, or each layer's own, which are smaller.",
     )
     round_to: int | None = Field(default=None, ge=1, description="FFN widths are rounded up to a multiple of this.")
     output: str = Field(description="The folder that the checkpoint is written to.")
@@ -47,5 +48,7 @@ def _show(record: FolderRecord, output: str, console: Console) -> None:
     console.print(f"{record.parameters_before:,} parameters became {record.parameters_after:,} ({share:.1%}).")
     for pattern, reason in record.left.items():
         console.print(f"Removed neurons of {pattern} stay as zeros: {reason}.")
-    how = "from_pretrained loads it once hf_untangle is imported" if record.needs_package else "from_pretrained loads it anywhere"
+    how = (
+        "from_pretrained loads it once hf_untangle is imported" if record.needs_package else "from_pretrained loads it anywhere"
+    )
     console.print(f"Saved in {output}: {how}.")

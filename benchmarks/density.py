@@ -25,14 +25,19 @@ import torch
 from pydantic_core import to_json
 
 from hf_untangle import density, models
+from hf_untangle.data.batches import token_blocks
+from hf_untangle.data.corpora import corpus
+from hf_untangle.density.measure import next_token_measure
 from hf_untangle.density.scaling import ScalingResult
+from hf_untangle.reporting.density import density_across_widths, density_curves
 
 SEEDS = (0, 1, 2)
+TENTHS = tuple(tick / 10 for tick in range(1, 11))
 EVERY_PERCENT = {"grid": tuple(tick / 100 for tick in range(1, 101)), "refine": 0.0}
 FAMILIES = {
     "mlp": (density.image_family("mlp"), (16, 32, 64, 128, 256, 512, 800)),
-    "convolutional": (density.image_family("convolutional"), (2, 4, 8, 16, 32, 64, 100)),
-    "residual": (density.image_family("residual", training=density.Training(epochs=30)), (2, 4, 8, 16, 32, 64, 100)),
+    "convolutional": (density.image_family("convolutional", training=density.Training(epochs=30)), (2, 4, 8, 16, 32, 64, 100)),
+    "residual": (density.image_family("residual", training=density.Training(epochs=15)), (2, 4, 8, 16, 32, 64, 100)),
     "llama": (density.language_family("llama", training=density.LanguageTraining(steps=300)), (8, 16, 32, 64, 128)),
     "gpt2": (density.language_family("gpt2", training=density.LanguageTraining(steps=300)), (8, 16, 32, 64, 128)),
 }
@@ -43,16 +48,17 @@ HYPOTHESES = {
     "training length": [replace(BASE, epochs=epochs) for epochs in (20, 60, 180)],
 }
 SWEEPS = {
-    "weights, magnitude": {},
-    "weights, magnitude, by layer": {"scope": "layer"},
-    "weights, wanda": {"score": "wanda"},
-    "weights, random": {"score": "random"},
-    "weights, magnitude, perplexity x1.05": {"tolerance": "perplexity"},
-    "neurons, magnitude": {"unit": "neurons"},
-    "neurons, wanda": {"unit": "neurons", "score": "wanda"},
-    "neurons, wanda, perplexity x1.05": {"unit": "neurons", "score": "wanda", "tolerance": "perplexity"},
-    "neurons, random": {"unit": "neurons", "score": "random"},
+    "weights by magnitude": {},
+    "neurons by wanda": {"unit": "neurons", "score": "wanda"},
+    "weights in random order": {"score": "random"},
+    "neurons in random order": {"unit": "neurons", "score": "random"},
+    "weights by magnitude, by layer": {"scope": "layer"},
+    "weights by wanda": {"score": "wanda"},
+    "neurons by magnitude": {"unit": "neurons"},
+    "weights by magnitude, perplexity x1.05": {"tolerance": "perplexity"},
+    "neurons by wanda, perplexity x1.05": {"unit": "neurons", "score": "wanda", "tolerance": "perplexity"},
 }
+TOKENS = 4096
 
 
 def main() -> None:
@@ -81,13 +87,13 @@ def across(name: str, output: Path) -> None:
             f"| {width.width} | {width.parameters:,} | {width.base:.3f} | {spread(width.share, width.share_spread)} "
             f"| {width.random:.1%} | {width.unprunable:,.0f} |"
         )
-    print(f"\nlog(core) = {result.fit.slope:.3f} (+- {result.fit.slope_error:.3f}) log(weights) + {result.fit.intercept:.2f}")
+    print(f"\nlog(core) against log(weights): {result.fit.describe() if result.fit else 'no fit'}")
     for claim in result.claims:
         print(f"- {claim.text}: {'holds' if claim.holds else 'does not hold'} ({claim.evidence})")
 
 
 def hypotheses(output: Path) -> None:
-    widths = (32, 128, 512)
+    widths = (32, 128, 256)
     heads = " | ".join(f"width {width}" for width in widths)
     print(f"\n| what is changed | value | {heads} | slope |\n|{'---|' * (len(widths) + 3)}")
     for hypothesis, trainings in HYPOTHESES.items():
@@ -100,33 +106,35 @@ def hypotheses(output: Path) -> None:
             value = getattr(training, changed)
             save(output / f"{changed}-{value}", result)
             cells = " | ".join(f"{spread(w.share, w.share_spread)} (acc. {w.base:.3f})" for w in result.widths)
-            print(f"| {hypothesis} | {value} | {cells} | {result.fit.slope:.2f} +- {result.fit.slope_error:.2f} |", flush=True)
+            print(f"| {hypothesis} | {value} | {cells} | {result.fit.describe() if result.fit else 'none'} |", flush=True)
 
 
 def smollm2(output: Path) -> None:
     model, tokenizer = models.load("smollm2", dtype="bfloat16")
-    print("\n| sweep | whole | first crossing | last | core | of | seconds |\n|---|---|---|---|---|---|---|")
+    text = corpus("general", prefer="embedded")
+    evaluation, calibration = (token_blocks(text, tokenizer, tokens=TOKENS, part=part) for part in ("validation", "train"))
+    print(f"\n{evaluation.tokens:,} tokens of {text.source}, validation part")
+    print("\n| what goes | whole | first crossing | last | core | of | seconds |\n|---|---|---|---|---|---|---|")
     for name, changes in SWEEPS.items():
-        for seed in SEEDS if changes.get("score") == "random" else SEEDS[:1]:
-            result = density.sweep(model, "general", tokenizer=tokenizer, seed=seed, **changes)
-            label = f"{name}, seed {seed}" if changes.get("score") == "random" else name
-            save(output / f"smollm2-{label.replace(', ', '-').replace(' ', '-')}", result)
-            print(
-                f"| {label} | {result.base:.4f} | {result.first:.0%} | {result.last:.0%} | {result.unprunable:,} "
-                f"| {result.parameters:,} | {result.seconds:.0f} |",
-                flush=True,
-            )
+        metric = "loss" if "tolerance" in changes else "accuracy"
+        measure = next_token_measure(evaluation, calibration, metric)
+        result = density.sweep(model, measure, grid=TENTHS, refine=0.02, **changes)
+        save(output / f"smollm2 {name}", result)
+        print(
+            f"| {name} | {result.base:.4f} | {result.first:.0%} | {result.last:.0%} | {result.unprunable:,} "
+            f"| {result.parameters:,} | {result.seconds:.0f} |",
+            flush=True,
+        )
 
 
 def figures(output: Path) -> None:
-    from hf_untangle.reporting.density import density_across_widths, density_curves
-
     docs = Path(__file__).parents[1] / "docs"
-    families: list[ScalingResult] = [load(output / name) for name in FAMILIES if (output / f"{name}.pickle").exists()]
+    families: list[ScalingResult] = [load(output / name) for name in FAMILIES if exists(output / name)]
     density_across_widths(families).savefig(docs / "density-across-widths.png", dpi=150)
-    names = ("weights-magnitude", "weights-wanda", "weights-random-seed-0", "neurons-wanda", "neurons-random-seed-0")
-    curves = {name.replace("-", ", ", 1): load(output / f"smollm2-{name}") for name in names}
-    density_curves(curves).savefig(docs / "density-smollm2.png", dpi=150)
+    sweeps = [name for name, changes in SWEEPS.items() if "tolerance" not in changes and exists(output / f"smollm2 {name}")]
+    if sweeps:
+        curves = {name: load(output / f"smollm2 {name}") for name in sweeps}
+        density_curves(curves).savefig(docs / "density-smollm2.png", dpi=150)
 
 
 def spread(mean: float, deviation: float) -> str:
@@ -134,8 +142,12 @@ def spread(mean: float, deviation: float) -> str:
 
 
 def save(file: Path, result) -> None:
-    file.with_suffix(".json").write_bytes(to_json(result.record(), indent=2, inf_nan_mode="strings"))
+    file.with_name(f"{file.name}.json").write_bytes(to_json(result.record(), indent=2, inf_nan_mode="strings"))
     file.with_name(f"{file.name}.pickle").write_bytes(pickle.dumps(result))
+
+
+def exists(file: Path) -> bool:
+    return file.with_name(f"{file.name}.pickle").exists()
 
 
 def load(file: Path):

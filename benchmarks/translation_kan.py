@@ -1,18 +1,11 @@
-"""Are networks and KANs really the same function, and what does a KAN layer cost? Prints Markdown tables.
+"""The part of `benchmarks/translation.py` about KANs: the same bits, the same function, and what a layer costs."""
 
-Run it with `python benchmarks/translation_kan.py`; it takes about a minute on one core. Where pykan is
-installed, its layer is timed too.
-"""
-
-import platform
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
+from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -40,15 +33,11 @@ Table = tuple[str, list[str], list[list[str]]]
 
 
 @torch.no_grad()
-def main() -> None:
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    print(f"{_processor()}, 1 thread, torch {torch.__version__}, {date.today()}")
-    for title, header, rows in (_models(), _forms(), _accuracy(), _speed()):
-        print(f"\n### {title}\n")
-        for row in (header, ["---"] * len(header), *rows):
-            print(f"| {' | '.join(row)} |")
+def kan_tables() -> Iterator[Table]:
+    yield _models()
+    yield _forms()
+    yield _accuracy()
+    yield _speed()
 
 
 def _models() -> Table:
@@ -106,7 +95,9 @@ def _layers() -> Iterator[tuple[str, Callable[[Tensor], object]]]:
     kan = random_kan_layer(INPUTS, OUTPUTS, torch.linspace(-2, 2, KNOTS))
     yield "Linear", linear
     yield "KAN, scaled ReLUs", ActivationKANLayer(linear, nn.ReLU())
-    yield "KAN, by hinges", hinge_form(kan)
+    yield f"KAN, by hinges, {KNOTS} segments", hinge_form(random_kan_layer(INPUTS, OUTPUTS, torch.linspace(-2, 2, KNOTS - 1)))
+    yield f"KAN, by hinges, {KNOTS} knots", hinge_form(kan)
+    yield f"the matrix product of {KNOTS + 1} hinges alone", partial(_product_of_hinges, kan)
     yield "KAN, by values", kan
     yield "KAN, by values, torch.compile", torch.compile(kan)
     for order in (1, 3):
@@ -119,6 +110,14 @@ def _layers() -> Iterator[tuple[str, Callable[[Tensor], object]]]:
         from kan.KANLayer import KANLayer  # pyright: ignore[reportMissingImports]
 
         yield "pykan KANLayer, order 3", KANLayer(INPUTS, OUTPUTS, num=KNOTS - 3, k=3)
+
+
+def _product_of_hinges(kan: PiecewiseLinearKANLayer, x: Tensor, cache: dict[str, Tensor] = {}) -> Tensor:  # noqa: B006
+    """What is left of the hinge form when the hinges themselves cost nothing."""
+    if not cache:
+        cache["hinges"] = x.repeat(1, KNOTS + 1)
+        cache["weights"] = hinge_form(kan).weights.flatten(1).contiguous()
+    return F.linear(cache["hinges"], cache["weights"])
 
 
 def _spline_layer(order: int, edges: bool) -> Callable[[Tensor], Tensor]:
@@ -171,12 +170,3 @@ def _milliseconds(layer: Callable[[Tensor], object], x: Tensor, repeats: int = 1
         layer(x)
         times.append(1000 * (time.process_time() - start))
     return min(times[2:])
-
-
-def _processor() -> str:
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else platform.processor()
-
-
-if __name__ == "__main__":
-    main()

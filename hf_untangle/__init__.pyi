@@ -1,10 +1,16 @@
 """The public names and where each lives; `__init__.py` reads them here and imports a name when it is first used."""
 
 from hf_untangle import density as density
+from hf_untangle import nets as nets
 from hf_untangle.architecture.locate import neuron_groups as neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
 from hf_untangle.callbacks.density import DensityCallback as DensityCallback
+from hf_untangle.callbacks.entropy import EntropyCallback as EntropyCallback
+from hf_untangle.callbacks.mask import MaskCallback as MaskCallback
+from hf_untangle.callbacks.nets import NetsCallback as NetsCallback
+from hf_untangle.callbacks.statistics import StatisticsCallback as StatisticsCallback
 from hf_untangle.callbacks.translation import TranslationCallback as TranslationCallback
+from hf_untangle.callbacks.unlearn_evaluation import UnlearnEvaluationCallback as UnlearnEvaluationCallback
 from hf_untangle.compaction.compact import compact as compact
 from hf_untangle.compaction.folder_to_folder import compact_folder as compact_folder
 from hf_untangle.compaction.folder_to_folder import remove_folder as remove_folder
@@ -20,6 +26,7 @@ from hf_untangle.masks.mask import NeuronMask as NeuronMask
 from hf_untangle.masks.removal import remove_ as remove_
 from hf_untangle.pruning.config import UnlearnConfig as UnlearnConfig
 from hf_untangle.pruning.prune_config import PruneConfig as PruneConfig
+from hf_untangle.repairing.repair import repair as repair
 from hf_untangle.statistics.activations import ActivationStatistics as ActivationStatistics
 from hf_untangle.statistics.collect import collect as collect
 from hf_untangle.translation.kan.convert import to_kan_ as to_kan_
@@ -30,6 +37,7 @@ from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer as Piece
 from hf_untangle.translation.shallow.patterns import index_patterns as index_patterns
 from hf_untangle.translation.shallow.three_layer import three_layer as three_layer
 from hf_untangle.unlearning import UnlearnResult as UnlearnResult
+from hf_untangle.unlearning import restore as restore
 from hf_untangle.unlearning import unlearn as unlearn
 
 __version__: str

@@ -1,6 +1,7 @@
 """Make a model smaller with one call and one corpus, and measure what that costs."""
 
 import time
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.compaction.compact import compact
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
@@ -28,6 +30,7 @@ from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks
 from hf_untangle.pruning.provenance import counts, device_name, versions
 from hf_untangle.pruning.prune_config import PruneConfig
 from hf_untangle.pruning.prune_record import PruneRecord
+from hf_untangle.reporting.compression_page import write_prune_report
 
 SPEED_BLOCKS = 8
 """Blocks of the forward pass that speed is measured on."""
@@ -38,7 +41,7 @@ class PruneResult:
     """A model with fewer neurons, with everything that was measured on the way."""
 
     model: PreTrainedModel
-    """The model that was passed in, its neurons removed."""
+    """The model that was passed in, its neurons removed; with `compact`, a new and smaller one."""
     tokenizer: PreTrainedTokenizerBase
     plan: PrunePlan
     """What was removed, and why."""
@@ -70,6 +73,7 @@ class PruneResult:
             self.mask.save(draft / "mask.safetensors")
             self.plan.statistics.save(draft / "statistics.safetensors")
             (draft / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
+            write_prune_report(draft, self.record, licence)
         return Path(folder)
 
 
@@ -119,7 +123,7 @@ def prune(
 
     The result is measured on the test part of the corpus, which nothing was chosen by, beside random masks and the smallest
     weights of equal size. The model is changed in the very last moment: an error or an interruption before leaves it exactly
-    as it was.
+    as it was. With `compact`, it is left as it was in any case, and the result has a new model, whose tensors are smaller.
 
     Args:
         model: A causal language model, loaded.
@@ -130,7 +134,7 @@ def prune(
         **settings: Fields of `PruneConfig` that override `config`, such as `ratio` and `importance`.
 
     Returns:
-        The result, whose `model` is the model that was passed in.
+        The result, whose `model` is the model that was passed in, or the smaller one.
     """
     start = time.perf_counter()
     tokenizer = find_tokenizer(model, tokenizer)
@@ -141,7 +145,7 @@ def prune(
     test = read_blocks(chosen.corpus, tokenizer, "test", chosen.config)
     before = footprint(model, test.first(SPEED_BLOCKS))
     metrics = _judge(model, chosen, test, progress)
-    remove_(model, chosen.mask, chosen.groups, fill=chosen.fill)
+    smaller = _carried_out(model, chosen)
     record = PruneRecord(
         model=chosen.mask.model,
         revision=getattr(model.config, "_commit_hash", None),
@@ -152,13 +156,13 @@ def prune(
         corpora={"train": chosen.statistics.corpora[0], "test": test.record()},
         **metrics,
         footprint_before=before,
-        footprint_after=footprint(model, test.first(SPEED_BLOCKS)),
+        footprint_after=footprint(smaller, test.first(SPEED_BLOCKS)),
         versions=versions(),
         device=device_name(model),
         date=date.today().isoformat(),
         seconds=time.perf_counter() - start,
     )
-    return PruneResult(model, tokenizer, chosen, record)
+    return PruneResult(smaller, tokenizer, chosen, record)
 
 
 def _checked_plan(
@@ -169,6 +173,19 @@ def _checked_plan(
         raise ConfigError("A plan has its settings already, but others came with it. Pass them to `plan`.")
     chosen.mask.check_fits(neuron_groups(model), str(model.name_or_path))
     return chosen
+
+
+def _carried_out(model: PreTrainedModel, chosen: PrunePlan) -> PreTrainedModel:
+    """Remove neurons in place, or make a smaller model and leave the given one as it was."""
+    config = chosen.config
+    if config.compact is None:
+        remove_(model, chosen.mask, chosen.groups, fill=chosen.fill)
+        return model
+    # Biases are written to, and compaction may yet refuse, so that happens to a copy.
+    held = model if chosen.fill is None else deepcopy(model)
+    if chosen.fill is not None:
+        remove_(held, chosen.mask, chosen.groups, fill=chosen.fill)
+    return compact(held, chosen.mask, layout=config.compact, round_to=config.round_to)
 
 
 def _judge(model: PreTrainedModel, chosen: PrunePlan, test: TokenBlocks, progress: bool) -> dict[str, Any]:

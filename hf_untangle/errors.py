@@ -48,9 +48,17 @@ class TranslationError(UntangleError, ValueError):
     """A network has a part that cannot be translated exactly."""
 
 
+class ProcessError(UntangleError, RuntimeError):
+    """Another process of a distributed run failed."""
+
+
 class OutputError(UntangleError, OSError):
     """A folder cannot be written, or holds something that is not ours to replace."""
 
 
 class MissingExtraError(UntangleError, ImportError):
     """An optional package is needed for this call."""
+
+
+class HubError(UntangleError, OSError):
+    """The Hugging Face Hub cannot be reached, or refuses what was asked of it."""

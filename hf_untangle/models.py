@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hf_untangle.distributed import in_main, join, own_device
 from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError
 from hf_untangle.folders import MARKER, cache_folder, whole_folder
 
@@ -66,7 +67,12 @@ def load(
     """
     if isinstance(dtype, str) and dtype not in get_args(Dtype):
         raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, but `{dtype}` came.")
+    join()
+    if name in EMBEDDED:
+        # One process dequantises; the others find it done.
+        in_main(lambda: embedded_checkpoint(name))
     source = str(embedded_checkpoint(name)) if name in EMBEDDED else name
+    device_map = device_map or own_device()
     try:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map)
         tokenizer = AutoTokenizer.from_pretrained(source)

@@ -13,6 +13,7 @@ from hf_untangle.pruning.record import (
     Continuation,
     GroupCount,
     History,
+    RepairRecord,
     Scores,
     Step,
     UnlearnRecord,
@@ -128,3 +129,18 @@ def some_statistics(record: UnlearnRecord, seed: int, boost: float = 1.0) -> Act
         count = torch.tensor(1000)
         moments[group.name] = Moments(count, size * 0, 1000 * size, 1000 * size**2, size * 0 + 500)
     return ActivationStatistics(moments, record.model, record.revision, record.dtype, ({"tokens": 1000},))
+
+
+def a_repair(**changes: object) -> RepairRecord:
+    """A repair that brought prose back, some of its fields changed."""
+    fields: dict[str, object] = {
+        "settings": {"method": "lora", "steps": 60, "learning_rate": 5e-4, "distill": 0.25},
+        "corpus": corpora()["retain_train"],
+        "original": "org/original",
+        "tokens": 61_440,
+        "parameters": 4_884_480,
+        "before": scores(0.146, 0.306, (812.0, 55.5)),
+        "after": scores(0.161, 0.325, (640.0, 47.0)),
+        "seconds": 190.0,
+    }
+    return RepairRecord.model_validate(fields | changes)

@@ -70,7 +70,7 @@ def test_wanda_of_a_neuron_is_the_size_of_what_it_writes(toy_model, accuracy, wo
     groups = neuron_groups(toy_model)
     scores = score_neurons(toy_model, groups, SweepSettings(unit="neurons", score="wanda"), accuracy.calibrate)
     seen = []
-    with observed(toy_model, groups[:1], lambda _, z: seen.append(z.flatten(0, -2))), torch.no_grad():
+    with observed(toy_model, groups[:1], lambda _, reading: seen.append(reading.values.flatten(0, -2))), torch.no_grad():
         accuracy.calibrate(toy_model)
     z, columns = torch.cat(seen), toy_model.get_submodule(groups[0].name).weight
     expected = (z[:, :, None] * columns.T[None]).square().sum(-1).mean(0).sqrt()

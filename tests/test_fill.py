@@ -16,6 +16,7 @@ from hf_untangle.masks.removal import remove_
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.hooks import observed
 from hf_untangle.statistics.modes import collect_modes
+from hf_untangle.survey.tiny import tiny_model
 
 WITH_BIASES = ("llama", "gpt2", "opt", "gpt_neox")
 """Families whose output projections all have a bias, or a switch for one."""
@@ -43,7 +44,10 @@ def test_a_masked_out_neuron_is_held_at_its_constant_and_the_others_move(model, 
     mask, fill = half_removed(model), constants_of(model)
     seen = {}
     groups = neuron_groups(model)
-    with masked(model, mask, fill=fill), observed(model, groups, lambda group, z: seen.setdefault(group.name, z)):
+    with (
+        masked(model, mask, fill=fill),
+        observed(model, groups, lambda group, reading: seen.setdefault(group.name, reading.values)),
+    ):
         logits(model, blocks)
     for name, kept in mask.items():
         z = seen[name].flatten(0, -2)
@@ -124,7 +128,7 @@ def test_a_neuron_that_never_changes_is_folded_into_the_bias_exactly(tiny_model,
 
 def test_means_are_those_of_the_activations(model, blocks):
     groups, seen = neuron_groups(model), {}
-    with observed(model, groups, lambda group, z: seen.setdefault(group.name, z)):
+    with observed(model, groups, lambda group, reading: seen.setdefault(group.name, reading.values)):
         logits(model, blocks)
     for name, means in mean_fill(collect(model, blocks, progress=False)).items():
         torch.testing.assert_close(means, seen[name].flatten(0, -2).double().mean(0), rtol=1e-4, atol=1e-5)
@@ -180,3 +184,29 @@ class TestModes:
         moments = collect(model, blocks, groups=[group], progress=False)
         modes = collect_modes(model, blocks, moments, groups=[group], progress=False)[group.name]
         torch.testing.assert_close(modes, moments[group.name].total / moments[group.name].count, rtol=1e-5, atol=1e-7)
+
+
+class TestExperts:
+    def test_an_expert_is_filled_by_the_mean_over_its_own_tokens(self, blocks):
+        model = tiny_model("mixtral", vocab_size=258)
+        group = next(group for group in neuron_groups(model) if group.experts)
+        sums, rows = torch.zeros(group.size).double(), torch.zeros(group.size).double()
+
+        def add(_, reading):
+            sums[reading.neurons] += reading.values.double().sum(0)
+            rows[reading.neurons] += len(reading.values)
+
+        with observed(model, [group], add):
+            logits(model, blocks)
+        means = mean_fill(collect(model, blocks, groups=[group], progress=False))[group.name]
+        torch.testing.assert_close(means, sums / rows.clamp_min(1), rtol=1e-4, atol=1e-6)
+
+    def test_removed_neurons_of_experts_go_into_the_biases_of_their_experts(self, blocks):
+        model = tiny_model("gpt_oss", vocab_size=258)
+        groups = tuple(group for group in neuron_groups(model) if group.experts)
+        mask, fill = half_removed(model), constants_of(model)
+        mask = NeuronMask({group.name: mask[group.name] for group in groups}, dict.fromkeys(mask.kinds, "ffn"), "tiny")
+        with masked(model, mask, fill=fill):
+            expected = logits(model, blocks)
+        remove_(model, mask, groups, fill=fill)
+        torch.testing.assert_close(logits(model, blocks), expected, rtol=1e-4, atol=1e-4)

@@ -10,7 +10,7 @@ from hf_untangle.nets.comparison import compare
 from hf_untangle.nets.config import nets_config
 from hf_untangle.nets.genes import genes_of
 from hf_untangle.nets.program import Program
-from hf_untangle.nets.search import search
+from hf_untangle.nets.ticket_search import search
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_both_or_neither_is_refused():
 ISLANDS = """
 import sys, torch
 from torch import distributed, nn
-from hf_untangle.nets.search import search
+from hf_untangle.nets.ticket_search import search
 distributed.init_process_group("gloo")
 torch.set_num_threads(1)
 inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
@@ -90,7 +90,7 @@ def test_two_islands_agree_on_the_best_of_both(tmp_path):
     script.write_text(ISLANDS)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(RECIPES.parents[1])}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     lines = sorted(line.split(maxsplit=3) for line in done.stdout.strip().splitlines())
     assert [line[0] for line in lines] == ["0", "1"]

@@ -16,6 +16,7 @@ from hf_untangle.nets.crowd import Crowd, neuron_genes
 from hf_untangle.nets.neuron_config import neuron_nets_config
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
 from hf_untangle.nets.neuron_search import search_neurons
+from hf_untangle.survey.tiny import tiny_model
 
 QUICK = {"population": 4, "generations": 2, "batch_size": 4, "progress": False}
 
@@ -163,3 +164,16 @@ def crowd_twin(model):
     with torch.no_grad():
         next(twin.parameters()).normal_(generator=torch.Generator().manual_seed(0))
     return twin
+
+
+def test_a_crowd_of_experts_answers_as_each_masked_model_alone(blocks_of):
+    model = tiny_model("qwen3_moe", vocab_size=64)
+    batch = blocks_of(torch.randint(64, (3, 7), generator=torch.Generator().manual_seed(2)))
+    crowd = crowd_of(model, rank=1)
+    assert any(group.experts for group in crowd.groups)
+    kept = masks_of(crowd, 3)
+    with torch.no_grad():
+        together = crowd.losses(torch.zeros(kept.shape), kept, batch)
+    for row, loss in zip(kept, together.tolist(), strict=True):
+        with masked(model, mask_of(crowd, row)):
+            assert loss == pytest.approx(loss_of(model, batch), abs=2e-5)

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import ArchitectureError, ConfigError, MaskError, StatisticsError
-from hf_untangle.nets import search as search_module
+from hf_untangle.nets import ticket_search as search_module
 from hf_untangle.nets.config import nets_config
 from hf_untangle.nets.evolution import crossover, mutate, next_generation, tournament_pairs
 from hf_untangle.nets.genes import fresh_parameters, genes_of
 from hf_untangle.nets.population import Population, first_population, packed, unpacked
 from hf_untangle.nets.program import Program, minibatches
 from hf_untangle.nets.record import Ticket
-from hf_untangle.nets.search import search
+from hf_untangle.nets.ticket_search import search
 
 QUICK = {"population": 6, "generations": 3, "steps": 4, "batch_size": 16}
 

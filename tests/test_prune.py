@@ -62,7 +62,7 @@ def test_the_least_important_neurons_of_every_layer_go(plan, importance):
 def test_all_layers_compete_when_allocation_is_global(plan):
     made = plan(ratio=0.3, allocation="global")
     assert sum(gone(made.mask)) == int(0.3 * 512)
-    worth = torch.cat([*made.importance.values()])
+    worth = torch.cat([worth / worth.mean() for worth in made.importance.values()])
     kept = torch.cat([made.mask[name] for name in made.importance])
     assert worth[~kept].max() <= worth[kept].min()
 
@@ -130,6 +130,23 @@ def test_what_is_saved_loads_with_plain_transformers(prune, toy_model, tmp_path)
     folder = result.save_pretrained(tmp_path / "smaller")
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(folder)), logits(toy_model))
     assert untangle.NeuronMask.load(folder / "mask.safetensors") == result.mask
+
+
+@pytest.mark.parametrize("settings", [{"compact": "uniform"}, {"compact": "ragged", "per_layer": (0.25, 0.5)}])
+@pytest.mark.parametrize("fill", ["zero", "mean"])
+def test_compaction_makes_a_smaller_model_and_leaves_the_given_one(prune, toy_model, untouched, tmp_path, settings, fill):
+    with untouched(toy_model):
+        result = prune(fill=fill, **settings)
+        with untangle.masked(toy_model, result.mask, fill=result.plan.fill):
+            expected = logits(toy_model)
+    assert result.model is not toy_model
+    torch.testing.assert_close(logits(result.model), expected, rtol=1e-4, atol=1e-4)
+    record = result.record
+    added = sum(bias.numel() for name, bias in result.model.named_parameters() if name.endswith("bias"))
+    assert record.footprint_after.parameters == record.footprint_before.parameters - record.parameters_removed + added
+    folder = result.save_pretrained(tmp_path / "smaller")
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(folder)), logits(result.model))
+    assert "The tensors keep their shapes" not in (folder / "README.md").read_text()
 
 
 def test_entropy_is_an_importance_like_any_other(plan):

@@ -13,13 +13,18 @@ ROOT = Path(hf_untangle.__file__).parents[1]
 PUBLIC = {
     "ActivationStatistics",
     "DensityCallback",
+    "EntropyCallback",
+    "NetsCallback",
+    "MaskCallback",
     "NeuronGroup",
     "NeuronMask",
     "PruneConfig",
     "PruneResult",
     "PiecewiseLinearKANLayer",
+    "StatisticsCallback",
     "TranslationCallback",
     "UnlearnConfig",
+    "UnlearnEvaluationCallback",
     "UnlearnResult",
     "UntangleError",
     "collect",
@@ -35,6 +40,8 @@ PUBLIC = {
     "prune",
     "relu_to_kan",
     "remove_",
+    "restore",
+    "repair",
     "remove_folder",
     "three_layer",
     "to_kan_",
@@ -43,7 +50,7 @@ PUBLIC = {
     "unlearn",
 }
 
-ROOMS = {"density": {"across_widths", "sweep"}}
+ROOMS = {"density": {"across_widths", "sweep"}, "nets": {"compare", "search", "search_neurons"}}
 """Rooms that are reached by their name, with functions that are called there."""
 
 

@@ -43,6 +43,6 @@ def test_weights_that_are_not_numbers_are_refused(tiny_model):
     model = tiny_model("llama")
     groups = neuron_groups(model)
     down = model.get_submodule(groups[0].name)
-    down.weight = nn.Parameter(torch.zeros(3, 1, dtype=torch.uint8), requires_grad=False)
+    down.weight = nn.Parameter(torch.zeros(down.weight.shape, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(StatisticsError, match="in floating point and loaded, .* such as rms"):
         weight_norms(model, groups)

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from hf_untangle.architecture.stated import stated_width
 from hf_untangle.architecture.trace import Call, Trace
 
 NEUTRAL = 0.5
 """What projections write, where no common activation function is flat."""
+NORMS = ("RMSNorm", "LayerNorm", "GatedNorm", "GroupNorm")
+"""How the names of classes of norms end."""
 NEGLIGIBLE = 1e-3
 """Gradients below this share of the largest are rounding, such as those of equal queries and keys."""
 
@@ -34,8 +37,8 @@ class Lineage:
 
     call: Call
     ancestors: tuple[Ancestor, ...]
-    reads_residual: bool
-    """Whether they are computed from the block's input too."""
+    is_open: bool
+    """Whether they are no neurons: computed from the block's input too, or what another projection wrote, unchanged."""
 
     @property
     def largest(self) -> float:
@@ -64,6 +67,20 @@ class Lineage:
         first, last = (self.call.neurons_at(position).detach().float() for position in (0, -1))
         return bool(last.any()) and torch.allclose(first, last, rtol=1e-2)
 
+    @property
+    def attends(self) -> bool:
+        """Whether a softmax lies between the ancestors and the neurons."""
+        waiting, seen = [self.call.neurons.grad_fn], set()
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            if any(name in node.name() for name in ("Softmax", "ScaledDotProduct")):
+                return True
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+        return False
+
     def reads(self, name: str, rows: Int[Tensor, " row"]) -> bool:
         """Tell whether any of some rows reaches the neurons.
 
@@ -90,36 +107,51 @@ def lineages(record: Trace) -> list[Lineage]:
     return [_lineage(call, record.calls[:index]) for index, call in enumerate(record.calls)]
 
 
-def output_projections(found: Sequence[Lineage]) -> list[Lineage]:
+def output_projections(model: nn.Module, found: Sequence[Lineage]) -> list[Lineage]:
     """Pick the output projections.
 
     A projection inside a block is an output projection exactly when it writes the width of the residual stream, reads only
     what other projections computed, never the residual stream itself, and no other output projection reads what it writes.
 
     Args:
-        found: The lineages of all projections.
+        model: The model.
+        found: The lineages of all its projections.
 
     Returns:
         Those of the output projections and experts, in the order in which they ran.
     """
-    closed = [
-        one for one in found if one.call.output is None or (one.ancestors and not one.reads_residual and _is_as_wide(one))
-    ]
+    closed = [one for one in found if one.call.output is None or (one.ancestors and not one.is_open and _adds(model, one.call))]
     inner = {ancestor.name for one in closed for ancestor in one.ancestors}
     return [one for one in closed if one.call.name not in inner]
 
 
-def _is_as_wide(lineage: Lineage) -> bool:
-    """Tell whether a projection writes the width of the residual stream."""
-    residual, output = lineage.call.block.residual, lineage.call.output
-    return residual is not None and output is not None and output.shape[-1] == residual.shape[-1]
+def _adds(model: nn.Module, call: Call) -> bool:
+    """Tell whether what a projection writes can be added to the residual stream: it is as wide, and does not scale it."""
+    residual, output = call.block.residual, call.output
+    if residual is None or output is None or _is_in_norm(model, call):
+        return False
+    width = residual.shape[-1]
+    # Hyper-connections carry several streams side by side, and a projection writes one.
+    stated = stated_width(model, call.block.name)
+    streams = stated is not None and stated < width and width % stated == 0
+    return output.shape[-1] == (stated if streams else width)
+
+
+def _is_in_norm(model: nn.Module, call: Call) -> bool:
+    """Tell whether a projection is part of a norm, which scales the residual stream and adds nothing to it."""
+    path = call.name
+    while path != call.block.name:
+        if type(model.get_submodule(path)).__name__.endswith(NORMS):
+            return True
+        path = path.rpartition(".")[0]
+    return False
 
 
 def _lineage(call: Call, earlier: Sequence[Call]) -> Lineage:
     """Find what one projection reads."""
     residual = call.block.residual
     if call.output is None or residual is None or not call.neurons.requires_grad:
-        return Lineage(call, (), reads_residual=False)
+        return Lineage(call, (), is_open=True)
     neurons = call.neurons_at(-1)[0]
     # Different weights, as those of a norm's outputs cancel in a plain sum.
     weights = 1 + torch.rand(len(neurons), generator=torch.Generator().manual_seed(0))
@@ -130,7 +162,8 @@ def _lineage(call: Call, earlier: Sequence[Call]) -> Lineage:
         for (name, output), gradient in zip(leaves, gradients, strict=True)
         if gradient is not None
     )
-    return Lineage(call, tuple(ancestors), on_residual is not None)
+    unchanged = any(one.written is not None and one.written.data_ptr() == call.neurons.data_ptr() for one in earlier)
+    return Lineage(call, tuple(ancestors), unchanged or on_residual is not None)
 
 
 def _ancestor(name: str, output: Tensor, gradient: Tensor) -> Ancestor:

@@ -26,12 +26,16 @@ def dummy_inputs(model: nn.Module, sequences: int) -> dict[str, Any]:
     makers = {
         "input_ids": lambda: tokens,
         "attention_mask": lambda: torch.ones_like(tokens),
+        # At one and the same position no rotation tells keys apart, so that attention averages evenly.
+        "position_ids": lambda: torch.zeros_like(tokens),
         "decoder_input_ids": lambda: tokens,
         "pixel_values": lambda: _image(model, sequences),
         "input_features": lambda: _spectrogram(model, sequences),
     }
     main = getattr(model, "main_input_name", "input_ids")
-    wanted = {main} | ({"input_ids", "attention_mask"} if "input_ids" in asked and main != "input_features" else set())
+    wanted = {main} | (
+        {"input_ids", "attention_mask", "position_ids"} if "input_ids" in asked and main != "input_features" else set()
+    )
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         wanted.add("decoder_input_ids")
     if _has_towers(model):

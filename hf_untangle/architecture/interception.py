@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from hf_untangle.architecture.experts import Interceptor, Reading, experts_of, intercepted_experts
+from hf_untangle.architecture.expert_passes import Interceptor, Reading, intercepted_experts
+from hf_untangle.architecture.experts import experts_of
+from hf_untangle.architecture.projections import is_projection, weight_of
 
 
 @contextmanager
@@ -24,16 +26,26 @@ def intercepted(model: nn.Module, interceptors: Mapping[str, Interceptor]) -> It
         The same model.
     """
     of_experts: dict[nn.Module, Interceptor] = {}
+    twins = _by_weight(model)
     with ExitStack() as hooks:
         for name, interceptor in interceptors.items():
             experts = experts_of(model, name)
             if experts is None:
-                hook = partial(_intercept, interceptor)
-                hooks.callback(model.get_submodule(name).register_forward_pre_hook(hook).remove)
+                for projection in twins[id(weight_of(model.get_submodule(name)))]:
+                    hooks.callback(projection.register_forward_pre_hook(partial(_intercept, interceptor)).remove)
             else:
                 of_experts[experts] = interceptor
         hooks.enter_context(intercepted_experts(of_experts))
         yield model
+
+
+def _by_weight(model: nn.Module) -> dict[int, list[nn.Module]]:
+    """The projections of a model by their weight: where layers share one, a neuron is the same in all of them."""
+    twins: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        if is_projection(module):
+            twins.setdefault(id(weight_of(module)), []).append(module)
+    return twins
 
 
 def _intercept(interceptor: Interceptor, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -1,5 +1,6 @@
 """Find the neurons of a model: every FFN down projection and attention output projection, with what computes them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -7,11 +8,11 @@ import torch
 from torch import nn
 
 from hf_untangle.architecture.ancestry import Lineage, lineages, output_projections
+from hf_untangle.architecture.by_hand import groups_by_hand
 from hf_untangle.architecture.experts import experts_of
-from hf_untangle.architecture.heads import stated_heads
 from hf_untangle.architecture.inputs import dummy_inputs
 from hf_untangle.architecture.modes import evaluation_mode
-from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.neurons import Kind, NeuronGroup
 from hf_untangle.architecture.producers import (
     SEQUENCES,
     attention_producers,
@@ -23,50 +24,68 @@ from hf_untangle.architecture.producers import (
     write_neutral,
 )
 from hf_untangle.architecture.projections import neurons_read
-from hf_untangle.architecture.trace import Call, find_blocks, trace
+from hf_untangle.architecture.stated import stated_heads
+from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
 from hf_untangle.errors import ArchitectureError
 
+BY_HAND = (
+    'Name the output projections by hand: `neuron_groups(model, named={"model.layers.*.mlp.down_proj": "ffn", '
+    '"model.layers.*.attn.o_proj": "attention"})`.'
+)
 
-def neuron_groups(model: nn.Module) -> tuple[NeuronGroup, ...]:
+
+def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) -> tuple[NeuronGroup, ...]:
     """Find every neuron of a model.
 
-    A projection inside a block is an output projection exactly when it writes the width of the residual stream and reads
-    only what other projections of its block computed, never the residual stream itself. It belongs to attention when what
-    it reads at one position depends on other positions, and to an FFN otherwise. Both are read off one forward pass on
-    dummy inputs (see `trace`), so that nothing is known here about particular models.
+    A projection inside a layer is an output projection exactly when it can be added to the residual stream and reads only
+    what other projections computed, never the residual stream itself. It belongs to attention when what it reads at one
+    position depends on other positions, and to an FFN otherwise. Experts whose weights lie in one tensor are one group. All
+    of it is read off forward passes on dummy inputs (see `trace`), so that next to nothing is known here about particular
+    models: encoders, decoders, images and sound go the same way.
 
     Args:
         model: A model from transformers, on a real device.
+        named: The output projections of a model that is not understood, by the pattern of their paths: such as
+            `{"model.layers.*.mlp.down_proj": "ffn", "model.layers.*.attn.o_proj": "attention"}`. Nothing is looked for
+            then, and what computes the neurons is not known: they can be silenced, and `remove_` zeroes the columns that
+            read them.
 
     Returns:
-        The neuron groups in the order in which they run.
+        The neuron groups in the order in which they run, or are named.
 
     Raises:
-        ArchitectureError: The model has no weights yet (meta device), or no neurons were found in it.
+        ArchitectureError: The model has no weights yet (meta device), cannot be run, or no neurons were found in it; or a
+            pattern fits no projection.
     """
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ArchitectureError(
             "The model must have its weights loaded, but some of them are on the meta device. Load it whole with "
             "`from_pretrained`, without offloading, or call `to_empty` and `load_state_dict` first."
         )
-    groups: tuple[NeuronGroup, ...] = ()
+    if named is not None:
+        return groups_by_hand(model, named)
     # Gradients are what everything is read off, also where the caller has switched them off.
-    if find_blocks(model):
-        with evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
-            groups = _traced_groups(model)
+    with evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
+        groups = _traced_groups(model) if find_blocks(model) else ()
     if not groups:
         raise ArchitectureError(
-            f"No neurons were found in {type(model).__name__}: no stack of layers in it has a projection back to the "
-            "residual stream that reads what other projections of its layer computed."
+            f"No neurons were found in {type(model).__name__}: no stack of layers in it{_first_layer(model)} has a projection "
+            f"back to the residual stream that reads what other projections of its layer computed. {BY_HAND}"
         )
     return groups
 
 
+def _first_layer(model: nn.Module) -> str:
+    """Name the first layer that something was looked for in."""
+    blocks = find_blocks(model)
+    return f", such as `{blocks[0].stack}` of {type(model.get_submodule(blocks[0].name)).__name__}," if blocks else ""
+
+
 def _traced_groups(model: nn.Module) -> tuple[NeuronGroup, ...]:
     """Find the groups from three kinds of passes: who is who, which value row arrives where, and whether that is right."""
-    neutral = trace(model, dummy_inputs(model, 1), write_neutral)
+    neutral = _first_pass(model)
     everyone = lineages(neutral)
-    projections = output_projections(everyone)
+    projections = output_projections(model, everyone)
     coded = _coded_passes(model, projections)
     found = [_group(model, one, [calls[one.call.name] for calls in coded]) for one in projections]
     groups = [_without_shared_rows(group, everyone) for group in found if group is not None]
@@ -80,6 +99,17 @@ def _traced_groups(model: nn.Module) -> tuple[NeuronGroup, ...]:
         else replace(group, producers=())
         for group in groups
     )
+
+
+def _first_pass(model: nn.Module) -> Trace:
+    """Run the neutral pass, and say what is wrong with a model that does not run."""
+    try:
+        return trace(model, dummy_inputs(model, 1), write_neutral)
+    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
+        raise ArchitectureError(
+            f"{type(model).__name__} must run on dummy inputs for its neurons to be found{_first_layer(model)} but it does "
+            f"not: {str(error).partition(chr(10))[0]} {BY_HAND}"
+        ) from error
 
 
 def _coded_passes(model: nn.Module, projections: list[Lineage]) -> list[dict[str, Call]]:
@@ -101,7 +131,7 @@ def _group(model: nn.Module, projection: Lineage, coded: list[Call]) -> NeuronGr
         leaves = {one.name: one.output for one in projection.ancestors}
         return make(kind="ffn", size=size, producers=elementwise_producers(call.neurons_at(-1)[0], leaves))
     producers = attention_producers(projection, coded)
-    if not producers and not projection.averages_evenly:
+    if not (producers or projection.attends or projection.averages_evenly):
         return None
     heads = stated_heads(model, call.name)
     _check_heads(call.name, size, heads)

@@ -48,12 +48,13 @@ def input_axis(projection: nn.Module) -> int:
     """The axis of the weight that runs over inputs; the other one runs over outputs.
 
     Args:
-        projection: A linear projection.
+        projection: A linear projection, with an adapter of peft or without.
 
     Returns:
         0 or 1.
     """
-    return 0 if isinstance(projection, Conv1D) else 1
+    # An adapter of peft hands the weight of the projection below it out as its own.
+    return 0 if isinstance(getattr(projection, "base_layer", projection), Conv1D) else 1
 
 
 def input_width(projection: nn.Module) -> int:
@@ -89,6 +90,10 @@ class Matrix:
     bias: Shaped[Tensor, "expert output"] | None
     parameter: Tensor
     """The parameter that holds the weight."""
+    bias_parameter: Tensor | None
+    """The parameter that holds the bias."""
+    transposed: bool
+    """Whether the parameter of the weight has inputs before outputs."""
 
 
 def matrix_of(model: nn.Module, name: str) -> Matrix:
@@ -105,10 +110,13 @@ def matrix_of(model: nn.Module, name: str) -> Matrix:
     found = getattr(parent, name.rpartition(".")[2])
     if isinstance(found, nn.Module):
         weight, bias = weight_of(found), bias_of(found)
-        seen = weight if input_axis(found) == 1 else weight.T
-        return Matrix(seen[None], None if bias is None else bias[None], weight)
+        transposed = input_axis(found) == 0
+        seen = weight.T if transposed else weight
+        return Matrix(seen[None], None if bias is None else bias[None], weight, bias, transposed)
     bias = cast(Tensor | None, getattr(parent, f"{name.rpartition('.')[2]}_bias", None))
-    return Matrix(found.transpose(1, 2) if parent.is_transposed else found, bias, found)
+    # Llama 4 does not say so, but its experts multiply from the right.
+    transposed = bool(getattr(parent, "is_transposed", type(parent).__name__ == "Llama4TextExperts"))
+    return Matrix(found.transpose(1, 2) if transposed else found, bias, found, bias, transposed)
 
 
 def neurons_read(model: nn.Module, name: str) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hf_untangle.architecture.experts import READS, is_experts
-from hf_untangle.architecture.projections import is_projection
+from hf_untangle.architecture.projections import is_projection, weight_of
 
 Writer = Callable[[str, Tensor], Tensor]
 """Called with a projection's path and what it would write; what it returns is written instead."""
@@ -50,6 +50,8 @@ class Call:
     """What it read, attached to the graph; for experts the hidden states that they are to work on."""
     output: Float[Tensor, "..."] | None
     """What it wrote, a leaf of the graph; None for experts."""
+    written: Float[Tensor, "..."] | None
+    """The copy of it that the model goes on with."""
 
     def neurons_at(self, position: int, sequences: int = 1) -> Float[Tensor, "sequence neuron"]:
         """What was read at one position.
@@ -87,9 +89,14 @@ def find_blocks(model: nn.Module) -> list[Block]:
     stacks: list[str] = []
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{stack}.") for stack in stacks)
-        if isinstance(module, nn.ModuleList) and not inside and any(map(is_projection, module.modules())):
+        if isinstance(module, nn.ModuleList) and not inside and _holds_layers(module):
             stacks.append(name)
     return [Block(stack, layer) for stack in stacks for layer in range(len(model.get_submodule(stack)._modules))]
+
+
+def _holds_layers(modules: nn.ModuleList) -> bool:
+    """Tell whether modules have projections inside them, and are not projections themselves."""
+    return any(map(is_projection, modules.modules())) and not any(map(is_projection, modules))
 
 
 def trace(model: nn.Module, inputs: dict[str, Any], write: Writer) -> Trace:
@@ -104,18 +111,20 @@ def trace(model: nn.Module, inputs: dict[str, Any], write: Writer) -> Trace:
         The first call of every projection.
     """
     record = Trace()
-    hooked: set[nn.Module] = set()
+    hooked: set[nn.Module | Tensor] = set()
     with ExitStack() as hooks:
         for block in find_blocks(model):
             module = model.get_submodule(block.name)
             hooks.enter_context(_cut_residual(module, block))
             for name, part in module.named_modules(prefix=block.name):
-                # A module that several layers share belongs to the first of them.
+                # A module or a weight that several layers share belongs to the first of them.
                 if part in hooked:
                     continue
                 hooked.add(part)
                 if is_projection(part):
-                    hooks.enter_context(_replaced_output(part, name, block, record, write))
+                    into = Trace() if weight_of(part) in hooked else record
+                    hooked.add(weight_of(part))
+                    hooks.enter_context(_replaced_output(part, name, block, into, write))
                 elif is_experts(part):
                     hooks.enter_context(_noted_experts(part, name, block, record))
         functional_call(model, _plain_vectors(model), kwargs=inputs)
@@ -168,7 +177,8 @@ def _replaced_output(module: nn.Module, name: str, block: Block, record: Trace, 
             return None
         leaf = write(name, output).requires_grad_(torch.is_grad_enabled())
         if len(read) == 1:
-            record.calls.append(Call(name, block, read[0], leaf))
+            record.calls.append(Call(name, block, read[0], leaf, written := leaf.clone()))
+            return written
         return leaf.clone()
 
     with ExitStack() as hooks:
@@ -185,7 +195,7 @@ def _noted_experts(module: nn.Module, name: str, block: Block, record: Trace) ->
 
     def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if not noted:
-            record.calls.append(Call(f"{name}.{READS}", block, args[0] if args else kwargs["hidden_states"], None))
+            record.calls.append(Call(f"{name}.{READS}", block, args[0] if args else kwargs["hidden_states"], None, None))
         noted.append(name)
 
     handle = module.register_forward_pre_hook(note, with_kwargs=True)

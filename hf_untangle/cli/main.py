@@ -1,10 +1,11 @@
 """`hf-untangle`: the commands put together, and what their exit codes mean."""
 
 import logging
+import os
 
 import typer
 
-from hf_untangle.cli import compact, density, inspect, nets, run, translate, unlearn
+from hf_untangle.cli import compact, density, entropy, inspect, models, nets, prune, run, sharing, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",
@@ -17,19 +18,27 @@ app = typer.Typer(
 )
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
+app.command("prune")(prune.prune_command)
 app.command("density")(density.density_command)
 app.command("nets")(nets.nets_command)
 app.command("compact")(compact.compact_command)
 app.command("run")(run.run_recipe)
+app.command("adapter")(sharing.adapter_command)
+app.command("push")(sharing.push_command)
 app.add_typer(translate.app, name="translate")
 app.command("collect")(inspect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)
+app.command("entropy")(entropy.entropy_command)
+app.command("entropy-masks")(entropy.entropy_masks_command)
 app.command("corpora")(inspect.corpora_command)
+app.command("models")(models.models_command)
 
 
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("hf_untangle").setLevel(logging.INFO)
+    # Of several processes one speaks; whoever fails still says why.
+    main = os.environ.get("RANK", "0") == "0"
+    logging.getLogger("hf_untangle").setLevel(logging.INFO if main else logging.ERROR)
     app()

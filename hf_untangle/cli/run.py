@@ -55,9 +55,12 @@ def settings_of(overrides: list[str] | None) -> dict[str, Any]:
 
 def _finish(recipe: "BaseModel", *, as_json: bool) -> None:
     """Carry a recipe out and show what came of it."""
+    from hf_untangle.distributed import is_main
     from hf_untangle.jobs.reading import carry_out
 
     outcome = carry_out(recipe)
+    if not is_main():
+        return
     if as_json:
         print_json(outcome.record)
     else:

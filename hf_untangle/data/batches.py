@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.packing import Ids, bos_prefix, packed_rows, padded_rows
+from hf_untangle.distributed import is_main, place
 from hf_untangle.errors import ConfigError, CorpusError
 
 logger = logging.getLogger("hf_untangle")
@@ -71,6 +73,31 @@ class TokenBlocks:
                 attention_mask=self.attention_mask[block],
                 counted=self.counted[block],
             )
+
+    def mine(self) -> "TokenBlocks":
+        """The blocks that this process reads: all of them, or every n-th of n processes; there may be none.
+
+        Returns:
+            Some of the blocks, in order. Together the processes have each block once.
+        """
+        number, count = place()
+        rows = slice(number, None, count)
+        return replace(
+            self, input_ids=self.input_ids[rows], attention_mask=self.attention_mask[rows], counted=self.counted[rows]
+        )
+
+    def bar(self, what: str, *, progress: bool) -> tqdm:
+        """A progress bar that counts tokens and shows how many pass a second and how long it will take.
+
+        Args:
+            what: What is being done, such as `statistics of`.
+            progress: Whether to show it. Of several processes the main one does.
+
+        Returns:
+            The bar.
+        """
+        shown = progress and is_main()
+        return tqdm(total=self.tokens, unit="token", unit_scale=True, desc=f"{what} {self.corpus.name}", disable=not shown)
 
     def first(self, blocks: int) -> "TokenBlocks":
         """Take the first few blocks.

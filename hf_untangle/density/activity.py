@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.projections import is_projection
+from hf_untangle.density.weight_scores import channel_axis
 from hf_untangle.errors import ArchitectureError, StatisticsError
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 
@@ -49,30 +50,34 @@ def activity(model: nn.Module, run: Callable[[nn.Module], object]) -> Activity:
     Raises:
         StatisticsError: Nothing that could be watched ran.
     """
-    sums: dict[str, MomentAccumulator] = {}
-    samples: dict[str, Tensor] = {}
+    layers: dict[str, _Layer] = {}
 
     def watch(name: str, rows: Tensor) -> None:
-        if name not in sums:
-            sums[name] = MomentAccumulator(rows.shape[-1], rows.device)
-            samples[name] = rows[:ROWS].float()
-        sums[name].update(rows)
+        layers.setdefault(name, _Layer(rows)).sums.update(rows)
 
-    names = _layers(model)
+    names = _output_projections(model)
     with _watched(model, names, watch), torch.no_grad():
         run(model)
-    if names is None:
-        sums.pop(next(iter(sums), ""), None)
-    if not sums:
+    # In other models than decoders the first layer that ran reads the data, which is no neuron.
+    ran = list(layers.values())[0 if names else 1 :]
+    if not ran:
         raise StatisticsError(
             f"Neurons must run to be watched, but none of this {type(model).__name__} did. Let the evaluation call the model."
         )
-    moments = {name: accumulator.result() for name, accumulator in sums.items()}
+    moments = [layer.sums.result() for layer in ran]
     return Activity(
-        dead=fmean(_dead(one) for one in moments.values()),
-        sparsity=fmean(float(1 - (one.positive / one.count).mean()) for one in moments.values()),
-        effective_rank=fmean(effective_rank(samples[name]) for name in moments),
+        dead=fmean(_dead(one) for one in moments),
+        sparsity=fmean(float(1 - (one.positive / one.count).mean()) for one in moments),
+        effective_rank=fmean(effective_rank(layer.sample) for layer in ran),
     )
+
+
+class _Layer:
+    """The sums of one layer, and its first rows."""
+
+    def __init__(self, rows: Float[Tensor, "row neuron"]) -> None:
+        self.sums = MomentAccumulator(rows.shape[-1], rows.device)
+        self.sample = rows[:ROWS].float().clone()
 
 
 def effective_rank(rows: Float[Tensor, "row neuron"]) -> float:
@@ -96,25 +101,25 @@ def _dead(moments: Moments) -> float:
     return float((size <= DEAD * size.mean()).double().mean())
 
 
-def _layers(model: nn.Module) -> list[str] | None:
-    """The output projections of a decoder; None for any other model."""
+def _output_projections(model: nn.Module) -> set[str]:
+    """The modules that read the neurons of a decoder; nothing for any other model. Fused experts are left out."""
+    if not isinstance(model, PreTrainedModel):
+        return set()
     try:
-        return [group.name for group in neuron_groups(model)]
-    except (ArchitectureError, TypeError, AttributeError):
-        return None
+        return {group.name for group in neuron_groups(model) if group.experts is None}
+    except ArchitectureError:
+        return set()
 
 
 @contextmanager
-def _watched(model: nn.Module, names: list[str] | None, watch: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Show what some layers read, or all linear and convolutional ones, as rows of channels."""
+def _watched(model: nn.Module, names: set[str], watch: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Show what the named layers read, or all linear and convolutional ones, as rows of channels."""
 
     def observe(name: str, axis: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         return lambda _, args: watch(name, args[0].detach().movedim(axis, -1).flatten(0, -2))
 
     with ExitStack() as hooks:
         for name, module in model.named_modules():
-            kernel = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-            if name in names if names is not None else kernel or is_projection(module):
-                axis = -1 - len(module.kernel_size) if kernel else -1
+            if (axis := channel_axis(module)) is not None and (not names or name in names):
                 hooks.callback(module.register_forward_pre_hook(observe(name, axis)).remove)
         yield

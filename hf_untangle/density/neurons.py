@@ -1,5 +1,6 @@
 """Whole neurons of a decoder: the lowest scores are silenced by a mask, and no weight is written to."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -7,18 +8,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
-from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.density.settings import SweepSettings
 from hf_untangle.density.units import Removal, Units
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.importance.functions import root_mean_square
+from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import Scope, remove_top
+from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.hooks import observed
-from hf_untangle.statistics.moments import MomentAccumulator
+from hf_untangle.statistics.moments import MomentAccumulator, Moments
+from hf_untangle.statistics.weights import weight_norms
 
 NeuronScores = Mapping[str, Float[Tensor, " neuron"]]
 """One score a neuron, by the name of its group."""
@@ -60,10 +64,7 @@ def neuron_units(model: nn.Module, settings: SweepSettings, scores: NeuronScores
 def score_neurons(
     model: nn.Module, groups: tuple[NeuronGroup, ...], settings: SweepSettings, run: Callable[[nn.Module], object]
 ) -> NeuronScores:
-    """Score every neuron by the weights that read it, by those times its activation, or by chance.
-
-    `magnitude` is the norm of the neuron's column in the output projection; `wanda` is that times the root mean square
-    of the neuron, which is the size of what it writes.
+    """Score every neuron by an importance: its `magnitude`, its weights times its activation (`wanda`), or by chance.
 
     Args:
         model: A decoder.
@@ -77,35 +78,46 @@ def score_neurons(
     if settings.score == "random":
         generator = torch.Generator().manual_seed(settings.seed)
         return {group.name: torch.rand(group.size, generator=generator) for group in groups}
-    norms = {group.name: _column_norms(model.get_submodule(group.name)) for group in groups}
-    if settings.score == "magnitude":
-        return norms
-    sizes = _root_mean_squares(model, groups, run)
-    return {name: norm * sizes[name] for name, norm in norms.items()}
+    norms = weight_norms(model, groups)
+    moments = _moments(model, groups, run) if settings.score == "wanda" else {}
+    importance = IMPORTANCE[settings.score]
+    return {name: importance(Observations(moments.get(name), weights=norm)).float() for name, norm in norms.items()}
 
 
-def _column_norms(projection: nn.Module) -> Float[Tensor, " neuron"]:
-    """The norm of all weights that read a neuron."""
-    return weight_of(projection).detach().float().norm(dim=1 - input_axis(projection)).cpu()
-
-
-def _root_mean_squares(
-    model: nn.Module, groups: tuple[NeuronGroup, ...], run: Callable[[nn.Module], object]
-) -> dict[str, Float[Tensor, " neuron"]]:
-    """The root mean square of every neuron while the model runs."""
-    sums: dict[str, MomentAccumulator] = {}
-
-    def add(group: NeuronGroup, activations: Tensor) -> None:
-        if group.name not in sums:
-            sums[group.name] = MomentAccumulator(group.size, activations.device)
-        sums[group.name].update(activations.flatten(0, -2))
-
-    with observed(model, groups, add):
-        run(model)
+def _moments(model: nn.Module, groups: tuple[NeuronGroup, ...], run: Callable[[nn.Module], object]) -> dict[str, Moments]:
+    """The moments of every neuron while the model runs."""
+    sums, tokens = moments_while(model, groups, run)
     if silent := [group.name for group in groups if group.name not in sums]:
         raise StatisticsError(
             f"Every neuron group must run to be scored by `wanda`, but `{silent[0]}` did not. Evaluate (or calibrate) by calls "
             "of the model itself."
         )
-    moments = {name: accumulator.result() for name, accumulator in sums.items()}
-    return {name: root_mean_square(moment).float() for name, moment in moments.items()}
+    return {name: accumulator.result(tokens) for name, accumulator in sums.items()}
+
+
+def moments_while(
+    model: nn.Module, groups: tuple[NeuronGroup, ...], run: Callable[[nn.Module], object]
+) -> tuple[dict[str, MomentAccumulator], int]:
+    """Sum up what neurons do while a model runs, whatever runs it.
+
+    Args:
+        model: A decoder.
+        groups: The neuron groups to watch.
+        run: Runs the model.
+
+    Returns:
+        The sums of each group that ran, and how many tokens there were, which experts see only a part of.
+    """
+    sums: dict[str, MomentAccumulator] = {}
+    tokens: Counter[str] = Counter()
+
+    def add(group: NeuronGroup, reading: Reading) -> None:
+        rows = rows_that_count(reading, None)
+        if group.name not in sums:
+            sums[group.name] = MomentAccumulator(group.size, rows.device, experts=group.experts)
+        sums[group.name].update(rows, reading.neurons)
+        tokens[group.name] += len(rows) if reading.tokens is None else 0
+
+    with observed(model, groups, add):
+        run(model)
+    return sums, max(tokens.values(), default=0)

@@ -8,7 +8,6 @@ from typing import Any
 
 from hf_untangle.density.families import Width
 from hf_untangle.density.settings import SweepSettings
-from hf_untangle.errors import StatisticsError
 
 STABLE = 0.10
 """A share is called stable when its means lie no further apart."""
@@ -62,6 +61,10 @@ class Fit:
     slope_error: float
     """Standard error of the slope; infinite for fewer than three runs."""
 
+    def describe(self) -> str:
+        """The slope with its error."""
+        return f"slope {self.slope:.2f} ± {self.slope_error:.2f}"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -88,9 +91,10 @@ class ScalingResult:
         return tuple(_summary(list(runs)) for _, runs in groupby(self.runs, key=lambda run: run.width))
 
     @property
-    def fit(self) -> Fit:
-        """The line through all runs, on logarithmic axes."""
-        return fit_line([(math.log(run.parameters), math.log(run.unprunable)) for run in self.runs if run.unprunable])
+    def fit(self) -> Fit | None:
+        """The line through all runs that have a core, on logarithmic axes; None when these are not of two sizes."""
+        points = [(math.log(run.parameters), math.log(run.unprunable)) for run in self.runs if run.unprunable]
+        return fit_line(points) if len({size for size, _ in points}) > 1 else None
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -121,26 +125,18 @@ class ScalingResult:
     def record(self) -> dict[str, Any]:
         """Everything, with summaries, fit and claims, as plain values."""
         parts = {"widths": [asdict(width) for width in self.widths], "claims": [asdict(claim) for claim in self.claims]}
-        return asdict(self) | parts | {"fit": asdict(self.fit)}
+        return asdict(self) | parts | {"fit": asdict(self.fit) if self.fit else None}
 
 
 def fit_line(points: list[tuple[float, float]]) -> Fit:
     """Fit a line by least squares.
 
     Args:
-        points: At least two, at two different places.
+        points: At least two, not all at one place.
 
     Returns:
         The line, with the standard error of its slope: sqrt(sum of squared residuals / (n - 2) / sum of (x - mean x)^2).
-
-    Raises:
-        StatisticsError: The points lie at one place, so that no line goes through them.
     """
-    if len({x for x, _ in points}) < 2:
-        raise StatisticsError(
-            f"A line needs networks of two sizes that are not prunable as a whole, but {len(points)} of one size came. Ask for "
-            "more widths."
-        )
     xs, ys = zip(*points, strict=True)
     slope, intercept = statistics.linear_regression(xs, ys)
     residuals = sum((y - slope * x - intercept) ** 2 for x, y in points)

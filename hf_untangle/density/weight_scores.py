@@ -98,10 +98,9 @@ def _inputs_squared(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, int]]]
     """Sum the squares of what linear and convolutional layers read, channel by channel, with the number of positions."""
     sums: dict[str, tuple[Tensor, int]] = {}
 
-    def watch(name: str, module: nn.Module) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def observe(name: str, axis: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def add(_: nn.Module, args: tuple[Any, ...]) -> None:
-            x = args[0].detach()
-            rows = x.movedim(_channel_axis(module, x), -1).flatten(0, -2)
+            rows = args[0].detach().movedim(axis, -1).flatten(0, -2)
             square, count = sums.get(name, (torch.zeros(rows.shape[-1], dtype=torch.float64), 0))
             sums[name] = (square + rows.float().square().sum(0).double().cpu(), count + len(rows))
 
@@ -109,14 +108,23 @@ def _inputs_squared(model: nn.Module) -> Iterator[dict[str, tuple[Tensor, int]]]
 
     with ExitStack() as hooks:
         for name, module in model.named_modules():
-            if is_projection(module) or isinstance(module, _ConvNd):
-                hooks.callback(module.register_forward_pre_hook(watch(name, module)).remove)
+            if (axis := channel_axis(module)) is not None:
+                hooks.callback(module.register_forward_pre_hook(observe(name, axis)).remove)
         yield sums
 
 
-def _channel_axis(module: nn.Module, x: Tensor) -> int:
-    """The axis of a layer's input that runs over its channels."""
-    return x.ndim - 1 - len(module.kernel_size) if isinstance(module, _ConvNd) else x.ndim - 1
+def channel_axis(module: nn.Module) -> int | None:
+    """The axis of a layer's input that runs over its channels.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        The axis, counted from the end; None for a module that is neither linear nor convolutional.
+    """
+    if isinstance(module, _ConvNd):
+        return -1 - len(module.kernel_size)
+    return -1 if is_projection(module) else None
 
 
 def _spread(norms: Float[Tensor, " channel"], module: nn.Module, weight: Tensor) -> Float[Tensor, "..."]:

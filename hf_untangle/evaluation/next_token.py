@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 
 CHUNK = 2**25
@@ -63,7 +63,7 @@ def next_token_metrics(
     """Measure next-token accuracy and loss on blocks of tokens.
 
     The base model runs on whole batches; the head runs on a few tokens at a time, so that the logits of a batch are never
-    in memory together.
+    in memory together. Several processes each run their share of the blocks, and all of them get the metrics of all.
 
     Args:
         model: A causal language model.
@@ -77,17 +77,8 @@ def next_token_metrics(
     Raises:
         StatisticsError: No block has a second token, or the loss is NaN.
     """
-    device = next(model.parameters()).device
-    sums = torch.zeros(4, dtype=torch.float64)
-    bar = tqdm(total=blocks.tokens, unit="token", desc=f"evaluation on {blocks.corpus.name}", disable=not progress)
-    with bar, evaluation_mode(model), torch.inference_mode():
-        for batch in blocks.batches(batch_size):
-            inputs = batch.inputs(device)
-            known = batch.attention_mask[:, :-1] & batch.attention_mask[:, 1:]
-            for logits, labels in _logits_and_labels(model, inputs, known.to(device)):
-                sums += _sums(logits, labels).cpu()
-            bar.update(batch.tokens)
-    hits1, hits10, loss, tokens = sums.tolist()
+    parts = together(lambda: _sums_over(model, blocks.mine(), batch_size, progress))
+    hits1, hits10, loss, tokens = torch.stack(parts).sum(0).tolist()
     if not tokens:
         raise StatisticsError(
             f"Predicting a next token needs a block of at least two tokens, but {blocks.corpus.name} has none. Pass longer "
@@ -99,6 +90,20 @@ def next_token_metrics(
             "float32 or bfloat16 (`dtype=`), and check that its weights are whole."
         )
     return NextTokenMetrics(int(tokens), hits1 / tokens, hits10 / tokens, loss / tokens)
+
+
+def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batch_size: int, progress: bool) -> Float[Tensor, " metric"]:
+    """The sums of `_sums` over some blocks."""
+    device = next(model.parameters()).device
+    sums = torch.zeros(4, dtype=torch.float64)
+    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
+        for batch in blocks.batches(batch_size):
+            inputs = batch.inputs(device)
+            known = batch.attention_mask[:, :-1] & batch.attention_mask[:, 1:]
+            for logits, labels in _logits_and_labels(model, inputs, known.to(device)):
+                sums += _sums(logits, labels).cpu()
+            bar.update(batch.tokens)
+    return sums
 
 
 def _sums(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " token"]) -> Float[Tensor, " metric"]:

@@ -142,7 +142,8 @@ def _show_widths(result: ScalingResult, output: str, console: Console) -> None:
         chance = "" if width.random is None else f"{width.random:.1%}"
         table.add_row(str(width.width), f"{width.parameters:,}", f"{width.base:.4f}", share, chance, f"{width.unprunable:,.0f}")
     console.print(table)
-    console.print(f"log(core) grows {result.fit.slope:.2f} ± {result.fit.slope_error:.2f} times as fast as log(parameters).")
+    if result.fit is not None:
+        console.print(f"log(core) against log(parameters): {result.fit.describe()}.")
     for claim in result.claims:
         console.print(f"{claim.text}: {'holds' if claim.holds else 'does not hold'} ({claim.evidence})")
     console.print(f"Saved in {output}: untangle.json (every number) and density.png.")

@@ -18,7 +18,7 @@ from hf_untangle.nets.comparison import Contestant, compare
 from hf_untangle.nets.networks import Shape, digits_task
 from hf_untangle.nets.neuron_search import NeuronTicket, search_neurons
 from hf_untangle.nets.record import Ticket
-from hf_untangle.nets.search import search
+from hf_untangle.nets.ticket_search import search
 
 
 class Recipe(BaseModel):

@@ -6,8 +6,6 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_untangle.importance.activations import mean
-from hf_untangle.importance.observations import Observations
 from hf_untangle.statistics.moments import Moments
 
 Fill = Literal["zero", "mean", "mode"]
@@ -18,7 +16,7 @@ Constants = Mapping[str, Float[Tensor, " neuron"]]
 
 
 def mean_fill(statistics: Mapping[str, Moments]) -> dict[str, Float[Tensor, " neuron"]]:
-    """The mean of every neuron on a corpus: a neuron that never changes is replaced by itself.
+    """The mean of every neuron over the tokens at which it was computed: a neuron that never changes is replaced by itself.
 
     Args:
         statistics: Sums over the tokens of that corpus.
@@ -26,4 +24,4 @@ def mean_fill(statistics: Mapping[str, Moments]) -> dict[str, Float[Tensor, " ne
     Returns:
         One value a neuron.
     """
-    return {group: mean(Observations(moments)) for group, moments in statistics.items()}
+    return {group: moments.total / moments.computed.clamp_min(1) for group, moments in statistics.items()}

@@ -1,8 +1,10 @@
 """A mask: which neurons of a model stay."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool
@@ -10,9 +12,16 @@ from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.errors import MaskError
+from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.hub.download import PullOptions, find_file
+from hf_untangle.hub.upload import PushOptions, push_folder
+from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
+from hf_untangle.masks.card import mask_card
 from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.mask/1"
+FILE = "mask.safetensors"
+"""The name of a mask in every folder of ours that has one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +177,83 @@ class NeuronMask(Mapping[str, Tensor]):
         # The file's own order is by name; the record keeps the order in which the groups run.
         kept = {name: tensors[name].bool() for name in record["kinds"]}
         return cls(kept, record["kinds"], record["model"])
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Unpack[PullOptions]) -> "NeuronMask":
+        """Read the mask of a pushed or saved result, mask or adapter.
+
+        Args:
+            source: `user/name` on the Hub, or a folder.
+            **options: `revision`, `token`, `cache_dir` and `local_files_only`, as in `PullOptions`.
+
+        Returns:
+            The mask.
+
+        Raises:
+            HubError: The Hub has no such mask, or cannot be asked.
+            MaskError: The folder has none.
+        """
+        return cls.load(find_file(source, FILE, **options))
+
+    def to_adapter(self, folder: str | Path) -> Path:
+        """Write a stock peft (IA)3 adapter, with which the base model does what the masked model does.
+
+        `PeftModel.from_pretrained(base, folder)` and `base.load_adapter(folder)` take it, without this package. An adapter
+        hides the neurons and can be switched off; `remove_` removes them.
+
+        Args:
+            folder: Where to write. A folder of ours is replaced; any other that is not empty is refused.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OutputError: The folder is not ours to replace, or cannot be written.
+        """
+        with whole_folder(folder) as draft:
+            self._write_adapter(draft, source=Path(folder).name)
+        return Path(folder)
+
+    @classmethod
+    def from_adapter(cls, source: str | Path, **options: Unpack[PullOptions]) -> "NeuronMask":
+        """Read a mask back from the adapter that `to_adapter` wrote.
+
+        Args:
+            source: A folder, or `user/name` on the Hub.
+            **options: As in `PullOptions`.
+
+        Returns:
+            The mask.
+
+        Raises:
+            HubError: The Hub has no such adapter, or cannot be asked.
+            MaskError: It is no adapter of a mask.
+        """
+        files = [find_file(source, name, **options) for name in (MARKER, WEIGHTS)]
+        return cls(*read_adapter(files[0].parent))
+
+    def push_to_hub(self, repo_id: str, **options: Unpack[PushOptions]) -> str:
+        """Push the mask as an adapter, with a card; `from_pretrained` reads it back, and so does peft.
+
+        Args:
+            repo_id: `user/name` on the Hub; made when there is none.
+            **options: `private`, `token`, `revision`, `commit_message` and `create_pr`, as in `PushOptions`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HubError: The Hub refuses, or cannot be reached; the message says what to do.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self._write_adapter(Path(folder), source=repo_id)
+            return push_folder(folder, repo_id, **options)
+
+    def _write_adapter(self, folder: Path, source: str) -> None:
+        """Write the adapter, the mask itself and the card; `source` is where a reader of the card finds them."""
+        write_adapter(folder, self.kept, self.kinds, self.model)
+        self.save(folder / FILE)
+        mask_card(self.kept, self.kinds, self.model, source).save(folder / "README.md")
 
     def _check_same_model(self, other: "NeuronMask") -> None:
         """Refuse to combine masks of different models."""

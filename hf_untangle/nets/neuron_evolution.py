@@ -6,7 +6,8 @@ earns: so the same search compresses, and unlearns.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -17,14 +18,17 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.errors import ConfigError, MaskError, StatisticsError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.nets.crowd import Crowd, neuron_genes
 from hf_untangle.nets.evolution import mutate, next_generation
 from hf_untangle.nets.islands import generator_for, immigrate, island
 from hf_untangle.nets.neuron_config import NeuronNetsConfig
-from hf_untangle.nets.population import Population
+from hf_untangle.nets.population import Population, packed, unpacked
 from hf_untangle.nets.record import Generation
+from hf_untangle.tensor_files import read_tensors, write_tensors
+
+FORMAT = "hf_untangle.neuron-nets/1"
 
 
 class NeuronEvolution:
@@ -39,6 +43,7 @@ class NeuronEvolution:
         forget: TokenBlocks | None = None,
         groups: Sequence[NeuronGroup] | None = None,
         start: NeuronMask | None = None,
+        with_others: bool = True,
     ) -> None:
         """Draw the first generation.
 
@@ -49,6 +54,7 @@ class NeuronEvolution:
             forget: Blocks whose loss is to rise.
             groups: Which neurons may go; all when None.
             start: A mask that the first generation varies; drawn at random when None.
+            with_others: Whether each process is an island of its own; otherwise all evolve the same population.
 
         Raises:
             ConfigError: forget_weight and forget blocks came one without the other.
@@ -61,6 +67,8 @@ class NeuronEvolution:
         self.config, self.history = config, tuple[Generation, ...]()
         self._retain, self._forget = retain, forget
         self._crowd = Crowd(model, groups, neuron_genes(model, groups, config.rank))
+        self._island = island()[0] if with_others else 0
+        self._migrates = with_others
         self._everything = NeuronMask.keep_all(groups, str(model.name_or_path))
         self._population = self._first(start)
         self._best = self._population[slice(0, 1)]
@@ -98,17 +106,45 @@ class NeuronEvolution:
         self.history += (Generation(number, *numbers, distinct=len(learned.kept.unique(dim=0))),)
         self._best = learned[slice(best, best + 1)]
         parents = learned if self.config.inheritance == "lamarck" else self._population
-        draws = generator_for(self.config.seed, island()[0], number, 1)
+        draws = generator_for(self.config.seed, self._island, number, 1)
         children = next_generation(parents, fitness, self._crowd.genes, self.config, generator=draws)
-        if (number + 1) % self.config.migrate_every == 0:
+        if self._migrates and (number + 1) % self.config.migrate_every == 0:
             children = immigrate(children, fitness, parents, self.config.elite)
         self._population = children
         return self.history[-1]
 
+    def save(self, file: str | Path) -> None:
+        """Write the population that comes next, and how those before it did.
+
+        Args:
+            file: A safetensors file.
+        """
+        tensors = {"parameters": self._population.parameters, "kept": packed(self._population.kept)}
+        tensors |= {"best/parameters": self._best.parameters.clone(), "best/kept": packed(self._best.kept)}
+        record = {"config": self.config.model_dump(), "history": [asdict(one) for one in self.history]}
+        write_tensors(file, tensors, kind=FORMAT, record=record)
+
+    def load(self, file: str | Path) -> None:
+        """Go on with what `save` wrote.
+
+        Args:
+            file: A safetensors file.
+
+        Raises:
+            MaskError: It is of another search.
+        """
+        tensors, record = read_tensors(file, kind=FORMAT, what="a population", error=MaskError)
+        genes = len(self._crowd.genes.maskable)
+        if record["config"] != self.config.model_dump() or tensors["parameters"].shape[1] != genes:
+            raise MaskError(f"The population in `{file}` must be of the same search, but its settings or its model differ.")
+        self._population = Population(tensors["parameters"], unpacked(tensors["kept"], genes))
+        self._best = Population(tensors["best/parameters"], unpacked(tensors["best/kept"], genes))
+        self.history = tuple(Generation(**one) for one in record["history"])
+
     def _first(self, start: NeuronMask | None) -> Population:
         """The first generation: masks of the density asked for, or variations of one; adapters that add nothing yet."""
         genes, size = self._crowd.genes, self.config.population
-        generator = generator_for(self.config.seed, island()[0])
+        generator = generator_for(self.config.seed, self._island)
         down = torch.cat([torch.full((shape.numel(),), name.endswith("/down")) for name, shape in genes.shapes.items()])
         parameters = torch.randn(size, len(down), generator=generator) * down / max(self.config.rank, 1)
         if start is None:

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.distributed import is_main
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.apply import masked
@@ -99,7 +100,7 @@ def search_mask(
     finished = journal.read()
     if finished:
         logger.info("Going on after step %d of a run that was stopped (%s).", len(finished), journal.folder)
-    bar = tqdm(total=config.steps, initial=len(finished), unit="step", desc="unlearning", disable=not progress)
+    bar = tqdm(total=config.steps, initial=len(finished), unit="step", desc="unlearning", disable=not progress or not is_main())
     with bar:
         while not is_over([step for step, _ in finished], base, config):
             try:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_untangle.distributed import in_main
 from hf_untangle.folders import cache_folder, whole_file
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.record import Step
@@ -47,9 +48,13 @@ class Journal:
             step: The step.
             mask: What it removes.
         """
-        mask.save(self._mask(step.number))
-        with whole_file(self._record(step.number)) as draft:
-            draft.write_text(step.model_dump_json())
+
+        def write() -> None:
+            mask.save(self._mask(step.number))
+            with whole_file(self._record(step.number)) as draft:
+                draft.write_text(step.model_dump_json())
+
+        in_main(write)
 
     def read(self) -> list[tuple[Step, NeuronMask]]:
         """Read the finished steps, in order."""
@@ -61,7 +66,7 @@ class Journal:
 
     def close(self) -> None:
         """Delete the journal of a run that has come to its end."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        in_main(lambda: shutil.rmtree(self.folder, ignore_errors=True))
 
     def _record(self, number: int) -> Path:
         """The file of a step's record."""

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
@@ -21,6 +20,9 @@ from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 from hf_untangle.statistics.weights import WeightNorms, weight_norms
+
+TINY = 1e-30
+"""Added to no sum, but put in its place where nothing is worth anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class PrunePlan:
         """One layer of the table."""
         kept, worth = self.mask[group.name], self.importance[group.name].abs()
         gone = int((~kept).sum())
-        lost = float(worth[~kept].sum() / worth.sum().clamp_min(torch.finfo(worth.dtype).tiny))
+        lost = float(worth[~kept].sum() / worth.sum().clamp_min(TINY))
         return f"{group.layer:>5}  {group.size:>8,}  {gone:>8,}  {group.size - gone:>8,}  {gone / group.size:>6.1%}  {lost:.1%}"
 
 
@@ -190,7 +192,9 @@ def _lowest_removed(
     """Remove the least important neurons, of each layer by its share or of all layers together."""
     mask, scores = everything, {name: -worth for name, worth in importance.items()}
     if config.allocation == "global":
-        mask = remove_top(mask, scores, ffns, {"ffn": shares[0]})
+        # Layers differ in scale for reasons that have nothing to do with what they are worth.
+        relative = {name: score / score.abs().mean().clamp_min(TINY) for name, score in scores.items()}
+        mask = remove_top(mask, relative, ffns, {"ffn": shares[0]})
     else:
         for group, share in zip(ffns, shares, strict=True):
             mask = remove_top(mask, scores, (group,), {"ffn": share})

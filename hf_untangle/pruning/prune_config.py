@@ -9,7 +9,7 @@ from hf_untangle.masks.fill import Fill
 from hf_untangle.pruning.config import checked, known
 
 Allocation = Literal["uniform", "global"]
-"""Whether every layer loses the same share, or all layers compete."""
+"""Whether every layer loses the same share, or all layers compete by importance relative to their own mean."""
 
 
 class PruneConfig(BaseModel):
@@ -30,6 +30,12 @@ class PruneConfig(BaseModel):
     importance: str = Field(default="wanda", description="What a neuron is worth; the lowest go first.")
     fill: Fill = Field(
         default="zero", description="What a removed neuron reads: zero, its mean, or its mode, held in a bias at the end."
+    )
+    compact: Literal["uniform", "ragged"] | None = Field(
+        default=None, description="Take removed neurons out of the tensors: all layers as wide as the widest, or each as it is."
+    )
+    round_to: int | None = Field(
+        default=None, ge=1, description="With compact, round widths up to a multiple, which fast kernels like: 64, 128 or 256."
     )
     tokens: int = Field(default=32_768, ge=1, description="Tokens that statistics are collected on.")
     gradient_tokens: int = Field(default=12_288, ge=1, description="Tokens that gradients are collected on, where needed.")

@@ -114,6 +114,26 @@ class GroupCount(Frozen):
     neurons: int
 
 
+class RepairRecord(Frozen):
+    """A training on the retain corpus alone, after neurons were removed, in which they stayed removed."""
+
+    settings: dict[str, str | int | float]
+    """Every setting of the repair, by name."""
+    corpus: dict[str, Any]
+    """The blocks that it read."""
+    original: str | None
+    """The model whose predictions it learnt from as well; None where it learnt from the text alone."""
+    tokens: int
+    """How many tokens it was trained on, those that came more than once included."""
+    parameters: int
+    """How many parameters were trained."""
+    before: Scores
+    """The pruned model on the test parts."""
+    after: Scores
+    """The same once it was repaired."""
+    seconds: float
+
+
 class UnlearnRecord(Frozen):
     """Everything about a finished run."""
 
@@ -142,3 +162,10 @@ class UnlearnRecord(Frozen):
     date: str
     """Day on which it ran, as YYYY-MM-DD."""
     seconds: float
+    repairs: tuple[RepairRecord, ...] = ()
+    """What was done since to get the retain corpus back, in order."""
+
+    @property
+    def final(self) -> Scores:
+        """The model as it is now on the test parts: pruned, and repaired where it was."""
+        return self.repairs[-1].after if self.repairs else self.test.after

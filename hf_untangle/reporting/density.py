@@ -96,15 +96,17 @@ def _draw_shares(axes: Axes, result: ScalingResult, index: int) -> None:
         capsize=2,
         linewidth=1.6,
     )
-    if all(width.random is not None for width in widths):
-        axes.plot(sizes, [width.random for width in widths], color=colour, linewidth=0.8, linestyle=":")
+    chance = [width.random for width in widths if width.random is not None]
+    if len(chance) == len(sizes):
+        axes.plot(sizes, chance, color=colour, linewidth=0.8, linestyle=":")
 
 
 def _draw_cores(axes: Axes, result: ScalingResult, index: int) -> None:
     """Draw the core of a family, and the line through it."""
     colour, widths, fit = COLOURS[index % len(COLOURS)].light, result.widths, result.fit
     sizes = np.array([width.parameters for width in widths], dtype=float)
-    axes.loglog(sizes, np.exp(fit.intercept) * sizes**fit.slope, color=colour, linewidth=0.9)
+    if fit is not None:
+        axes.loglog(sizes, np.exp(fit.intercept) * sizes**fit.slope, color=colour, linewidth=0.9)
     axes.errorbar(
         sizes,
         [width.unprunable for width in widths],
@@ -115,5 +117,5 @@ def _draw_cores(axes: Axes, result: ScalingResult, index: int) -> None:
         markeredgecolor=PAGE.light,
         capsize=2,
         linestyle="none",
-        label=plain(f"{result.family}: slope {fit.slope:.2f} ± {fit.slope_error:.2f}"),
+        label=plain(f"{result.family}: {fit.describe() if fit else 'no slope'}"),
     )

@@ -5,11 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_untangle.architecture.neurons import KINDS
-from hf_untangle.pruning.config import PRESETS, UnlearnConfig
+from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.prune_config import PruneConfig
+from hf_untangle.pruning.prune_record import PruneRecord
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
+from hf_untangle.reporting.repairs import repair_limits
 from hf_untangle.reporting.style import KIND_NAME
 from hf_untangle.reporting.table import Use, corpus_name, drop_of
+
+AnyRecord = UnlearnRecord | PruneRecord
+"""A finished run of any kind."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +29,18 @@ class Setting:
     description: str
 
 
-def settings(config: UnlearnConfig) -> tuple[Setting, ...]:
+def settings(config: UnlearnConfig | PruneConfig) -> tuple[Setting, ...]:
     """List every setting, in the order in which they are declared.
 
     Args:
         config: The settings of a run.
 
     Returns:
-        The settings, and which of them differ from the preset `default`.
+        The settings, and which of them differ from the defaults.
     """
-    default = PRESETS["default"].model_dump()
+    default = type(config)().model_dump()
     return tuple(
-        Setting(name, str(value), value != default[name], UnlearnConfig.model_fields[name].description or "")
+        Setting(name, str(value), value != default[name], type(config).model_fields[name].description or "")
         for name, value in config.model_dump().items()
     )
 
@@ -51,7 +57,7 @@ def title(record: UnlearnRecord) -> str:
     return f"{short_name(record)} without {corpus_name(record, 'forget')}"
 
 
-def short_name(record: UnlearnRecord) -> str:
+def short_name(record: AnyRecord) -> str:
     """The last part of the model's name or path.
 
     Args:
@@ -63,7 +69,7 @@ def short_name(record: UnlearnRecord) -> str:
     return Path(record.model).name or record.model
 
 
-def removed(record: UnlearnRecord) -> tuple[str, ...]:
+def removed(record: AnyRecord) -> tuple[str, ...]:
     """Count the removed neurons.
 
     Args:
@@ -119,6 +125,7 @@ def limits(record: UnlearnRecord) -> tuple[str, ...]:
         "as they are not, it is larger.",
         "Forget accuracy has a floor above zero: names, punctuation and white space that a text repeats can be copied from "
         "the context by a model that never saw such text in training.",
+        *repair_limits(record),
         _about_controls(record),
         f"Only {forget} and {retain} were measured. Other languages, tasks and the safety behaviour of the model may have "
         "changed.",
@@ -137,10 +144,10 @@ def _about_controls(record: UnlearnRecord) -> str:
 
 def _tested(record: UnlearnRecord, use: Use) -> int:
     """How many tokens of a corpus were predicted in the test."""
-    return getattr(record.test.after, use).tokens
+    return getattr(record.final, use).tokens
 
 
 def _error(record: UnlearnRecord, use: Use) -> str:
     """Standard error of the top-1 accuracy of the result, sqrt(p (1 - p) / n)."""
-    share = getattr(record.test.after, use).top1
+    share = getattr(record.final, use).top1
     return numbers.points(math.sqrt(share * (1 - share) / _tested(record, use)))

@@ -1,20 +1,16 @@
 """The model card: what the Hub shows of a result, and what its search reads."""
 
 import math
-from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
+from hf_untangle.hub import cards
 from hf_untangle.pruning.config import PRESETS
 from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting.facts import limits, removed, selectivity, settings, short_name, title
+from hf_untangle.reporting.facts import AnyRecord, limits, removed, selectivity, settings, short_name, title
+from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
 from hf_untangle.reporting.templating import render
-
-TAGS = ["unlearning", "pruning", "hf_untangle"]
 
 
 def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
@@ -41,6 +37,7 @@ def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
         removed=removed(record),
+        repairs=repair_sentences(record),
         selectivity=selectivity(record),
         snippet=snippet(record),
         settings=settings(record.config),
@@ -63,25 +60,22 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
         The data; it names a base model and data sets only where they are on the Hub, and no infinite number.
     """
     base = hub_id(record)
-    datasets = {hub_dataset(corpus) for corpus in record.corpora.values()} - {None}
     return ModelCardData(
         base_model=base,
         base_model_relation="finetune" if base else None,
         license=licence.lower() if licence else None,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=TAGS,
-        datasets=sorted(map(str, datasets)) or None,
+        tags=cards.TAGS,
+        datasets=cards.hub_datasets(record.corpora.values()),
         metrics=["accuracy", "perplexity"],
         model_name=title(record),
         eval_results=[result for use in USES for result in _eval_results(record, use)],
     )
 
 
-def hub_id(record: UnlearnRecord) -> str | None:
+def hub_id(record: AnyRecord) -> str | None:
     """Tell the original model's id on the Hub.
-
-    A name without an owner, such as `gpt2`, is an id only when a commit of the Hub is known.
 
     Args:
         record: The run.
@@ -89,24 +83,7 @@ def hub_id(record: UnlearnRecord) -> str | None:
     Returns:
         The id, or None where the model was a folder.
     """
-    try:
-        validate_repo_id(record.model)
-    except HFValidationError:
-        return None
-    known = record.revision is not None or ("/" in record.model and not Path(record.model).exists())
-    return record.model if known else None
-
-
-def hub_dataset(corpus: dict[str, Any]) -> str | None:
-    """Tell the id of the data set that a corpus was read from.
-
-    Args:
-        corpus: What was read, as a record has it.
-
-    Returns:
-        The id, or None where the corpus is not from the Hub.
-    """
-    return corpus["source"].partition(" ")[0] if corpus["origin"] == "hub" else None
+    return cards.hub_id(record.model, record.revision)
 
 
 def snippet(record: UnlearnRecord) -> str:
@@ -123,7 +100,8 @@ def snippet(record: UnlearnRecord) -> str:
     arguments = {use: _corpus(record, use) for use in USES} | {name: _literal(value) for name, value in changed.items()}
     name = hub_id(record) or short_name(record)
     revision = f", revision={record.revision!r}" if hub_id(record) and record.revision else ""
-    return render("reproduce.py.j2", arguments=arguments, model=f"{name!r}{revision}, dtype={record.dtype!r}")
+    repairs = repair_arguments(record)
+    return render("reproduce.py.j2", arguments=arguments, repairs=repairs, model=f"{name!r}{revision}, dtype={record.dtype!r}")
 
 
 def _corpus(record: UnlearnRecord, use: Use) -> str:
@@ -141,7 +119,7 @@ def _literal(value: object) -> str:
 
 def _eval_results(record: UnlearnRecord, use: Use) -> list[EvalResult]:
     """The metrics of the result on one corpus, those that are finite."""
-    corpus, metrics = record.corpora[f"{use}_test"], getattr(record.test.after, use)
+    corpus, metrics = record.corpora[f"{use}_test"], getattr(record.final, use)
     values = {
         ("accuracy", "next-token top-1 accuracy"): metrics.top1,
         ("accuracy", "next-token top-10 accuracy"): metrics.top10,
@@ -150,7 +128,7 @@ def _eval_results(record: UnlearnRecord, use: Use) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type=hub_dataset(corpus) or corpus["corpus"],
+            dataset_type=cards.hub_dataset(corpus) or corpus["corpus"],
             dataset_name=f"{corpus['corpus']} ({use})",
             # The key of the part in the record; it also keeps two corpora of the same name apart.
             dataset_split=f"{use}_test",

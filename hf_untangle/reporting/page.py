@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
 from hf_untangle.reporting.facts import limits, removed, selectivity, settings, title
+from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE
 from hf_untangle.reporting.svg import inline_svg
 from hf_untangle.reporting.table import comparison_rows, corpus_name, drop_of, summary
@@ -64,6 +65,7 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
         figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
+        repairs=repair_sentences(record),
         key_numbers=_key_numbers(record),
         run=_run(record),
         limits=limits(record),
@@ -79,7 +81,7 @@ def _drawing(name: str, figure: Figure) -> Markup:
 
 def _key_numbers(record: UnlearnRecord) -> list[tuple[str, str, bool]]:
     """The numbers that a reader must see first: name, value, and whether it is the one that the run was for."""
-    before, after = record.test.before, record.test.after
+    before, after = record.test.before, record.final
     return [
         (f"top-1 lost on {corpus_name(record, 'forget')}", numbers.drop(drop_of("forget", after, before)), True),
         (f"top-1 lost on {corpus_name(record, 'retain')}", numbers.drop(drop_of("retain", after, before)), False),

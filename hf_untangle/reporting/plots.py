@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.pruning.record import Scores, UnlearnRecord
 from hf_untangle.reporting import numbers
+from hf_untangle.reporting.facts import AnyRecord
 from hf_untangle.reporting.style import (
     BAND,
     INK,
@@ -61,7 +62,7 @@ def trade_off(record: UnlearnRecord) -> Figure:
     return figure
 
 
-def removed_by_layer(record: UnlearnRecord) -> Figure:
+def removed_by_layer(record: AnyRecord) -> Figure:
     """Draw the share of neurons that was removed from every layer, FFN above attention.
 
     Args:
@@ -146,7 +147,7 @@ def _label(axes: Axes, point: Point, text: str, colour: Colour, offset: tuple[in
         axes.annotate(text, point, offset, textcoords="offset points", color=colour.light, fontsize=9, ha=align, va="center")
 
 
-def _draw_layers(axes: Axes, record: UnlearnRecord, kind: Kind) -> None:
+def _draw_layers(axes: Axes, record: AnyRecord, kind: Kind) -> None:
     """Draw one kind's bars, and how much of the kind is gone altogether."""
     groups = [group for group in record.groups if group.kind == kind]
     layers = sorted({group.layer for group in groups})

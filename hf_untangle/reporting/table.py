@@ -45,11 +45,12 @@ def comparison_rows(record: UnlearnRecord) -> tuple[Row, ...]:
         record: The run.
 
     Returns:
-        The original, the unlearned model and, where there are controls, the mean of the random masks with its sample
-        standard deviation.
+        The original, the unlearned model, the same after each repair and, where there are controls, the mean of the random
+        masks with its sample standard deviation.
     """
     test = record.test
     rows = [_row("original", [test.before], None), _row("unlearned", [test.after], test.before)]
+    rows += [_row("repaired", [repair.after], test.before) for repair in record.repairs]
     if test.controls:
         rows.append(_row(control_name(record), test.controls, test.before))
     return tuple(rows)
@@ -99,7 +100,7 @@ def summary(record: UnlearnRecord) -> str:
     Returns:
         The sentence, with the numbers of the test parts.
     """
-    before, after, controls = record.test.before, record.test.after, record.test.controls
+    before, after, controls = record.test.before, record.final, record.test.controls
     forget, retain = numbers.fell_both(*(drop_of(use, after, before) for use in USES))
     removed = numbers.amount(record.parameters_removed), numbers.amount(record.parameters)
     return (
@@ -153,7 +154,7 @@ def mean_drop(use: Use, models: Sequence[Scores], base: Scores) -> float:
 
 def _corpus(record: UnlearnRecord, use: Use) -> str:
     """Name a corpus, with the accuracy on it before and after."""
-    before, after = (numbers.percent(_metrics(use, scores).top1) for scores in (record.test.before, record.test.after))
+    before, after = (numbers.percent(_metrics(use, scores).top1) for scores in (record.test.before, record.final))
     return f"{corpus_name(record, use)} ({use}: {before} to {after})"
 
 

@@ -1,17 +1,25 @@
 """The statistics of one corpus: moments of every neuron group, with a record of where they come from."""
 
+import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
 from hf_untangle.errors import StatisticsError
+from hf_untangle.folders import MARKER
+from hf_untangle.hub.download import PullOptions, find_file
+from hf_untangle.hub.upload import PushOptions, push_folder
+from hf_untangle.statistics.card import statistics_card
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.statistics/1"
+FILE = "statistics.safetensors"
+"""The name of pushed statistics."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +116,47 @@ class ActivationStatistics(Mapping[str, Moments]):
             record["dtype"],
             tuple(record["corpora"]),
         )
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, *, filename: str = FILE, **options: Unpack[PullOptions]
+    ) -> "ActivationStatistics":
+        """Read statistics that were pushed, or those of a pushed or saved result.
+
+        Args:
+            source: `user/name` on the Hub, or a folder.
+            filename: The file; a result has `statistics-forget.safetensors` and `statistics-retain.safetensors`.
+            **options: `revision`, `token`, `cache_dir` and `local_files_only`, as in `PullOptions`.
+
+        Returns:
+            The statistics.
+
+        Raises:
+            HubError: The Hub has no such statistics, or cannot be asked.
+            StatisticsError: The folder has none.
+        """
+        return cls.load(find_file(source, filename, **options))
+
+    def push_to_hub(self, repo_id: str, **options: Unpack[PushOptions]) -> str:
+        """Push the statistics with a card that says of what they are; `from_pretrained` reads them back.
+
+        Args:
+            repo_id: `user/name` on the Hub; made when there is none.
+            **options: `private`, `token`, `revision`, `commit_message` and `create_pr`, as in `PushOptions`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HubError: The Hub refuses, or cannot be reached; the message says what to do.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder) / FILE)
+            (Path(folder) / MARKER).write_text(json.dumps({"format": FORMAT}) + "\n")
+            roots = any(moments.root is not None for moments in self.values())
+            made = statistics_card(self.model, self.revision, self.dtype, self.corpora, roots=roots, source=repo_id)
+            made.save(Path(folder) / "README.md")
+            return push_folder(folder, repo_id, **options)
 
 
 def _moments_of(tensors: dict[str, Tensor]) -> dict[str, Moments]:

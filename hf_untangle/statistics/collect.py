@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.hooks import observed
+from hf_untangle.statistics.hooks import Watch, observed
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 
 logger = logging.getLogger("hf_untangle")
@@ -34,7 +34,8 @@ def collect(
     """Sum up what every neuron does on a corpus.
 
     The base model runs once over the blocks; the language-model head is not needed and not run. Sums stay on the device of
-    their neurons, and no activation is kept or copied to the host.
+    their neurons, and no activation is kept or copied to the host. Several processes each run their share of the blocks, and
+    all of them get the statistics of all.
 
     Args:
         model: The model, which is left as it was.
@@ -58,14 +59,41 @@ def collect(
             sums[group.name] = MomentAccumulator(group.size, z.device, roots=roots, experts=group.experts)
         sums[group.name].update(z, neurons)
 
-    run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
-    return ActivationStatistics(
-        moments={group.name: _finished(group, sums, blocks.tokens) for group in groups},
-        model=str(model.name_or_path),
-        revision=getattr(model.config, "_commit_hash", None),
-        dtype=str(model.dtype).removeprefix("torch."),
-        corpora=(blocks.record(),),
-    )
+    def of_my_blocks() -> dict[str, Moments]:
+        mine = blocks.mine()
+        run_over(model, mine, groups, add, batch_size=batch_size, progress=progress)
+        return results(sums, mine.tokens)
+
+    return finished(model, blocks, groups, merged(together(of_my_blocks)))
+
+
+def results(sums: dict[str, MomentAccumulator], tokens: int) -> dict[str, Moments]:
+    """Read all sums.
+
+    Args:
+        sums: The sums of each group that ran.
+        tokens: How many tokens there were, of which experts see only a part.
+
+    Returns:
+        The moments of each group, on the CPU.
+    """
+    return {name: accumulator.result(tokens) for name, accumulator in sums.items()}
+
+
+def merged(parts: Sequence[dict[str, Moments]]) -> dict[str, Moments]:
+    """Add up what several processes have seen.
+
+    Args:
+        parts: The moments that each of them has; a process without blocks has none.
+
+    Returns:
+        The moments of all tokens.
+    """
+    whole: dict[str, Moments] = {}
+    for part in parts:
+        for name, moments in part.items():
+            whole[name] = whole[name] + moments if name in whole else moments
+    return whole
 
 
 def run_over(
@@ -76,6 +104,7 @@ def run_over(
     *,
     batch_size: int,
     progress: bool,
+    watch: Watch = observed,
 ) -> None:
     """Run the base model once over some blocks, and show the activations at every token that counts.
 
@@ -87,6 +116,7 @@ def run_over(
             they are; once an expert, if there are any.
         batch_size: Blocks in one forward pass.
         progress: Whether to show a progress bar.
+        watch: What to watch of the groups, one row a position; their activations unless told otherwise.
     """
     counted: list[Tensor | None] = [None]
 
@@ -95,8 +125,12 @@ def run_over(
 
     backbone = model.base_model
     device = next(model.parameters()).device
-    bar = tqdm(total=blocks.tokens, unit="token", desc=f"statistics of {blocks.corpus.name}", disable=not progress)
-    with bar, evaluation_mode(model), observed(model, groups, show), torch.inference_mode():
+    with (
+        blocks.bar("statistics of", progress=progress) as bar,
+        evaluation_mode(model),
+        watch(model, groups, show),
+        torch.inference_mode(),
+    ):
         for batch in blocks.batches(batch_size):
             counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
             backbone(**batch.inputs(device), use_cache=False)
@@ -121,9 +155,34 @@ def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) ->
     return rows.index_select(0, chosen.nonzero().flatten())
 
 
-def _finished(group: NeuronGroup, sums: dict[str, MomentAccumulator], tokens: int) -> Moments:
-    """Read one group's sums, refusing those that mean nothing."""
-    moments = sums[group.name].result(tokens) if group.name in sums else None
+def finished(
+    model: PreTrainedModel, blocks: TokenBlocks, groups: Sequence[NeuronGroup], sums: dict[str, Moments]
+) -> ActivationStatistics:
+    """Make statistics of the sums of one pass, with a record of where they come from.
+
+    Args:
+        model: The model that ran.
+        blocks: The tokens that it ran over.
+        groups: The neuron groups that were watched.
+        sums: The sums of each group.
+
+    Returns:
+        The statistics, on the CPU.
+
+    Raises:
+        StatisticsError: A neuron group saw no token, or an activation was infinite or NaN.
+    """
+    return ActivationStatistics(
+        moments={group.name: _checked(group, sums.get(group.name)) for group in groups},
+        model=str(model.name_or_path),
+        revision=getattr(model.config, "_commit_hash", None),
+        dtype=str(model.dtype).removeprefix("torch."),
+        corpora=(blocks.record(),),
+    )
+
+
+def _checked(group: NeuronGroup, moments: Moments | None) -> Moments:
+    """One group's moments, unless they mean nothing."""
     if moments is None or (moments.count if moments.routed is None else moments.routed.sum()) == 0:
         raise StatisticsError(
             f"Every neuron group must see tokens, but `{group.name}` saw none: the model did not run it on this corpus. "

@@ -1,17 +1,19 @@
 """Watching neurons while a model runs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 from torch import nn
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.interception import intercepted
 from hf_untangle.architecture.neurons import NeuronGroup
 
 Observer = Callable[[NeuronGroup, Reading], None]
 """Called with a group and what its output projection is about to read, each time it runs; once an expert, if there are any."""
+Watch = Callable[[nn.Module, Sequence[NeuronGroup], Observer], AbstractContextManager[nn.Module]]
+"""Shows something of each group to an observer inside a `with` block, as `observed` shows activations."""
 
 
 @contextmanager

@@ -60,8 +60,9 @@ class _Histogram:
 
     def __init__(self, moments: Moments, device: torch.device) -> None:
         """Lay the bins out around the mean."""
-        mean = moments.total / moments.count
-        deviation = (moments.square / moments.count - mean.square()).clamp_min(0).sqrt()
+        count = moments.computed.clamp_min(1)
+        mean = moments.total / count
+        deviation = (moments.square / count - mean.square()).clamp_min(0).sqrt()
         # A neuron that never changes still has bins of some width, wider than the rounding of its values.
         width = torch.maximum(2 * REACH / BINS * deviation, 1e-5 * mean.abs()).clamp_min(1e-30)
         self._width = width.float().to(device)
@@ -70,7 +71,7 @@ class _Histogram:
         self._sums = torch.zeros(BINS, len(mean), device=device)
 
     def update(self, z: Float[Tensor, "token neuron"], neurons: slice) -> None:
-        """Count the values that are in reach."""
+        """Count the values of some neurons that are in reach."""
         position = (z - self._low[neurons]) / self._width[neurons]
         inside = (position >= 0) & (position < BINS)
         bins = position.clamp(0, BINS - 1).long()
@@ -81,4 +82,5 @@ class _Histogram:
         """The mean of the values in the fullest bin."""
         fullest = self._counts.argmax(0, keepdim=True)
         sums, counts = self._sums.gather(0, fullest)[0], self._counts.gather(0, fullest)[0]
-        return (sums / counts).double().cpu()
+        # A neuron that was never computed has no mode, and reads zero.
+        return (sums / counts.clamp_min(1)).double().cpu()

@@ -37,6 +37,13 @@ class Moments:
             sums[field.name] = None if mine is None or theirs is None else mine + theirs
         return Moments(**sums)
 
+    @property
+    def computed(self) -> Int[Tensor, "..."]:
+        """Number of tokens at which each neuron was computed: all of them, or those that its expert saw."""
+        if self.routed is None:
+            return self.count
+        return self.routed.repeat_interleave(len(self.total) // len(self.routed))
+
     def tensors(self) -> dict[str, Tensor]:
         """The sums that are there, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

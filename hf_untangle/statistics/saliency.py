@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.experts import Reading
+from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.hooks import Observer, observed
@@ -74,11 +74,24 @@ def collect_saliency(
     Raises:
         StatisticsError: A gradient was infinite or NaN.
     """
+
+    def of_my_blocks() -> tuple[dict[str, Tensor], int]:
+        return _sums_over(model, blocks.mine(), groups, batch_size, progress)
+
+    parts = together(of_my_blocks)
+    predicted = sum(tokens for _, tokens in parts)
+    return {group.name: _finished(group.name, [sums for sums, _ in parts], predicted) for group in groups}
+
+
+def _sums_over(
+    model: PreTrainedModel, blocks: TokenBlocks, groups: Sequence[NeuronGroup], batch_size: int, progress: bool
+) -> tuple[dict[str, Float[Tensor, "sum neuron"]], int]:
+    """The sums of each group over some blocks, and the number of tokens that were predicted."""
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
     seen: list[tuple[NeuronGroup, Reading]] = []
     predicted = 0
     device = next(model.parameters()).device
-    bar = tqdm(total=blocks.tokens, unit="token", desc=f"gradients on {blocks.corpus.name}", disable=not progress)
+    bar = blocks.bar("gradients on", progress=progress)
     with bar, evaluation_mode(model), _graph_from_embedding(model), observed(model, groups, _keep_in(seen)):
         for batch in blocks.batches(batch_size):
             inputs = batch.inputs(device)
@@ -93,7 +106,7 @@ def collect_saliency(
                 products = reading.values.detach().float() * gradient.float()
                 _add(sums, group, rows_that_count(replace(reading, values=products), counted), reading.neurons)
             bar.update(batch.tokens)
-    return {group.name: _finished(group.name, sums, predicted) for group in groups}
+    return {name: one.cpu() for name, one in sums.items()}, predicted
 
 
 def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:
@@ -136,12 +149,14 @@ def _predicted(labels: Int[Tensor, "block position"]) -> int:
     return int((labels[:, 1:] != IGNORED).sum())
 
 
-def _finished(name: str, sums: dict[str, Tensor], predicted: int) -> Saliency:
-    """Read one group's sums, refusing those that mean nothing."""
-    if name not in sums or not torch.isfinite(sums[name]).all():
+def _finished(name: str, parts: list[dict[str, Tensor]], predicted: int) -> Saliency:
+    """Add up one group's sums of all processes, refusing those that mean nothing."""
+    found = [sums[name] for sums in parts if name in sums]
+    total = torch.stack(found).sum(0) if found else torch.full((3, 1), torch.nan)
+    if not torch.isfinite(total).all():
         raise StatisticsError(
             f"Gradients at every neuron must be finite, but those of `{name}` are missing or hold NaN or infinity. Load the "
             "model in float32 or bfloat16 (`dtype=`), or go by importance alone (candidates=1)."
         )
-    first, absolute, second = sums[name].cpu()
+    first, absolute, second = total
     return Saliency(predicted, first, second, absolute)

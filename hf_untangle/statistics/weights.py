@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_untangle.architecture.neurons import NeuronGroup, Producer
-from hf_untangle.architecture.projections import matrix_of
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.projections import Matrix, matrix_of
 from hf_untangle.errors import StatisticsError
 
 
@@ -35,35 +35,36 @@ def weight_norms(model: nn.Module, groups: Sequence[NeuronGroup]) -> dict[str, W
     Raises:
         StatisticsError: Some of the weights are quantised or not loaded, so that their numbers say nothing.
     """
-    return {
-        group.name: WeightNorms(
-            column=_norms(model, group.name, of_inputs=True),
-            rows=_together([_row_norms(model, producer) for producer in group.producers]),
-        )
-        for group in groups
-    }
+    return {group.name: WeightNorms(column=_columns(model, group), rows=_rows(model, group)) for group in groups}
 
 
-def _row_norms(model: nn.Module, producer: Producer) -> Float[Tensor, " neuron"]:
-    """The norm of the row, and its bias, by which a producer computes each neuron."""
-    norms, bias = _norms(model, producer.name, of_inputs=False), matrix_of(model, producer.name).bias
-    if bias is not None:
-        norms = _together([norms, bias.detach().flatten().double().cpu()])
-    return norms[producer.rows]
+def _columns(model: nn.Module, group: NeuronGroup) -> Float[Tensor, " neuron"]:
+    """The norm of the column that reads each neuron."""
+    return _norm(_numbers(model, group.name).weight, axis=1)
 
 
-def _norms(model: nn.Module, name: str, *, of_inputs: bool) -> Float[Tensor, " index"]:
-    """The norm of what belongs to each input of a projection (its column), or to each output (its row), expert by expert."""
-    parameter = matrix_of(model, name).parameter
-    if not parameter.is_floating_point() or parameter.is_meta or hasattr(parameter, "quant_state"):
+def _rows(model: nn.Module, group: NeuronGroup) -> Float[Tensor, " neuron"]:
+    """The norm of everything that computes each neuron."""
+    squares = torch.zeros(group.size, dtype=torch.float64)
+    for producer in group.producers:
+        matrix = _numbers(model, producer.name)
+        squares += _norm(matrix.weight, axis=2)[producer.rows].square()
+        if matrix.bias is not None:
+            squares += matrix.bias.detach().double().cpu().flatten()[producer.rows].square()
+    return squares.sqrt()
+
+
+def _numbers(model: nn.Module, name: str) -> Matrix:
+    """The weights of a projection, where they are numbers."""
+    weight = matrix_of(model, name).parameter
+    if not weight.is_floating_point() or weight.is_meta or hasattr(weight, "quant_state"):
         raise StatisticsError(
             f"The norms of `{name}` need its weights in floating point and loaded, but they are quantised or offloaded. Choose "
             "an importance that needs no weights, such as rms, or load the model in full precision."
         )
-    weight = matrix_of(model, name).weight.detach()
-    return torch.linalg.vector_norm(weight, dim=1 if of_inputs else 2, dtype=torch.float64).flatten().cpu()
+    return matrix_of(model, name)
 
 
-def _together(norms: list[Tensor]) -> Float[Tensor, " neuron"]:
-    """The norm of several vectors joined, from the norm of each."""
-    return torch.stack(norms).square().sum(0).sqrt()
+def _norm(weight: Float[Tensor, "expert output input"], axis: int) -> Float[Tensor, " index"]:
+    """Norms along one axis, expert by expert."""
+    return torch.linalg.vector_norm(weight.detach(), dim=axis, dtype=torch.float64).flatten().cpu()

@@ -21,7 +21,8 @@ SIZES: dict[str, Any] = {
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads", "num_query_groups"), KEY_VALUE_HEADS),
     **dict.fromkeys(("num_global_key_value_heads",), 1),
     **dict.fromkeys(
-        ("head_dim", "swa_head_dim", "kv_channels", "dim_head", "d_kv", "d_head", "attention_head_size"), HEAD_SIZE
+        ("head_dim", "swa_head_dim", "kv_channels", "dim_head", "global_head_dim", "d_kv", "d_head", "attention_head_size"),
+        HEAD_SIZE,
     ),
     **dict.fromkeys(("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "d_ff", "dim_ff", "dff", "d_inner"), FFN),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "intermediate_size_mlp", "dense_intermediate_size"), FFN),

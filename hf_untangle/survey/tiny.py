@@ -1,12 +1,37 @@
 """Tiny models of any type that the installed transformers knows, made from its own configuration class."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSpeechSeq2Seq,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hf_untangle.survey.sizes import LAYERS, OTHER_SIZES, SIZES
+
+Task = Literal["causal-lm", "masked-lm", "sequence-to-sequence", "image", "towers", "speech"]
+AUTO_CLASSES: dict[Task, Any] = {
+    "causal-lm": AutoModelForCausalLM,
+    "masked-lm": AutoModelForMaskedLM,
+    "sequence-to-sequence": AutoModelForSeq2SeqLM,
+    "image": AutoModelForImageClassification,
+    "towers": AutoModel,
+    "speech": AutoModelForSpeechSeq2Seq,
+}
+
+
+def causal_types() -> list[str]:
+    """List the types of causal language models in the installed transformers."""
+    return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
 def tiny_config(model_type: str, **settings: Any) -> PreTrainedConfig:
@@ -23,13 +48,14 @@ def tiny_config(model_type: str, **settings: Any) -> PreTrainedConfig:
     return type(default)(**_shrunk(default) | settings)
 
 
-def tiny_model(model_type: str, **settings: Any) -> PreTrainedModel:
-    """Make a tiny causal language model of a type, the same every time.
+def tiny_model(model_type: str, task: Task = "causal-lm", **settings: Any) -> PreTrainedModel:
+    """Make a tiny model of a type, the same every time.
 
     No bias is zero and no norm is one, so that nothing vanishes by chance.
 
     Args:
         model_type: A type that transformers knows, such as `llama`.
+        task: What the model is for.
         settings: What to set otherwise in its configuration.
 
     Returns:
@@ -38,7 +64,7 @@ def tiny_model(model_type: str, **settings: Any) -> PreTrainedModel:
     config = tiny_config(model_type, **settings)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AUTO_CLASSES[task].from_config(config, dtype=torch.float32)
         for parameter in model.parameters():
             parameter += 0.2 * torch.randn_like(parameter)
     model.name_or_path = f"tiny-{model_type}"

@@ -1,24 +1,17 @@
-"""Three layers and linear regions, measured: counts, speed, what happens on boundaries, and coverage.
+"""The part of `benchmarks/translation.py` about three layers: regions counted, timed and covered, and right on boundaries."""
 
-    python benchmarks/translation_three_layer.py
-
-Region counts are compared with relucent 1.0.0 if it can be imported. It is under the AGPL: install it into an
-environment of its own for this benchmark, never next to a product.
-"""
-
-import argparse
 import itertools
 import math
-import platform
+import os
 import time
-from datetime import date
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from scipy.optimize import linprog
-from sklearn.datasets import load_digits
 from torch import nn
 
+from hf_untangle.data.digits import digits
 from hf_untangle.translation.shallow.attributions import integrated_gradients
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.patterns import index_patterns
@@ -37,20 +30,18 @@ NETS = [
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, default=100_000)
-    parser.add_argument("--processes", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+Table = tuple[str, list[str], list[list]]
+
+
+def region_tables(points: int, processes: int) -> Iterator[Table]:
     enumerate_regions(random_net(2, 2, 1), (-1, 1))  # the first reading of a network loads PyTorch's exporter
-    print(f"\n{date.today()}, {platform.machine()} cpu, 1 thread, torch {torch.__version__}\n")
-    counts()
-    speed(args.processes)
-    boundaries()
-    forms(args.points)
-    gradients()
-    coverage()
+    yield from counts()
+    yield speed()
+    yield pool(processes)
+    yield boundaries()
+    yield forms(points)
+    yield gradients()
+    yield coverage()
 
 
 def random_net(*widths: int, seed: int = 0) -> nn.Sequential:
@@ -64,14 +55,12 @@ def random_net(*widths: int, seed: int = 0) -> nn.Sequential:
     return module
 
 
-def counts() -> None:
+def counts() -> Iterator[Table]:
     try:
-        import relucent
+        import relucent  # pyright: ignore[reportMissingImports]
     except ImportError:
-        print("Region counts against relucent: skipped, it is not installed.\n")
         return
-    print("| net | regions of all space, relucent | regions in a box of side 2e4 | relucent, s | here, s |")
-    print("|---|---|---|---|---|")
+    rows = []
     for widths in NETS:
         module = random_net(*widths)
         start = time.perf_counter()
@@ -79,14 +68,14 @@ def counts() -> None:
         referee.bfs()
         middle = time.perf_counter()
         regions = enumerate_regions(module, (-1e4, 1e4))
-        spent = f"{middle - start:.2f} | {time.perf_counter() - middle:.2f}"
-        print(f"| {name(widths)} | {len(referee)} | {len(regions)} | {spent} |")
-    print()
+        spent = f"{middle - start:.2f}", f"{time.perf_counter() - middle:.2f}"
+        rows.append([name(widths), len(referee), len(regions), *spent])
+    header = ["net", "regions of all space, relucent", "regions in a box of side 2e4", "relucent, s", "here, s"]
+    yield "Region counts against an independent counter", header, rows
 
 
-def speed(processes: int) -> None:
-    print("| net, box of side 6 | regions | plain scipy loop, regions per CPU second | here | ratio |")
-    print("|---|---|---|---|---|")
+def speed() -> Table:
+    rows = []
     for widths in [(2, 10, 10, 1), (3, 8, 8, 2), (4, 8, 8, 1), (6, 10, 1), (3, 16, 16, 1)]:
         module = random_net(*widths)
         start = time.process_time()
@@ -94,17 +83,31 @@ def speed(processes: int) -> None:
         middle = time.process_time()
         visited = plain_loop(module, limit=400)
         fast, slow = found / (middle - start), visited / (time.process_time() - middle)
-        print(f"| {name(widths)} | {found} | {slow:.0f} | {fast:.0f} | {fast / slow:.1f} |")
+        rows.append([name(widths), found, f"{slow:.0f}", f"{fast:.0f}", f"{fast / slow:.1f}"])
     plane = restrict(random_net(64, 64, 64, 10), torch.zeros(64), torch.eye(64)[:2] * 8)
     start = time.process_time()
     found = len(enumerate_regions(plane, (-1, 1)))
-    print(f"\nPlane through 64-64-64-10: {found} regions, {time.process_time() - start:.2f} CPU seconds.")
-    seconds = []
+    rows.append(["plane through 64-64-64-10", found, "", f"{found / (time.process_time() - start):.0f}", ""])
+    header = ["net, box of side 6", "regions", "plain scipy loop, regions per CPU second", "here", "ratio"]
+    return "Regions a second on one core", header, rows
+
+
+def pool(processes: int) -> Table:
+    rows, module = [], random_net(4, 20, 20, 1)
     for count in (1, processes):
-        start = time.perf_counter()
-        found = len(enumerate_regions(random_net(4, 20, 20, 1), (-3, 3), processes=count))
-        seconds.append(time.perf_counter() - start)
-    print(f"4-20-20-1: {found} regions, {seconds[0]:.1f} s; in {processes} processes {seconds[1]:.1f} s.\n")
+        start, before = time.perf_counter(), os.times()
+        found = len(enumerate_regions(module, (-3, 3), processes=count))
+        seconds, after = time.perf_counter() - start, os.times()
+        mine = after.user + after.system - before.user - before.system
+        theirs = after.children_user + after.children_system - before.children_user - before.children_system
+        load = os.getloadavg()[0]
+        rows.append([count, found, *(f"{value:.1f}" for value in (seconds, mine, theirs, mine + theirs / count, load))])
+    header = ["processes", "regions", "seconds by the clock", "CPU seconds of the caller", "of the others"]
+    return (
+        "The same search in several processes, 4-20-20-1",
+        [*header, "caller + others / processes", "load of the machine"],
+        rows,
+    )
 
 
 def plain_loop(module: nn.Sequential, limit: int) -> int:
@@ -146,10 +149,8 @@ def largest_ball(rows: np.ndarray, constants: np.ndarray) -> float:
     return float(found.x[-1]) if found.status == 0 else -1.0
 
 
-def boundaries() -> None:
-    print("| net of whole numbers | grid points on a boundary | half-open: error, regions firing ", end="")
-    print("| gate: error | closed: wrong points, regions firing |")
-    print("|---|---|---|---|---|")
+def boundaries() -> Table:
+    rows = []
     for widths, seed in [((2, 4, 4, 2), 0), ((2, 6, 6, 1), 1), ((3, 5, 4, 1), 2)]:
         module = random_net(*widths, seed=seed)
         for parameter in module.parameters():
@@ -162,25 +163,26 @@ def boundaries() -> None:
         wrong = int(((closed(x) - y).abs() > 1e-9).any(1).sum())
         fires = f"{error(halfopen(x), y)}, {span(halfopen.multiplicity(x))}"
         crowd = f"{wrong}, {span(closed.multiplicity(x))}"
-        print(f"| {name(widths)} | {on} of {len(x)} | {fires} | {error(gate(x), y)} | {crowd} |")
-    print()
+        rows.append([name(widths), f"{on} of {len(x)}", fires, error(gate(x), y), crowd])
+    header = ["net of whole numbers", "grid points on a boundary", "half-open: error, regions firing"]
+    return "Lattices of boundary points", [*header, "gate: error", "closed: wrong points, regions firing"], rows
 
 
-def forms(points: int) -> None:
+def forms(points: int) -> Table:
     regions = enumerate_regions(random_net(2, 10, 10, 1), (-3, 3))
     x = regions.box.sample(points)
     y = regions.network(x)
-    print(f"Three layers of 2-10-10-1, {len(regions)} regions, on {points:,} points:\n")
-    print("| form | largest error | seconds |\n|---|---|---|")
+    rows = []
     for form in ("halfopen", "closed", "gate"):
         shallow = as_three_layers(regions, form)
-        start = time.perf_counter()
+        start = time.process_time()
         found = torch.cat([shallow(chunk) for chunk in x.split(4096)])
-        print(f"| {form} | {error(found, y)} | {time.perf_counter() - start:.2f} |")
-    print()
+        rows.append([form, error(found, y), f"{time.process_time() - start:.2f}"])
+    title = f"Three layers of 2-10-10-1, {len(regions)} regions, on {points:,} points"
+    return title, ["form", "largest error", "CPU seconds"], rows
 
 
-def gradients() -> None:
+def gradients() -> Table:
     module = random_net(16, 64, 64, 1)
     x, z = torch.randn(2, 16, dtype=torch.float64)
     difference = (module(x[None]) - module(z[None])).item()
@@ -189,30 +191,26 @@ def gradients() -> None:
     along = (z + t * (x - z)).requires_grad_()
     module(along).sum().backward()
     riemann = abs(((x - z) * along.grad.mean(0)).sum().item() - difference)
-    print(f"Integrated gradients of 16-64-64-1, completeness gap: {gap:.1e}; ", end="")
-    print(f"midpoint sum of 2,000 steps: {riemann:.1e}.\n")
+    rows = [["by linear pieces", f"{gap:.1e}"], ["midpoint sum of 2,000 steps", f"{riemann:.1e}"]]
+    return "Integrated gradients of 16-64-64-1", ["how", "completeness gap"], rows
 
 
-def coverage() -> None:
-    digits = load_digits()
-    x = torch.tensor(digits.data / 16, dtype=torch.float64)
-    labels = torch.tensor(digits.target)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    train, test = order[:1348], order[1348:]
-    print("| digits, hidden widths | test accuracy | regions of 1,348 training points, untrained ", end="")
-    print("| trained | test points in a known region |")
-    print("|---|---|---|---|---|")
+def coverage() -> Table:
+    data = digits()
+    (x, labels), (test, test_labels) = ((images.double(), labels) for images, labels in (data.train.flat(), data.test.flat()))
+    rows = []
     for hidden in [(8,), (16,), (32,), (64,), (32, 32)]:
         torch.manual_seed(0)
         module = random_net(64, *hidden, 10)
         for part in module[::2]:
             part.reset_parameters()
-        start = len(index_patterns(module, [x[train]]))
-        fit(module, x[train], labels[train])
-        index = index_patterns(module, [x[train]])
-        accuracy = (module(x[test]).argmax(1) == labels[test]).double().mean()
-        widths = " x ".join(map(str, hidden))
-        print(f"| {widths} | {accuracy:.1%} | {start} | {len(index)} | {index.coverage(x[test]):.1%} |")
+        start = len(index_patterns(module, [x]))
+        fit(module, x, labels)
+        index = index_patterns(module, [x])
+        accuracy = (module(test).argmax(1) == test_labels).double().mean()
+        rows.append([" x ".join(map(str, hidden)), f"{accuracy:.1%}", start, len(index), f"{index.coverage(test):.1%}"])
+    header = ["digits, hidden widths", "test accuracy", f"regions of {len(x):,} training points, untrained", "trained"]
+    return "Regions that data visits", [*header, f"of {len(test)} test points in a known region"], rows
 
 
 def fit(module: nn.Sequential, x: torch.Tensor, labels: torch.Tensor) -> None:
@@ -236,7 +234,3 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> str:
 def span(multiplicity: torch.Tensor) -> str:
     low, high = int(multiplicity.min()), int(multiplicity.max())
     return f"always {low}" if low == high else f"{low} to {high}"
-
-
-if __name__ == "__main__":
-    main()

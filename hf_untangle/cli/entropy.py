@@ -1,0 +1,71 @@
+"""Commands about entropy: `entropy`, which looks at neurons, and `entropy-masks`, which masks bits or neurons by it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, OutputOption, clear_errors, console, print_json
+from hf_untangle.cli.run import do, settings_of
+
+
+def entropy_command(
+    model: ModelArgument,
+    corpus: Annotated[str, typer.Option(help="A named corpus, a file or a folder.")] = "general",
+    tokens: Annotated[int, typer.Option(help="How many tokens to read.")] = 16_384,
+    threshold: Annotated[str, typer.Option(help="When a neuron's bit is on: above zero, or above its running mean.")] = "zero",
+    figure: Annotated[str | None, typer.Option(help="Also draw histograms by layer, into this file.")] = None,
+    dtype: DtypeOption = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Measure the entropy of every neuron of a model on a corpus, and count those that are always on or off."""
+    with clear_errors():
+        from rich.table import Table
+
+        from hf_untangle import models
+        from hf_untangle.data.batches import token_blocks
+        from hf_untangle.entropy.overview import collect_entropy, overview
+
+        loaded, tokenizer = models.load(model, dtype=dtype)
+        statistics = collect_entropy(loaded, token_blocks(corpus, tokenizer, tokens=tokens), threshold)
+        rows = overview(statistics)
+        if figure is not None:
+            from hf_untangle.folders import whole_file
+            from hf_untangle.importance.entropy import entropy
+            from hf_untangle.reporting.entropy_plots import entropy_histograms
+
+            drawing = entropy_histograms({group: entropy(moments) for group, moments in statistics.items()})
+            with whole_file(figure) as draft:
+                drawing.savefig(draft, format=Path(figure).suffix.removeprefix(".") or "svg")
+        if json:
+            print_json([row.record() for row in rows])
+            return
+        table = Table("output projection", "neurons", "entropy: 5%", "median", "95%", "always on", "always off")
+        for row in rows:
+            quantiles = [f"{value:.3f}" for value in (row.low, row.median, row.high)]
+            table.add_row(row.group, f"{row.neurons:,}", *quantiles, str(row.always_on), str(row.always_off))
+        console.print(table)
+
+
+def entropy_masks_command(  # noqa: PLR0913 (one parameter an option)
+    output: OutputOption,
+    data: Annotated[str | None, typer.Option(help="Train k-contrast models on digits, cifar10 or texts.")] = None,
+    model: Annotated[str | None, typer.Option(help="Or mask neurons of this language model.")] = None,
+    corpus: Annotated[str, typer.Option(help="Texts in distribution.")] = "general",
+    preset: Annotated[str, typer.Option(help="Settings to start from: default or paper.")] = "default",
+    dtype: DtypeOption = "auto",
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: `--set fill=half`.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Mask bits or neurons of the lowest, of the highest and of any entropy, and measure what it costs near and far."""
+    content = {
+        "task": "entropy",
+        "data": data,
+        "model": model,
+        "dtype": dtype,
+        "corpus": corpus,
+        "preset": preset,
+        "settings": settings_of(settings),
+        "output": output,
+    }
+    do(content, as_json=json)

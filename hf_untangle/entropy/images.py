@@ -1,0 +1,127 @@
+"""Images to make problems of: scikit-learn's digits, which need no network, and the sets of the paper, on the Hub."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from hf_untangle.data.digits import digits as handwritten
+from hf_untangle.data.hub import hub_is_reachable
+from hf_untangle.entropy.item_sets import ItemSets
+from hf_untangle.errors import CorpusError
+
+Images = UInt8[Tensor, "image channel y x"]
+SIDE = 32
+"""Pixels on a side of every image from the Hub."""
+
+
+@dataclass(frozen=True)
+class HubImages:
+    """A set of images on the Hub."""
+
+    repository: str
+    column: str = "image"
+    test: str = "test"
+    """The split that is tested on."""
+
+
+HUB_IMAGES = {
+    "cifar10": HubImages("uoft-cs/cifar10", column="img"),
+    "mnist": HubImages("ylecun/mnist"),
+    "colorectal": HubImages("dpdl-benchmark/colorectal_histology", test="train"),
+    "plant village": HubImages("BrandonFors/Plant-Diseases-PlantVillage-Dataset"),
+}
+"""The sets of the published experiment: trained on the first, tested out of distribution on the others."""
+
+
+def digits() -> ItemSets:
+    """Read the digits of scikit-learn, 8 x 8 pixels in grey, with three shifts of the test digits.
+
+    The shifts are the negative, the negative turned by a quarter, and the digits with their pixels in one fixed random order.
+
+    Returns:
+        1,297 digits to train on and four sets of 500 to test on.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+    parts = handwritten()
+    train, validation, test = (_bytes(part.planes()[0]) for part in (parts.train, parts.validation, parts.test))
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
+    sets = {
+        "digits": test,
+        "inverted": 255 - test,
+        "rotated negative": (255 - test).rot90(1, (2, 3)),
+        "shuffled pixels": test.flatten(1)[:, order].view_as(test),
+    }
+    # Nothing is chosen by the validation part, so it is trained on too.
+    return ItemSets(torch.cat([train, validation]), sets, {"image_size": 8, "channels": 1}, "scikit-learn digits")
+
+
+def cifar10(limit: int = 10_000) -> ItemSets:
+    """Read CIFAR-10 from the Hub, with MNIST, colorectal histology and PlantVillage as shifts, all at 32 x 32 in colour.
+
+    Args:
+        limit: Images of a test set at most.
+
+    Returns:
+        The training images of CIFAR-10 and four sets to test on.
+
+    Raises:
+        CorpusError: The Hub does not answer.
+    """
+    if not hub_is_reachable():
+        raise CorpusError(
+            "CIFAR-10 and its shifts have to come from the Hub, which does not answer or is switched off (HF_HUB_OFFLINE). "
+            "Connect to the Hub or use the data `digits`, which need no network."
+        )
+    train = read_images(_rows("cifar10", "train"), HUB_IMAGES["cifar10"].column)
+    sets = {name: read_images(islice(_rows(name, images.test), limit), images.column) for name, images in HUB_IMAGES.items()}
+    return ItemSets(train, sets, {"image_size": SIDE, "channels": 3}, HUB_IMAGES["cifar10"].repository)
+
+
+def read_images(rows: Iterator[dict[str, Any]], column: str) -> Images:
+    """Resize images to 32 x 32 by bilinear interpolation, in colour.
+
+    Args:
+        rows: Rows of a data set.
+        column: Where the images are, as `datasets` decodes them.
+
+    Returns:
+        All images.
+
+    Raises:
+        CorpusError: There are none.
+    """
+    images = [_resized(row[column]) for row in rows]
+    if not images:
+        raise CorpusError(f"The column `{column}` must hold images, but there are no rows. Choose another split.")
+    return torch.stack(images)
+
+
+def _bytes(images: Float[Tensor, "image channel y x"]) -> Images:
+    """Images of values from 0 to 1 as bytes."""
+    return (255 * images).round().to(torch.uint8)
+
+
+def _resized(image: Any) -> UInt8[Tensor, "channel y x"]:
+    """One image of Pillow's as bytes."""
+    pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float()
+    return F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", align_corners=False)[0].round().to(torch.uint8)
+
+
+def _rows(name: str, split: str) -> Iterator[dict[str, Any]]:
+    """Stream a set of images from the Hub."""
+    from datasets import load_dataset
+
+    repository = HUB_IMAGES[name].repository
+    try:
+        yield from load_dataset(repository, split=split, streaming=True)  # pyright: ignore[reportReturnType]
+    except Exception as error:  # Gated, renamed, connection lost: each has its own kind.
+        raise CorpusError(f"The images `{name}` could not be read from {repository} on the Hub: {error}") from error

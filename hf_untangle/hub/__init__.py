@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: folders go up, files come down, cards say what they are."""

@@ -1,0 +1,44 @@
+"""Files of ours come down from the Hub, or from a folder."""
+
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from huggingface_hub import HfApi
+
+from hf_untangle.hub.problems import clear_problems
+
+
+class PullOptions(TypedDict, total=False):
+    """How to read from the Hub, in the words of transformers."""
+
+    revision: str | None
+    """A branch, a tag or a commit; `main` when left out."""
+    token: str | None
+    """A token that may read the repository; the one of `hf auth login` when left out."""
+    cache_dir: str | Path | None
+    """Where copies are kept; the Hub's own cache when left out."""
+    local_files_only: bool
+    """Whether to ask the cache alone."""
+
+
+def find_file(source: str | Path, filename: str, **options: Unpack[PullOptions]) -> Path:
+    """Find a file in a folder, or else in a repository of the Hub.
+
+    Without network, or with `HF_HUB_OFFLINE`, a copy in the cache serves.
+
+    Args:
+        source: A folder, or `user/name` on the Hub.
+        filename: The file in it, such as `mask.safetensors`.
+        **options: As in `PullOptions`.
+
+    Returns:
+        The file on this machine, which need not exist where the source is a folder.
+
+    Raises:
+        HubError: The Hub has no such repository, revision or file, or cannot be asked; the message says what to do.
+    """
+    if Path(source).is_dir():
+        return Path(source) / filename
+    api = HfApi(token=options.pop("token", None), library_name="hf_untangle")
+    with clear_problems(f"reading {filename} of {source}", str(source)):
+        return Path(api.hf_hub_download(str(source), filename, **options))

@@ -1,0 +1,63 @@
+"""Folders of ours go up to the Hub."""
+
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from huggingface_hub import HfApi
+
+from hf_untangle.errors import HubError
+from hf_untangle.folders import MARKER
+from hf_untangle.hub.problems import clear_problems
+
+REMOVED = "removed.safetensors"
+"""The file that can undo a removal, which is never pushed: with it, whatever was removed would be public again."""
+
+
+class PushOptions(TypedDict, total=False):
+    """How to push, in the words of transformers."""
+
+    private: bool | None
+    """Whether a new repository is private; an existing one stays as it is."""
+    token: str | None
+    """A token with write access; the one of `hf auth login` when left out. It is sent to the Hub and kept nowhere."""
+    revision: str | None
+    """The branch to push to, which must exist; `main` when left out."""
+    commit_message: str
+    create_pr: bool
+    """Whether to open a pull request instead of writing to the branch."""
+
+
+def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]) -> str:
+    """Push a folder that this package wrote, whole, in one commit; the repository is made when there is none.
+
+    Files that the Hub has already are not sent again, so a push that was broken off goes on where it was. The file that can
+    undo a removal stays here.
+
+    Args:
+        folder: What `save_pretrained`, `to_adapter`, `save_adapters` or `hf-untangle` wrote.
+        repo_id: `user/name` on the Hub.
+        **options: As in `PushOptions`.
+
+    Returns:
+        The address of the commit, or of the pull request.
+
+    Raises:
+        HubError: The folder is not ours, or the Hub refuses; the message says what to do.
+    """
+    if not (Path(folder) / MARKER).is_file():
+        raise HubError(
+            f"The folder `{folder}` must be one that hf_untangle wrote, but it has no {MARKER}. Nothing was pushed: save the "
+            "result first, or push the folder with `hf upload`."
+        )
+    api = HfApi(token=options.get("token"), library_name="hf_untangle")
+    with clear_problems(f"pushing to {repo_id}", repo_id):
+        repo_id = api.create_repo(repo_id, private=options.get("private"), exist_ok=True).repo_id
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            ignore_patterns=[REMOVED],
+            revision=options.get("revision"),
+            commit_message=options.get("commit_message", "Upload with hf_untangle"),
+            create_pr=options.get("create_pr", False),
+        )
+    return commit.pr_url or commit.commit_url

@@ -1,0 +1,113 @@
+"""A mask as a stock peft (IA)3 adapter (arXiv:2205.05638): a vector of 0 and 1 at the input of every output projection.
+
+(IA)3 multiplies what a projection reads by a vector, and a mask does nothing else. So peft loads, switches off, combines and
+merges masks, in a process that knows nothing of this package. An adapter hides neurons; `remove_` removes them.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hf_untangle.architecture.neurons import Kind
+from hf_untangle.errors import MaskError
+from hf_untangle.folders import MARKER
+
+FORMAT = "hf_untangle.adapter/1"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX, SUFFIX = "base_model.model.", ".ia3_l"
+"""What peft puts around the name of a projection."""
+
+
+def write_adapter(folder: Path, kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind], model: str) -> None:
+    """Write a mask as an adapter into a folder that exists.
+
+    Every projection is named in full, so that the adapter never touches another one, and counts as a feed-forward module,
+    which is peft's word for a vector at the input and not at the output.
+
+    Args:
+        folder: Where the files go.
+        kept: Which neurons stay, by the name of their output projection.
+        kinds: The kind of each group; peft has no place for it, so it goes into a file of ours.
+        model: The model that the mask was made for.
+
+    Raises:
+        MaskError: Some neurons belong to experts in one tensor, which peft cannot scale.
+    """
+    _check_modules(kept)
+    from peft import IA3Config, TaskType
+
+    names = list(kept)
+    config = IA3Config(
+        task_type=TaskType.CAUSAL_LM,
+        target_modules=names,
+        feedforward_modules=names,
+        base_model_name_or_path=model,
+        inference_mode=True,
+    )
+    config.save_pretrained(str(folder))
+    vectors = {f"{PREFIX}{name}{SUFFIX}": vector.float()[None].contiguous() for name, vector in kept.items()}
+    save_file(vectors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / MARKER).write_text(json.dumps({"format": FORMAT, "model": model, "kinds": kinds}, indent=2) + "\n")
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Bool[Tensor, " neuron"]], dict[str, Kind], str]:
+    """Read what `write_adapter` wrote.
+
+    Args:
+        folder: A folder with an adapter.
+
+    Returns:
+        Which neurons stay, the kind of each group, and the model that the mask was made for.
+
+    Raises:
+        MaskError: The folder has no adapter of this package, or its vectors hold something else than 0 and 1.
+    """
+    record = _read_record(folder)
+    try:
+        vectors = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise MaskError(f"`{folder}` must hold {WEIGHTS} with the mask's vectors, but it cannot be read: {error}.") from error
+    by_name = {key.removeprefix(PREFIX).removesuffix(SUFFIX): vector for key, vector in vectors.items()}
+    if by_name.keys() != record["kinds"].keys():
+        raise MaskError(f"`{folder}` must hold one vector for every group that its {MARKER} names, but the names differ.")
+    return {name: _as_mask(by_name[name], name) for name in record["kinds"]}, record["kinds"], record["model"]
+
+
+def _check_modules(names: Iterable[str]) -> None:
+    """Refuse neurons of fused experts, which peft would leave out without a word."""
+    for name in names:
+        if name.split(".")[-2:-1] == ["experts"]:
+            raise MaskError(
+                f"An adapter can only scale what a module reads, but `{name}` is one tensor for all experts. Try the mask with "
+                "`masked(model, mask)`, or remove its neurons with `remove_` and share the checkpoint."
+            )
+
+
+def _read_record(folder: Path) -> dict:
+    """What an adapter is of, as we wrote it beside it."""
+    try:
+        record = json.loads((folder / MARKER).read_text())
+    except (OSError, ValueError) as error:
+        raise MaskError(
+            f"`{folder}` must be an adapter that `to_adapter` wrote, but its {MARKER} cannot be read ({error}). One that "
+            "was trained is no mask."
+        ) from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise MaskError(f"`{folder}` must be an adapter that `to_adapter` wrote, but its {MARKER} is of something else.")
+    return record
+
+
+def _as_mask(vector: Tensor, name: str) -> Bool[Tensor, " neuron"]:
+    """A vector of 0 and 1 as a mask."""
+    if not torch.isin(vector, torch.tensor([0.0, 1.0], dtype=vector.dtype)).all():
+        raise MaskError(
+            f"A mask's vectors must hold nothing but 0 and 1, but the one of `{name}` does not: the adapter was trained or "
+            "combined with weights. It is no mask any more; use it with peft."
+        )
+    return vector.flatten().bool()

@@ -1,0 +1,64 @@
+"""Every setting of a repair, checked when it is made."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hf_untangle.errors import ConfigError
+from hf_untangle.pruning.config import explain
+
+Method = Literal["lora", "full"]
+"""What is trained: a low-rank adapter that is merged in the end, or all weights."""
+
+LEARNING_RATE: dict[Method, float] = {"lora": 5e-4, "full": 5e-5}
+"""The largest learning rate where none is set, by method."""
+
+
+class RepairConfig(BaseModel):
+    """The settings of a repair."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Method = Field(default="lora", description="Train a low-rank adapter and merge it, or train all weights.")
+    steps: int = Field(default=60, ge=1, description="Optimiser steps.")
+    step_tokens: int = Field(default=1024, ge=2, description="Tokens of the retain corpus in a step.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="The largest learning rate; the method's own when left out."
+    )
+    warmup: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decay of the weights, as AdamW takes it.")
+    rank: int = Field(default=16, ge=1, description="With method=lora, the rank of the adapter.")
+    distill: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the original model's predictions in the target; the rest is the text."
+    )
+    block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
+    batch_size: int = Field(default=4, ge=1, description="Blocks in a forward pass; more passes make up a step.")
+    evaluation_tokens: int = Field(default=6_144, ge=1, description="Held-out tokens of each corpus that are measured.")
+    seed: int = Field(default=0, description="For the adapter's first weights and the order of blocks.")
+
+    @property
+    def rate(self) -> float:
+        """The largest learning rate."""
+        return self.learning_rate or LEARNING_RATE[self.method]
+
+    @property
+    def passes(self) -> int:
+        """Forward passes in a step, at least one."""
+        return max(1, round(self.step_tokens / (self.block_size * self.batch_size)))
+
+    def with_settings(self, **settings: Any) -> "RepairConfig":
+        """The same settings, some of them changed.
+
+        Args:
+            **settings: Fields by name.
+
+        Returns:
+            A checked copy.
+
+        Raises:
+            ConfigError: A name is unknown, or a value out of its range.
+        """
+        try:
+            return RepairConfig.model_validate(self.model_dump() | settings)
+        except ValidationError as error:
+            raise ConfigError(explain(error, RepairConfig)) from error

@@ -1,0 +1,114 @@
+"""A compressed model beside the original and beside other choices of equal size: rows, a sentence, a table."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+
+from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.pruning.prune_record import PruneRecord
+from hf_untangle.reporting import numbers
+from hf_untangle.reporting.facts import short_name
+
+HEADINGS = ["top-1", "drop", "top-10", "perplexity"]
+"""The columns of the comparison, after the name of the model."""
+
+Row = tuple[str, ...]
+
+
+def prune_rows(record: PruneRecord) -> list[Row]:
+    """Gather the results on the test part.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The original, the pruned model, random masks (their mean) and the smallest weights, as text for `HEADINGS`.
+    """
+    rows = [_row("original", [record.before], None), _row(record.config.importance, [record.after], record.before)]
+    if record.random:
+        seeds = len(record.random)
+        rows.append(_row("random" if seeds == 1 else f"random (mean of {seeds})", record.random, record.before))
+    return [*rows, _row("smallest weights", [record.magnitude], record.before)]
+
+
+def footprint_rows(record: PruneRecord) -> list[Row]:
+    """Gather size and speed.
+
+    Args:
+        record: The run.
+
+    Returns:
+        What is measured, before, and after.
+    """
+    before, after = record.footprint_before, record.footprint_after
+    speed = after.tokens_per_second / before.tokens_per_second
+    return [
+        ("parameters", numbers.amount(before.parameters), numbers.amount(after.parameters)),
+        ("memory of the weights", _megabytes(before.bytes), _megabytes(after.bytes)),
+        ("tokens a second", f"{before.tokens_per_second:,.0f}", f"{after.tokens_per_second:,.0f} ({speed:.2f} times)"),
+    ]
+
+
+def prune_summary(record: PruneRecord) -> str:
+    """Say in one sentence what was removed and what it cost.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The sentence.
+    """
+    share = numbers.percent(record.parameters_removed / record.footprint_before.parameters)
+    perplexities = [numbers.perplexity(metrics.perplexity) for metrics in (record.before, record.after)]
+    return (
+        f"{short_name(record)} without {share} of its parameters: on held-out {corpus_of(record)} its perplexity goes from "
+        f"{perplexities[0]} to {perplexities[1]}, and its top-1 accuracy "
+        f"{numbers.fell(relative_drop(record.before.top1, record.after.top1) if record.before.top1 else float('nan'))}."
+    )
+
+
+def prune_table(record: PruneRecord) -> Table:
+    """Lay the results out for a terminal.
+
+    Args:
+        record: The run.
+
+    Returns:
+        A table; print it with `rich.print`.
+    """
+    table = Table(box=box.SIMPLE_HEAD, caption="next-token prediction on held-out text; the drop is relative", pad_edge=False)
+    for heading in ("", *HEADINGS):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for row in prune_rows(record):
+        table.add_row(*row)
+    return table
+
+
+def corpus_of(record: PruneRecord) -> str:
+    """The name of the corpus that neurons were judged by.
+
+    Args:
+        record: The run.
+
+    Returns:
+        Its short name.
+    """
+    return record.corpora["train"]["corpus"]
+
+
+def _row(name: str, metrics: Sequence[NextTokenMetrics], base: NextTokenMetrics | None) -> Row:
+    """One model, or the mean of several."""
+    drops = [relative_drop(base.top1, one.top1) for one in metrics] if base and base.top1 else []
+    return (
+        name,
+        numbers.mean([one.top1 for one in metrics], numbers.percent),
+        numbers.mean(drops, numbers.drop) if drops else "",
+        numbers.mean([one.top10 for one in metrics], numbers.percent),
+        numbers.mean([one.perplexity for one in metrics], numbers.perplexity),
+    )
+
+
+def _megabytes(size: int) -> str:
+    """Bytes as a person reads them."""
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"

@@ -1,0 +1,142 @@
+"""The page and the card of a compression, and the folder that holds them."""
+
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from hf_untangle.pruning.prune_record import PruneRecord
+from hf_untangle.reporting import numbers
+from hf_untangle.reporting.compression import HEADINGS, corpus_of, footprint_rows, prune_rows, prune_summary
+from hf_untangle.reporting.facts import removed, settings, short_name
+from hf_untangle.reporting.model_card import hub_id
+from hf_untangle.reporting.page import CAPTIONS
+from hf_untangle.reporting.plots import removed_by_layer
+from hf_untangle.reporting.style import PALETTE, quiet_style
+from hf_untangle.reporting.svg import inline_svg
+from hf_untangle.reporting.templating import render
+from hf_untangle.reporting.write import DOTS_PER_INCH
+
+TAGS = ["pruning", "hf_untangle"]
+
+
+def write_prune_report(folder: str | Path, record: PruneRecord, licence: str | None = None) -> None:
+    """Write the page (`report.html`), its figure (`plots/removed_by_layer.png`) and the model card (`README.md`).
+
+    Args:
+        folder: An existing folder.
+        record: The run.
+        licence: The licence of the original model, for the card.
+    """
+    figure = removed_by_layer(record)
+    plots = Path(folder) / "plots"
+    plots.mkdir(exist_ok=True)
+    with quiet_style():
+        figure.savefig(plots / "removed_by_layer.png", dpi=DOTS_PER_INCH)
+    (Path(folder) / "report.html").write_text(prune_page(record), encoding="utf-8")
+    prune_card(record, licence).save(Path(folder) / "README.md")
+
+
+def prune_page(record: PruneRecord) -> str:
+    """Write a compression as one self-contained HTML page.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The page.
+    """
+    caption = CAPTIONS["removed_by_layer"]
+    return render(
+        "compression.html.j2",
+        record=record,
+        title=_title(record),
+        summary=prune_summary(record),
+        key_numbers=[
+            ("parameters removed", _share_removed(record), True),
+            ("perplexity before", numbers.perplexity(record.before.perplexity), False),
+            ("perplexity after", numbers.perplexity(record.after.perplexity), False),
+        ],
+        headings=HEADINGS,
+        rows=prune_rows(record),
+        footprints=footprint_rows(record),
+        figures=[(caption, inline_svg(removed_by_layer(record), caption.heading))],
+        limits=_limits(record),
+        settings=settings(record.config),
+        run=_run(record),
+        palette=PALETTE,
+    )
+
+
+def prune_card(record: PruneRecord, licence: str | None = None) -> ModelCard:
+    """Write a compression as a model card in the Hub's format.
+
+    Args:
+        record: The run.
+        licence: The licence of the original model, which the result keeps; left out when None.
+
+    Returns:
+        The card; `card.data` is what the Hub's search reads.
+    """
+    base = hub_id(record)
+    data = ModelCardData(
+        base_model=base,
+        base_model_relation="finetune" if base else None,
+        license=licence.lower() if licence else None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=TAGS,
+    )
+    text = render(
+        "compression_card.md.j2",
+        record=record,
+        title=_title(record),
+        model=base or short_name(record),
+        summary=prune_summary(record),
+        corpus=corpus_of(record),
+        removed=removed(record)[0],
+        headings=HEADINGS,
+        rows=prune_rows(record),
+        footprints=footprint_rows(record),
+        settings=settings(record.config),
+        limits=_limits(record),
+        licence=licence,
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def _title(record: PruneRecord) -> str:
+    """Name the result."""
+    return f"{short_name(record)}, {_share_removed(record)} of it pruned"
+
+
+def _share_removed(record: PruneRecord) -> str:
+    """The share of parameters that went."""
+    return numbers.percent(record.parameters_removed / record.footprint_before.parameters)
+
+
+def _limits(record: PruneRecord) -> tuple[str, ...]:
+    """Say what the numbers do not show."""
+    corpus = corpus_of(record)
+    size = ()
+    if record.footprint_after.parameters >= record.footprint_before.parameters:
+        size = ("Removed neurons are zeros in tensors of the same shape: the checkpoint is neither smaller nor faster.",)
+    return (
+        *size,
+        f"Only {corpus} was measured, on {numbers.amount(record.after.tokens)} held-out tokens. Other languages, tasks, code "
+        "and the safety behaviour of the model may have changed more.",
+        "Nothing was trained afterwards: fine-tuning would win back part of what was lost.",
+        "Everything else that holds for the original model, its biases and its conditions of use included, holds for this one.",
+    )
+
+
+def _run(record: PruneRecord) -> list[tuple[str, str]]:
+    """What ran, on what, when."""
+    return [
+        ("Original model", f"{record.model}, revision {record.revision}" if record.revision else record.model),
+        ("Neurons removed", "; ".join(removed(record))),
+        ("Dtype", record.dtype),
+        ("Device", record.device),
+        ("Date", record.date),
+        ("Time", numbers.duration(record.seconds)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
+    ]

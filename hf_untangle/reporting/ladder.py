@@ -1,0 +1,91 @@
+"""The steps of a run as a ladder of adapters, so that the strength can be chosen after the fact."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from hf_untangle.folders import MARKER
+from hf_untangle.hub.cards import TAGS
+from hf_untangle.masks.adapter import write_adapter
+from hf_untangle.masks.mask import FILE, NeuronMask
+from hf_untangle.pruning.record import Scores, Step, UnlearnRecord
+from hf_untangle.reporting import numbers
+from hf_untangle.reporting.facts import limits, short_name, title
+from hf_untangle.reporting.model_card import hub_id
+from hf_untangle.reporting.table import USES, corpus_name, drop_of, mean_drop
+from hf_untangle.reporting.templating import render
+
+
+def step_folder(number: int) -> str:
+    """Name the folder of a step's adapter.
+
+    Args:
+        number: The step, from 1.
+
+    Returns:
+        Such as `step-03`, so that folders sort as steps do.
+    """
+    return f"step-{number:02}"
+
+
+def write_ladder(
+    folder: Path, record: UnlearnRecord, masks: Sequence[NeuronMask], source: str, licence: str | None = None
+) -> None:
+    """Write every step's mask as a stock peft adapter in a folder of its own, with the record and a card beside them.
+
+    Args:
+        folder: A folder that exists.
+        record: The run.
+        masks: The mask of every step, weakest first.
+        source: The name of the folder or repository that the adapters are loaded from.
+        licence: The licence of the original model, for the card.
+    """
+    for step, mask in zip(record.history.steps, masks, strict=True):
+        within = folder / step_folder(step.number)
+        within.mkdir()
+        write_adapter(within, mask.kept, mask.kinds, mask.model)
+        mask.save(within / FILE)
+    (folder / MARKER).write_text(record.model_dump_json(indent=2) + "\n")
+    ladder_card(record, source, licence).save(folder / "README.md")
+
+
+def ladder_card(record: UnlearnRecord, source: str, licence: str | None = None) -> ModelCard:
+    """Write the card of a ladder, from nothing but the run's own record.
+
+    Args:
+        record: The run.
+        source: The name of the folder or repository that the adapters are loaded from.
+        licence: The licence of the original model; left out when None.
+
+    Returns:
+        The card, with what every step costs on the validation parts.
+    """
+    base = hub_id(record)
+    data = ModelCardData(
+        base_model=base,
+        base_model_relation="adapter" if base else None,
+        license=licence.lower() if licence else None,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=[*TAGS, "ia3"],
+    )
+    text = render(
+        "ladder_card.md.j2",
+        record=record,
+        title=title(record),
+        model=base or short_name(record),
+        source=source,
+        licence=licence,
+        forget=corpus_name(record, "forget"),
+        retain=corpus_name(record, "retain"),
+        rungs=[(step, step_folder(step.number), *_drops(step, record.history.base)) for step in record.history.steps],
+        limits=limits(record)[:2],
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def _drops(step: Step, base: Scores) -> list[str]:
+    """What a step, and then its random controls, took from the forget and from the retain corpus."""
+    drops = [numbers.drop(drop_of(use, step.scores, base)) for use in USES]
+    return drops + [numbers.drop(mean_drop(use, step.controls, base)) if step.controls else "" for use in USES]

@@ -1,0 +1,103 @@
+"""What works on a type of model: found on a tiny model of it, and put to the test."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.neurons import Kind, NeuronGroup
+from hf_untangle.architecture.trace import find_blocks
+from hf_untangle.errors import ArchitectureError
+from hf_untangle.survey.inputs import random_inputs
+from hf_untangle.survey.law import broken_laws
+from hf_untangle.survey.tiny import Task, tiny_model
+
+
+@dataclass(frozen=True)
+class Support:
+    """What works on one type of model."""
+
+    type: str
+    """The model type, as transformers names it."""
+    task: Task
+    """What the tiny model was for."""
+    layers: int = 0
+    """Layers of the tiny model, in all its stacks; it has one of every kind."""
+    ffn: int = 0
+    """Layers whose FFN neurons were found, those of experts included."""
+    attention: int = 0
+    """Layers whose attention neurons were found."""
+    experts: int = 0
+    """Layers whose experts were found."""
+    silenced_only: int = 0
+    """Groups whose neurons can be silenced, and the columns that read them zeroed, but that no row computes alone."""
+    why: str = ""
+    """Why something does not work; empty when all of it does."""
+    builds: bool = True
+    """Whether a tiny model could be built and run at all."""
+
+    @property
+    def located(self) -> bool:
+        """Whether neurons were found and every law held for them."""
+        return self.builds and bool(self.ffn or self.attention) and not self.why.startswith(BROKEN)
+
+
+BROKEN = "broken: "
+"""How the reason starts when a law does not hold."""
+
+
+def support_of(model_type: str, task: Task = "causal-lm") -> Support:
+    """Find out what works on a type of model.
+
+    Args:
+        model_type: A type that transformers knows, such as `llama`.
+        task: What its model is to be for.
+
+    Returns:
+        What works, and why the rest does not.
+    """
+    inputs = random_inputs(task)
+    try:
+        model = tiny_model(model_type, task)
+        model(**inputs)
+    except Exception as error:  # Whatever a type of model raises here, it is no tiny model for us.
+        return Support(model_type, task, why=f"no tiny model: {_first_line(error)}", builds=False)
+    layers = len(find_blocks(model))
+    try:
+        groups = neuron_groups(model)
+    except ArchitectureError as error:
+        return Support(model_type, task, layers, why=_first_line(error).partition(" Name the output")[0])
+    broken = broken_laws(model, groups, inputs)
+    return Support(
+        model_type,
+        task,
+        layers,
+        ffn=_layers_with(groups, "ffn"),
+        attention=_layers_with(groups, "attention"),
+        experts=_layers_with((group for group in groups if group.experts), "ffn"),
+        silenced_only=sum(not group.producers for group in groups),
+        why=BROKEN + "; ".join(broken) if broken else _what_lacks(model, groups),
+    )
+
+
+def _layers_with(groups: Iterable[NeuronGroup], kind: Kind) -> int:
+    """Count the layers that have a group of a kind."""
+    return len({(group.stack, group.layer) for group in groups if group.kind == kind})
+
+
+def _what_lacks(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> str:
+    """Say which layers have no attention or no FFN that was found, and name a module of them."""
+    reasons = []
+    for kind in ("attention", "ffn"):
+        found = {(group.stack, group.layer) for group in groups if group.kind == kind}
+        lacking = [block for block in find_blocks(model) if (block.stack, block.layer) not in found]
+        if lacking:
+            parts = ", ".join(name for name, _ in model.get_submodule(lacking[0].name).named_children())
+            reasons.append(f"no {kind} neurons in {len(lacking)} layers, such as `{lacking[0].name}` ({parts})")
+    return "; ".join(reasons)
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of a message."""
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,250 @@
+"""A mask as a stock peft adapter: it loads, switches off, combines and merges where nothing of ours is installed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.projections import input_axis, weight_of
+from hf_untangle.errors import MaskError, OutputError
+from hf_untangle.folders import MARKER
+from hf_untangle.masks.apply import masked
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.select import random_like
+
+IDS = torch.arange(40)[None]
+# peft turns gradient checkpointing off by a name that transformers is renaming, and takes Conv1D for what it is after a word.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Already found a .peft_config. attribute:UserWarning"),  # of a second adapter
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False but the target module is .Conv1D.:UserWarning"),
+]
+
+
+def a_mask(model: PreTrainedModel, seed: int = 3, keep: float = 0.5) -> NeuronMask:
+    """A random share of the neurons of every group."""
+    groups = neuron_groups(model)
+    kept = {group.name: torch.arange(group.size) < keep * group.size for group in groups}
+    return random_like(NeuronMask.keep_all(groups, str(model.name_or_path)).with_kept(kept), seed)
+
+
+def logits(model: torch.nn.Module) -> Tensor:
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+def masked_logits(model: PreTrainedModel, mask: NeuronMask) -> Tensor:
+    with masked(model, mask):
+        return logits(model)
+
+
+@torch.no_grad()
+def zero_columns(model: PreTrainedModel, mask: NeuronMask) -> None:
+    for name, kept in mask.items():
+        weight = weight_of(model.get_submodule(name))
+        weight.index_fill_(input_axis(model.get_submodule(name)), (~kept).nonzero().flatten(), 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_peft_reproduces_the_masked_model_bit_for_bit_and_gives_the_base_back(model, tmp_path, dtype):
+    model.to(dtype)
+    mask = a_mask(model)
+    before, expected = logits(model), masked_logits(model, mask)
+    with_adapter = PeftModel.from_pretrained(model, str(mask.to_adapter(tmp_path / "adapter")))
+    assert torch.equal(logits(with_adapter), expected)
+    assert not torch.equal(expected, before)
+    with with_adapter.disable_adapter():
+        assert torch.equal(logits(with_adapter), before)
+
+
+def test_transformers_loads_it_too_and_gives_the_base_back(model, tmp_path):
+    mask = a_mask(model)
+    before, expected = logits(model), masked_logits(model, mask)
+    model.load_adapter(str(mask.to_adapter(tmp_path / "adapter")))
+    assert torch.equal(logits(model), expected)
+    model.disable_adapters()
+    assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merging_equals_zeroed_columns(tiny_model, family, tmp_path, dtype):
+    model, zeroed = tiny_model(family).to(dtype), tiny_model(family).to(dtype)
+    mask = a_mask(model)
+    zero_columns(zeroed, mask)
+    merged = PeftModel.from_pretrained(model, str(mask.to_adapter(tmp_path / "adapter"))).merge_and_unload()
+    weights = merged.state_dict()
+    assert weights.keys() == zeroed.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in zeroed.state_dict().items())
+
+
+def quantised(folder: Path, bits: int, dtype: torch.dtype) -> PreTrainedModel:
+    if bits == 8:
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    return AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, dtype=dtype).eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_model, tmp_path_factory) -> Path:
+    """A model that bitsandbytes can quantise: widths are multiples of its blocks."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model = tiny_model("llama", hidden_size=64, intermediate_size=128)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_on_a_quantised_base_it_is_the_masked_base_bit_for_bit(checkpoint, tmp_path, bits):
+    # Each is loaded anew: bitsandbytes repacks 4-bit weights on CPUs when they are first used, and rounds as it unpacks them.
+    base, bare, adapted = (quantised(checkpoint, bits, torch.float32) for _ in range(3))
+    mask = a_mask(base)
+    expected, before = masked_logits(base, mask), logits(bare)
+    with_adapter = PeftModel.from_pretrained(adapted, str(mask.to_adapter(tmp_path / "adapter")))
+    assert torch.equal(logits(with_adapter), expected)
+    assert not torch.equal(expected, before)
+    with with_adapter.disable_adapter():
+        assert torch.equal(logits(with_adapter), before)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_transformers_loads_it_on_a_quantised_base_too(checkpoint, tmp_path, bits):
+    base, adapted = (quantised(checkpoint, bits, torch.float32) for _ in range(2))
+    mask = a_mask(base)
+    adapted.load_adapter(str(mask.to_adapter(tmp_path / "adapter")))
+    assert torch.equal(logits(adapted), masked_logits(base, mask))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_quantised_base_in_bfloat16_needs_autocast_as_peft_computes_in_float32(checkpoint, tmp_path, bits):
+    base, adapted = (quantised(checkpoint, bits, torch.bfloat16) for _ in range(2))
+    mask = a_mask(base)
+    with_adapter = PeftModel.from_pretrained(adapted, str(mask.to_adapter(tmp_path / "adapter")))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected, found, before = masked_logits(base, mask), logits(with_adapter), logits(base)
+    assert (found - expected).norm() < 0.05 * expected.norm()
+    assert (found - before).norm() > 0.5 * before.norm()
+
+
+LOAD = """
+import sys
+sys.modules["hf_untangle"] = None
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+ids = torch.arange(40)[None]
+with torch.no_grad():
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(sys.argv[1]), sys.argv[2])
+    logits = {"peft": model(ids).logits}
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+    model.load_adapter(sys.argv[2])
+    logits["transformers"] = model(ids).logits
+torch.save(logits, sys.argv[3])
+"""
+
+
+def test_a_process_without_this_package_reproduces_the_masked_model(checkpoint, tmp_path):
+    base = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
+    mask = a_mask(base)
+    folder = mask.to_adapter(tmp_path / "adapter")
+    command = [sys.executable, "-c", LOAD, str(checkpoint), str(folder), str(tmp_path / "logits.pt")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
+    found = torch.load(tmp_path / "logits.pt")
+    assert torch.equal(found["peft"], masked_logits(base, mask))
+    assert torch.equal(found["transformers"], masked_logits(base, mask))
+
+
+def test_two_adapters_together_are_both_masks(model, tmp_path):
+    code, toxic = a_mask(model, seed=1, keep=0.8), a_mask(model, seed=2, keep=0.7)
+    both, one = masked_logits(model, code & toxic), masked_logits(model, toxic)
+    for name, mask in (("code", code), ("toxic", toxic)):
+        model.load_adapter(str(mask.to_adapter(tmp_path / name)), adapter_name=name)
+    model.set_adapter(["code", "toxic"])
+    assert torch.equal(logits(model), both)
+    model.set_adapter("toxic")
+    assert torch.equal(logits(model), one)
+
+
+def test_the_mask_is_read_back_from_the_adapter(model, tmp_path):
+    mask = a_mask(model)
+    read = NeuronMask.from_adapter(mask.to_adapter(tmp_path / "adapter"))
+    assert (read, list(read), read.kinds, read.model) == (mask, list(mask), mask.kinds, mask.model)
+    assert NeuronMask.from_pretrained(tmp_path / "adapter") == mask
+
+
+def test_a_mask_of_some_groups_touches_these_alone(tiny_model, tmp_path):
+    model = tiny_model("llama")
+    mask = a_mask(model)
+    (name,) = (name for name in mask if name == "model.layers.1.mlp.down_proj")
+    some = NeuronMask({name: mask[name]}, {name: "ffn"}, mask.model)
+    expected = masked_logits(model, some)
+    assert torch.equal(logits(PeftModel.from_pretrained(model, str(some.to_adapter(tmp_path / "adapter")))), expected)
+
+
+def test_the_vectors_by_hand(tmp_path):
+    name = "model.layers.0.mlp.down_proj"
+    mask = NeuronMask({name: torch.tensor([True, False, True])}, {name: "ffn"}, "org/name")
+    folder = mask.to_adapter(tmp_path / "adapter")
+    (key, vector), *others = load_file(folder / "adapter_model.safetensors").items()
+    assert (key, vector.tolist(), others) == (f"base_model.model.{name}.ia3_l", [[1.0, 0.0, 1.0]], [])
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["base_model_name_or_path"], config["task_type"]) == ("IA3", "org/name", "CAUSAL_LM")
+    assert config["target_modules"] == config["feedforward_modules"] == [name]
+
+
+def test_a_quarter_of_a_megabyte_holds_a_mask_of_smollm2(tmp_path):
+    sizes = {f"model.layers.{n}.{part}": size for n in range(30) for part, size in (("o_proj", 576), ("down_proj", 1536))}
+    kept = {name: torch.ones(size, dtype=torch.bool) for name, size in sizes.items()}
+    folder = NeuronMask(kept, dict.fromkeys(kept, "ffn"), "m").to_adapter(tmp_path / "adapter")
+    assert 250_000 < (folder / "adapter_model.safetensors").stat().st_size < 265_000
+
+
+def test_the_card_of_an_adapter_says_that_it_hides_and_does_not_remove(tiny_model, tmp_path):
+    card = (a_mask(tiny_model("llama")).to_adapter(tmp_path / "adapter") / "README.md").read_text()
+    assert "**An adapter hides, it does not remove.**" in card
+    assert "silences 80 of 160 neurons" in card
+    assert "| `model.layers.0.mlp.down_proj` | ffn | 24 | 48 |" in card
+    assert str(tmp_path) not in card
+
+
+def test_an_adapter_replaces_an_adapter_but_nothing_else(tiny_model, tmp_path):
+    mask = a_mask(tiny_model("llama"))
+    assert NeuronMask.from_adapter(mask.to_adapter(mask.to_adapter(tmp_path / "adapter"))) == mask
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="was not written by hf_untangle"):
+        mask.to_adapter(tmp_path / "thesis")
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]
+
+
+def test_an_adapter_that_is_no_mask_is_refused(tiny_model, tmp_path):
+    mask = a_mask(tiny_model("llama"))
+    folder = mask.to_adapter(tmp_path / "adapter")
+    vectors = load_file(folder / "adapter_model.safetensors")
+    name = next(iter(vectors))
+
+    save_file(vectors | {name: vectors[name] * 0.5}, folder / "adapter_model.safetensors")
+    with pytest.raises(MaskError, match="hold nothing but 0 and 1, but the one of `model.layers.0.mlp.down_proj` does not"):
+        NeuronMask.from_adapter(folder)
+    save_file({name: vectors[name]}, folder / "adapter_model.safetensors")
+    with pytest.raises(MaskError, match=f"one vector for every group that its {MARKER} names, but the names differ"):
+        NeuronMask.from_adapter(folder)
+    (folder / "adapter_model.safetensors").write_text("text")
+    with pytest.raises(MaskError, match="must hold adapter_model.safetensors with the mask's vectors, but it cannot be read"):
+        NeuronMask.from_adapter(folder)
+    (folder / MARKER).write_text('{"task": "other"}')
+    with pytest.raises(MaskError, match=f"its {MARKER} is of something else"):
+        NeuronMask.from_adapter(folder)
+    (folder / MARKER).unlink()
+    with pytest.raises(MaskError, match=f"its {MARKER} cannot be read .*One that was trained is no mask"):
+        NeuronMask.from_adapter(folder)

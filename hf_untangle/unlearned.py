@@ -3,16 +3,16 @@
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.stays import Layout
 from hf_untangle.data.corpora import CorpusSource
-from hf_untangle.data.images import Processor
+from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.distributed import in_main
-from hf_untangle.errors import MaskError
+from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.folders import MARKER, whole_folder
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
@@ -87,14 +87,20 @@ class UnlearnResult:
         Returns:
             The result with the repair in its record, measured on the test parts that the run was measured on. An error or an
             interruption before it is there leaves the model as it was.
+
+        Raises:
+            ConfigError: The model is no causal language model, or a setting is unknown or out of its range.
         """
+        corpus = self.held_out.retain.corpus if retain is None else retain
+        if self.record.task != "next token" or isinstance(corpus, ImageClasses):
+            raise ConfigError(f"Repair trains a causal language model, but this one predicts a {self.record.task}.")
         repaired = repair_measured(
             self.model,
             self.mask,
             self.held_out,
-            self.held_out.retain.corpus if retain is None else retain,
+            corpus,
             RepairConfig().with_settings(**settings),
-            tokenizer=self.tokenizer,
+            tokenizer=cast(PreTrainedTokenizerBase, self.tokenizer),
             original=self.record.model if original is None else original,
             progress=progress,
         )

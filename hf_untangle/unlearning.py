@@ -80,9 +80,9 @@ def unlearn(
     test = pairs["test"]
     texts = _prompts(prompts, test, processor)
     comparison = _compare(model, search, test, config, progress)
-    before = continuations(model, processor, texts) if texts else []
+    before = _continued(model, processor, texts)
     with masked(model, search.mask, fill=search.fill):
-        after = continuations(model, processor, texts) if texts else []
+        after = _continued(model, processor, texts)
     record = UnlearnRecord(
         model=str(model.name_or_path),
         revision=getattr(model.config, "_commit_hash", None),
@@ -123,7 +123,7 @@ def _read_pairs(
 ) -> dict[Part, Pair]:
     """Read all three parts of both corpora, before anything long begins."""
     parts: tuple[Part, ...] = ("train", "validation", "test")
-    pairs = {part: read_parts(task, corpora, processor, part, config) for part in parts}
+    pairs: dict[Part, Pair] = {part: read_parts(task, corpora, processor, part, config) for part in parts}
     if pairs["train"].forget.fingerprint == pairs["train"].retain.fingerprint:
         raise CorpusError(
             f"The forget and the retain corpus must differ, but both are `{corpora[0].name}` ({corpora[0].source}): no neuron "
@@ -145,6 +145,11 @@ def _compare(model: PreTrainedModel, search: Search, test: Pair, config: Unlearn
         after=scores(search.mask),
         controls=tuple(scores(random_like(search.mask, seed)) for seed in seeds),
     )
+
+
+def _continued(model: PreTrainedModel, processor: PreTrainedTokenizerBase | Processor, texts: list[str]) -> list[str]:
+    """How a model goes on with some texts; one that does not write has none."""
+    return continuations(model, cast(PreTrainedTokenizerBase, processor), texts) if texts else []
 
 
 def _prompts(given: Sequence[str] | None, test: Pair, processor: PreTrainedTokenizerBase | Processor) -> list[str]:

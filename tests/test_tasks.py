@@ -221,3 +221,10 @@ def test_the_classifier_knows_the_digits(classifier):
     everything = image_classes("digits:0,1,2,3,4,5,6,7,8,9")
     blocks = image_blocks(everything, lambda images: torch.stack(images) * 2 - 1, part="test")
     assert prediction_metrics(classifier, blocks, batch_size=100, progress=False).top1 > 0.95
+
+
+def test_a_classifier_cannot_be_repaired_on_text(classifier):
+    settings = {"batch_size": 64, "steps": 3, "ffn_fraction": 0.05, "controls": 0, "retain_budget": 0.5, "progress": False}
+    result = unlearn(deepcopy(classifier), "digits:0,1", **settings)
+    with pytest.raises(ConfigError, match="Repair trains a causal language model, but this one predicts a class"):
+        result.repair()

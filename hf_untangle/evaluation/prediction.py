@@ -25,5 +25,6 @@ def prediction_metrics(
     Raises:
         StatisticsError: There is nothing to predict, or the loss is NaN.
     """
-    measure = class_metrics if isinstance(blocks, ImageBlocks) else next_token_metrics
-    return measure(model, blocks, batch_size=batch_size, progress=progress)
+    if isinstance(blocks, ImageBlocks):
+        return class_metrics(model, blocks, batch_size=batch_size, progress=progress)
+    return next_token_metrics(model, blocks, batch_size=batch_size, progress=progress)

@@ -43,8 +43,8 @@ def _train_into(folder: Path, steps: int, progress: bool) -> None:
         intermediate_size=256,
         num_hidden_layers=4,
         num_attention_heads=4,
-        num_labels=10,
         initializer_range=0.1,  # so small a network hardly learns from the usual 0.02
+        num_labels=10,
     )
     images, labels = digits().train.planes()
     with torch.random.fork_rng(devices=[]):

@@ -38,4 +38,5 @@ def wording(record: Any) -> Wording:
     Returns:
         The words.
     """
-    return WORDING[getattr(record, "task", "next token")]
+    task: Task = getattr(record, "task", "next token")
+    return WORDING[task]

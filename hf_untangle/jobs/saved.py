@@ -33,9 +33,8 @@ def read_result(folder: str | Path, *, forget: Corpus | None = None, retain: Cor
     """
     place = Path(folder)
     record = _read_record(place)
-    corpora = [_again(record, use, given) for use, given in (("forget", forget), ("retain", retain))]
     model, tokenizer = models.load(str(folder))
-    held_out = read_pair(*corpora, tokenizer, "test", record.config)
+    held_out = read_pair(_again(record, "forget", forget), _again(record, "retain", retain), tokenizer, "test", record.config)
     for use, blocks in (("forget", held_out.forget), ("retain", held_out.retain)):
         if blocks.fingerprint != record.corpora[f"{use}_test"]["fingerprint"]:
             raise CorpusError(

@@ -2,6 +2,7 @@
 
 import time
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -98,16 +99,19 @@ def repair_measured(
         MaskError: The mask is not this model's, or its neurons were not removed.
         ConfigError: `distill` has no original to learn from.
     """
-    start = time.perf_counter()
     groups = neuron_groups(model)
     check_removed(model, mask, groups)
     tokens = config.steps * config.passes * config.batch_size * config.block_size
     blocks = token_blocks(retain, tokenizer, tokens=tokens, block_size=config.block_size, excerpt=None)
     teacher = _teacher(model, config, original)
 
-    def train(trainee: nn.Module, compute) -> None:
-        held = MaskCallback(mask, groups)
+    seconds = 0.0
+
+    def train(trainee: nn.Module, compute: torch.dtype) -> None:
+        nonlocal seconds
+        start, held = time.perf_counter(), MaskCallback(mask, groups)
         train_(trainee, blocks, config, compute=compute, original=teacher, callbacks=(held,), progress=progress)
+        seconds = time.perf_counter() - start
 
     def measure(repaired: PreTrainedModel) -> Scores:
         return judge(repaired, test, batch_size=config.batch_size, progress=progress)
@@ -122,7 +126,7 @@ def repair_measured(
         parameters=trained,
         before=before,
         after=after,
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
     )
 
 

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
-from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.stays import Layout
+from hf_untangle.data.batches import Task, TokenBlocks
+from hf_untangle.data.corpora import CorpusSource, Part
+from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, CorpusError, MaskError
 from hf_untangle.evaluation.generation import continuations
@@ -28,10 +30,11 @@ from hf_untangle.masks.removal import check_removable, remove_, removed_paramete
 from hf_untangle.masks.select import random_like
 from hf_untangle.masks.undo import RemovedWeights, cut_out_, put_back_
 from hf_untangle.pruning.config import PRESETS, UnlearnConfig, nearest
-from hf_untangle.pruning.evidence import Pair, read_pair
+from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import Search, judge, search_mask
 from hf_untangle.pruning.provenance import counts, device_name, versions
 from hf_untangle.pruning.record import Comparison, Continuation, History, Scores, UnlearnRecord
+from hf_untangle.pruning.tasks import Opened, find_processor, open_pair, read_parts, task_of
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.repairing.repair import repair_measured
 from hf_untangle.reporting.ladder import write_ladder
@@ -48,7 +51,8 @@ class UnlearnResult:
 
     model: PreTrainedModel
     """The model that was passed in, its neurons removed."""
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | Processor
+    """What makes its inputs; for an image classifier a function of a list of images."""
     mask: NeuronMask
     """Which neurons stayed."""
     ladder: tuple[NeuronMask, ...]
@@ -68,6 +72,18 @@ class UnlearnResult:
     def history(self) -> History:
         """The steps, judged on the validation parts."""
         return self.record.history
+
+    def compact(self, *, layout: Layout = "ragged", round_to: int | None = None) -> PreTrainedModel:
+        """Take the removed neurons out of the tensors, see `hf_untangle.compact`.
+
+        Args:
+            layout: `ragged`, where every layer is as narrow as it can be, or `uniform`, which loads without this package.
+            round_to: FFN widths are rounded up to a multiple of this.
+
+        Returns:
+            A smaller model with the same logits; `model` stays as it is.
+        """
+        return compact(self.model, self.mask, layout=layout, round_to=round_to)
 
     def repair(
         self,
@@ -188,7 +204,8 @@ class UnlearnResult:
     def _write(self, folder: Path, licence: str | None) -> None:
         """Write everything but the removed weights."""
         self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        if isinstance(self.tokenizer, PreTrainedTokenizerBase):
+            self.tokenizer.save_pretrained(folder)
         self.mask.save(folder / FILE)
         save_ladder(folder / LADDER, self.ladder)
         self.forget.save(folder / "statistics-forget.safetensors")
@@ -203,10 +220,10 @@ class UnlearnResult:
 
 def unlearn(
     model: PreTrainedModel,
-    forget: CorpusSource,
-    retain: CorpusSource = "general",
+    forget: CorpusSource | ImageClasses,
+    retain: CorpusSource | ImageClasses | None = None,
     *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    tokenizer: PreTrainedTokenizerBase | Processor | None = None,
     config: UnlearnConfig | str = "default",
     prompts: Sequence[str] | None = None,
     keep_removed: bool = False,
@@ -221,10 +238,12 @@ def unlearn(
     an interruption before leaves it exactly as it was, and the same call then goes on after the last finished step.
 
     Args:
-        model: A causal language model, loaded.
-        forget: The corpus whose capability goes: a name such as `code`, a file or folder, a dataset, or strings.
-        retain: The corpus whose capability stays.
-        tokenizer: The model's tokenizer; found by the model's name when None.
+        model: A causal or masked language model, or an image classifier, loaded with its head.
+        forget: The corpus whose capability goes: a name such as `code`, a file or folder, a dataset, or strings; for a
+            classifier, classes of a data set, such as `digits:0,1`.
+        retain: The corpus whose capability stays; when None, `general` prose, or all other classes of the data set.
+        tokenizer: The model's tokenizer, or a function that makes pixel values of a list of images; found by the model's
+            name when None.
         config: Settings, or the name of a preset: `default` or `paper`.
         prompts: Texts to continue before and after, for the report; the beginnings of held-out text when None.
         keep_removed: Whether to keep the removed weights in the result, for `restore`.
@@ -236,20 +255,21 @@ def unlearn(
     """
     start = time.perf_counter()
     config = resolve_config(config, **settings)
-    tokenizer = find_tokenizer(model, tokenizer)
+    task = task_of(model)
+    processor = find_processor(model, task, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)
     if config.fill != "zero":
         check_biases(model, [group.name for group in groups if config.fractions()[group.kind]])
-    pairs = _read_pairs(corpus(forget), corpus(retain), tokenizer, config)
+    pairs = _read_pairs(task, open_pair(task, forget, retain), processor, config)
     search = search_mask(model, groups, pairs["train"], pairs["validation"], config=config, progress=progress)
 
     test = pairs["test"]
-    texts = list(prompts) if prompts is not None else [_beginning(blocks, tokenizer) for blocks in (test.forget, test.retain)]
+    texts = _prompts(prompts, test, processor)
     comparison = _compare(model, search, test, config, progress)
-    before = continuations(model, tokenizer, texts)
+    before = continuations(model, processor, texts) if texts else []
     with masked(model, search.mask, fill=search.fill):
-        after = continuations(model, tokenizer, texts)
+        after = continuations(model, processor, texts) if texts else []
     record = UnlearnRecord(
         model=str(model.name_or_path),
         revision=getattr(model.config, "_commit_hash", None),
@@ -264,6 +284,7 @@ def unlearn(
             for part, pair in pairs.items()
             for use, blocks in (("forget", pair.forget), ("retain", pair.retain))
         },
+        task=task,
         history=search.history,
         test=comparison,
         continuations=tuple(
@@ -281,7 +302,7 @@ def unlearn(
         removed = None
         remove_(model, search.mask, groups, fill=search.fill)
     search.journal.close()
-    return UnlearnResult(model, tokenizer, search.mask, search.masks, record, search.forget, search.retain, test, removed)
+    return UnlearnResult(model, processor, search.mask, search.masks, record, search.forget, search.retain, test, removed)
 
 
 def restore(model: PreTrainedModel, result: UnlearnResult | str | Path) -> PreTrainedModel:
@@ -336,15 +357,16 @@ def resolve_config(config: UnlearnConfig | str, /, **settings: object) -> Unlear
     return config.with_settings(**settings)
 
 
-def _read_pairs(forget: Corpus, retain: Corpus, tokenizer: PreTrainedTokenizerBase, config: UnlearnConfig) -> dict[Part, Pair]:
+def _read_pairs(
+    task: Task, corpora: Opened, processor: PreTrainedTokenizerBase | Processor, config: UnlearnConfig
+) -> dict[Part, Pair]:
     """Read all three parts of both corpora, before anything long begins."""
-
     parts: tuple[Part, ...] = ("train", "validation", "test")
-    pairs: dict[Part, Pair] = {part: read_pair(forget, retain, tokenizer, part, config) for part in parts}
+    pairs = {part: read_parts(task, corpora, processor, part, config) for part in parts}
     if pairs["train"].forget.fingerprint == pairs["train"].retain.fingerprint:
         raise CorpusError(
-            f"The forget and the retain corpus must differ, but both are `{forget.name}` ({forget.source}): no neuron can "
-            "matter more to one than to the other. Choose another retain corpus."
+            f"The forget and the retain corpus must differ, but both are `{corpora[0].name}` ({corpora[0].source}): no neuron "
+            "can matter more to one than to the other. Choose another retain corpus."
         )
     return pairs
 
@@ -364,6 +386,12 @@ def _compare(model: PreTrainedModel, search: Search, test: Pair, config: Unlearn
     )
 
 
-def _beginning(blocks: TokenBlocks, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The first few tokens of held-out text, as a prompt."""
-    return str(tokenizer.decode(blocks.input_ids[0, :PROMPT_TOKENS], skip_special_tokens=True))
+def _prompts(given: Sequence[str] | None, test: Pair, processor: PreTrainedTokenizerBase | Processor) -> list[str]:
+    """What to continue: what was given, or the first few held-out tokens; nothing where a model does not write."""
+    if test.forget.task != "next token":
+        return []
+    if given is not None:
+        return list(given)
+    tokenizer = cast(PreTrainedTokenizerBase, processor)
+    texts = (cast(TokenBlocks, blocks).input_ids[0, :PROMPT_TOKENS] for blocks in (test.forget, test.retain))
+    return [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in texts]

@@ -20,6 +20,7 @@ from hf_untangle.masks.removal import check_removable
 from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import judge
 from hf_untangle.pruning.record import RepairRecord, Scores
+from hf_untangle.pruning.tasks import task_of
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.repairing.methods import METHODS
 from hf_untangle.repairing.training import train_
@@ -56,8 +57,10 @@ def repair(
 
     Raises:
         MaskError: The mask is not this model's, or its neurons were not removed.
-        ConfigError: A setting is unknown or out of range, or `distill` has no original to learn from.
+        ConfigError: A setting is unknown or out of range, `distill` has no original to learn from, or the model is no causal
+            language model.
     """
+    _check_task(model)
     config = RepairConfig().with_settings(**settings)
     tokenizer = find_tokenizer(model, tokenizer)
 
@@ -97,8 +100,9 @@ def repair_measured(
 
     Raises:
         MaskError: The mask is not this model's, or its neurons were not removed.
-        ConfigError: `distill` has no original to learn from.
+        ConfigError: `distill` has no original to learn from, or the model is no causal language model.
     """
+    _check_task(model)
     groups = neuron_groups(model)
     check_removed(model, mask, groups)
     tokens = config.steps * config.passes * config.batch_size * config.block_size
@@ -146,6 +150,15 @@ def check_removed(model: PreTrainedModel, mask: NeuronMask, groups: tuple[Neuron
         raise MaskError(
             f"The neurons that the mask removes must be zero in the weights of `{model.name_or_path}`, but they are not. "
             "Call `remove_(model, mask, groups)` first, or repair the model that was pruned with this mask."
+        )
+
+
+def _check_task(model: PreTrainedModel) -> None:
+    """Refuse a model that does not predict the next token."""
+    if task_of(model) != "next token":
+        raise ConfigError(
+            f"Repair trains causal language models, but {type(model).__name__} predicts the {task_of(model)}. Train it with "
+            "your own Trainer, and pass `callbacks=[MaskCallback(mask)]` so that what was removed stays removed."
         )
 
 

@@ -39,6 +39,7 @@ def reader(toy_model, tokenizer, tmp_path, monkeypatch):
     return {"untangle": untangle, "model": toy_model, "dataset": examples(), "arguments": a_trainer(toy_model, tmp_path).args}
 
 
+@pytest.mark.slow
 def test_the_code_on_the_page_runs(reader):
     unlearn, alone, callbacks = SNIPPETS
     exec(unlearn, reader)

@@ -14,9 +14,11 @@ from hf_untangle.jobs.choices import CorpusChoice
 from hf_untangle.jobs.digits_vit import NAME, digits_vit
 from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.models import Dtype, Kind
+from hf_untangle.pruning.config import resolve_config
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.table import comparison_table, summary
-from hf_untangle.unlearning import UnlearnResult, resolve_config, unlearn
+from hf_untangle.unlearned import UnlearnResult
+from hf_untangle.unlearning import unlearn
 
 
 class Recipe(BaseModel):

@@ -19,7 +19,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--part", default="test", choices=["validation", "test"], help="what is measured")
     parser.add_argument("--tokens", type=int, default=16_384, help="tokens of each corpus that are measured")
     parser.add_argument("--only", help=argparse.SUPPRESS)
+    parser.add_argument("--base", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
         run_one(args)
@@ -62,9 +63,10 @@ def main() -> None:
         if not mask.exists():
             largest_difference().save(mask)
         print_header(NeuronMask.load(mask))
+        passed = ["--part", args.part, "--tokens", str(args.tokens), *(f"--set={one}" for one in args.settings)]
+        passed += ["--mask", str(mask), "--base", f"{folder}/base.json"]
         for name in args.runs.split(","):
-            passed = ["--part", args.part, "--tokens", str(args.tokens), *(f"--set={one}" for one in args.settings)]
-            subprocess.run([sys.executable, __file__, "--mask", str(mask), "--only", name, *passed], check=True)
+            subprocess.run([sys.executable, __file__, "--only", name, *passed], check=True)
 
 
 def largest_difference() -> NeuronMask:
@@ -88,13 +90,20 @@ def run_one(args: argparse.Namespace) -> None:
     (name,) = (one for one in RUNS if one.replace(", ", " ") == args.only)
     model, tokenizer = models.load("smollm2", dtype="bfloat16")
     measured = read(tokenizer, args.part, args.tokens)
-    base = judge(model, measured, batch_size=4, progress=False)
+    base = original_scores(model, measured, Path(args.base))
     mask = NeuronMask.load(args.mask)
     mask = random_like(mask, seed=0) if name.startswith("random") else mask
     remove_(model, mask, neuron_groups(model))
     config = RepairConfig().with_settings(**dict(map(parse_override, args.settings)) | RUNS[name])
     record = repair_measured(model, mask, measured, corpora()[1], config, tokenizer=tokenizer, original="smollm2")
     print_rows(name, record, base)
+
+
+def original_scores(model: PreTrainedModel, measured: Pair, file: Path) -> Scores:
+    """Measure the original in the first run, and let the others read what it found."""
+    if not file.exists():
+        file.write_text(judge(model, measured, batch_size=4, progress=False).model_dump_json())
+    return Scores.model_validate_json(file.read_text())
 
 
 def read(tokenizer: PreTrainedTokenizerBase, part: Part, tokens: int) -> Pair:

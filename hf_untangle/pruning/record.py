@@ -133,6 +133,7 @@ class RepairRecord(Frozen):
     after: Scores
     """The same once it was repaired."""
     seconds: float
+    """Of the training alone."""
 
 
 class UnlearnRecord(Frozen):

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.stays import Layout
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
@@ -68,6 +70,18 @@ class UnlearnResult:
     def history(self) -> History:
         """The steps, judged on the validation parts."""
         return self.record.history
+
+    def compact(self, *, layout: Layout = "ragged", round_to: int | None = None) -> PreTrainedModel:
+        """Take the removed neurons out of the tensors, see `hf_untangle.compact`.
+
+        Args:
+            layout: `ragged`, where every layer is as narrow as it can be, or `uniform`, which loads without this package.
+            round_to: FFN widths are rounded up to a multiple of this.
+
+        Returns:
+            A smaller model with the same logits; `model` stays as it is.
+        """
+        return compact(self.model, self.mask, layout=layout, round_to=round_to)
 
     def repair(
         self,

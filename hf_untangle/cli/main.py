@@ -5,6 +5,7 @@ import os
 
 import typer
 
+from hf_untangle.cli import compact, density, entropy, inspect, models, nets, repair, run, sharing, translate, unlearn
 from hf_untangle.cli import compact, density, entropy, inspect, models, nets, prune, run, sharing, translate, unlearn
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
+app.command("repair")(repair.repair_command)
 app.command("prune")(prune.prune_command)
 app.command("density")(density.density_command)
 app.command("nets")(nets.nets_command)

@@ -1,6 +1,7 @@
 """What physically stays: how many FFN neurons and key-value groups each layer needs, in which layout."""
 
 import re
+from math import lcm
 from typing import Literal
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask
+
+EXPERT_MULTIPLE = 8
+"""Widths of experts are multiples of this: grouped matrix products want rows of 16 bytes, which are 8 numbers in bfloat16."""
 
 Layout = Literal["ragged", "uniform"]
 """Every layer as wide as it needs to be, or all layers of a kind equally wide."""
@@ -145,7 +149,8 @@ def _allowed(group: NeuronGroup, used: int, round_to: int | None) -> int:
     """The smallest count that a group can be cut to."""
     if group.kind == "attention" or not group.producers:
         return max(1, used)
-    return min(places_in(group), -(-used // round_to) * round_to) if round_to else used
+    multiple = lcm(round_to or 1, EXPERT_MULTIPLE if group.experts else 1)
+    return min(places_in(group), -(-used // multiple) * multiple)
 
 
 def _check_equal_widths(alike: list[NeuronGroup]) -> None:

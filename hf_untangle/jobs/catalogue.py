@@ -20,6 +20,7 @@ JOBS: dict[str, str] = {
     "density": "hf_untangle.jobs.density",
     "nets": "hf_untangle.jobs.nets",
     "compact": "hf_untangle.jobs.compact",
+    "repair": "hf_untangle.jobs.repair",
     "unlearn": "hf_untangle.jobs.unlearn",
 }
 """The module of each task, imported when a recipe names it."""

@@ -42,4 +42,5 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         create_pr=recipe.pull_request,
     )
     address = push_folder(recipe.folder, recipe.repository, **options)
-    return Outcome({"repository": recipe.repository, "commit": address}, lambda console: console.print(f"Pushed: {address}"))
+    record = {"repository": recipe.repository, "commit": address}
+    return Outcome(record, lambda console: console.print(f"Pushed: {address}", soft_wrap=True))

@@ -10,6 +10,7 @@ from hf_untangle.folders import check_replaceable
 from hf_untangle.jobs.choices import CorpusChoice
 from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.models import Dtype
+from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.table import comparison_table, summary
 from hf_untangle.unlearning import UnlearnResult, resolve_config, unlearn
 
@@ -29,6 +30,9 @@ class Recipe(BaseModel):
     )
     preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
+    repair: RepairConfig | None = Field(
+        default=None, description="Settings of a training on retain afterwards, in which removed neurons stay removed."
+    )
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
     output: str = Field(description="The folder that the result is written to.")
 
@@ -50,13 +54,21 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     forget, retain = recipe.forget.open(), recipe.retain.open()
     model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
     result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
+    if recipe.repair is not None:
+        result = result.repair(original=recipe.model, progress=progress, **recipe.repair.model_dump())
     embedded = models.EMBEDDED.get(recipe.model)
     result.save_pretrained(recipe.output, licence=embedded.licence if embedded else None)
-    return Outcome(result.record.model_dump(mode="json"), lambda console: _show(result, recipe.output, console))
+    return Outcome(result.record.model_dump(mode="json"), lambda console: show(result, recipe.output, console))
 
 
-def _show(result: UnlearnResult, output: str, console: Console) -> None:
-    """Print the table, the continuations and where everything is."""
+def show(result: UnlearnResult, output: str, console: Console) -> None:
+    """Print the table, the continuations and where everything is.
+
+    Args:
+        result: The result.
+        output: The folder that it was saved in.
+        console: Where to print.
+    """
     console.print()
     console.print(comparison_table(result.record))
     for text in result.record.continuations:

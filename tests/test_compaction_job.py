@@ -1,0 +1,62 @@
+"""The job, the recipes and the command: a folder in, a smaller folder out."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_compaction import some_removed
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.cli.main import app
+from hf_untangle.jobs.reading import carry_out, read_recipe
+from hf_untangle.masks.removal import remove_
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "compact").glob("*.yaml"))
+
+
+@pytest.fixture
+def source(tiny_model, tmp_path):
+    """A checkpoint, and a mask beside it."""
+    model = tiny_model("llama", intermediate_size=96)
+    model.save_pretrained(tmp_path / "source")
+    mask = some_removed(neuron_groups(model))
+    mask.save(tmp_path / "mask.safetensors")
+    return tmp_path / "source", tmp_path / "mask.safetensors"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_makes_a_smaller_checkpoint_of_one_with_removed_neurons(recipe, tiny_model, tmp_path):
+    model = tiny_model("llama", intermediate_size=96)
+    groups = neuron_groups(model)
+    remove_(model, some_removed(groups), groups).save_pretrained(tmp_path / "removed")
+    overrides = {"source": str(tmp_path / "removed"), "output": str(tmp_path / "out"), "round_to": 8}
+    outcome = carry_out(read_recipe(recipe, overrides))
+    assert outcome.record["parameters_after"] < outcome.record["parameters_before"]
+    assert outcome.record["needs_package"] == (recipe.stem == "ragged")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert loaded.num_parameters() == outcome.record["parameters_after"]
+
+
+def test_the_command_takes_a_mask_and_prints_json(source, tmp_path):
+    folder, mask = source
+    arguments = ["compact", str(folder), str(tmp_path / "out"), "--mask", str(mask), "--layout", "ragged", "--json"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    record = json.loads(done.stdout)
+    assert record["layout"] == "ragged" and record["parameters_after"] < record["parameters_before"]
+
+
+def test_the_command_says_how_much_went_and_how_to_load(source, tmp_path):
+    folder, mask = source
+    done = CliRunner().invoke(app, ["compact", str(folder), str(tmp_path / "out"), "--mask", str(mask)])
+    assert done.exit_code == 0
+    assert "parameters became" in done.stderr and "from_pretrained loads it anywhere" in done.stderr
+
+
+def test_a_missing_checkpoint_is_one_sentence_and_exit_code_3(tmp_path):
+    done = CliRunner().invoke(app, ["compact", str(tmp_path / "nowhere"), str(tmp_path / "out")])
+    assert done.exit_code == 3
+    assert "must be a folder with a checkpoint" in done.stderr
+    assert not (tmp_path / "out").exists()

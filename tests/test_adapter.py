@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from typer.testing import CliRunner, Result
 
 import hf_untangle as untangle
-from hf_untangle import unlearning
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.cli.main import app
@@ -250,7 +249,7 @@ def result(taught, tokenizer):
 def saved(result, tmp_path_factory) -> Path:
     """The run, saved without the report, which takes seconds to draw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unlearning, "write_report", lambda *_, **__: None)
+        patch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
         return result.save_pretrained(tmp_path_factory.mktemp("results") / "toy")
 
 

@@ -18,7 +18,6 @@ from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from typer.testing import CliRunner
 
 import hf_untangle as untangle
-from hf_untangle import unlearning
 from hf_untangle.cli.main import app
 from hf_untangle.errors import HubError, MaskError
 from hf_untangle.folders import MARKER
@@ -277,7 +276,9 @@ def test_the_licence_of_a_model_on_the_hub_is_asked_for(hub: HubServer):
 @pytest.fixture
 def result(taught, tokenizer, monkeypatch):
     """A short run whose removed weights were kept; its report, which takes seconds to draw, is a word."""
-    monkeypatch.setattr(unlearning, "write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card"))
+    monkeypatch.setattr(
+        "hf_untangle.unlearned.write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card")
+    )
     settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 2, "controls": 0, "progress": False}
     return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
 

@@ -9,7 +9,6 @@ from toy_languages import BLOCK, NUMBERS, WORDS
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from hf_untangle import unlearning
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.cli.main import app
 from hf_untangle.data.corpora import corpus
@@ -49,7 +48,7 @@ pytestmark = [
 @pytest.fixture
 def no_report(monkeypatch):
     """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr(unlearning, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="module")

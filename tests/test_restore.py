@@ -11,7 +11,7 @@ from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from transformers import AutoModelForCausalLM
 
 import hf_untangle as untangle
-from hf_untangle import models, unlearning
+from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.apply import masked
@@ -30,7 +30,7 @@ def same(model: nn.Module, other: nn.Module) -> bool:
 @pytest.fixture
 def result(taught, tokenizer, monkeypatch):
     """A run whose removed weights were kept, saved without the report, which takes seconds to draw."""
-    monkeypatch.setattr(unlearning, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
     settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 2, "controls": 0, "progress": False}
     return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
 
@@ -170,7 +170,7 @@ def test_a_saved_run_is_undone_from_its_folder(result, taught, tmp_path):
 
 
 def test_without_being_asked_nothing_is_kept(taught, tokenizer, monkeypatch, tmp_path):
-    monkeypatch.setattr(unlearning, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
     settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 1, "controls": 0, "progress": False}
     result = untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, **settings)
     folder = result.save_pretrained(tmp_path / "out")

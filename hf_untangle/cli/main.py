@@ -5,8 +5,7 @@ import os
 
 import typer
 
-from hf_untangle.cli import compact, density, entropy, inspect, models, nets, repair, run, sharing, translate, unlearn
-from hf_untangle.cli import compact, density, entropy, inspect, models, nets, prune, run, sharing, translate, unlearn
+from hf_untangle.cli import compact, density, entropy, inspect, models, nets, prune, repair, run, sharing, translate, unlearn
 
 app = typer.Typer(
     name="hf-untangle",

@@ -13,7 +13,7 @@ from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.pruning.evidence import read_pair
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.unlearning import UnlearnResult
+from hf_untangle.unlearned import UnlearnResult
 
 
 def read_result(folder: str | Path, *, forget: Corpus | None = None, retain: Corpus | None = None) -> UnlearnResult:

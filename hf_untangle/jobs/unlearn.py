@@ -4,15 +4,21 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.data.corpora import Corpus
+from hf_untangle.data.images import ImageClasses, image_classes
 from hf_untangle.folders import check_replaceable
 from hf_untangle.jobs.choices import CorpusChoice
+from hf_untangle.jobs.digits_vit import NAME, digits_vit
 from hf_untangle.jobs.outcome import Outcome
-from hf_untangle.models import Dtype
+from hf_untangle.models import Dtype, Kind
+from hf_untangle.pruning.config import resolve_config
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.table import comparison_table, summary
-from hf_untangle.unlearning import UnlearnResult, resolve_config, unlearn
+from hf_untangle.unlearned import UnlearnResult
+from hf_untangle.unlearning import unlearn
 
 
 class Recipe(BaseModel):
@@ -21,12 +27,15 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["unlearn"] = Field(description="What kind of job this is.")
-    model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
+    model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network; `digits-vit` is trained here.")
+    kind: Kind = Field(default="causal-lm", description="What the model predicts: next tokens, masked tokens, or classes.")
     dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
     device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
-    forget: CorpusChoice = Field(description="The corpus whose capability goes: its source alone, or what to read of it.")
-    retain: CorpusChoice = Field(
-        default=CorpusChoice(source="general"), description="The same for the corpus whose capability stays."
+    forget: CorpusChoice = Field(
+        description="The corpus whose capability goes: its source alone, or what to read of it; `digits:0,1` for classes."
+    )
+    retain: CorpusChoice | None = Field(
+        default=None, description="The same for what stays: `general` prose, or all other classes, when left out."
     )
     preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
@@ -51,14 +60,29 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     """
     check_replaceable(recipe.output)
     config = resolve_config(recipe.preset, **recipe.settings)
-    forget, retain = recipe.forget.open(), recipe.retain.open()
-    model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
+    forget, retain = _open(recipe, recipe.forget), None if recipe.retain is None else _open(recipe, recipe.retain)
+    model, tokenizer = _load(recipe, progress)
     result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
     if recipe.repair is not None:
         result = result.repair(original=recipe.model, progress=progress, **recipe.repair.model_dump())
     embedded = models.EMBEDDED.get(recipe.model)
     result.save_pretrained(recipe.output, licence=embedded.licence if embedded else None)
     return Outcome(result.record.model_dump(mode="json"), lambda console: show(result, recipe.output, console))
+
+
+def _open(recipe: Recipe, choice: CorpusChoice) -> Corpus | ImageClasses:
+    """Open what a recipe names: a corpus of text, or classes of images."""
+    return image_classes(choice.source) if recipe.kind == "image-classifier" else choice.open()
+
+
+def _load(recipe: Recipe, progress: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Load the model, with its tokenizer where it reads text."""
+    if recipe.model == NAME:
+        return digits_vit(progress=progress), None
+    where = {"dtype": recipe.dtype, "device_map": recipe.device_map}
+    if recipe.kind == "image-classifier":
+        return models.load_classifier(recipe.model, **where), None
+    return models.load(recipe.model, kind=recipe.kind, **where)
 
 
 def show(result: UnlearnResult, output: str, console: Console) -> None:

@@ -146,6 +146,29 @@ def checked(model: type[Settings], content: dict[str, Any]) -> Settings:
         raise ConfigError(explain(error, model)) from error
 
 
+def resolve_config(config: UnlearnConfig | str, /, **settings: object) -> UnlearnConfig:
+    """Find a preset by its name, and change some of its settings.
+
+    Args:
+        config: Settings, or the name of a preset.
+        **settings: Fields to override.
+
+    Returns:
+        Checked settings.
+
+    Raises:
+        ConfigError: There is no such preset, or a setting is unknown or out of range.
+    """
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise ConfigError(
+                f"config must be an UnlearnConfig or one of {', '.join(PRESETS)}, but `{config}` came"
+                f"{nearest(config, PRESETS)}."
+            )
+        config = PRESETS[config]
+    return config.with_settings(**settings)
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say what is wrong with some settings, one sentence each, with the nearest valid name for an unknown one.
 

@@ -166,6 +166,5 @@ def place_of(model: nn.Module, name: str) -> Place:
     found, matrix = getattr(parent, name.rpartition(".")[2]), matrix_of(model, name)
     is_module = isinstance(found, nn.Module)
     weight, bias = (f"{name}.weight", f"{name}.bias") if is_module else (name, f"{name}_bias")
-    transposed = input_axis(found) == 0 if is_module else bool(parent.is_transposed)
     shape = cast(tuple[int, int, int], tuple(matrix.weight.shape))
-    return Place(weight, bias if matrix.bias is not None else None, shape, not is_module, transposed)
+    return Place(weight, bias if matrix.bias is not None else None, shape, not is_module, matrix.transposed)

@@ -56,6 +56,7 @@ def assemble_lazily(twin: PreTrainedModel, config: PreTrainedConfig, edits: Edit
 def _with_tensors_of(model: PreTrainedModel, config: PreTrainedConfig, made: dict[int, nn.Parameter]) -> PreTrainedModel:
     """A model with the parameters and buffers of another, some of which are replaced."""
     small = skeleton(type(model), config)
+    small.name_or_path = model.name_or_path
     for name, parameter in model.named_parameters(remove_duplicate=False):
         path, _, own = name.rpartition(".")
         setattr(small.get_submodule(path), own, made.get(id(parameter), parameter))

@@ -1,6 +1,9 @@
 """Compaction: a smaller model with the logits of the masked one."""
 
+from typing import TypeVar, cast
+
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
@@ -12,15 +15,17 @@ from hf_untangle.compaction.stays import Layout, mask_of_all
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 @torch.no_grad()
 def compact(
-    model: PreTrainedModel,
+    model: Model,
     mask: NeuronMask | None = None,
     *,
     layout: Layout = "ragged",
     round_to: int | None = None,
-) -> PreTrainedModel:
+) -> Model:
     """Take removed neurons out of the tensors of a model, so that it is smaller and faster, with the same logits.
 
     FFN neurons go one by one, attention neurons in whole key-value groups with all of their query heads. A whole FFN that was
@@ -45,7 +50,8 @@ def compact(
     """
     if has_adapters(model):
         return compact_with_lora(model, mask, layout=layout, round_to=round_to)
+    assert isinstance(model, PreTrainedModel)
     groups = neuron_groups(model)
     check_removable(model, groups)
     mask = removed_neurons(model, groups) if mask is None else mask_of_all(mask, groups, str(model.name_or_path))
-    return compact_lawfully(model, groups, mask, assemble, layout=layout, round_to=round_to)[0]
+    return cast(Model, compact_lawfully(model, groups, mask, assemble, layout=layout, round_to=round_to)[0])

@@ -10,7 +10,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import Index, zeros_of
 
-Stays = tuple[int, Int[Tensor, "*expert index"]]
+Stays = tuple[int, Int[Tensor, "..."]]
 """An axis that shrinks, and the indices that stay on it, in increasing order: the same for all, or one row an expert."""
 
 

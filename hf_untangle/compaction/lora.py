@@ -1,5 +1,6 @@
 """Compaction of a model with LoRA adapters from peft: they are cut with the same indices as the weights beside them."""
 
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
@@ -70,9 +71,9 @@ def compact_with_lora(
     mask = removed_neurons(plain, groups) if mask is None else mask_of_all(mask, groups, str(plain.name_or_path))
     small, _, edits = compact_lawfully(plain, groups, mask, assemble, layout=layout, round_to=round_to)
     first, *others = adapters
-    adapted = get_peft_model(small, model.peft_config[first], adapter_name=first)
+    adapted = get_peft_model(small, deepcopy(model.peft_config[first]), adapter_name=first)
     for name in others:
-        adapted.add_adapter(name, model.peft_config[name])
+        adapted.add_adapter(name, deepcopy(model.peft_config[name]))
     for name, tensors in adapters.items():
         cut = {key: _cut(key, tensor, edits, plain) for key, tensor in tensors.items()}
         set_peft_model_state_dict(adapted, cut, adapter_name=name)
@@ -84,6 +85,7 @@ def _without_adapters(model: Any) -> PreTrainedModel:
     """The model below the adapters, with the same tensors in modules of its own."""
     base = model.get_base_model()
     plain = skeleton(type(base), base.config)
+    plain.name_or_path = base.name_or_path
     named = [*base.named_parameters(remove_duplicate=False), *base.named_buffers(remove_duplicate=False)]
     for name, tensor in named:
         path, _, own = name.replace(".base_layer.", ".").rpartition(".")
@@ -97,7 +99,8 @@ def _adapter_of(model: Any, name: str) -> dict[str, Tensor]:
     """The tensors of one adapter, all of which must be factors of LoRA."""
     from peft import get_peft_model_state_dict
 
-    tensors = get_peft_model_state_dict(model, adapter_name=name)
+    # Embeddings belong to the model; with the default, peft asks the Hub whether they do.
+    tensors = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     for key in tensors:
         if not key.endswith(tuple(f".{factor}.weight" for factor in FACTORS)):
             raise CompactionError(

@@ -6,6 +6,7 @@ from warnings import catch_warnings, filterwarnings
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 Shapes = dict[str, tuple[int, ...]]
 """The shape of every parameter of a model, by its name."""
@@ -23,7 +24,7 @@ def skeleton(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> Pr
     """
     from accelerate import init_empty_weights
 
-    with init_empty_weights(), catch_warnings():
+    with init_empty_weights(), no_init_weights(), catch_warnings():
         # An FFN that was removed whole has the width 0.
         filterwarnings("ignore", "Initializing zero-element tensors", UserWarning)
         return model_class._from_config(deepcopy(config)).eval()

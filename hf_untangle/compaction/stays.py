@@ -78,6 +78,10 @@ def units_wanted(groups: tuple[NeuronGroup, ...], mask: NeuronMask, layout: Layo
         return {group.name: _allowed(group, used[group.name], round_to) for group in groups}
     wanted: dict[str, int] = {}
     for alike in groups_alike(groups).values():
+        if len({group.size for group in alike}) > 1 and alike[0].kind == "attention":
+            # Heads of several sizes, as layers of several kinds have them: each kind would need a number of its own.
+            wanted |= {group.name: places_in(group) for group in alike}
+            continue
         _check_equal_widths(alike)
         largest = max(used[group.name] for group in alike)
         wanted |= {group.name: max(1, _allowed(group, largest, round_to)) for group in alike}

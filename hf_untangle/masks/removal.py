@@ -13,7 +13,7 @@ from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 
-Index = tuple[slice | Int[Tensor, " index"], ...]
+Index = tuple[slice | Int[Tensor, " _"], ...]
 """The index of some rows or columns of a parameter."""
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

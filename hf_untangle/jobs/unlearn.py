@@ -1,4 +1,4 @@
-"""Unlearn: load a model, take a capability out of it, save what is left."""
+"""Unlearn: load a model, take a capability out of it, repair, save, compact and push what is left."""
 
 from typing import Any, Literal
 
@@ -6,10 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from hf_untangle import models
-from hf_untangle.folders import check_replaceable
+from hf_untangle.jobs.afterwards import Afterwards
 from hf_untangle.jobs.choices import CorpusChoice
+from hf_untangle.jobs.compact import Compaction
 from hf_untangle.jobs.outcome import Outcome
+from hf_untangle.jobs.push import PushTarget
 from hf_untangle.models import Dtype
+from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.table import comparison_table, summary
 from hf_untangle.unlearning import UnlearnResult, resolve_config, unlearn
 
@@ -30,7 +33,16 @@ class Recipe(BaseModel):
     preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
+    repair: RepairConfig | None = Field(default=None, description="Train on the retain corpus afterwards; `{}` for defaults.")
+    compact: Compaction | None = Field(default=None, description="Write a smaller checkpoint too, without what was removed.")
+    push: PushTarget | None = Field(default=None, description="Push the result to the Hub in the end.")
     output: str = Field(description="The folder that the result is written to.")
+
+    @property
+    def afterwards(self) -> Afterwards:
+        """What to do once the model has unlearned."""
+        embedded = models.EMBEDDED.get(self.model)
+        return Afterwards(self.output, embedded.licence if embedded else None, self.repair, self.compact, self.push)
 
 
 def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
@@ -45,14 +57,18 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the result is saved in the recipe's output folder.
     """
-    check_replaceable(recipe.output)
+    recipe.afterwards.check()
     config = resolve_config(recipe.preset, **recipe.settings)
     forget, retain = recipe.forget.open(), recipe.retain.open()
     model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
     result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
-    embedded = models.EMBEDDED.get(recipe.model)
-    result.save_pretrained(recipe.output, licence=embedded.licence if embedded else None)
-    return Outcome(result.record.model_dump(mode="json"), lambda console: _show(result, recipe.output, console))
+    result, more = recipe.afterwards.carry_out(result, original=recipe.model, progress=progress)
+
+    def show(console: Console) -> None:
+        _show(result, recipe.output, console)
+        recipe.afterwards.show(more, console)
+
+    return Outcome(result.record.model_dump(mode="json") | more, show)
 
 
 def _show(result: UnlearnResult, output: str, console: Console) -> None:

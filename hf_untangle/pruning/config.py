@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Collection
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -171,7 +171,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 def _fields_at(model: Any, path: tuple[Any, ...]) -> dict[str, Any]:
     """The fields of the model that is reached by a path of field names."""
     for field in path:
-        model = model.model_fields[field].annotation
+        annotation = model.model_fields[field].annotation
+        # What may be left out is a union with None.
+        model = next(one for one in (annotation, *get_args(annotation)) if hasattr(one, "model_fields"))
     return model.model_fields
 
 

@@ -10,6 +10,9 @@ from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import check_replaceable
 from hf_untangle.jobs.compact import Compaction, show_compaction
+from hf_untangle.jobs.estimates import repair_stage
+from hf_untangle.jobs.machine import ModelSize
+from hf_untangle.jobs.plan import Stage, size_in_words
 from hf_untangle.jobs.push import PushTarget
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.unlearning import UnlearnResult
@@ -65,6 +68,24 @@ class Afterwards:
         record: dict[str, Any] = {}
         in_main(lambda: record.update(self._hand_on()))
         return result, record
+
+    def stages(self, size: ModelSize, test_tokens: int) -> tuple[Stage, ...]:
+        """Say what is going to happen after unlearning.
+
+        Args:
+            size: The model.
+            test_tokens: Tokens that an evaluation reads.
+
+        Returns:
+            The stages, in order.
+        """
+        stages = [] if self.repair is None else [repair_stage(size, self.repair, test_tokens)]
+        stages.append(Stage("save", f"{size_in_words(size.weights)} into {self.output}"))
+        if self.compact is not None:
+            stages.append(Stage("compact", f"{self.compact.layout}, into {self.compact.output}"))
+        if self.push is not None:
+            stages.append(Stage("push", f"{size_in_words(size.weights)} to {self.push.repository}"))
+        return tuple(stages)
 
     def _hand_on(self) -> dict[str, Any]:
         """Compact and push what was saved."""

@@ -9,7 +9,10 @@ from hf_untangle import models
 from hf_untangle.jobs.afterwards import Afterwards
 from hf_untangle.jobs.choices import CorpusChoice
 from hf_untangle.jobs.compact import Compaction
+from hf_untangle.jobs.estimates import unlearning_stages
+from hf_untangle.jobs.machine import model_size, operations_a_second
 from hf_untangle.jobs.outcome import Outcome
+from hf_untangle.jobs.plan import Plan
 from hf_untangle.jobs.push import PushTarget
 from hf_untangle.models import Dtype
 from hf_untangle.repairing.config import RepairConfig
@@ -69,6 +72,24 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         recipe.afterwards.show(more, console)
 
     return Outcome(result.record.model_dump(mode="json") | more, show)
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Estimate time and memory of a job on this machine.
+
+    Everything that can be checked without the model is checked as before a run. Of the model its configuration alone is read.
+
+    Args:
+        recipe: The job.
+
+    Returns:
+        The stages.
+    """
+    recipe.afterwards.check()
+    config = resolve_config(recipe.preset, **recipe.settings)
+    size = model_size(recipe.model, recipe.dtype)
+    stages = unlearning_stages(size, config) + recipe.afterwards.stages(size, 2 * config.evaluation_tokens)
+    return Plan(recipe.model_dump(mode="json"), stages, operations_a_second(size))
 
 
 def _show(result: UnlearnResult, output: str, console: Console) -> None:

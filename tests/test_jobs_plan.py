@@ -129,7 +129,9 @@ def test_a_machine_multiplies():
     assert operations_a_second(SIZE) > 1e5
 
 
-@pytest.mark.parametrize(("number", "words"), [(12, "12 B"), (1500, "1.5 kB"), (269_000_000, "269 MB"), (2_770_000_000, "2.77 GB")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(12, "12 B"), (1500, "1.5 kB"), (269_000_000, "269 MB"), (2_770_000_000, "2.77 GB")]
+)
 def test_bytes_in_words(number, words):
     assert size_in_words(number) == words
 

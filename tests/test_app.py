@@ -1,7 +1,11 @@
 """The page about a result: what stands behind it, and the page itself in a real browser."""
 
 import importlib.util
+import json
+import re
 import shutil
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -123,14 +127,21 @@ def test_the_command_refuses_a_folder_that_is_no_result(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def address(ladder):
-    """The page, served for the tests."""
-    import gradio as gr
-
-    from hf_untangle.app.serve import serve
-
-    yield serve(ladder, wait=False)
-    gr.close_all()
+def address(saved):
+    """The page, served by the command in a process of its own, as Gradio's warnings are not ours."""
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "hf_untangle", "show", str(saved), "--no-browser"]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as served:
+        assert served.stderr is not None
+        said = []
+        for line in served.stderr:
+            said.append(line)
+            if found := re.search(r"The page is at (http://127\.0\.0\.1:\d+/)", line):
+                break
+        else:
+            raise AssertionError("".join(said))
+        yield found[1]
+        served.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +242,6 @@ def test_an_empty_prompt_is_explained_on_the_page(page):
 @needs_gradio
 @needs_browser
 def test_the_page_asks_no_other_machine_for_anything(page, address):
-    import json
-
     browser, _ = page
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]

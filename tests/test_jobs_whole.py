@@ -13,7 +13,7 @@ from hf_untangle import unlearning
 from hf_untangle.errors import ConfigError, HubError, OutputError
 from hf_untangle.folders import MARKER
 from hf_untangle.jobs import push
-from hf_untangle.jobs.reading import carry_out, check_recipe
+from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.record import UnlearnRecord
 
@@ -146,3 +146,21 @@ def test_folders_are_checked_before_anything_long_begins(whole, tmp_path, monkey
 def test_a_wrong_key_of_a_stage_is_named_with_its_stage(whole, stages, message):
     with pytest.raises(ConfigError, match=message):
         whole(**stages)
+
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "unlearn").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_unlearning_recipe_runs_on_a_tiny_model(whole, path, tmp_path):
+    tiny = {"model": "toy", "forget": "numbers.jsonl", "retain": "words.jsonl", "dtype": "float32"}
+    loose = {"retain_budget": 1.0, "perplexity_budget": float("inf"), "controls": 1}
+    settings = {f"settings.{key}": value for key, value in (SETTINGS | loose).items()}
+    recipe = read_recipe(path, tiny | settings | {"output": str(tmp_path / "out")}).model_dump()
+    if recipe["repair"]:
+        recipe["repair"] |= REPAIR
+    if recipe["compact"]:
+        recipe["compact"] |= {"output": str(tmp_path / "small"), "round_to": 8}
+    carry_out(check_recipe(recipe), progress=False)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").num_parameters() > 0
+    assert (tmp_path / "small").exists() == bool(recipe["compact"])

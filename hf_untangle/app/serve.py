@@ -1,48 +1,53 @@
 """Serving the page on this machine, and nowhere else."""
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 from hf_untangle.app.ladder import Ladder
 from hf_untangle.app.page import build_page, page_style
 from hf_untangle.errors import ConfigError, MissingExtraError
 
+if TYPE_CHECKING:
+    from gradio import Blocks
+
 HOST = "127.0.0.1"
 
 
-def serve(ladder: Ladder, *, port: int | None = None, browser: bool = False, wait: bool = True) -> str:
-    """Serve the page of a result on the loopback interface; it loads nothing from elsewhere and tells nobody.
+def launch(ladder: Ladder, *, port: int | None = None, browser: bool = False) -> "Blocks":
+    """Begin to serve the page of a result on the loopback interface; it loads nothing from elsewhere and tells nobody.
 
     Args:
         ladder: What to try.
         port: Where to listen; a free one when None.
         browser: Whether to open a browser.
-        wait: Whether to stay until the program is interrupted.
 
     Returns:
-        The address of the page.
+        The page: its address is `local_url`, and `block_thread()` waits until it is interrupted.
 
     Raises:
         ConfigError: The port is taken.
     """
     import gradio as gr
 
-    # Gradio's own theme asks a server of Google's for its fonts.
-    theme = gr.themes.Default(font="system-ui", font_mono="monospace")
     page = build_page(ladder)
     try:
-        _, address, _ = page.launch(
+        page.launch(
             server_name=HOST,
             server_port=port,
             inbrowser=browser,
             share=False,
-            prevent_thread_lock=not wait,
-            theme=theme,
+            quiet=True,
+            prevent_thread_lock=True,
+            # Gradio's own theme asks a server of Google's for its fonts.
+            theme=gr.themes.Default(font="system-ui", font_mono="monospace"),
             css=page_style(),
             footer_links=[],
         )
     except OSError as error:
-        raise ConfigError(f"The page needs a free port, but {port} is taken. Choose another, or leave it out.") from error
-    return address
+        raise ConfigError(
+            f"The page needs a free port, but {port or 'every usual one'} is taken. Choose another one."
+        ) from error
+    return page
 
 
 def check_installed() -> None:

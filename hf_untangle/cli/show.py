@@ -16,11 +16,12 @@ def show_command(
 ) -> None:
     """Serve a page on this machine: choose a strength, type a prompt, see original and unlearned side by side."""
     with clear_errors():
-        from hf_untangle.app.serve import check_installed, serve
+        from hf_untangle.app.serve import check_installed, launch
 
         check_installed()
         from hf_untangle.app.ladder import open_ladder
 
         ladder = open_ladder(result, original=original, device_map=device_map)
-        console.print("The page is served on this machine alone. Stop it with Ctrl+C.")
-        serve(ladder, port=port, browser=browser)
+        page = launch(ladder, port=port, browser=browser)
+        console.print(f"The page is at {page.local_url}, on this machine alone. Stop it with Ctrl+C.", soft_wrap=True)
+        page.block_thread()

@@ -60,9 +60,8 @@ def build_page(ladder: Ladder) -> "Blocks":
         def look(at: float) -> tuple[str, str, str]:
             return describe(ladder, int(at)), draw_curve(ladder, int(at)), draw_layers(ladder, int(at))
 
-        # Both change or read the one model, so they wait for each other.
-        one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model"}
-        gr.on([button.click, strength.release], compare, [strength, prompt, length], [before, after], **one_at_a_time)
+        # There is one model, which is masked while it runs, so visitors wait for each other.
+        gr.on([button.click, strength.release], compare, [strength, prompt, length], [before, after], concurrency_limit=1)
         strength.change(look, strength, [words, curve, layers], show_progress="hidden")
     return page
 

@@ -27,7 +27,7 @@ def launch(ladder: Ladder, *, port: int | None = None, browser: bool = False) ->
     Raises:
         ConfigError: The port is taken.
     """
-    import gradio as gr
+    from gradio.themes import Default
 
     page = build_page(ladder)
     try:
@@ -39,7 +39,7 @@ def launch(ladder: Ladder, *, port: int | None = None, browser: bool = False) ->
             quiet=True,
             prevent_thread_lock=True,
             # Gradio's own theme asks a server of Google's for its fonts.
-            theme=gr.themes.Default(font="system-ui", font_mono="monospace"),
+            theme=Default(font="system-ui", font_mono="monospace"),
             css=page_style(),
             footer_links=[],
         )

@@ -63,7 +63,7 @@ def model_size(name: str, dtype: str = "auto") -> ModelSize:
         hidden=text.hidden_size,
         intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
         vocabulary=text.vocab_size,
-        dtype=(config.dtype or torch.float32) if dtype == "auto" else getattr(torch, dtype),
+        dtype=getattr(config, "dtype", None) or torch.float32 if dtype == "auto" else getattr(torch, dtype),
     )
 
 

@@ -24,7 +24,7 @@ def recipe_schema() -> dict[str, Any]:
         A JSON schema, in which the key `task` chooses among the tasks.
     """
     tasks = {task: job_of(task).recipe for task in JOBS}
-    any_recipe = Annotated[reduce(or_, tasks.values()), Field(discriminator="task")]
+    any_recipe: Any = Annotated[reduce(or_, tasks.values()), Field(discriminator="task")]
     settings = {task: TypeAdapter(model).json_schema() for task, model in SETTINGS.items()}
     schema = TypeAdapter(any_recipe).json_schema()
     for task, recipe in _recipes_by_task(schema).items():

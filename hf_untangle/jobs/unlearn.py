@@ -1,4 +1,4 @@
-"""Unlearn: load a model, take a capability out of it, save what is left."""
+"""Unlearn: load a model, take a capability out of it, repair, save, compact and push what is left."""
 
 from typing import Any, Literal
 
@@ -9,10 +9,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.images import ImageClasses, image_classes
-from hf_untangle.folders import check_replaceable
+from hf_untangle.errors import ConfigError
+from hf_untangle.jobs.afterwards import Afterwards
 from hf_untangle.jobs.choices import CorpusChoice
+from hf_untangle.jobs.compact import Compaction
 from hf_untangle.jobs.digits_vit import NAME, digits_vit
+from hf_untangle.jobs.estimates import unlearning_stages
+from hf_untangle.jobs.machine import model_size, operations_a_second
 from hf_untangle.jobs.outcome import Outcome
+from hf_untangle.jobs.plan import Plan
+from hf_untangle.jobs.push import PushTarget
 from hf_untangle.models import Dtype, Kind
 from hf_untangle.pruning.config import resolve_config
 from hf_untangle.repairing.config import RepairConfig
@@ -39,11 +45,17 @@ class Recipe(BaseModel):
     )
     preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
-    repair: RepairConfig | None = Field(
-        default=None, description="Settings of a training on retain afterwards, in which removed neurons stay removed."
-    )
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
+    repair: RepairConfig | None = Field(default=None, description="Train on the retain corpus afterwards; `{}` for defaults.")
+    compact: Compaction | None = Field(default=None, description="Write a smaller checkpoint too, without what was removed.")
+    push: PushTarget | None = Field(default=None, description="Push the result to the Hub in the end.")
     output: str = Field(description="The folder that the result is written to.")
+
+    @property
+    def afterwards(self) -> Afterwards:
+        """What to do once the model has unlearned."""
+        embedded = models.EMBEDDED.get(self.model)
+        return Afterwards(self.output, embedded.licence if embedded else None, self.repair, self.compact, self.push)
 
 
 def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
@@ -58,16 +70,41 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the result is saved in the recipe's output folder.
     """
-    check_replaceable(recipe.output)
+    recipe.afterwards.check()
     config = resolve_config(recipe.preset, **recipe.settings)
     forget, retain = _open(recipe, recipe.forget), None if recipe.retain is None else _open(recipe, recipe.retain)
     model, tokenizer = _load(recipe, progress)
     result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
-    if recipe.repair is not None:
-        result = result.repair(original=recipe.model, progress=progress, **recipe.repair.model_dump())
-    embedded = models.EMBEDDED.get(recipe.model)
-    result.save_pretrained(recipe.output, licence=embedded.licence if embedded else None)
-    return Outcome(result.record.model_dump(mode="json"), lambda console: show(result, recipe.output, console))
+    result, more = recipe.afterwards.carry_out(result, original=recipe.model, progress=progress)
+
+    def show_all(console: Console) -> None:
+        show(result, recipe.output, console)
+        recipe.afterwards.show(more, console)
+
+    return Outcome(result.record.model_dump(mode="json") | more, show_all)
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Estimate time and memory of a job on this machine.
+
+    Everything that can be checked without the model is checked as before a run. Of the model its configuration alone is read.
+
+    Args:
+        recipe: The job.
+
+    Returns:
+        The stages.
+
+    Raises:
+        ConfigError: The model is no causal language model.
+    """
+    recipe.afterwards.check()
+    if recipe.kind != "causal-lm":
+        raise ConfigError(f"A plan is made for causal language models, but `kind` is `{recipe.kind}`. Run the recipe itself.")
+    config = resolve_config(recipe.preset, **recipe.settings)
+    size = model_size(recipe.model, recipe.dtype)
+    stages = unlearning_stages(size, config) + recipe.afterwards.stages(size, 2 * config.evaluation_tokens)
+    return Plan(recipe.model_dump(mode="json"), stages, operations_a_second(size))
 
 
 def _open(recipe: Recipe, choice: CorpusChoice) -> Corpus | ImageClasses:

@@ -14,7 +14,6 @@ from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from typer.testing import CliRunner
 
 import hf_untangle as untangle
-from hf_untangle import unlearning
 from hf_untangle.app.ladder import Ladder, open_ladder
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ArchitectureError, ConfigError, MaskError
@@ -42,7 +41,7 @@ def saved(taught, tokenizer, tmp_path_factory) -> Path:
     tokenizer.save_pretrained(folder / "toy")
     config = TOY_CONFIG.with_settings(steps=2, retain_budget=1.0, perplexity_budget=float("inf"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unlearning, "write_report", lambda *_, **__: None)
+        patch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
         result = untangle.unlearn(model, NUMBERS, WORDS, tokenizer=tokenizer, config=config, prompts=PROMPTS, progress=False)
         return result.save_pretrained(folder / "result")
 

@@ -44,7 +44,7 @@ def project(taught, tokenizer, tmp_path_factory) -> Path:
 def whole(project, tmp_path, monkeypatch):
     """Check a recipe for the project, with other stages; no report is drawn, which takes seconds."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr(unlearning, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
 
     def make(**changes: Any):
         content = {"task": "unlearn", "model": "toy", "forget": "numbers.jsonl", "retain": "words.jsonl"}

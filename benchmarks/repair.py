@@ -29,12 +29,12 @@ from hf_untangle.jobs.reading import parse_override
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
+from hf_untangle.pruning.config import resolve_config
 from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import judge, search_mask
 from hf_untangle.pruning.record import RepairRecord, Scores
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.repairing.repair import repair_measured
-from hf_untangle.unlearning import resolve_config
 
 RUNS = {
     "lora": {"method": "lora"},

@@ -15,7 +15,7 @@ from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage, size_in_words
 from hf_untangle.jobs.push import PushTarget
 from hf_untangle.repairing.config import RepairConfig
-from hf_untangle.unlearning import UnlearnResult
+from hf_untangle.unlearned import UnlearnResult
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_untangle.architecture.adapters import groups_below, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -87,7 +88,8 @@ class StatisticsCallback(TrainerCallback):
             numbers = overview(moments, self._groups)
             step = self._described(moments, kwargs["model"], state.global_step, int(numbers["statistics_tokens"]))
             self._so_far = step if self._so_far is None else self._so_far + step
-            self._trainer.log(numbers)
+            with own_log_stays_due(control):
+                self._trainer.log(numbers)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write what was collected so far into the checkpoint."""

@@ -44,8 +44,8 @@ def _train_into(folder: Path, steps: int, progress: bool) -> None:
         num_hidden_layers=4,
         num_attention_heads=4,
         initializer_range=0.1,  # so small a network hardly learns from the usual 0.02
-        num_labels=10,
     )
+    config.num_labels = 10
     images, labels = digits().train.planes()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

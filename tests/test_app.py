@@ -120,6 +120,7 @@ def test_a_run_whose_fill_is_not_in_the_folder_is_refused(saved, tmp_path):
         open_ladder(copy_with_fill(saved, tmp_path / "mode", "mode"))
 
 
+@needs_gradio
 def test_the_command_refuses_a_folder_that_is_no_result(tmp_path):
     result = CliRunner().invoke(app, ["show", str(tmp_path)])
     assert (result.exit_code, "must be a folder that `unlearn` wrote" in " ".join(result.stderr.split())) == (3, True)

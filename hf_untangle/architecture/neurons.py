@@ -35,7 +35,7 @@ class Producer:
         """
         needed = self.rows[kept].unique()
         rows = self.rows.unique()
-        return rows[~_is_in(rows, needed)]
+        return rows[~torch.isin(rows, needed)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +84,4 @@ class NeuronGroup:
         if not self.producers:
             return ~kept
         rows = self.producers[0].rows
-        return ~kept & _is_in(rows, rows[kept])
-
-
-def _is_in(values: Int[Tensor, " n"], others: Int[Tensor, " m"]) -> Bool[Tensor, " n"]:
-    """Elementwise membership."""
-    return torch.isin(values, others)
+        return ~kept & torch.isin(rows, rows[kept])

@@ -27,6 +27,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import corpus
+from hf_untangle.errors import BudgetError
 from hf_untangle.importance.dampening import damping
 from hf_untangle.importance.gradients import fisher
 from hf_untangle.masks.apply import masked
@@ -217,13 +218,18 @@ def reached(points: Curve, budget: float) -> float:
 def iterate(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], one: Set, config: UnlearnConfig) -> None:
     """Print the steps of one iterative run."""
     free = config.with_settings(controls=0, retain_budget=0.25)
-    search = search_mask(model, groups, one.train, one.validation, config=free, progress=False)
+    parts = (config.importance, "candidates" if config.candidates > 1 else "", f"fill {config.fill}")
+    name = ", ".join(filter(None, parts))
+    try:
+        search = search_mask(model, groups, one.train, one.validation, config=free, progress=False)
+    except BudgetError as error:
+        print(f"| {name} | {error} |", flush=True)
+        return
     search.journal.close()
     base = search.history.base
     steps = [f"{s.scores.forget_drop(base):.1%} at {s.scores.retain_drop(base):.1%}" for s in search.history.steps]
     best = 100 * search.history.max_selectivity()
-    parts = (config.importance, "candidates" if config.candidates > 1 else "", f"fill {config.fill}")
-    print(f"| {', '.join(filter(None, parts))} | {'; '.join(steps)}; largest difference {best:.1f} |", flush=True)
+    print(f"| {name} | {'; '.join(steps)}; largest difference {best:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

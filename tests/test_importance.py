@@ -241,6 +241,14 @@ def test_joined_importances_are_fused_within_a_kind():
     assert scores["ffn"].tolist() == pytest.approx([1, 2 / 3, 1 / 3, 0])
 
 
+def test_joined_importances_are_fused_whatever_the_sizes_of_groups():
+    groups = (NeuronGroup("ffn", "ffn", 0, 3, ()), NeuronGroup("attention", "attention", 0, 2, (), heads=1))
+    forget = statistics_of(ffn=torch.tensor([[3.0, 2.0, 1.0]]), attention=torch.tensor([[1.0, 2.0]]))
+    retain = statistics_of(ffn=torch.ones(1, 3), attention=torch.ones(1, 2))
+    scores = neuron_scores(Evidence(forget, retain, {}, {}), groups[::-1], UnlearnConfig(importance="abs+rms"))
+    assert {name: score.tolist() for name, score in scores.items()} == {"ffn": [1, 0.5, 0], "attention": [0, 1]}
+
+
 def test_a_gradient_set_difference_is_the_top_of_forget_less_the_top_of_retain():
     statistics = statistics_of(attention=torch.ones(1, 4), ffn=torch.ones(1, 4))
 

@@ -84,17 +84,17 @@ def retain_only(forget: Neurons, retain: Neurons, eps: Epsilon) -> Neurons:
     return -retain
 
 
-def fused(scores: Sequence[Mapping[str, Neurons]], competitors: Iterable[Sequence[str]]) -> dict[str, Neurons]:
+def fused(scores: Sequence[Mapping[str, Tensor]], competitors: Iterable[Sequence[str]]) -> dict[str, Tensor]:
     """Fuse several scores of the same neurons by rank, which needs no common scale (Borda's count).
 
     Args:
-        scores: For each way to score, one vector a group.
+        scores: For each way to score, one vector a group, of any length.
         competitors: The names of the groups that are ranked together, such as all FFNs.
 
     Returns:
         The mean rank of every neuron among its competitors, from 0 to 1.
     """
-    mean_ranks: dict[str, Neurons] = {}
+    mean_ranks: dict[str, Tensor] = {}
     for names in competitors:
         together = torch.stack([_ranks(torch.cat([score[name] for name in names])) for score in scores]).mean(0)
         mean_ranks |= dict(zip(names, together.split([len(scores[0][name]) for name in names]), strict=True))

@@ -34,7 +34,7 @@ def reader(toy_model, tokenizer, tmp_path, monkeypatch):
             f"hf_untangle.{module}", lambda source: languages.get(source, source) if isinstance(source, str) else source
         )
     monkeypatch.setitem(config.PRESETS, "default", TOY_CONFIG.with_settings(steps=1))
-    for module in ("unlearning", "repairing.repair"):
+    for module in ("unlearned", "repairing.repair"):
         monkeypatch.setattr(f"hf_untangle.{module}.RepairConfig", lambda: RepairConfig(**SMALL))
     return {"untangle": untangle, "model": toy_model, "dataset": examples(), "arguments": a_trainer(toy_model, tmp_path).args}
 

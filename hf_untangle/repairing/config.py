@@ -20,7 +20,7 @@ class RepairConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method = Field(default="lora", description="Train a low-rank adapter and merge it, or train all weights.")
-    steps: int = Field(default=60, ge=1, description="Optimiser steps.")
+    steps: int = Field(default=25, ge=1, description="Optimiser steps; more give more back, of forget too.")
     step_tokens: int = Field(default=1024, ge=2, description="Tokens of the retain corpus in a step.")
     learning_rate: float | None = Field(
         default=None, gt=0, description="The largest learning rate; the method's own when left out."

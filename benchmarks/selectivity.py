@@ -26,11 +26,10 @@ from hf_untangle.jobs.reading import parse_override
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
-from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.config import UnlearnConfig, resolve_config
 from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import Search, judge, search_mask
 from hf_untangle.pruning.record import Scores
-from hf_untangle.unlearning import resolve_config
 
 
 def main() -> None:

@@ -36,8 +36,8 @@ from hf_untangle.translation.kan.relu_to_kan import relu_to_kan as relu_to_kan
 from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer as PiecewiseLinearKANLayer
 from hf_untangle.translation.shallow.patterns import index_patterns as index_patterns
 from hf_untangle.translation.shallow.three_layer import three_layer as three_layer
-from hf_untangle.unlearning import UnlearnResult as UnlearnResult
-from hf_untangle.unlearning import restore as restore
+from hf_untangle.unlearned import UnlearnResult as UnlearnResult
+from hf_untangle.unlearned import restore as restore
 from hf_untangle.unlearning import unlearn as unlearn
 
 __version__: str

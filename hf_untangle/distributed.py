@@ -41,8 +41,8 @@ def own_device() -> str | None:
         return None
     from accelerate import PartialState
 
-    device = PartialState().device
-    return None if device.type == "cpu" else str(device)
+    device = str(PartialState().device)
+    return None if device == "cpu" else device
 
 
 def together(work: Callable[[], Result]) -> list[Result]:

@@ -10,6 +10,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
+    AutoModelForMaskedLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -48,15 +50,51 @@ EMBEDDED = {
 }
 
 
+Kind = Literal["causal-lm", "masked-lm", "image-classifier"]
+"""Kinds of models, by what they predict."""
+
+LOADERS = {
+    "causal-lm": AutoModelForCausalLM,
+    "masked-lm": AutoModelForMaskedLM,
+    "image-classifier": AutoModelForImageClassification,
+}
+
+
+def load_classifier(name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None) -> PreTrainedModel:
+    """Load an image classifier.
+
+    Args:
+        name: A folder, or a Hub id.
+        dtype: The dtype of the weights, or one of the names in `Dtype`.
+        device_map: As in `from_pretrained`.
+
+    Returns:
+        The classifier, in evaluation mode.
+
+    Raises:
+        ArchitectureError: Neither a folder nor the Hub has such a classifier.
+    """
+    join()
+    try:
+        model = LOADERS["image-classifier"].from_pretrained(name, dtype=dtype, device_map=device_map or own_device())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ArchitectureError(
+            f"`{name}` must be a folder with an image classifier or one on the Hub, but it could not be loaded: "
+            f"{str(error).partition(chr(10))[0]}"
+        ) from error
+    return model.eval()
+
+
 def load(
-    name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None
+    name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None, kind: Kind = "causal-lm"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer.
+    """Load a language model and its tokenizer.
 
     Args:
         name: A key of `EMBEDDED`, a folder, or a Hub id.
         dtype: The dtype of the weights, or one of the names in `Dtype`.
         device_map: As in `from_pretrained`.
+        kind: A causal language model, or a masked one.
 
     Returns:
         The model, in evaluation mode, and its tokenizer.
@@ -74,7 +112,7 @@ def load(
     source = str(embedded_checkpoint(name)) if name in EMBEDDED else name
     device_map = device_map or own_device()
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, device_map=device_map)
+        model = LOADERS[kind].from_pretrained(source, dtype=dtype, device_map=device_map)
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError, SafetensorError) as error:  # Nothing is there, or something that is no causal language model.
         raise ArchitectureError(

@@ -1,9 +1,10 @@
-"""A mask as a stock peft adapter: it loads, switches off, combines and merges where nothing of ours is installed."""
+"""A mask as a stock peft adapter: it loads, switches off, combines and merges.
+
+That none of our code is needed for it is tested in `test_hub.py`, in a process that cannot import this package.
+"""
 
 import json
-import os
-import subprocess
-import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,22 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from typer.testing import CliRunner, Result
 
+import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import input_axis, weight_of
+from hf_untangle.cli.main import app
 from hf_untangle.errors import MaskError, OutputError
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.apply import masked
+from hf_untangle.masks.ladder import LADDER, load_ladder, save_ladder
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
+from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.survey.tiny import tiny_model as tiny_type
 
 IDS = torch.arange(40)[None]
 # peft turns gradient checkpointing off by a name that transformers is renaming, and takes Conv1D for what it is after a word.
@@ -135,35 +143,6 @@ def test_a_quantised_base_in_bfloat16_needs_autocast_as_peft_computes_in_float32
     assert (found - before).norm() > 0.5 * before.norm()
 
 
-LOAD = """
-import sys
-sys.modules["hf_untangle"] = None
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-ids = torch.arange(40)[None]
-with torch.no_grad():
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(sys.argv[1]), sys.argv[2])
-    logits = {"peft": model(ids).logits}
-    model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
-    model.load_adapter(sys.argv[2])
-    logits["transformers"] = model(ids).logits
-torch.save(logits, sys.argv[3])
-"""
-
-
-def test_a_process_without_this_package_reproduces_the_masked_model(checkpoint, tmp_path):
-    base = AutoModelForCausalLM.from_pretrained(checkpoint).eval()
-    mask = a_mask(base)
-    folder = mask.to_adapter(tmp_path / "adapter")
-    command = [sys.executable, "-c", LOAD, str(checkpoint), str(folder), str(tmp_path / "logits.pt")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=300)
-    found = torch.load(tmp_path / "logits.pt")
-    assert torch.equal(found["peft"], masked_logits(base, mask))
-    assert torch.equal(found["transformers"], masked_logits(base, mask))
-
-
 def test_two_adapters_together_are_both_masks(model, tmp_path):
     code, toxic = a_mask(model, seed=1, keep=0.8), a_mask(model, seed=2, keep=0.7)
     both, one = masked_logits(model, code & toxic), masked_logits(model, toxic)
@@ -248,3 +227,106 @@ def test_an_adapter_that_is_no_mask_is_refused(tiny_model, tmp_path):
     (folder / MARKER).unlink()
     with pytest.raises(MaskError, match=f"its {MARKER} cannot be read .*One that was trained is no mask"):
         NeuronMask.from_adapter(folder)
+
+
+def test_an_adapter_of_fused_experts_is_refused_as_peft_would_leave_them_out(tmp_path):
+    model = tiny_type("mixtral")
+    with pytest.raises(
+        MaskError, match=r"`model.layers.0.mlp.experts.down_proj` is one tensor for all experts. Try the mask with"
+    ):
+        a_mask(model).to_adapter(tmp_path / "adapter")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def result(taught, tokenizer):
+    """Three steps on a copy of the toy model."""
+    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 3, "controls": 1, "progress": False}
+    return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, **settings)
+
+
+@pytest.fixture(scope="module")
+def saved(result, tmp_path_factory) -> Path:
+    """The run, saved without the report, which takes seconds to draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
+        return result.save_pretrained(tmp_path_factory.mktemp("results") / "toy")
+
+
+def test_every_step_of_a_run_is_an_adapter_on_the_original_model(result, taught, tmp_path):
+    folder = result.save_adapters(tmp_path / "ladder", licence="apache-2.0")
+    assert [path.name for path in sorted(folder.glob("step-*"))] == ["step-01", "step-02", "step-03"]
+    for number, mask in enumerate(result.ladder, start=1):
+        model = PeftModel.from_pretrained(deepcopy(taught), str(folder), subfolder=f"step-{number:02}")
+        assert torch.equal(logits(model), masked_logits(taught, mask))
+        assert NeuronMask.from_adapter(folder / f"step-{number:02}") == mask
+    assert UnlearnRecord.model_validate_json((folder / MARKER).read_text()) == result.record
+
+
+def test_the_card_of_a_ladder_says_what_each_strength_costs(result, tmp_path):
+    card = (result.save_adapters(tmp_path / "ladder") / "README.md").read_text()
+    chosen = result.history.step
+    (row,) = (line for line in card.splitlines() if "(chosen)" in line)
+    assert row.startswith(f"| `step-{chosen.number:02}` (chosen) | {chosen.removed['ffn']} |")
+    assert f"{chosen.scores.forget_drop(result.history.base):.1%}" in row
+    assert f'subfolder="step-{chosen.number:02}"' in card
+    assert "**An adapter hides, it does not remove.**" in card
+
+
+def test_the_masks_of_all_steps_are_saved_in_a_file_no_larger_than_two_masks(saved, result):
+    assert load_ladder(saved / LADDER) == result.ladder
+    assert (saved / LADDER).stat().st_size < 2 * (saved / "mask.safetensors").stat().st_size
+
+
+def test_masks_that_give_neurons_back_are_no_ladder(tmp_path):
+    first = NeuronMask({"a": torch.tensor([True, False])}, {"a": "ffn"}, "m")
+    second = NeuronMask({"a": torch.tensor([False, True])}, {"a": "ffn"}, "m")
+    for masks in ((), (first, second)):
+        with pytest.raises(MaskError, match=f"removes at least what the one before removes, but these {len(masks)} do not"):
+            save_ladder(tmp_path / LADDER, masks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_the_command_takes_a_mask_a_result_or_one_of_its_steps(saved, result, tmp_path):
+    assert run("adapter", saved / "mask.safetensors", tmp_path / "mask").exit_code == 0
+    assert run("adapter", saved, tmp_path / "chosen").exit_code == 0
+    done = run("adapter", saved, tmp_path / "first", "--step", 1, "--json")
+    assert json.loads(done.stdout)["adapters"][0]["removed"] == result.ladder[0].removed()
+    read = [NeuronMask.from_adapter(tmp_path / name) for name in ("mask", "chosen", "first")]
+    assert read == [result.mask, result.mask, result.ladder[0]]
+
+
+def test_the_command_writes_all_steps(saved, result, tmp_path):
+    done = run("adapter", saved, tmp_path / "ladder", "--ladder")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "An adapter hides, it does not remove" in " ".join(done.stderr.split())
+    assert NeuronMask.from_adapter(tmp_path / "ladder" / "step-02") == result.ladder[1]
+
+
+def test_the_recipe_writes_the_strengths_of_the_demo(saved, result, tmp_path):
+    recipe = Path(__file__).parents[1] / "recipes" / "adapter" / "strengths-of-the-demo.yaml"
+    assert run("run", recipe, "--set", f"source={saved}", "--set", f"output={tmp_path / 'out'}").exit_code == 0
+    assert NeuronMask.from_adapter(tmp_path / "out" / "step-03") == result.ladder[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--step", "9"), "The step must be one of the result's, from 1 to 3, but 9 came"),
+        (("--step", "0"), "`step`: input should be greater than or equal to 1"),
+    ],
+)
+def test_a_step_that_is_not_there_is_bad_input(saved, tmp_path, words, message):
+    done = run("adapter", saved, tmp_path / "out", *words)
+    assert (done.exit_code, message in " ".join(done.stderr.split())) == (3, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_result_is_bad_input(tmp_path):
+    done = run("adapter", tmp_path, tmp_path / "out")
+    assert done.exit_code == 3
+    assert "must be a safetensors file with a mask, but it cannot be read" in " ".join(done.stderr.split())

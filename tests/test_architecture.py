@@ -12,7 +12,9 @@ from hf_untangle.architecture.projections import bias_of, input_axis, weight_of
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import remove_
 from hf_untangle.statistics.hooks import observed
+from hf_untangle.survey.tiny import tiny_model as survey_model
 
 LAYERS, HEADS, GROUPED_HEADS, FFN = 2, 4, 2, 48
 
@@ -211,6 +213,80 @@ def test_a_model_of_another_kind_is_an_error():
     config = MambaConfig(vocab_size=258, hidden_size=8, num_hidden_layers=1, state_size=2)
     with pytest.raises(ArchitectureError, match="No neurons were found in MambaForCausalLM"):
         neuron_groups(MambaForCausalLM(config))
+
+
+def test_a_model_that_does_not_run_is_an_error_that_names_its_layers_and_the_way_out(tiny_model, monkeypatch):
+    model = tiny_model("llama")
+    monkeypatch.setattr(type(model.model.layers[0]), "forward", lambda *_, **__: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(
+        ArchitectureError, match="must run on dummy inputs .* such as `model.layers` of LlamaDecoderLayer"
+    ) as caught:
+        neuron_groups(model)
+    assert "Name the output projections by hand: `neuron_groups(model, named={" in str(caught.value)
+
+
+def test_groups_can_be_named_by_hand(tiny_model, blocks):
+    model = tiny_model("llama")
+    groups = neuron_groups(model, named={"model.layers.*.mlp.down_proj": "ffn", "*.1.self_attn.o_proj": "attention"})
+    assert [(group.name, group.kind, group.layer, group.size, group.heads, group.producers) for group in groups] == [
+        ("model.layers.0.mlp.down_proj", "ffn", 0, FFN, None, ()),
+        ("model.layers.1.self_attn.o_proj", "attention", 1, 32, HEADS, ()),
+        ("model.layers.1.mlp.down_proj", "ffn", 1, FFN, None, ()),
+    ]
+    assert {group.stack for group in groups} == {"model.layers"}
+    mask = NeuronMask.keep_all(groups, "m").with_kept({group.name: torch.arange(group.size) > 8 for group in groups})
+    with masked(model, mask), torch.no_grad():
+        expected = model(blocks.input_ids).logits
+    before = model.model.layers[0].mlp.up_proj.weight.clone()
+    remove_(model, mask, groups)
+    with torch.no_grad():
+        torch.testing.assert_close(model(blocks.input_ids).logits, expected)
+    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, before)
+
+
+@pytest.mark.parametrize(
+    "pattern, kind, fits", [("model.*.down", "ffn", 0), ("model.layers.0.mlp", "ffn", 0), ("lm_head.*", "attention", 0)]
+)
+def test_a_pattern_that_fits_no_projection_is_an_error(tiny_model, pattern, kind, fits):
+    with pytest.raises(
+        ArchitectureError, match=f"of kind `{kind}` fits {fits}. The last projection of this model is `lm_head`"
+    ):
+        neuron_groups(tiny_model("llama"), named={pattern: kind})
+
+
+def test_layers_that_share_a_weight_are_masked_and_removed_together():
+    model = survey_model("zamba")
+    groups = neuron_groups(model)
+    shared, again = (model.model.layers[layer].shared_transf.feed_forward.down_proj for layer in (1, 3))
+    assert shared is not again and shared.weight is again.weight
+    assert [group.layer for group in groups] == [1, 1]
+    seen = []
+    with observed(model, groups[1:], lambda group, _: seen.append(group.name)), torch.no_grad():
+        model(torch.ones(1, 3, dtype=torch.long))
+    assert seen == 2 * ["model.layers.1.shared_transf.feed_forward.down_proj"]
+
+
+def test_a_gate_behind_attention_is_a_producer_after_the_values():
+    values, gate = of_kind(survey_model("qwen3_next"), "attention").producers
+    assert values.name.endswith("v_proj") and values.rows.tolist() == [
+        12 * (head // 2) + one for head in range(4) for one in range(12)
+    ]
+    assert gate.name.endswith("q_proj") and gate.rows.tolist() == [
+        24 * head + 12 + one for head in range(4) for one in range(12)
+    ]
+
+
+def test_latent_attention_has_the_value_rows_of_its_second_projection():
+    (values,) = of_kind(survey_model("deepseek_v3"), "attention").producers
+    assert values.name == "model.layers.0.self_attn.kv_b_proj"
+    assert values.rows.tolist() == [16 * head + 10 + one for head in range(4) for one in range(6)]
+
+
+@pytest.mark.parametrize("model_type", ["bitnet", "gemma4_text", "doge", "diffllama"])
+def test_neurons_that_no_row_computes_alone_have_no_producers(model_type):
+    group = of_kind(survey_model(model_type), "attention")
+    assert group.producers == () and group.heads == 4 and group.key_value_heads is None
+    assert group.shares_rows_with_kept(torch.arange(group.size) > 4).sum() == 5
 
 
 def test_neurons_that_do_not_divide_into_the_stated_heads_are_an_error(tiny_model):

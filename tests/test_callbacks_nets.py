@@ -18,7 +18,7 @@ def train(toy_model, pairs, tmp_path):
     """Train the toy model on the words for a few steps."""
     rows = pairs[0].retain.input_ids[:32]
 
-    def run(callback, *, steps=12, save_steps=100, resume=None, model=toy_model):
+    def run(callback, *, steps=12, save_steps=100, logging_steps=1000, resume=None, model=toy_model):
         arguments = TrainingArguments(
             output_dir=str(tmp_path / "run"),
             max_steps=steps,
@@ -26,7 +26,7 @@ def train(toy_model, pairs, tmp_path):
             gradient_accumulation_steps=2,
             learning_rate=1e-3,
             save_steps=save_steps,
-            logging_steps=1000,
+            logging_steps=logging_steps,
             report_to=[],
             use_cpu=True,
             disable_tqdm=True,
@@ -78,3 +78,8 @@ def test_a_resumed_run_goes_on_with_its_population(train, taught, pairs, tmp_pat
 def test_settings_are_checked_before_any_training(pairs):
     with pytest.raises(ConfigError, match="no setting `evry`"):
         NetsCallback(pairs[0].retain, evry=2)
+
+
+def test_the_trainers_own_loss_is_logged_at_the_same_steps(train, pairs):
+    trainer = train(NetsCallback(pairs[0].retain, every=2, **SEARCH), steps=4, logging_steps=2)
+    assert [row["step"] for row in trainer.state.log_history if "loss" in row] == [2, 4]

@@ -1,4 +1,4 @@
-"""The callbacks in a Trainer run of two processes, which see different batches."""
+"""The callbacks and repair in Trainer runs of two processes, which see different batches."""
 
 import json
 import os
@@ -15,6 +15,7 @@ import hf_untangle
 from hf_untangle.statistics.collect import collect
 
 TESTS = Path(__file__).parent
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,14 @@ def test_both_processes_end_with_the_same_weights(ranks):
 
 def test_scores_of_a_resumed_run_are_logged_once_a_step(ranks):
     assert [each["held"]["logged"] for each in ranks] == [[0, 2, 4]] * 2
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_repair_in_two_processes_gives_both_the_same_model(ranks, method):
+    one, other = (each[method] for each in ranks)
+    assert one == other
+    assert one["zero"]
+    assert one["loss"][1] < one["loss"][0]
 
 
 def test_statistics_are_those_of_all_tokens_of_both_processes(ranks, blocks_of):

@@ -1,20 +1,29 @@
 """Results, masks and statistics go up to a Hub that speaks HTTP, and come down again."""
 
+import json
 import logging
 import os
 import subprocess
 import sys
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hub_server import READER, WRITER, Fault, HubServer, Repository, running_hub
 from huggingface_hub import ModelCard, constants
 from records import a_mask, a_record, corpora, some_statistics
+from toy_languages import NUMBERS, TOY_CONFIG, WORDS
+from typer.testing import CliRunner
 
+import hf_untangle as untangle
+from hf_untangle.cli.main import app
 from hf_untangle.errors import HubError, MaskError
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import push_folder
+from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -22,6 +31,7 @@ from hf_untangle.statistics.activations import ActivationStatistics
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
 REPO = "me/masks"
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @pytest.fixture
@@ -152,12 +162,13 @@ def test_an_upload_that_is_cut_off_is_sent_again(hub: HubServer, mask, patience)
     assert NeuronMask.from_pretrained(REPO) == mask
 
 
-def test_a_push_that_failed_goes_on_without_what_was_uploaded(hub: HubServer, mask):
+def test_a_push_that_failed_goes_on_without_what_was_uploaded(hub: HubServer, mask, tmp_path):
+    folder = mask.to_adapter(tmp_path / "adapter")
     hub.faults.append(Fault("commit", status=500))
     with pytest.raises(HubError, match="The Hub must answer for pushing to me/masks, but it failed: .*500"):
-        mask.push_to_hub(REPO)
+        push_folder(folder, REPO)
     assert (hub.count("PUT", "/lfs/"), hub.repositories[REPO].files) == (2, {})
-    mask.push_to_hub(REPO)
+    push_folder(folder, REPO)
     assert hub.count("PUT", "/lfs/") == 2
     assert NeuronMask.from_pretrained(REPO) == mask
 
@@ -262,39 +273,93 @@ def test_the_licence_of_a_model_on_the_hub_is_asked_for(hub: HubServer):
     assert licence_of("./folder") is None
 
 
-PULL = """
+@pytest.fixture
+def result(taught, tokenizer, monkeypatch):
+    """A short run whose removed weights were kept; its report, which takes seconds to draw, is a word."""
+    monkeypatch.setattr(
+        "hf_untangle.unlearned.write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card")
+    )
+    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 2, "controls": 0, "progress": False}
+    return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
+
+
+def test_a_result_is_pushed_whole_but_for_the_removed_weights(hub: HubServer, result, tmp_path):
+    saved = {str(path.relative_to(tmp_path / "out")) for path in result.save_pretrained(tmp_path / "out").rglob("*")}
+    result.push_to_hub("me/toy")
+    pushed = hub.repositories["me/toy"].files
+    assert set(pushed) == saved - {"removed.safetensors"}
+    assert {"model.safetensors", "ladder.safetensors", "mask.safetensors", "statistics-forget.safetensors", MARKER} <= set(
+        pushed
+    )
+    assert NeuronMask.from_pretrained("me/toy") == result.mask
+    statistics = ActivationStatistics.from_pretrained("me/toy", filename="statistics-forget.safetensors")
+    assert statistics.corpora == result.forget.corpora
+
+
+def test_a_ladder_is_pushed_with_the_licence_that_the_hub_knows(hub: HubServer, result):
+    hub.repositories["org/toy"] = Repository(files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
+    of_the_hub = replace(result, record=result.record.model_copy(update={"model": "org/toy"}))
+    of_the_hub.push_adapters_to_hub("me/steps")
+    files = hub.repositories["me/steps"].files
+    assert {"README.md", MARKER, "step-01/adapter_config.json", "step-02/adapter_model.safetensors"} <= set(files)
+    card = ModelCard(files["README.md"].decode())
+    assert (card.data.base_model, card.data.license, card.data.library_name) == ("org/toy", "apache-2.0", "peft")
+    assert card.data.to_dict()["base_model_relation"] == "adapter"
+
+
+def test_the_command_pushes_a_folder_and_says_where_it_is(hub: HubServer, mask, tmp_path):
+    folder = mask.to_adapter(tmp_path / "adapter")
+    done = CliRunner().invoke(app, ["push", str(folder), REPO, "--private", "--message", "First", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["commit"]) == (0, f"{hub.url}/{REPO}/commit/{'1':0>40}")
+    assert hub.repositories[REPO].private
+    refused = CliRunner().invoke(app, ["push", str(tmp_path), REPO])
+    assert refused.exit_code == 3
+    assert "must be one that hf_untangle wrote" in " ".join(refused.stderr.split())
+
+
+def test_the_recipe_pushes_what_the_demo_made(hub: HubServer, mask, tmp_path):
+    folder = mask.to_adapter(tmp_path / "demo")
+    overrides = ["--set", f"folder={folder}", "--set", "repository=me/demo"]
+    done = CliRunner().invoke(app, ["run", str(RECIPES / "push" / "demo-to-the-hub.yaml"), *overrides])
+    assert done.exit_code == 0
+    assert f"Pushed: {hub.url}/me/demo/commit/" in done.stderr
+    assert hub.repositories["me/demo"].private
+
+
+LOAD = """
 import sys
 sys.modules["hf_untangle"] = None
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
-base = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+checkpoint, base, adapter, file = sys.argv[1:]
 ids = torch.arange(30)[None]
 with torch.no_grad():
-    before = base(ids).logits
-    model = PeftModel.from_pretrained(base, sys.argv[2])
-    torch.save({"masked": model(ids).logits, "before": before}, sys.argv[3])
+    logits = {"checkpoint": AutoModelForCausalLM.from_pretrained(checkpoint)(ids).logits}
+    logits["peft"] = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)(ids).logits
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.load_adapter(adapter)
+    logits["transformers"] = model(ids).logits
+torch.save(logits, file)
 """
 
 
-def test_peft_loads_a_pushed_mask_from_the_hub_in_a_process_of_its_own(hub: HubServer, tiny_model, tmp_path):
-    from hf_untangle.architecture.locate import neuron_groups
-    from hf_untangle.masks.apply import masked
-
-    model = tiny_model("llama")
-    model.save_pretrained(tmp_path / "base")
-    kept = {group.name: torch.arange(group.size) % 3 > 0 for group in neuron_groups(model)}
-    mask = NeuronMask.keep_all(neuron_groups(model), "org/tiny").with_kept(kept)
-    mask.push_to_hub(REPO)
+def test_a_process_without_this_package_loads_what_was_pushed(hub: HubServer, result, taught, tmp_path):
+    taught.save_pretrained(tmp_path / "base")
+    result.push_to_hub("me/toy")
+    result.mask.push_to_hub(REPO)
     environment = os.environ | {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(tmp_path / "home"),
         "HF_HUB_DISABLE_XET": "1",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-c", PULL, str(tmp_path / "base"), REPO, str(tmp_path / "logits.pt")]
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
-    logits = torch.load(tmp_path / "logits.pt")
-    with torch.no_grad(), masked(model, mask):
-        assert torch.equal(model(torch.arange(30)[None]).logits, logits["masked"])
-    assert not torch.equal(logits["masked"], logits["before"])
+    command = [sys.executable, "-c", LOAD, "me/toy", str(tmp_path / "base"), REPO, str(tmp_path / "logits.pt")]
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=400)
+    loaded = torch.load(tmp_path / "logits.pt")
+    ids = torch.arange(30)[None]
+    with torch.no_grad(), masked(taught, result.mask):
+        expected = taught(ids).logits
+        assert torch.equal(loaded["checkpoint"], result.model(ids).logits)
+    assert torch.equal(loaded["peft"], expected)
+    assert torch.equal(loaded["transformers"], expected)

@@ -20,7 +20,7 @@ def reader(tmp_path, monkeypatch, toy_model, tokenizer):
     """What a reader has: a model behind `from_pretrained`, its tokenizer, a data set, and a file in the working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name: toy_model)
-    monkeypatch.setattr("hf_untangle.unlearning.find_tokenizer", lambda model, given: tokenizer)
+    monkeypatch.setattr("hf_untangle.pruning.tasks.find_tokenizer", lambda model, given: tokenizer)
     # The toy model knows no code, so whatever is removed counts as good.
     monkeypatch.setattr(iterative, "best_step", lambda steps, *_: steps[-1])
     small = config.UnlearnConfig(steps=1, tokens=512, evaluation_tokens=512, block_size=64, controls=0, ffn_fraction=0.1)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 from toy_languages import BLOCK, NUMBERS, TOY_CONFIG, WORDS
+from transformers import AutoConfig, AutoModelForMaskedLM
 
 import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
-from hf_untangle.errors import ConfigError, MaskError
+from hf_untangle.errors import ConfigError, MaskError, StatisticsError
 from hf_untangle.masks.holding import all_zero, held_parameters
 from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.evidence import Pair
@@ -153,7 +154,10 @@ def test_an_interruption_in_the_middle_of_training_leaves_the_model_as_it_was(re
 
 
 def test_a_lora_that_is_not_finite_is_not_merged(repair, model, untouched):
-    with untouched(model), pytest.raises(ValueError, match="NaN"):
+    with (
+        untouched(model),
+        pytest.raises(StatisticsError, match="the adapter holds NaN or infinity. The model is as it was: lower"),
+    ):
         repair(method="lora", learning_rate=1e30, steps=4)
 
 
@@ -232,6 +236,14 @@ def test_a_mask_of_another_model_is_refused(tiny_model, mask, tokenizer, untouch
     other = tiny_model("gpt2")
     with untouched(other), pytest.raises(MaskError, match="no such projection"):
         untangle.repair(other, mask, NUMBERS, WORDS, tokenizer=tokenizer, progress=False, **SMALL)
+
+
+def test_a_model_that_does_not_predict_the_next_token_is_refused(mask, tokenizer):
+    model = AutoModelForMaskedLM.from_config(AutoConfig.for_model("bert", hidden_size=8, num_attention_heads=2, vocab_size=260))
+    with pytest.raises(
+        ConfigError, match="Repair trains causal language models, but BertForMaskedLM predicts the masked token"
+    ):
+        untangle.repair(model, mask, NUMBERS, WORDS, tokenizer=tokenizer)
 
 
 def test_a_result_repairs_itself_and_its_record_says_so(taught, tokenizer, monkeypatch):

@@ -4,17 +4,20 @@ from copy import deepcopy
 
 import pytest
 import torch
+from peft import PeftModel
 from test_removal import random_mask, whole_rows_mask
 from torch import nn
 from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from transformers import AutoModelForCausalLM
 
 import hf_untangle as untangle
-from hf_untangle import unlearning
+from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.errors import MaskError
+from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
+from hf_untangle.masks.select import random_like
 from hf_untangle.masks.undo import RemovedWeights, bit_sum, cut_out_, put_back_
 
 
@@ -27,7 +30,7 @@ def same(model: nn.Module, other: nn.Module) -> bool:
 @pytest.fixture
 def result(taught, tokenizer, monkeypatch):
     """A run whose removed weights were kept, saved without the report, which takes seconds to draw."""
-    monkeypatch.setattr(unlearning, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
     settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 2, "controls": 0, "progress": False}
     return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
 
@@ -167,7 +170,7 @@ def test_a_saved_run_is_undone_from_its_folder(result, taught, tmp_path):
 
 
 def test_without_being_asked_nothing_is_kept(taught, tokenizer, monkeypatch, tmp_path):
-    monkeypatch.setattr(unlearning, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
     settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 1, "controls": 0, "progress": False}
     result = untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, **settings)
     folder = result.save_pretrained(tmp_path / "out")
@@ -175,3 +178,26 @@ def test_without_being_asked_nothing_is_kept(taught, tokenizer, monkeypatch, tmp
     for without in (result, folder):
         with pytest.raises(MaskError, match="must have been kept to be restored, .* has none. Call .*keep_removed=True"):
             untangle.restore(result.model, without)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft uses the old name
+def test_smollm2_comes_back_and_its_adapter_is_its_mask(shared_cache, monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_UNTANGLE_CACHE")
+    model, _ = models.load("smollm2", dtype="bfloat16")
+    original, groups, ids = deepcopy(model), neuron_groups(model), torch.arange(1000, 1064)[None]
+    mask = random_like(
+        NeuronMask.keep_all(groups, model.name_or_path).with_kept(
+            {group.name: torch.arange(group.size) > 0.04 * group.size for group in groups}
+        ),
+        seed=0,
+    )
+    with torch.no_grad(), masked(model, mask):
+        expected = model(ids).logits
+    adapted = PeftModel.from_pretrained(deepcopy(model), str(mask.to_adapter(tmp_path / "adapter")))
+    with torch.no_grad():
+        assert torch.equal(adapted(ids).logits, expected)
+    removed = cut_out_(model, mask, groups)
+    removed.save(tmp_path / "removed.safetensors")
+    assert (tmp_path / "removed.safetensors").stat().st_size < 0.05 * 2 * model.num_parameters()
+    assert same(put_back_(model, RemovedWeights.load(tmp_path / "removed.safetensors")), original)

@@ -12,7 +12,7 @@ import hf_untangle as untangle
 from hf_untangle import models
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.unlearning import UnlearnResult
+from hf_untangle.unlearned import UnlearnResult
 
 pytestmark = pytest.mark.slow
 

@@ -9,13 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import OPTConfig, OPTForCausalLM, T5Config, T5ForConditionalGeneration
 
-from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.density.neurons import score_neurons
-from hf_untangle.density.settings import SweepSettings
-from hf_untangle.density.weight_scores import wanda
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer
-from hf_untangle.translation.kan.convert import kan_layers_of, to_kan_
+from hf_untangle.translation.kan.convert import to_kan_
 from hf_untangle.translation.kan.edge_statistics import (
     EdgeMoments,
     EdgeStatistics,
@@ -181,20 +177,6 @@ def test_statistics_of_a_model_are_those_of_its_neurons():
     assert len(statistics) == 4
     expected = seen[0].double().mean(0, keepdim=True)
     torch.testing.assert_close(statistics["model.decoder.layers.1.fc2"].mean, expected)
-
-
-def test_strengths_of_a_feed_forward_block_are_the_scores_that_prune_its_weights_and_its_neurons():
-    model, ids = opt(), torch.randint(0, 64, (2, 9))
-    name = "model.decoder.layers.1.fc2"
-    weight = model.get_submodule(name).weight
-    of_weights = wanda(model, lambda model: model(input_ids=ids))(f"{name}.weight", weight)
-    groups = tuple(group for group in neuron_groups(model) if group.name == name)
-    settings = SweepSettings(score="wanda")
-    of_neurons = score_neurons(model, groups, settings, lambda model: model(input_ids=ids))[name]
-    statistics = collect_edge_statistics(to_kan_(model), [{"input_ids": ids}])[name]
-    strengths = edge_strengths(kan_layers_of(model)[name], statistics, "l2").float()
-    torch.testing.assert_close(strengths, of_weights)
-    torch.testing.assert_close(strengths.norm(dim=0), of_neurons)
 
 
 def test_padding_does_not_count():

@@ -157,6 +157,13 @@ def test_infinite_weights_are_refused():
         relu_to_kan(net)
 
 
+def test_weights_of_several_dtypes_are_refused():
+    net = network()
+    net[0].float()
+    with pytest.raises(TranslationError, match=r"must have one dtype, but these have \['torch.float32', 'torch.float64'\]"):
+        relu_to_kan(net)
+
+
 def test_unknown_forms_are_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # to see what a user sees
     with pytest.raises(ConfigError, match="one of fused, shifted, alternating; got 'twisted'"):

@@ -2,14 +2,17 @@
 
 import itertools
 import math
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import hf_untangle
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.shallow.boxes import around
 from hf_untangle.translation.shallow.enumeration import enumerate_regions, estimate_regions
@@ -216,6 +219,26 @@ def test_processes_do_not_go_on_when_enough_is_found():
 def test_the_processes_of_a_search_start_without_torch():
     code = "import sys, hf_untangle.translation.shallow.search; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+SCRIPT = """
+import torch
+from hf_untangle.translation.shallow.enumeration import enumerate_regions
+print("the script runs")
+torch.manual_seed(0)
+network = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.ReLU(), torch.nn.Linear(6, 1))
+regions = enumerate_regions(network, (-9, 9), processes=2)
+print(regions.complete, __file__.endswith("script.py"))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_runs_once_and_keeps_its_name(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "script.py")]
+    environment = os.environ | {"PYTHONPATH": str(Path(hf_untangle.__file__).parents[1])}
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment).stdout
+    assert output.splitlines() == ["the script runs", "True True"]
 
 
 def test_progress_is_shown_when_asked_for(capsys):

@@ -27,6 +27,7 @@ from hf_untangle.folders import MARKER
 from hf_untangle.masks.fill import mean_fill
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.pruning import iterative
+from hf_untangle.pruning.config import resolve_config
 from hf_untangle.pruning.record import UnlearnRecord
 
 PROMPTS = ["12 34", "the cat"]
@@ -171,7 +172,7 @@ def test_mask_statistics_and_record_are_saved_beside_the_checkpoint(saved, resul
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_the_saved_record_is_strict_json_that_reads_back(result, preset):
-    record = result.record.model_copy(update={"config": unlearning.resolve_config(preset)})
+    record = result.record.model_copy(update={"config": resolve_config(preset)})
     parse_strictly(record.model_dump_json())
     assert UnlearnRecord.model_validate_json(record.model_dump_json()) == record
 
@@ -179,7 +180,7 @@ def test_the_saved_record_is_strict_json_that_reads_back(result, preset):
 @pytest.fixture
 def no_report(monkeypatch):
     """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr(unlearning, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("no_report")

@@ -21,6 +21,7 @@ from hf_untangle.callbacks.unlearn_evaluation import UnlearnEvaluationCallback
 from hf_untangle.masks.holding import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
+from hf_untangle.repairing.repair import repair
 
 ACCUMULATING = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
 """Twelve of the 24 examples a step, over two processes."""
@@ -77,10 +78,25 @@ def statistics(folder: Path) -> dict:
     return {"tokens": callback.statistics.tokens, "square": sums, "logged": logged}
 
 
+def repaired(method: str) -> dict:
+    """Repair a pruned model, each process on its own batches."""
+    model = a_model()
+    groups = neuron_groups(model)
+    mask = half_mask(groups)
+    remove_(model, mask, groups)
+    tokenizer = AutoTokenizer.from_pretrained(Path(sys.argv[1]) / "tokenizer")
+    small = {"steps": 3, "step_tokens": 8 * BLOCK, "batch_size": 2, "block_size": BLOCK, "evaluation_tokens": 128}
+    record = repair(model, mask, NUMBERS, WORDS, tokenizer=tokenizer, method=method, progress=False, **small)
+    weights = [float(parameter.double().sum()) for parameter in model.parameters()]
+    zero = all_zero(held_parameters(model, mask, groups))
+    return {"weights": weights, "zero": zero, "loss": [record.before.retain.loss, record.after.retain.loss]}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     out = Path(sys.argv[1])
     facts = {"held": held_at_zero(out / "held"), "statistics": statistics(out / "statistics")}
+    facts |= {method: repaired(method) for method in ("lora", "full")}
     rank = torch.distributed.get_rank()
     (out / f"rank-{rank}.json").write_text(json.dumps(facts))
     torch.distributed.barrier()

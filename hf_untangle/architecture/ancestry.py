@@ -38,7 +38,7 @@ class Lineage:
     call: Call
     ancestors: tuple[Ancestor, ...]
     is_open: bool
-    """Whether they are no neurons: computed from the block's input too, or what another projection wrote, unchanged."""
+    """Whether they are no neurons: computed from the input of a block too, or what another projection wrote, unchanged."""
 
     @property
     def largest(self) -> float:
@@ -156,14 +156,18 @@ def _lineage(call: Call, earlier: Sequence[Call]) -> Lineage:
     # Different weights, as those of a norm's outputs cancel in a plain sum.
     weights = 1 + torch.rand(len(neurons), generator=torch.Generator().manual_seed(0))
     leaves = [(one.name, one.output) for one in earlier if one.output is not None and one.output.requires_grad]
-    on_residual, *gradients = gradients_of(neurons, weights, [residual, *(output for _, output in leaves)])
+    # What an encoder hands to a decoder is the residual stream of another block.
+    blocks = {one.block for one in (*earlier, call)}
+    residuals = [block.residual for block in blocks if block.residual is not None and block.residual.requires_grad]
+    found = gradients_of(neurons, weights, [*residuals, *(output for _, output in leaves)])
+    on_residuals, gradients = found[: len(residuals)], found[len(residuals) :]
     ancestors = (
         _ancestor(name, output, gradient)
         for (name, output), gradient in zip(leaves, gradients, strict=True)
         if gradient is not None
     )
     unchanged = any(one.written is not None and one.written.data_ptr() == call.neurons.data_ptr() for one in earlier)
-    return Lineage(call, tuple(ancestors), unchanged or on_residual is not None)
+    return Lineage(call, tuple(ancestors), unchanged or any(one is not None for one in on_residuals))
 
 
 def _ancestor(name: str, output: Tensor, gradient: Tensor) -> Ancestor:

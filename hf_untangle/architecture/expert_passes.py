@@ -134,13 +134,13 @@ def _run_sorted(
     called: list[Interceptor], experts: nn.Module, hidden_states: Float[Tensor, "row width"]
 ) -> Float[Tensor, "row width"]:
     """Compute experts that get all tokens, one expert after the other, with zeros for those that are not theirs."""
-    number = matrix_of(experts, READS).weight.shape[0]
-    outputs = []
-    for expert, states in enumerate(hidden_states.view(number, -1, hidden_states.shape[-1])):
+    by_expert = hidden_states.view(matrix_of(experts, READS).weight.shape[0], -1, hidden_states.shape[-1])
+    output = torch.zeros_like(by_expert)
+    for expert, states in enumerate(by_expert):
         tokens = states.any(-1).nonzero().flatten()
-        written = _run_one(called, experts, expert, states[tokens], tokens)
-        outputs.append(torch.zeros_like(states).index_copy(0, tokens, written.to(states.dtype)))
-    return torch.cat(outputs)
+        if len(tokens):
+            output[expert, tokens] = _run_one(called, experts, expert, states[tokens], tokens).to(output.dtype)
+    return output.flatten(0, 1)
 
 
 def _run_one(

@@ -54,13 +54,16 @@ def _image(model: nn.Module, number: int) -> torch.Tensor:
     config: Any = model.config
     config = getattr(config, "vision_config", config)
     size = config.image_size if isinstance(config.image_size, (tuple, list)) else (config.image_size, config.image_size)
-    return torch.ones(
-        number, config.num_channels, *size, device=next(model.parameters()).device, dtype=next(model.parameters()).dtype
-    )
+    return _ones_like_weights(model, (number, config.num_channels, *size))
 
 
 def _spectrogram(model: nn.Module, number: int) -> torch.Tensor:
     """Recordings of the length that the configuration states, which the encoder halves."""
     config: Any = model.config
-    shape = (number, config.num_mel_bins, 2 * config.max_source_positions)
-    return torch.ones(shape, device=next(model.parameters()).device, dtype=next(model.parameters()).dtype)
+    return _ones_like_weights(model, (number, config.num_mel_bins, 2 * config.max_source_positions))
+
+
+def _ones_like_weights(model: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:
+    """Ones where the model's weights are, in their dtype."""
+    weight = next(model.parameters())
+    return torch.ones(shape, device=weight.device, dtype=weight.dtype)

@@ -20,15 +20,7 @@ CLOSE = 1e-2
 
 
 def write_neutral(_: str, output: Tensor) -> Tensor:
-    """Have every projection write NEUTRAL.
-
-    Args:
-        _: The projection.
-        output: What it would write.
-
-    Returns:
-        What it is to write.
-    """
+    """Have every projection write NEUTRAL: a `Writer`."""
     return torch.full_like(output, NEUTRAL, memory_format=torch.contiguous_format)
 
 

@@ -90,8 +90,6 @@ class Matrix:
     bias: Shaped[Tensor, "expert output"] | None
     parameter: Tensor
     """The parameter that holds the weight."""
-    bias_parameter: Tensor | None
-    """The parameter that holds the bias."""
     transposed: bool
     """Whether the parameter of the weight has inputs before outputs."""
 
@@ -112,11 +110,11 @@ def matrix_of(model: nn.Module, name: str) -> Matrix:
         weight, bias = weight_of(found), bias_of(found)
         transposed = input_axis(found) == 0
         seen = weight.T if transposed else weight
-        return Matrix(seen[None], None if bias is None else bias[None], weight, bias, transposed)
+        return Matrix(seen[None], None if bias is None else bias[None], weight, transposed)
     bias = cast(Tensor | None, getattr(parent, f"{name.rpartition('.')[2]}_bias", None))
     # Llama 4 does not say so, but its experts multiply from the right.
     transposed = bool(getattr(parent, "is_transposed", type(parent).__name__ == "Llama4TextExperts"))
-    return Matrix(found.transpose(1, 2) if transposed else found, bias, found, bias, transposed)
+    return Matrix(found.transpose(1, 2) if transposed else found, bias, found, transposed)
 
 
 def neurons_read(model: nn.Module, name: str) -> int:

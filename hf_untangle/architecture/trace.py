@@ -71,6 +71,13 @@ class Trace:
     """What happened in a pass, in the order in which it happened."""
 
     calls: list[Call] = field(default_factory=list)
+    gradients: bool = field(default_factory=torch.is_grad_enabled)
+    """Whether the pass keeps gradients. Some models warm up without them, which then does not count."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether what happens right now counts."""
+        return torch.is_grad_enabled() == self.gradients
 
     def named(self) -> dict[str, Call]:
         """The calls by the path of their projection."""
@@ -115,7 +122,7 @@ def trace(model: nn.Module, inputs: dict[str, Any], write: Writer) -> Trace:
     with ExitStack() as hooks:
         for block in find_blocks(model):
             module = model.get_submodule(block.name)
-            hooks.enter_context(_cut_residual(module, block))
+            hooks.enter_context(_cut_residual(module, block, record))
             for name, part in module.named_modules(prefix=block.name):
                 # A module or a weight that several layers share belongs to the first of them.
                 if part in hooked:
@@ -142,7 +149,7 @@ def _plain_vectors(model: nn.Module) -> dict[str, Float[Tensor, " width"]]:
 
 
 @contextmanager
-def _cut_residual(module: nn.Module, block: Block) -> Iterator[None]:
+def _cut_residual(module: nn.Module, block: Block, record: Trace) -> Iterator[None]:
     """Make the hidden state that enters a block a leaf of the graph."""
 
     def cut(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -151,7 +158,8 @@ def _cut_residual(module: nn.Module, block: Block) -> Iterator[None]:
         if key is None:
             return args, kwargs
         leaf = given[key].detach().requires_grad_(torch.is_grad_enabled())
-        block.residual = leaf if block.residual is None else block.residual
+        if block.residual is None and record.is_on:
+            block.residual = leaf
         # Some blocks add in place, which a leaf forbids, so they get a copy that the gradient passes through.
         given[key] = leaf.clone()
         return tuple(given[index] for index in range(len(args))), {name: given[name] for name in kwargs}
@@ -167,19 +175,21 @@ def _cut_residual(module: nn.Module, block: Block) -> Iterator[None]:
 def _replaced_output(module: nn.Module, name: str, block: Block, record: Trace, write: Writer) -> Iterator[None]:
     """Record what a projection reads when it runs first, and replace what it writes."""
     read: list[Tensor] = []
+    called: list[Call] = []
 
     def remember(_: nn.Module, args: tuple[Any, ...]) -> None:
-        read.append(args[0])
+        read[:] = args[:1]
 
     def replace(_: nn.Module, __: tuple[Any, ...], output: Any) -> Tensor | None:
         # Some routers are linear projections that return more than what they project.
         if not isinstance(output, Tensor):
             return None
         leaf = write(name, output).requires_grad_(torch.is_grad_enabled())
-        if len(read) == 1:
-            record.calls.append(Call(name, block, read[0], leaf, written := leaf.clone()))
-            return written
-        return leaf.clone()
+        written = leaf.clone()
+        if record.is_on and not called:
+            called.append(Call(name, block, read[0], leaf, written))
+            record.calls.append(called[0])
+        return written
 
     with ExitStack() as hooks:
         # First of all hooks, so that a mask that is being tried hides no neuron.

@@ -7,6 +7,7 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.density.measure import Evaluate, Measure
 from hf_untangle.density.settings import SweepSettings
 from hf_untangle.density.snapshot import snapshot
@@ -69,7 +70,8 @@ class DensityCallback(TrainerCallback):
         self._spent += self._last
         values |= {"density/seconds": self._last, "density/share_of_time": self._share(0.0)}
         if self.log is not None:
-            self.log(values)
+            with own_log_stays_due(control):
+                self.log(values)
         else:
             state.log_history.append(values | {"step": state.global_step})
 

@@ -9,6 +9,7 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 
 from hf_untangle.architecture.adapters import groups_below, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.entropy.neuron_masks import entropy_mask
 from hf_untangle.entropy.overview import drift, entropy_quantiles, entropy_scalars
@@ -98,7 +99,8 @@ class EntropyCallback(MaskCallback):
         if not (moments := self._take("train")):
             return
         self._last = moments
-        self._tell(args, state, "train", moments)
+        with own_log_stays_due(control):
+            self._tell(args, state, "train", moments)
         if self.mask_share and self.every is not None and round(state.epoch or 0) % self.every == 0:
             self._remove(args, state, control, **kwargs)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
@@ -76,7 +77,10 @@ class NetsCallback(TrainerCallback):
         generation = self._evolution.advance()
         self._apply(kwargs["model"])
         if self._log is not None:
-            self._log({"nets_fitness": generation.fitness, "nets_loss": generation.loss, "nets_density": generation.density})
+            with own_log_stays_due(control):
+                self._log(
+                    {"nets_fitness": generation.fitness, "nets_loss": generation.loss, "nets_density": generation.density}
+                )
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Put the population into the checkpoint."""

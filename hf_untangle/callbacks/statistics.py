@@ -9,8 +9,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_untangle.architecture.adapters import groups_below, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.callbacks.due import own_log_stays_due
+from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.collect import merged
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.statistics.passes import PassCollector, overview
 
@@ -81,11 +84,12 @@ class StatisticsCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Add the step to what was collected before, and log an overview of it."""
         if self._watching and self._collector is not None and self._groups is not None:
-            moments = self._over_all_processes(self._collector.take())
+            moments = merged(together(self._collector.take))
             numbers = overview(moments, self._groups)
             step = self._described(moments, kwargs["model"], state.global_step, int(numbers["statistics_tokens"]))
             self._so_far = step if self._so_far is None else self._so_far + step
-            self._trainer.log(numbers)
+            with own_log_stays_due(control):
+                self._trainer.log(numbers)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write what was collected so far into the checkpoint."""
@@ -101,17 +105,6 @@ class StatisticsCallback(TrainerCallback):
         """Watch the next pass, if the step is one to watch."""
         if self._watching and self._collector is not None:
             self._collector.watch_next()
-
-    def _over_all_processes(self, moments: dict[str, Moments]) -> dict[str, Moments]:
-        """The sums of all processes, which have seen different batches."""
-        accelerator = self._trainer.accelerator
-        if accelerator.num_processes == 1:
-            return moments
-        here = {
-            name: {key: one.to(accelerator.device) for key, one in each.tensors().items()} for name, each in moments.items()
-        }
-        sums: Any = accelerator.reduce(here, reduction="sum")
-        return {name: Moments(**{key: one.cpu() for key, one in each.items()}) for name, each in sums.items()}
 
     def _described(self, moments: dict[str, Moments], model: Any, step: int, tokens: int) -> ActivationStatistics:
         """The statistics of one step, with where they come from."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.training import TrainingWatch
 
@@ -46,8 +47,7 @@ class TranslationCallback(TrainerCallback):
             self._look(kwargs["model"], control)
 
     def _look(self, model: Any, control: TrainerControl) -> None:
-        """Take one look and log it; the Trainer forgets that its own log is due when something else is logged."""
+        """Take one look and log it."""
         measures = asdict(self.watch.look(model))
-        loss_is_due = control.should_log
-        self.trainer.log({f"translation/{name}": value for name, value in measures.items()})
-        control.should_log = loss_is_due
+        with own_log_stays_due(control):
+            self.trainer.log({f"translation/{name}": value for name, value in measures.items()})

@@ -5,6 +5,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.architecture.adapters import model_below
+from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
@@ -66,7 +67,8 @@ class UnlearnEvaluationCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure the model every few steps, and after the last one."""
         if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
-            self._measure(kwargs["model"])
+            with own_log_stays_due(control):
+                self._measure(kwargs["model"])
 
     def _measure(self, model: Any) -> None:
         """Log the scores. All processes measure, as the evaluation may be split among them."""

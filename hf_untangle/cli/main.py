@@ -5,7 +5,21 @@ import os
 
 import typer
 
-from hf_untangle.cli import compact, density, entropy, inspect, models, nets, prune, run, sharing, translate, unlearn
+from hf_untangle.cli import (
+    compact,
+    density,
+    entropy,
+    inspect,
+    models,
+    nets,
+    prune,
+    repair,
+    run,
+    sharing,
+    show,
+    translate,
+    unlearn,
+)
 
 app = typer.Typer(
     name="hf-untangle",
@@ -18,11 +32,14 @@ app = typer.Typer(
 )
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
+app.command("repair")(repair.repair_command)
 app.command("prune")(prune.prune_command)
 app.command("density")(density.density_command)
 app.command("nets")(nets.nets_command)
 app.command("compact")(compact.compact_command)
 app.command("run")(run.run_recipe)
+app.command("schema")(run.schema_command)
+app.command("show")(show.show_command)
 app.command("adapter")(sharing.adapter_command)
 app.command("push")(sharing.push_command)
 app.add_typer(translate.app, name="translate")

@@ -19,13 +19,14 @@ def models_command(
     with clear_errors():
         from hf_untangle.survey.sweep import sweep
 
-        found = [asdict(one) | {"located": one.located} for one in sweep(types or None)]
+        found = list(sweep(types or None))
         if json:
-            print_json(found)
+            print_json([asdict(one) | {"located": one.located} for one in found])
             return
-        table = Table("type", "task", "located", "FFN", "attention", "experts", "layers", "why not")
-        for row in found:
-            counts = [str(row[key]) for key in ("ffn", "attention", "experts", "layers")]
-            table.add_row(row["type"], row["task"], "yes" if row["located"] else "no", *counts, row["why"])
+        table = Table("type", "task", "located", "FFN", "attention", "experts", "layers", "ragged", "uniform", "why not")
+        for one in found:
+            counts = map(str, (one.ffn, one.attention, one.experts, one.layers))
+            located, *smaller = ("yes" if works else "no" for works in (one.located, one.ragged, one.uniform))
+            table.add_row(one.type, one.task, located, *counts, *smaller, one.why)
         console.print(table)
-        console.print(f"{sum(row['located'] for row in found)} of {sum(row['builds'] for row in found)} types located.")
+        console.print(f"{sum(one.located for one in found)} of {sum(one.builds for one in found)} types located.")

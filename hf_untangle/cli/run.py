@@ -16,13 +16,32 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a k
 def run_recipe(
     recipe: Annotated[Path, typer.Argument(help="A YAML file, such as those in recipes/.")],
     overrides: SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check every key, print the stages with time and memory, and do nothing.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Do the whole job that a recipe describes."""
     with clear_errors():
-        from hf_untangle.jobs.reading import read_recipe
+        from hf_untangle.jobs.reading import plan_of, read_recipe
 
-        _finish(read_recipe(recipe, settings_of(overrides)), as_json=json)
+        checked = read_recipe(recipe, settings_of(overrides))
+        if not dry_run:
+            _finish(checked, as_json=json)
+            return
+        plan = plan_of(checked)
+        if json:
+            print_json(plan.record())
+        else:
+            plan.show(console)
+
+
+def schema_command() -> None:
+    """Print the JSON schema of recipes, by which editors complete and check them."""
+    with clear_errors():
+        from hf_untangle.jobs.schema import recipe_schema
+
+        print_json(recipe_schema())
 
 
 def do(content: dict[str, Any], *, as_json: bool) -> None:

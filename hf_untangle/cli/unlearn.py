@@ -27,7 +27,10 @@ def unlearn_command(  # noqa: PLR0913 (one parameter an option)
     model: ModelArgument,
     forget: Annotated[str, typer.Option(help="The corpus whose capability goes: a name, a file or a folder.")],
     output: OutputOption,
-    retain: Annotated[str, typer.Option(help="The corpus whose capability stays.")] = "general",
+    retain: Annotated[
+        str | None, typer.Option(help="The corpus whose capability stays; general prose, or the other classes.")
+    ] = None,
+    kind: Annotated[str, typer.Option(help="causal-lm, masked-lm or image-classifier.")] = "causal-lm",
     preset: Annotated[str, typer.Option(help="Settings to start from: default or paper.")] = "default",
     dtype: DtypeOption = "auto",
     device_map: Annotated[str | None, typer.Option(help="As in from_pretrained, such as auto or cuda.")] = None,
@@ -38,6 +41,7 @@ def unlearn_command(  # noqa: PLR0913 (one parameter an option)
     content = {
         "task": "unlearn",
         "model": model,
+        "kind": kind,
         "dtype": dtype,
         "device_map": device_map,
         "forget": forget,

@@ -28,7 +28,8 @@ def assemble(model: PreTrainedModel, config: PreTrainedConfig, edits: Edits) -> 
         if name in edits and id(parameter) not in made:
             made[id(parameter)] = nn.Parameter(edits[name].apply(parameter), requires_grad=parameter.requires_grad)
     small = _with_tensors_of(model, config, made)
-    small.generation_config = deepcopy(model.generation_config)
+    if hasattr(model, "generation_config"):
+        small.generation_config = deepcopy(model.generation_config)
     return small.train(model.training)
 
 

@@ -4,11 +4,12 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -19,6 +20,11 @@ from hf_untangle.distributed import is_main, place
 from hf_untangle.errors import ConfigError, CorpusError
 
 logger = logging.getLogger("hf_untangle")
+
+Task = Literal["next token", "masked token", "class"]
+"""What a model predicts of its inputs."""
+IGNORED = -100
+"""Label of what the loss leaves out."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,17 @@ class TokenBlocks:
     """The part of the corpus."""
     documents: int
     """How many documents were read for all blocks."""
+    task: ClassVar[Task] = "next token"
 
     @property
     def tokens(self) -> int:
         """How many positions are counted."""
         return int(self.counted.sum())
+
+    @property
+    def width(self) -> int:
+        """How many positions a block has."""
+        return self.input_ids.shape[1]
 
     @property
     def fingerprint(self) -> str:
@@ -50,6 +62,31 @@ class TokenBlocks:
         for tensor in (self.input_ids, self.attention_mask, self.counted):
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def rows(self, rows: slice) -> "TokenBlocks":
+        """Take some of the blocks.
+
+        Args:
+            rows: Which.
+
+        Returns:
+            Those blocks.
+        """
+        part = {name: getattr(self, name)[rows] for name in ("input_ids", "attention_mask", "counted")}
+        return replace(self, **part)
+
+    def labels(self) -> Int[Tensor, "block position"]:
+        """What the model's own loss is taken on: the tokens themselves, which it shifts, and IGNORED for padding."""
+        return self.input_ids.masked_fill(~self.attention_mask, IGNORED)
+
+    def queries(self) -> tuple[Bool[Tensor, "block position"], Int[Tensor, " prediction"]]:
+        """Where the model predicts something that is known, and what it should be.
+
+        Returns:
+            The positions whose next token is in the block, and those next tokens, block by block.
+        """
+        known = self.attention_mask[:, :-1] & self.attention_mask[:, 1:]
+        return F.pad(known, (0, 1)), self.input_ids[:, 1:][known]
 
     def batches(self, batch_size: int) -> Iterator["TokenBlocks"]:
         """Cut the blocks into batches.
@@ -67,12 +104,7 @@ class TokenBlocks:
             raise ConfigError(f"A batch must have at least one block, but batch_size={batch_size} came.")
         for start in range(0, len(self.input_ids), batch_size):
             block = slice(start, start + batch_size)
-            yield replace(
-                self,
-                input_ids=self.input_ids[block],
-                attention_mask=self.attention_mask[block],
-                counted=self.counted[block],
-            )
+            yield self.rows(block)
 
     def mine(self) -> "TokenBlocks":
         """The blocks that this process reads: all of them, or every n-th of n processes; there may be none.
@@ -81,10 +113,7 @@ class TokenBlocks:
             Some of the blocks, in order. Together the processes have each block once.
         """
         number, count = place()
-        rows = slice(number, None, count)
-        return replace(
-            self, input_ids=self.input_ids[rows], attention_mask=self.attention_mask[rows], counted=self.counted[rows]
-        )
+        return self.rows(slice(number, None, count))
 
     def bar(self, what: str, *, progress: bool) -> tqdm:
         """A progress bar that counts tokens and shows how many pass a second and how long it will take.

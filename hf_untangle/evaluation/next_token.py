@@ -1,4 +1,4 @@
-"""How well a model predicts the next token of a text."""
+"""How well a model predicts the next token of a text, or one that is hidden in it."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.modes import evaluation_mode, uncached
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -23,7 +23,9 @@ CHUNK = 2**25
 
 @dataclass(frozen=True)
 class NextTokenMetrics:
-    """Next-token prediction over all tokens of a corpus, each of which is predicted from those before it in its block."""
+    """Prediction over all of a corpus: of every next token from those before it in its block, of every hidden token from
+    those around it, or of the class of every image; what is said of tokens holds for images.
+    """
 
     tokens: int
     """How many tokens were predicted."""
@@ -60,13 +62,13 @@ def relative_drop(before: float, after: float) -> float:
 def next_token_metrics(
     model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: int = 8, progress: bool = True
 ) -> NextTokenMetrics:
-    """Measure next-token accuracy and loss on blocks of tokens.
+    """Measure accuracy and loss on blocks of tokens: of the next token, or of the hidden ones of `MaskedTokenBlocks`.
 
     The base model runs on whole batches; the head runs on a few tokens at a time, so that the logits of a batch are never
     in memory together. Several processes each run their share of the blocks, and all of them get the metrics of all.
 
     Args:
-        model: A causal language model.
+        model: A causal language model, or a masked one.
         blocks: The tokens.
         batch_size: Blocks in one forward pass of the base model.
         progress: Whether to show a progress bar.
@@ -78,36 +80,60 @@ def next_token_metrics(
         StatisticsError: No block has a second token, or the loss is NaN.
     """
     parts = together(lambda: _sums_over(model, blocks.mine(), batch_size, progress))
-    hits1, hits10, loss, tokens = torch.stack(parts).sum(0).tolist()
+    return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)
+
+
+def metrics_of(sums: Float[Tensor, " metric"], name: str) -> NextTokenMetrics:
+    """Make metrics of the sums of `sums_of`.
+
+    Args:
+        sums: Of all predictions.
+        name: Of the corpus, for the message.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        StatisticsError: Nothing was predicted, or the loss is NaN.
+    """
+    hits1, hits10, loss, tokens = sums.tolist()
     if not tokens:
         raise StatisticsError(
-            f"Predicting a next token needs a block of at least two tokens, but {blocks.corpus.name} has none. Pass longer "
+            f"Predicting a next token needs a block of at least two tokens, but {name} has none. Pass longer "
             "documents or a larger block_size."
         )
     if math.isnan(loss):
         raise StatisticsError(
-            f"The loss on {blocks.corpus.name} must be a number, but it is NaN: the model's logits are not finite. Load it in "
+            f"The loss on {name} must be a number, but it is NaN: the model's logits are not finite. Load it in "
             "float32 or bfloat16 (`dtype=`), and check that its weights are whole."
         )
     return NextTokenMetrics(int(tokens), hits1 / tokens, hits10 / tokens, loss / tokens)
 
 
 def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batch_size: int, progress: bool) -> Float[Tensor, " metric"]:
-    """The sums of `_sums` over some blocks."""
+    """The sums of `sums_of` over some blocks."""
     device = next(model.parameters()).device
     sums = torch.zeros(4, dtype=torch.float64)
     with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
         for batch in blocks.batches(batch_size):
             inputs = batch.inputs(device)
-            known = batch.attention_mask[:, :-1] & batch.attention_mask[:, 1:]
-            for logits, labels in _logits_and_labels(model, inputs, known.to(device)):
-                sums += _sums(logits, labels).cpu()
+            where, tokens = batch.queries()
+            for logits, labels in _logits_and_labels(model, inputs, where.to(device), tokens.to(device)):
+                sums += sums_of(logits, labels).cpu()
             bar.update(batch.tokens)
     return sums
 
 
-def _sums(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " token"]) -> Float[Tensor, " metric"]:
-    """Hits among the first and the first ten, summed loss, and number of tokens."""
+def sums_of(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " token"]) -> Float[Tensor, " metric"]:
+    """Sum up how well some predictions fit.
+
+    Args:
+        logits: One row a prediction.
+        labels: What each should be.
+
+    Returns:
+        Hits among the first and the first ten, summed loss, and number of predictions.
+    """
     logits = logits.float()
     best = logits.topk(min(10, logits.shape[-1]), dim=-1).indices
     hits = best == labels[:, None]
@@ -116,25 +142,27 @@ def _sums(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " token
 
 
 def _logits_and_labels(
-    model: PreTrainedModel, inputs: dict[str, Tensor], known: Bool[Tensor, "block position"]
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    where: Bool[Tensor, "block position"],
+    labels: Int[Tensor, " prediction"],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the logits of a few tokens at a time, with the token that comes next."""
-    states = model.base_model(**inputs, use_cache=False)
-    hidden = states.last_hidden_state[:, :-1][known]
-    labels = inputs["input_ids"][:, 1:][known]
+    """Yield the logits of a few tokens at a time, with the token that each should be."""
+    states = model.base_model(**inputs, **uncached(model))
+    hidden = states.last_hidden_state[where]
     size = max(1, CHUNK // model.config.get_text_config().vocab_size)
-    for some, next_tokens in zip(hidden.split(size), labels.split(size), strict=True):
+    for some, tokens in zip(hidden.split(size), labels.split(size), strict=True):
         states.last_hidden_state = some[None]
         with _replayed(model, states):
-            logits = model(input_ids=next_tokens[None], use_cache=False).logits[0]
-        yield logits, next_tokens
+            logits = model(input_ids=tokens[None], **uncached(model)).logits[0]
+        yield logits, tokens
 
 
 @contextmanager
 def _replayed(model: PreTrainedModel, states: Any) -> Iterator[None]:
-    """Let the decoder answer with known hidden states, so that a call runs the head alone, whatever the head does."""
+    """Let the model's body answer with known hidden states, so that a call runs the head alone, whatever the head does."""
     # Not the base model, which OPT's head passes by: it calls the decoder inside.
-    backbone = model.get_decoder()
+    backbone = model.get_decoder() if model.can_generate() else model.base_model
     own = backbone.__dict__.get("forward")
     backbone.forward = lambda *_, **__: states
     try:

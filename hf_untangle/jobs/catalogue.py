@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.jobs.outcome import Outcome
+from hf_untangle.jobs.plan import Plan
 from hf_untangle.pruning.config import nearest
 
 JOBS: dict[str, str] = {
@@ -20,6 +21,7 @@ JOBS: dict[str, str] = {
     "density": "hf_untangle.jobs.density",
     "nets": "hf_untangle.jobs.nets",
     "compact": "hf_untangle.jobs.compact",
+    "repair": "hf_untangle.jobs.repair",
     "unlearn": "hf_untangle.jobs.unlearn",
 }
 """The module of each task, imported when a recipe names it."""
@@ -33,6 +35,8 @@ class Job:
     """Its `Recipe`: every key; the field `task` holds the name."""
     run: Callable[..., Outcome]
     """Its `run(recipe, *, progress)`, which does the whole job."""
+    plan: Callable[..., Plan] | None
+    """Its `plan(recipe)`, which estimates time and memory; None where it gives no estimate."""
 
 
 def job_of(task: Any) -> Job:
@@ -42,7 +46,7 @@ def job_of(task: Any) -> Job:
         task: The value of a recipe's key `task`.
 
     Returns:
-        Its recipe and its `run`.
+        Its recipe, its `run`, and its `plan` where it has one.
 
     Raises:
         ConfigError: There is no such task.
@@ -50,4 +54,4 @@ def job_of(task: Any) -> Job:
     if task not in JOBS:
         raise ConfigError(f"`task` must be one of {', '.join(JOBS)}, but {task!r} came{nearest(str(task), JOBS)}.")
     module = import_module(JOBS[task])
-    return Job(module.Recipe, module.run)
+    return Job(module.Recipe, module.run, getattr(module, "plan", None))

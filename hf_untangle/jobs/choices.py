@@ -7,10 +7,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hf_untangle.data.corpora import Corpus, corpus
 
 
+def _or_its_source(schema: dict[str, Any]) -> None:
+    """Let the schema of a corpus allow a string alone, as the validator does."""
+    mapping = schema.copy()
+    schema.clear()
+    schema["anyOf"] = [{"type": "string", "description": "A named corpus, a file, or a folder."}, mapping]
+
+
 class CorpusChoice(BaseModel):
     """A corpus: a name, a file or a folder, and what to read of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_or_its_source)
 
     source: str = Field(description="A named corpus, a file, or a folder; `file.csv:column` names a column.")
     column: str | None = Field(default=None, description="The column that holds the text.")

@@ -7,24 +7,43 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from hf_untangle.compaction.folder_to_folder import FolderRecord, compact_folder
+from hf_untangle.compaction.stays import Layout
 from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.masks.mask import NeuronMask
 
 
-class Recipe(BaseModel):
-    """A compaction job."""
+class Compaction(BaseModel):
+    """How small to make a checkpoint, and where to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: Literal["compact"] = Field(description="What kind of job this is.")
-    source: str = Field(description="A folder with a checkpoint in safetensors, in full precision.")
-    mask: str | None = Field(default=None, description="A mask file; else removed neurons are read off the weights.")
-    layout: Literal["uniform", "ragged"] = Field(
+    layout: Layout = Field(
         default="uniform",
         description="Equal widths in all layers, which load anywhere, or each layer's own, which are smaller.",
     )
     round_to: int | None = Field(default=None, ge=1, description="FFN widths are rounded up to a multiple of this.")
     output: str = Field(description="The folder that the checkpoint is written to.")
+
+    def compact(self, source: str, mask: str | None = None) -> FolderRecord:
+        """Take removed neurons out of a checkpoint.
+
+        Args:
+            source: A folder with a checkpoint in safetensors, in full precision.
+            mask: A mask file; where there is none, removed neurons are read off the weights.
+
+        Returns:
+            What was done.
+        """
+        kept = None if mask is None else NeuronMask.load(mask)
+        return compact_folder(source, self.output, kept, layout=self.layout, round_to=self.round_to)
+
+
+class Recipe(Compaction):
+    """A compaction job."""
+
+    task: Literal["compact"] = Field(description="What kind of job this is.")
+    source: str = Field(description="A folder with a checkpoint in safetensors, in full precision.")
+    mask: str | None = Field(default=None, description="A mask file; else removed neurons are read off the weights.")
 
 
 def run(recipe: Recipe, *, progress: bool = True) -> Outcome:  # noqa: ARG001 (a shard at a time needs no bar)
@@ -37,13 +56,18 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:  # noqa: ARG001 (a
     Returns:
         What came of it; the checkpoint is in the recipe's output folder.
     """
-    mask = None if recipe.mask is None else NeuronMask.load(recipe.mask)
-    record = compact_folder(recipe.source, recipe.output, mask, layout=recipe.layout, round_to=recipe.round_to)
-    return Outcome(asdict(record), lambda console: _show(record, recipe.output, console))
+    record = recipe.compact(recipe.source, recipe.mask)
+    return Outcome(asdict(record), lambda console: show_compaction(record, recipe.output, console))
 
 
-def _show(record: FolderRecord, output: str, console: Console) -> None:
-    """Print what became smaller, and what did not."""
+def show_compaction(record: FolderRecord, output: str, console: Console) -> None:
+    """Print what became smaller, and what did not.
+
+    Args:
+        record: What was done.
+        output: The folder that was written.
+        console: Where to print.
+    """
     share = record.parameters_after / record.parameters_before
     console.print(f"{record.parameters_before:,} parameters became {record.parameters_after:,} ({share:.1%}).")
     for pattern, reason in record.left.items():

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from hf_untangle.errors import ConfigError
 from hf_untangle.jobs.catalogue import job_of
 from hf_untangle.jobs.outcome import Outcome
+from hf_untangle.jobs.plan import Plan
 from hf_untangle.pruning.config import checked
 
 
@@ -67,6 +68,20 @@ def carry_out(recipe: BaseModel, *, progress: bool = True) -> Outcome:
         What came of it.
     """
     return job_of(recipe.model_dump()["task"]).run(recipe, progress=progress)
+
+
+def plan_of(recipe: BaseModel) -> Plan:
+    """Say what a job would do, without doing any of it.
+
+    Args:
+        recipe: What `check_recipe` gave.
+
+    Returns:
+        Every key, and time and memory of the stages where the task gives an estimate.
+    """
+    content = recipe.model_dump(mode="json")
+    plan = job_of(content["task"]).plan
+    return Plan(content, (), 1.0) if plan is None else plan(recipe)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

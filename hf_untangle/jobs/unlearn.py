@@ -1,17 +1,30 @@
-"""Unlearn: load a model, take a capability out of it, save what is left."""
+"""Unlearn: load a model, take a capability out of it, repair, save, compact and push what is left."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
-from hf_untangle.folders import check_replaceable
+from hf_untangle.data.corpora import Corpus
+from hf_untangle.data.images import ImageClasses, image_classes
+from hf_untangle.errors import ConfigError
+from hf_untangle.jobs.afterwards import Afterwards
 from hf_untangle.jobs.choices import CorpusChoice
+from hf_untangle.jobs.compact import Compaction
+from hf_untangle.jobs.digits_vit import NAME, digits_vit
+from hf_untangle.jobs.estimates import unlearning_stages
+from hf_untangle.jobs.machine import model_size, operations_a_second
 from hf_untangle.jobs.outcome import Outcome
-from hf_untangle.models import Dtype
+from hf_untangle.jobs.plan import Plan
+from hf_untangle.jobs.push import PushTarget
+from hf_untangle.models import Dtype, Kind
+from hf_untangle.pruning.config import resolve_config
+from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.table import comparison_table, summary
-from hf_untangle.unlearning import UnlearnResult, resolve_config, unlearn
+from hf_untangle.unlearned import UnlearnResult
+from hf_untangle.unlearning import unlearn
 
 
 class Recipe(BaseModel):
@@ -20,17 +33,29 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["unlearn"] = Field(description="What kind of job this is.")
-    model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
+    model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network; `digits-vit` is trained here.")
+    kind: Kind = Field(default="causal-lm", description="What the model predicts: next tokens, masked tokens, or classes.")
     dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
     device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
-    forget: CorpusChoice = Field(description="The corpus whose capability goes: its source alone, or what to read of it.")
-    retain: CorpusChoice = Field(
-        default=CorpusChoice(source="general"), description="The same for the corpus whose capability stays."
+    forget: CorpusChoice = Field(
+        description="The corpus whose capability goes: its source alone, or what to read of it; `digits:0,1` for classes."
+    )
+    retain: CorpusChoice | None = Field(
+        default=None, description="The same for what stays: `general` prose, or all other classes, when left out."
     )
     preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
+    repair: RepairConfig | None = Field(default=None, description="Train on the retain corpus afterwards; `{}` for defaults.")
+    compact: Compaction | None = Field(default=None, description="Write a smaller checkpoint too, without what was removed.")
+    push: PushTarget | None = Field(default=None, description="Push the result to the Hub in the end.")
     output: str = Field(description="The folder that the result is written to.")
+
+    @property
+    def afterwards(self) -> Afterwards:
+        """What to do once the model has unlearned."""
+        embedded = models.EMBEDDED.get(self.model)
+        return Afterwards(self.output, embedded.licence if embedded else None, self.repair, self.compact, self.push)
 
 
 def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
@@ -45,18 +70,66 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the result is saved in the recipe's output folder.
     """
-    check_replaceable(recipe.output)
+    recipe.afterwards.check()
     config = resolve_config(recipe.preset, **recipe.settings)
-    forget, retain = recipe.forget.open(), recipe.retain.open()
-    model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
+    forget, retain = _open(recipe, recipe.forget), None if recipe.retain is None else _open(recipe, recipe.retain)
+    model, tokenizer = _load(recipe, progress)
     result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
-    embedded = models.EMBEDDED.get(recipe.model)
-    result.save_pretrained(recipe.output, licence=embedded.licence if embedded else None)
-    return Outcome(result.record.model_dump(mode="json"), lambda console: _show(result, recipe.output, console))
+    result, more = recipe.afterwards.carry_out(result, original=recipe.model, progress=progress)
+
+    def show_all(console: Console) -> None:
+        show(result, recipe.output, console)
+        recipe.afterwards.show(more, console)
+
+    return Outcome(result.record.model_dump(mode="json") | more, show_all)
 
 
-def _show(result: UnlearnResult, output: str, console: Console) -> None:
-    """Print the table, the continuations and where everything is."""
+def plan(recipe: Recipe) -> Plan:
+    """Estimate time and memory of a job on this machine.
+
+    Everything that can be checked without the model is checked as before a run. Of the model its configuration alone is read.
+
+    Args:
+        recipe: The job.
+
+    Returns:
+        The stages.
+
+    Raises:
+        ConfigError: The model is no causal language model.
+    """
+    recipe.afterwards.check()
+    if recipe.kind != "causal-lm":
+        raise ConfigError(f"A plan is made for causal language models, but `kind` is `{recipe.kind}`. Run the recipe itself.")
+    config = resolve_config(recipe.preset, **recipe.settings)
+    size = model_size(recipe.model, recipe.dtype)
+    stages = unlearning_stages(size, config) + recipe.afterwards.stages(size, 2 * config.evaluation_tokens)
+    return Plan(recipe.model_dump(mode="json"), stages, operations_a_second(size))
+
+
+def _open(recipe: Recipe, choice: CorpusChoice) -> Corpus | ImageClasses:
+    """Open what a recipe names: a corpus of text, or classes of images."""
+    return image_classes(choice.source) if recipe.kind == "image-classifier" else choice.open()
+
+
+def _load(recipe: Recipe, progress: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Load the model, with its tokenizer where it reads text."""
+    if recipe.model == NAME:
+        return digits_vit(progress=progress), None
+    where = {"dtype": recipe.dtype, "device_map": recipe.device_map}
+    if recipe.kind == "image-classifier":
+        return models.load_classifier(recipe.model, **where), None
+    return models.load(recipe.model, kind=recipe.kind, **where)
+
+
+def show(result: UnlearnResult, output: str, console: Console) -> None:
+    """Print the table, the continuations and where everything is.
+
+    Args:
+        result: The result.
+        output: The folder that it was saved in.
+        console: Where to print.
+    """
     console.print()
     console.print(comparison_table(result.record))
     for text in result.record.continuations:

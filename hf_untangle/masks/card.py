@@ -10,7 +10,9 @@ from hf_untangle.architecture.neurons import Kind
 from hf_untangle.hub.cards import TAGS, card, hub_id, shown_name
 
 
-def mask_card(kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind], model: str, source: str) -> ModelCard:
+def mask_card(
+    kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind], model: str, source: str, licence: str | None = None
+) -> ModelCard:
     """Write the card of a mask as an adapter.
 
     Args:
@@ -18,6 +20,7 @@ def mask_card(kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind
         kinds: The kind of each group.
         model: The name or path of the model that the mask was made for.
         source: The name of the folder or repository that the adapter is loaded from.
+        licence: The licence of the model; left out when None.
 
     Returns:
         The card, from nothing but the mask.
@@ -26,6 +29,7 @@ def mask_card(kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind
     data = ModelCardData(
         base_model=base,
         base_model_relation="adapter" if base else None,
+        license=licence,
         library_name="peft",
         pipeline_tag="text-generation",
         tags=[*TAGS, "ia3"],
@@ -34,4 +38,4 @@ def mask_card(kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind
         {"name": name, "kind": kinds[name], "removed": int((~vector).sum()), "neurons": len(vector)}
         for name, vector in kept.items()
     ]
-    return card("mask.md.j2", data, model=shown_name(model), source=source, groups=groups)
+    return card("mask.md.j2", data, model=shown_name(model), source=source, groups=groups, licence=licence)

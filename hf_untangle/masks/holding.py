@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from hf_untangle.architecture.adapters import low_rank_factors, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import bias_of, matrix_of, weight_of
+from hf_untangle.architecture.projections import bias_of, weight_of
 from hf_untangle.masks.mask import NeuronMask
-
-EVERYTHING = slice(None)
+from hf_untangle.masks.removal import Index, zeros_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +19,7 @@ class Held:
 
     parameter: Tensor
     """The parameter itself."""
-    entries: tuple[Any, ...]
+    entries: Index
     """What to index it with."""
 
 
@@ -46,14 +43,8 @@ def held_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGrou
     """
     below = model_below(model)
     mask.check_fits(groups, str(getattr(below, "name_or_path", type(below).__name__)))
-    by_name = {group.name: group for group in groups}
-    held: list[Held] = []
-    for name, kept in mask.items():
-        if not kept.all():
-            held += _columns(below, name, (~kept).nonzero().flatten())
-            for producer in by_name[name].producers:
-                held += _rows(below, producer.name, producer.rows_needed_by_none(kept))
-    return held
+    weights = [Held(below.get_parameter(name), index) for name, index in zeros_of(below, mask, groups)]
+    return [*weights, *_factors(below, mask, groups)]
 
 
 @torch.no_grad()
@@ -91,31 +82,17 @@ def all_zero(held: Sequence[Held]) -> bool:
     return not any(bool(each.parameter[each.entries].any()) for each in held)
 
 
-def _columns(model: nn.Module, name: str, neurons: Int[Tensor, " n"]) -> Iterator[Held]:
-    """What reads some neurons."""
-    matrix = matrix_of(model, name)
-    expert, column = _split(neurons, matrix.parameter, width=matrix.weight.shape[2])
-    entries = (expert, column, EVERYTHING) if matrix.transposed else (expert, EVERYTHING, column)
-    yield Held(matrix.parameter, entries[3 - matrix.parameter.ndim :])
-    for factor in low_rank_factors(model, name, "lora_A"):
-        yield Held(weight_of(factor), (EVERYTHING, neurons.to(weight_of(factor).device)))
-
-
-def _rows(model: nn.Module, name: str, rows: Int[Tensor, " n"]) -> Iterator[Held]:
-    """What computes some outputs."""
-    matrix = matrix_of(model, name)
-    expert, row = _split(rows, matrix.parameter, width=matrix.weight.shape[1])
-    entries = (expert, EVERYTHING, row) if matrix.transposed else (expert, row, EVERYTHING)
-    yield Held(matrix.parameter, entries[3 - matrix.parameter.ndim :])
-    if matrix.bias_parameter is not None:
-        yield Held(matrix.bias_parameter, (expert, row)[2 - matrix.bias_parameter.ndim :])
-    for factor in low_rank_factors(model, name, "lora_B"):
-        yield Held(weight_of(factor), (rows.to(weight_of(factor).device),))
-        if (bias := bias_of(factor)) is not None:
-            yield Held(bias, (rows.to(bias.device),))
-
-
-def _split(numbers: Int[Tensor, " n"], parameter: Tensor, *, width: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-    """Split numbers that count through all experts into the expert and the number in it."""
-    numbers = numbers.to(parameter.device)
-    return numbers // width, numbers % width
+def _factors(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[Held]:
+    """What adapters have of removed neurons: columns of A where they are read, rows of B where they are computed."""
+    by_name = {group.name: group for group in groups}
+    for name, kept in mask.items():
+        if kept.all():
+            continue
+        for reads in low_rank_factors(model, name, "lora_A"):
+            yield Held(weight_of(reads), (slice(None), (~kept).nonzero().flatten()))
+        for producer in by_name[name].producers:
+            rows = producer.rows_needed_by_none(kept)
+            for writes in low_rank_factors(model, producer.name, "lora_B"):
+                yield Held(weight_of(writes), (rows,))
+                if (bias := bias_of(writes)) is not None:
+                    yield Held(bias, (rows,))

@@ -13,6 +13,7 @@ from torch import Tensor
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.errors import MaskError
 from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.download import PullOptions, find_file
 from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
@@ -211,7 +212,7 @@ class NeuronMask(Mapping[str, Tensor]):
             OutputError: The folder is not ours to replace, or cannot be written.
         """
         with whole_folder(folder) as draft:
-            self._write_adapter(draft, source=Path(folder).name)
+            self._write_adapter(draft, Path(folder).name)
         return Path(folder)
 
     @classmethod
@@ -246,14 +247,14 @@ class NeuronMask(Mapping[str, Tensor]):
             HubError: The Hub refuses, or cannot be reached; the message says what to do.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self._write_adapter(Path(folder), source=repo_id)
+            self._write_adapter(Path(folder), repo_id, licence_of(self.model, token=options.get("token")))
             return push_folder(folder, repo_id, **options)
 
-    def _write_adapter(self, folder: Path, source: str) -> None:
+    def _write_adapter(self, folder: Path, source: str, licence: str | None = None) -> None:
         """Write the adapter, the mask itself and the card; `source` is where a reader of the card finds them."""
         write_adapter(folder, self.kept, self.kinds, self.model)
         self.save(folder / FILE)
-        mask_card(self.kept, self.kinds, self.model, source).save(folder / "README.md")
+        mask_card(self.kept, self.kinds, self.model, source, licence).save(folder / "README.md")
 
     def _check_same_model(self, other: "NeuronMask") -> None:
         """Refuse to combine masks of different models."""

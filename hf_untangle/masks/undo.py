@@ -62,7 +62,8 @@ class RemovedWeights:
         """
         tensors = {f"{number}/values": piece.values for number, piece in enumerate(self.pieces)}
         for number, piece in enumerate(self.pieces):
-            tensors |= {f"{number}/{axis}": each for axis, each in enumerate(piece.index) if isinstance(each, Tensor)}
+            # The rows of a weight and of its bias are one tensor here, which safetensors would refuse.
+            tensors |= {f"{number}/{axis}": each.clone() for axis, each in enumerate(piece.index) if isinstance(each, Tensor)}
         record = {
             "model": self.model,
             "checksum": self.checksum,

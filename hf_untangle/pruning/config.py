@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Collection
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -146,6 +146,29 @@ def checked(model: type[Settings], content: dict[str, Any]) -> Settings:
         raise ConfigError(explain(error, model)) from error
 
 
+def resolve_config(config: UnlearnConfig | str, /, **settings: object) -> UnlearnConfig:
+    """Find a preset by its name, and change some of its settings.
+
+    Args:
+        config: Settings, or the name of a preset.
+        **settings: Fields to override.
+
+    Returns:
+        Checked settings.
+
+    Raises:
+        ConfigError: There is no such preset, or a setting is unknown or out of range.
+    """
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise ConfigError(
+                f"config must be an UnlearnConfig or one of {', '.join(PRESETS)}, but `{config}` came"
+                f"{nearest(config, PRESETS)}."
+            )
+        config = PRESETS[config]
+    return config.with_settings(**settings)
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say what is wrong with some settings, one sentence each, with the nearest valid name for an unknown one.
 
@@ -171,7 +194,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 def _fields_at(model: Any, path: tuple[Any, ...]) -> dict[str, Any]:
     """The fields of the model that is reached by a path of field names."""
     for field in path:
-        model = model.model_fields[field].annotation
+        annotation = model.model_fields[field].annotation
+        # Where a model may be left out, it is one of the choices of its annotation.
+        model = next((choice for choice in get_args(annotation) if hasattr(choice, "model_fields")), annotation)
     return model.model_fields
 
 

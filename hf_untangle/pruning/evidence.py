@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.importance.functions import IMPORTANCE, Importance, needs_of, parts
 from hf_untangle.importance.observations import Observations
@@ -31,8 +32,8 @@ NeuronScores = dict[str, Float[Tensor, " neuron"]]
 class Pair:
     """Blocks of the forget corpus, and of the retain corpus."""
 
-    forget: TokenBlocks
-    retain: TokenBlocks
+    forget: Blocks
+    retain: Blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +122,13 @@ def gather(
     """
     needs = needs_of(config.importance)
 
-    def activations(blocks: TokenBlocks) -> ActivationStatistics:
+    def activations(blocks: Blocks) -> ActivationStatistics:
         return collect(model, blocks, groups=groups, batch_size=config.batch_size, roots="roots" in needs, progress=progress)
 
-    def saliency(blocks: TokenBlocks, tokens: int) -> dict[str, Saliency]:
+    def saliency(blocks: Blocks, tokens: int) -> dict[str, Saliency]:
         if config.candidates == 1 and "gradients" not in needs:
             return {}
-        few = blocks.first(max(1, tokens // config.block_size))
+        few = blocks.first(max(1, tokens // blocks.width))
         # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
         return collect_saliency(model, few, groups=groups, batch_size=max(1, config.batch_size // 4), progress=progress)
 
@@ -144,7 +145,7 @@ def fill_values(
     fill: Fill,
     model: PreTrainedModel,
     statistics: ActivationStatistics,
-    blocks: TokenBlocks,
+    blocks: Blocks,
     groups: tuple[NeuronGroup, ...],
     *,
     batch_size: int,

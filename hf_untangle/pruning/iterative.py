@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.distributed import is_main
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.evaluation.next_token import next_token_metrics
+from hf_untangle.evaluation.prediction import prediction_metrics
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -132,7 +132,7 @@ def judge(model: PreTrainedModel, held_out: Pair, *, batch_size: int, progress: 
         The scores.
     """
     forget, retain = (
-        next_token_metrics(model, blocks, batch_size=batch_size, progress=progress)
+        prediction_metrics(model, blocks, batch_size=batch_size, progress=progress)
         for blocks in (held_out.forget, held_out.retain)
     )
     return Scores(forget=forget, retain=retain)

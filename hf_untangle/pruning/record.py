@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from hf_untangle.architecture.neurons import Kind
+from hf_untangle.data.batches import Task
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
 from hf_untangle.pruning.config import UnlearnConfig
 
@@ -132,6 +133,7 @@ class RepairRecord(Frozen):
     after: Scores
     """The same once it was repaired."""
     seconds: float
+    """Of the training alone."""
 
 
 class UnlearnRecord(Frozen):
@@ -153,6 +155,8 @@ class UnlearnRecord(Frozen):
     corpora: dict[str, dict[str, Any]]
     """What was read, by use: `forget_train`, `retain_train`, and the same for validation and test."""
     history: History
+    task: Task = "next token"
+    """What the model predicts, and all scores are about."""
     test: Comparison
     continuations: tuple[Continuation, ...]
     versions: dict[str, str]

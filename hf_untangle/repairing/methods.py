@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from hf_untangle.errors import StatisticsError
 from hf_untangle.pruning.record import Scores
 from hf_untangle.repairing.config import Method, RepairConfig
 
@@ -33,6 +34,9 @@ def by_lora(model: PreTrainedModel, config: RepairConfig, train: Train, judge: J
 
     Returns:
         Scores of the merged model, and how many parameters were trained.
+
+    Raises:
+        StatisticsError: The training ended in weights that are infinite or NaN.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -44,7 +48,8 @@ def by_lora(model: PreTrainedModel, config: RepairConfig, train: Train, judge: J
         try:
             trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
             train(adapted, torch.float32)
-            adapted.base_model.merge_adapter(safe_merge=True)  # type: ignore[operator]
+            _check_finite(adapted)
+            adapted.base_model.merge_adapter()  # type: ignore[operator]
         finally:
             adapted.base_model.unload()  # type: ignore[operator]
         return judge(model), trained
@@ -79,6 +84,15 @@ METHODS: dict[Method, Callable[[PreTrainedModel, RepairConfig, Train, Judge], tu
     "full": by_all_weights,
 }
 """How each method repairs."""
+
+
+def _check_finite(adapted: nn.Module) -> None:
+    """Refuse to merge an adapter that training has broken."""
+    if not all(bool(parameter.isfinite().all()) for parameter in adapted.parameters() if parameter.requires_grad):
+        raise StatisticsError(
+            "What repair trains must stay finite, but the adapter holds NaN or infinity. The model is as it was: lower the "
+            "learning_rate."
+        )
 
 
 @contextmanager

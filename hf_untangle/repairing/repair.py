@@ -2,6 +2,7 @@
 
 import time
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,6 +20,7 @@ from hf_untangle.masks.removal import check_removable
 from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import judge
 from hf_untangle.pruning.record import RepairRecord, Scores
+from hf_untangle.pruning.tasks import task_of
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.repairing.methods import METHODS
 from hf_untangle.repairing.training import train_
@@ -55,8 +57,10 @@ def repair(
 
     Raises:
         MaskError: The mask is not this model's, or its neurons were not removed.
-        ConfigError: A setting is unknown or out of range, or `distill` has no original to learn from.
+        ConfigError: A setting is unknown or out of range, `distill` has no original to learn from, or the model is no causal
+            language model.
     """
+    _check_task(model)
     config = RepairConfig().with_settings(**settings)
     tokenizer = find_tokenizer(model, tokenizer)
 
@@ -96,18 +100,22 @@ def repair_measured(
 
     Raises:
         MaskError: The mask is not this model's, or its neurons were not removed.
-        ConfigError: `distill` has no original to learn from.
+        ConfigError: `distill` has no original to learn from, or the model is no causal language model.
     """
-    start = time.perf_counter()
+    _check_task(model)
     groups = neuron_groups(model)
     check_removed(model, mask, groups)
     tokens = config.steps * config.passes * config.batch_size * config.block_size
     blocks = token_blocks(retain, tokenizer, tokens=tokens, block_size=config.block_size, excerpt=None)
     teacher = _teacher(model, config, original)
 
-    def train(trainee: nn.Module, compute) -> None:
-        held = MaskCallback(mask, groups)
+    seconds = 0.0
+
+    def train(trainee: nn.Module, compute: torch.dtype) -> None:
+        nonlocal seconds
+        start, held = time.perf_counter(), MaskCallback(mask, groups)
         train_(trainee, blocks, config, compute=compute, original=teacher, callbacks=(held,), progress=progress)
+        seconds = time.perf_counter() - start
 
     def measure(repaired: PreTrainedModel) -> Scores:
         return judge(repaired, test, batch_size=config.batch_size, progress=progress)
@@ -122,7 +130,7 @@ def repair_measured(
         parameters=trained,
         before=before,
         after=after,
-        seconds=time.perf_counter() - start,
+        seconds=seconds,
     )
 
 
@@ -142,6 +150,15 @@ def check_removed(model: PreTrainedModel, mask: NeuronMask, groups: tuple[Neuron
         raise MaskError(
             f"The neurons that the mask removes must be zero in the weights of `{model.name_or_path}`, but they are not. "
             "Call `remove_(model, mask, groups)` first, or repair the model that was pruned with this mask."
+        )
+
+
+def _check_task(model: PreTrainedModel) -> None:
+    """Refuse a model that does not predict the next token."""
+    if task_of(model) != "next token":
+        raise ConfigError(
+            f"Repair trains causal language models, but {type(model).__name__} predicts the {task_of(model)}. Train it with "
+            "your own Trainer, and pass `callbacks=[MaskCallback(mask)]` so that what was removed stays removed."
         )
 
 

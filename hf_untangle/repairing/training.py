@@ -18,6 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.callbacks.progress import ProgressBarCallback
 from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.distributed import place
 from hf_untangle.repairing.config import RepairConfig
 
 
@@ -94,7 +95,8 @@ def _arguments(folder: str, trainee: nn.Module, config: RepairConfig, compute: t
         warmup_steps=int(config.warmup * config.steps),
         weight_decay=config.weight_decay,
         per_device_train_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.passes,
+        # Each of several processes runs its share of the passes of a step.
+        gradient_accumulation_steps=max(1, round(config.passes / place()[1])),
         seed=config.seed,
         bf16=compute == torch.bfloat16,
         fp16=compute == torch.float16,

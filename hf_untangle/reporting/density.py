@@ -48,8 +48,8 @@ def density_curves(results: Mapping[str, DensityResult]) -> Figure:
 def density_across_widths(results: Sequence[ScalingResult]) -> Figure:
     """Draw families of networks: the prunable share by size, and the core by size on logarithmic axes with its fit.
 
-    Points are means over seeds, bars one standard deviation. The grey line is a core of all parameters; a family parallel to
-    it has a share that does not depend on its size.
+    Points are means over seeds, bars one standard deviation, dotted lines shares in random order. The grey line is a core of
+    all parameters; a family parallel to it has a share that does not depend on its size.
 
     Args:
         results: One or more families.
@@ -67,6 +67,7 @@ def density_across_widths(results: Sequence[ScalingResult]) -> Figure:
         right.plot((low, high), (low, high), color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 4)), label="all of them")
         left.set(xscale="log", xlabel="prunable parameters", ylabel="prunable share", ylim=(0, 1))
         left.yaxis.set_major_formatter(share_ticks())
+        left.text(0.02, 0.02, "dotted: in random order", transform=left.transAxes, color=MUTED.light, fontsize=8)
         right.set(xscale="log", yscale="log", xlabel="prunable parameters", ylabel="parameters of the core", xlim=(low, high))
         right.legend(frameon=False, fontsize=8)
     return figure

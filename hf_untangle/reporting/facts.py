@@ -13,6 +13,7 @@ from hf_untangle.reporting import numbers
 from hf_untangle.reporting.repairs import repair_limits
 from hf_untangle.reporting.style import KIND_NAME
 from hf_untangle.reporting.table import Use, corpus_name, drop_of
+from hf_untangle.reporting.wording import wording
 
 AnyRecord = UnlearnRecord | PruneRecord
 """A finished run of any kind."""
@@ -112,23 +113,32 @@ def limits(record: UnlearnRecord) -> tuple[str, ...]:
         Sentences, the gravest first.
     """
     forget, retain = corpus_name(record, "forget"), corpus_name(record, "retain")
-    tokens = {use: numbers.amount(_tested(record, use)) for use in ("forget", "retain")}
+    words, tokens = wording(record), {use: numbers.amount(_tested(record, use)) for use in ("forget", "retain")}
     return (
         "Pruning is not proof of erasure. What was removed is what a score found; the rest of the capability may be held by "
         "neurons that stayed.",
         "Relearning is possible: further training, or examples in the prompt, may bring the capability back. "
         "No such attack was run here.",
-        f"Forgetting is measured as next-token accuracy on {forget}. This says little about answers to questions, longer "
+        f"Forgetting is measured as {words.predicts} accuracy on {forget}. This says little about answers to questions, longer "
         "texts or inputs that are chosen to bring the capability out.",
-        f"The held-out test parts are small: {tokens['forget']} tokens of {forget} and {tokens['retain']} of {retain}. Were "
-        f"tokens independent, the standard error of top-1 would be {_error(record, 'forget')} and {_error(record, 'retain')}; "
-        "as they are not, it is larger.",
-        "Forget accuracy has a floor above zero: names, punctuation and white space that a text repeats can be copied from "
-        "the context by a model that never saw such text in training.",
+        f"The held-out test parts are small: {tokens['forget']} {words.unit} of {forget} and {tokens['retain']} of {retain}. "
+        f"Were {words.unit} independent, the standard error of top-1 would be {_error(record, 'forget')} and "
+        f"{_error(record, 'retain')}; as they are not, it is larger.",
+        _floor(record),
         *repair_limits(record),
         _about_controls(record),
         f"Only {forget} and {retain} were measured. Other languages, tasks and the safety behaviour of the model may have "
         "changed.",
+    )
+
+
+def _floor(record: AnyRecord) -> str:
+    """What a model that knows nothing of the forget corpus would still get right."""
+    if wording(record).unit == "images":
+        return "A classifier that knows nothing of a class still names it by chance; accuracy below chance says no more."
+    return (
+        "Forget accuracy has a floor above zero: names, punctuation and white space that a text repeats can be copied from "
+        "the context by a model that never saw such text in training."
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from hf_untangle.errors import MaskError
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.cards import TAGS
 from hf_untangle.masks.adapter import write_adapter
@@ -40,7 +41,15 @@ def write_ladder(
         masks: The mask of every step, weakest first.
         source: The name of the folder or repository that the adapters are loaded from.
         licence: The licence of the original model, for the card.
+
+    Raises:
+        MaskError: The run held removed neurons at another value than zero.
     """
+    if record.config.fill != "zero":
+        raise MaskError(
+            f"An adapter can only silence neurons, but this run held them at fill={record.config.fill!r}, and its numbers "
+            "would not be those of the adapters. Share the checkpoint, or run again with fill='zero'."
+        )
     for step, mask in zip(record.history.steps, masks, strict=True):
         within = folder / step_folder(step.number)
         within.mkdir()

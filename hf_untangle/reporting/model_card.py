@@ -11,6 +11,7 @@ from hf_untangle.reporting.facts import AnyRecord, limits, removed, selectivity,
 from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
 from hf_untangle.reporting.templating import render
+from hf_untangle.reporting.wording import wording
 
 
 def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
@@ -29,6 +30,7 @@ def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
     text = render(
         "model_card.md.j2",
         record=record,
+        words=wording(record),
         title=title(record),
         model=hub_id(record) or short_name(record),
         summary=summary(record),
@@ -65,7 +67,7 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
         base_model_relation="finetune" if base else None,
         license=licence.lower() if licence else None,
         library_name="transformers",
-        pipeline_tag="text-generation",
+        pipeline_tag=wording(record).pipeline,
         tags=cards.TAGS,
         datasets=cards.hub_datasets(record.corpora.values()),
         metrics=["accuracy", "perplexity"],
@@ -100,13 +102,21 @@ def snippet(record: UnlearnRecord) -> str:
     arguments = {use: _corpus(record, use) for use in USES} | {name: _literal(value) for name, value in changed.items()}
     name = hub_id(record) or short_name(record)
     revision = f", revision={record.revision!r}" if hub_id(record) and record.revision else ""
-    repairs = repair_arguments(record)
-    return render("reproduce.py.j2", arguments=arguments, repairs=repairs, model=f"{name!r}{revision}, dtype={record.dtype!r}")
+    return render(
+        "reproduce.py.j2",
+        loader=wording(record).loader,
+        arguments=arguments,
+        repairs=repair_arguments(record),
+        model=f"{name!r}{revision}, dtype={record.dtype!r}",
+    )
 
 
 def _corpus(record: UnlearnRecord, use: Use) -> str:
     """A corpus as Python: by its name and place, or as a variable for the reader to fill."""
     corpus = record.corpora[f"{use}_train"]
+    if "classes" in corpus:
+        name, classes = corpus["corpus"].partition(":")[0], ",".join(map(str, corpus["classes"]))
+        return repr(f"{name}:{classes}") if corpus["origin"] == "embedded" else f"{use}_classes"
     if corpus["origin"] in ("hub", "embedded"):
         return f"corpus({corpus['corpus']!r}, prefer={corpus['origin']!r})"
     return repr(corpus["corpus"]) if corpus["origin"] == "file" else f"{use}_texts"
@@ -121,13 +131,13 @@ def _eval_results(record: UnlearnRecord, use: Use) -> list[EvalResult]:
     """The metrics of the result on one corpus, those that are finite."""
     corpus, metrics = record.corpora[f"{use}_test"], getattr(record.final, use)
     values = {
-        ("accuracy", "next-token top-1 accuracy"): metrics.top1,
-        ("accuracy", "next-token top-10 accuracy"): metrics.top10,
+        ("accuracy", f"{wording(record).predicts} top-1 accuracy"): metrics.top1,
+        ("accuracy", f"{wording(record).predicts} top-10 accuracy"): metrics.top10,
         ("perplexity", "perplexity"): metrics.perplexity,
     }
     return [
         EvalResult(
-            task_type="text-generation",
+            task_type=wording(record).pipeline,
             dataset_type=cards.hub_dataset(corpus) or corpus["corpus"],
             dataset_name=f"{corpus['corpus']} ({use})",
             # The key of the part in the record; it also keeps two corpora of the same name apart.

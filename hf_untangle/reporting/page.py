@@ -13,6 +13,7 @@ from hf_untangle.reporting.style import PALETTE
 from hf_untangle.reporting.svg import inline_svg
 from hf_untangle.reporting.table import comparison_rows, corpus_name, drop_of, summary
 from hf_untangle.reporting.templating import render
+from hf_untangle.reporting.wording import wording
 
 
 class Caption(NamedTuple):
@@ -59,6 +60,7 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
     return render(
         "report.html.j2",
         record=record,
+        words=wording(record),
         title=title(record),
         summary=summary(record),
         forget=corpus_name(record, "forget"),

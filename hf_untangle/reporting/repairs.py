@@ -51,7 +51,8 @@ def repair_arguments(record: UnlearnRecord) -> tuple[dict[str, str], ...]:
 
 def _keywords(repair: RepairRecord) -> dict[str, object]:
     """What `UnlearnResult.repair` is called with; the corpus is the run's own."""
-    return repair.settings if repair.original is None else {"original": repair.original} | repair.settings
+    original = {} if repair.original is None else {"original": repair.original}
+    return {**original, **repair.settings}
 
 
 def _sentences(record: UnlearnRecord, repair: RepairRecord) -> str:

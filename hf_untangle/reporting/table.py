@@ -13,6 +13,7 @@ from rich.text import Text
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
 from hf_untangle.pruning.record import Scores, UnlearnRecord
 from hf_untangle.reporting import numbers
+from hf_untangle.reporting.wording import wording
 
 Use = Literal["forget", "retain"]
 USES: tuple[Use, ...] = ("forget", "retain")
@@ -78,7 +79,9 @@ def comparison_table(record: UnlearnRecord) -> Table:
     Returns:
         A table; print it with `rich.print`.
     """
-    table = Table(box=box.SIMPLE_HEAD, caption="next-token prediction on held-out text; the drop is relative", pad_edge=False)
+    words = wording(record)
+    caption = f"{words.predicts} prediction on held-out {words.material}; the drop is relative"
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, pad_edge=False)
     for heading in ("", "top-1", "drop", "top-10", "perplexity"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     rows = comparison_rows(record)
@@ -103,8 +106,9 @@ def summary(record: UnlearnRecord) -> str:
     before, after, controls = record.test.before, record.final, record.test.controls
     forget, retain = numbers.fell_both(*(drop_of(use, after, before) for use in USES))
     removed = numbers.amount(record.parameters_removed), numbers.amount(record.parameters)
+    words = wording(record)
     return (
-        f"Top-1 next-token accuracy on held-out text {forget} on {_corpus(record, 'forget')} and {retain} on "
+        f"Top-1 {words.predicts} accuracy on held-out {words.material} {forget} on {_corpus(record, 'forget')} and {retain} on "
         f"{_corpus(record, 'retain')}, with {' of '.join(removed)} parameters "
         f"({numbers.percent(record.parameters_removed / record.parameters)}) removed{_by_chance(controls, before)}."
     )

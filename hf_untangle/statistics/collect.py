@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.modes import evaluation_mode, uncached
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -24,7 +24,7 @@ logger = logging.getLogger("hf_untangle")
 
 def collect(
     model: PreTrainedModel,
-    blocks: TokenBlocks,
+    blocks: Blocks,
     *,
     groups: Sequence[NeuronGroup] | None = None,
     batch_size: int = 8,
@@ -98,7 +98,7 @@ def merged(parts: Sequence[dict[str, Moments]]) -> dict[str, Moments]:
 
 def run_over(
     model: PreTrainedModel,
-    blocks: TokenBlocks,
+    blocks: Blocks,
     groups: Sequence[NeuronGroup],
     add: Callable[[NeuronGroup, Tensor, slice], None],
     *,
@@ -133,7 +133,7 @@ def run_over(
     ):
         for batch in blocks.batches(batch_size):
             counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
-            backbone(**batch.inputs(device), use_cache=False)
+            backbone(**batch.inputs(device), **uncached(model))
             bar.update(batch.tokens)
 
 
@@ -156,7 +156,7 @@ def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) ->
 
 
 def finished(
-    model: PreTrainedModel, blocks: TokenBlocks, groups: Sequence[NeuronGroup], sums: dict[str, Moments]
+    model: PreTrainedModel, blocks: Blocks, groups: Sequence[NeuronGroup], sums: dict[str, Moments]
 ) -> ActivationStatistics:
     """Make statistics of the sums of one pass, with a record of where they come from.
 

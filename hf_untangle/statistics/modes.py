@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.blocks import Blocks
 from hf_untangle.statistics.collect import run_over
 from hf_untangle.statistics.moments import CPU_TOKENS, Moments
 
@@ -20,7 +20,7 @@ REACH = 3.0
 
 def collect_modes(
     model: PreTrainedModel,
-    blocks: TokenBlocks,
+    blocks: Blocks,
     moments: Mapping[str, Moments],
     *,
     groups: Sequence[NeuronGroup],

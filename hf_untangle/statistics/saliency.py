@@ -5,21 +5,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.expert_passes import Reading
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.modes import evaluation_mode, uncached
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.hooks import Observer, observed
-
-IGNORED = -100
-"""Label of a position that the loss leaves out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +47,7 @@ class Saliency:
 
 def collect_saliency(
     model: PreTrainedModel,
-    blocks: TokenBlocks,
+    blocks: Blocks,
     *,
     groups: Sequence[NeuronGroup],
     batch_size: int = 2,
@@ -84,29 +81,29 @@ def collect_saliency(
 
 
 def _sums_over(
-    model: PreTrainedModel, blocks: TokenBlocks, groups: Sequence[NeuronGroup], batch_size: int, progress: bool
+    model: PreTrainedModel, blocks: Blocks, groups: Sequence[NeuronGroup], batch_size: int, progress: bool
 ) -> tuple[dict[str, Float[Tensor, "sum neuron"]], int]:
     """The sums of each group over some blocks, and the number of tokens that were predicted."""
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
     seen: list[tuple[NeuronGroup, Reading]] = []
-    predicted = 0
+    total = 0
     device = next(model.parameters()).device
     bar = blocks.bar("gradients on", progress=progress)
     with bar, evaluation_mode(model), _graph_from_embedding(model), observed(model, groups, _keep_in(seen)):
         for batch in blocks.batches(batch_size):
             inputs = batch.inputs(device)
-            labels = inputs["input_ids"].masked_fill(~batch.attention_mask.to(device), IGNORED)
+            labels, predicted = batch.labels().to(device), len(batch.queries()[1])
             seen.clear()
-            counted = batch.counted.flatten()
+            counted = None if bool(batch.counted.all()) else batch.counted.flatten()
             with torch.enable_grad():
-                loss = model(**inputs, labels=labels, use_cache=False).loss * _predicted(labels)
-            predicted += _predicted(labels)
+                loss = model(**inputs, labels=labels, **uncached(model)).loss * predicted
+            total += predicted
             gradients = torch.autograd.grad(loss, [reading.values for _, reading in seen])
             for (group, reading), gradient in zip(seen, gradients, strict=True):
                 products = reading.values.detach().float() * gradient.float()
                 _add(sums, group, rows_that_count(replace(reading, values=products), counted), reading.neurons)
             bar.update(batch.tokens)
-    return {name: one.cpu() for name, one in sums.items()}, predicted
+    return {name: one.cpu() for name, one in sums.items()}, total
 
 
 def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:
@@ -142,11 +139,6 @@ def _graph_from_embedding(model: PreTrainedModel) -> Iterator[None]:
 def _sums(products: Float[Tensor, "token neuron"]) -> Float[Tensor, "sum neuron"]:
     """Sums over tokens of z g, |z g| and (z g)^2; the products are overwritten, as they are as large as the activations."""
     return torch.stack([products.sum(0), products.abs_().sum(0), products.square_().sum(0)]).double()
-
-
-def _predicted(labels: Int[Tensor, "block position"]) -> int:
-    """How many tokens the mean loss is a mean of."""
-    return int((labels[:, 1:] != IGNORED).sum())
 
 
 def _finished(name: str, parts: list[dict[str, Tensor]], predicted: int) -> Saliency:

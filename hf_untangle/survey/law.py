@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,7 +46,7 @@ def broken_laws(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], inputs:
         "watching must not change the outputs": lambda: _close(before, watched),
         "removal must give the masked outputs": lambda: _close(silenced, removed),
         "removed neurons must not be computed any more": lambda: _are_silent(model, groups, mask, inputs),
-        "saving and loading must give the outputs back bit for bit": lambda: torch.equal(removed, _reloaded(model, inputs)),
+        "saving and loading must give the outputs back bit for bit": lambda: torch.equal(removed, reloaded(model, inputs)),
         "generation must work with a cache": lambda: _generates(model, inputs),
     }
     return [law for law, holds in checks.items() if not _holds(holds)]
@@ -122,8 +122,16 @@ def _are_silent(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], mask: N
     return max(quietest) <= ROUNDING * max(loudest)
 
 
-def _reloaded(model: PreTrainedModel, inputs: Inputs) -> Tensor:
-    """The outputs of the model once it was saved and loaded."""
+def reloaded(model: PreTrainedModel, inputs: Inputs) -> Tensor:
+    """What a model gives once it was saved and loaded.
+
+    Args:
+        model: The model.
+        inputs: What to call it with.
+
+    Returns:
+        One tensor.
+    """
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return outputs(type(model).from_pretrained(folder, dtype=torch.float32).eval(), inputs)
@@ -134,7 +142,7 @@ def _generates(model: PreTrainedModel, inputs: Inputs) -> bool:
     if not isinstance(model, GenerationMixin) or "input_ids" not in inputs or "decoder_input_ids" in inputs:
         return True
     ids = inputs["input_ids"]
-    grown = model.generate(**inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, use_cache=True)
+    grown = cast(Any, model).generate(**inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False, use_cache=True)
     return isinstance(grown, Tensor) and grown.shape[-1] == ids.shape[-1] + 3
 
 

@@ -78,6 +78,7 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10_000.0, "clip_qkv": 8.0},
         "ffn_config": {"hidden_size": HIDDEN, "ffn_hidden_size": EXPERT_FFN, "moe_num_experts": EXPERTS, "moe_top_k": 2},
     },
+    "deit": {"architectures": ["DeiTForImageClassification"]},
     "dots1": {
         "n_routed_experts": EXPERTS,
         "num_experts_per_tok": 2,

@@ -8,9 +8,11 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
 from hf_untangle.architecture.trace import find_blocks
+from hf_untangle.compaction.stays import Layout
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.survey.inputs import random_inputs
 from hf_untangle.survey.law import broken_laws
+from hf_untangle.survey.smaller import LAYOUTS, why_not_smaller
 from hf_untangle.survey.tiny import Task, tiny_model
 
 
@@ -32,6 +34,10 @@ class Support:
     """Layers whose experts were found."""
     silenced_only: int = 0
     """Groups whose neurons can be silenced, and the columns that read them zeroed, but that no row computes alone."""
+    ragged: bool = False
+    """Whether compaction with layers of different widths gives a model that is the same once saved and loaded."""
+    uniform: bool = False
+    """The same for one width in all layers."""
     why: str = ""
     """Why something does not work; empty when all of it does."""
     builds: bool = True
@@ -68,6 +74,7 @@ def support_of(model_type: str, task: Task = "causal-lm") -> Support:
         groups = neuron_groups(model)
     except ArchitectureError as error:
         return Support(model_type, task, layers, why=_first_line(error).partition(" Name the output")[0])
+    smaller: dict[Layout, str] = {layout: why_not_smaller(model, groups, inputs, layout) for layout in LAYOUTS}
     broken = broken_laws(model, groups, inputs)
     return Support(
         model_type,
@@ -77,7 +84,9 @@ def support_of(model_type: str, task: Task = "causal-lm") -> Support:
         attention=_layers_with(groups, "attention"),
         experts=_layers_with((group for group in groups if group.experts), "ffn"),
         silenced_only=sum(not group.producers for group in groups),
-        why=BROKEN + "; ".join(broken) if broken else _what_lacks(model, groups),
+        ragged=not smaller["ragged"],
+        uniform=not smaller["uniform"],
+        why=BROKEN + "; ".join(broken) if broken else "; ".join(_what_lacks(model, groups) + _refusals(smaller)),
     )
 
 
@@ -86,16 +95,25 @@ def _layers_with(groups: Iterable[NeuronGroup], kind: Kind) -> int:
     return len({(group.stack, group.layer) for group in groups if group.kind == kind})
 
 
-def _what_lacks(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> str:
+def _refusals(smaller: dict[Layout, str]) -> list[str]:
+    """Why compaction does not work, once where both layouts have the same reason."""
+    reasons = {reason: [layout for layout in smaller if smaller[layout] == reason] for reason in smaller.values() if reason}
+    return [f"{' and '.join(layouts)} compaction: {reason}" for reason, layouts in reasons.items()]
+
+
+def _what_lacks(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> list[str]:
     """Say which layers have no attention or no FFN that was found, and name a module of them."""
     reasons = []
     for kind in ("attention", "ffn"):
         found = {(group.stack, group.layer) for group in groups if group.kind == kind}
-        lacking = [block for block in find_blocks(model) if (block.stack, block.layer) not in found]
+        blocks = find_blocks(model)
+        lacking = [block for block in blocks if (block.stack, block.layer) not in found]
         if lacking:
             parts = ", ".join(name for name, _ in model.get_submodule(lacking[0].name).named_children())
-            reasons.append(f"no {kind} neurons in {len(lacking)} layers, such as `{lacking[0].name}` ({parts})")
-    return "; ".join(reasons)
+            reasons.append(
+                f"no {kind} neurons in {len(lacking)} of {len(blocks)} layers, such as `{lacking[0].name}` ({parts})"
+            )
+    return reasons
 
 
 def _first_line(error: Exception) -> str:

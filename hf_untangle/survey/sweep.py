@@ -11,6 +11,7 @@ from hf_untangle.errors import ArchitectureError
 from hf_untangle.survey.support import Support, support_of
 from hf_untangle.survey.tiny import Task, causal_types
 
+CAUSAL: Task = "causal-lm"
 OTHER_TYPES: dict[str, Task] = {
     "bert": "masked-lm",
     "roberta": "masked-lm",
@@ -45,9 +46,10 @@ def sweep(types: Sequence[str] | None = None) -> Iterator[Support]:
     for name in asked:
         if name not in CONFIG_MAPPING:
             raise ArchitectureError(f"A model type must be one that transformers knows, but `{name}` came.")
-    pairs: list[tuple[str, Task]] = [(name, "causal-lm") for name in causal if name in asked]
-    pairs += [(name, task) for name, task in OTHER_TYPES.items() if name in asked]
-    for name, task in pairs:
+    tasks: list[tuple[str, Task]] = [*((name, CAUSAL) for name in causal), *OTHER_TYPES.items()]
+    for name, task in tasks:
+        if name not in asked:
+            continue
         with _quiet():
             support = support_of(name, task)
         yield support

@@ -39,7 +39,7 @@ def tiny_config(model_type: str, **settings: Any) -> PreTrainedConfig:
 
     Args:
         model_type: A type that transformers knows, such as `llama`.
-        settings: What to set otherwise.
+        **settings: What to set otherwise.
 
     Returns:
         A configuration whose model has a few thousand parameters, and one layer of every kind that the type has.
@@ -56,7 +56,7 @@ def tiny_model(model_type: str, task: Task = "causal-lm", **settings: Any) -> Pr
     Args:
         model_type: A type that transformers knows, such as `llama`.
         task: What the model is for.
-        settings: What to set otherwise in its configuration.
+        **settings: What to set otherwise in its configuration.
 
     Returns:
         The model, in evaluation mode and float32.

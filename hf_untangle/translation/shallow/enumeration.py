@@ -59,8 +59,7 @@ def enumerate_regions(
         box: The lower and the upper corner.
         max_regions: Stop when there are more regions than this.
         max_seconds: Stop after this time.
-        processes: How many processes search. They are spawned, so the calling script needs the usual
-            `if __name__ == "__main__":`.
+        processes: How many processes search.
         progress: Show a progress bar.
 
     Returns:

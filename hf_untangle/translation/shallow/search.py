@@ -1,9 +1,11 @@
 """Walks through the tree of linear regions, in one process or in several, until the time is up."""
 
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from itertools import islice, takewhile
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
@@ -50,13 +52,31 @@ def walk_in_pool(arguments: Arguments, deadline: float, processes: int, max_leav
     context = get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(processes, context, _start_worker, (stop, *arguments)) as pool:
-        futures = [pool.submit(_work, subtree, max_leaves, deadline) for subtree in subtrees]
+        with _script_hidden():
+            futures = [pool.submit(_work, subtree, max_leaves, deadline) for subtree in subtrees]
         try:
             for future in futures:
                 yield from future.result()
         finally:  # the caller may have seen enough
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Start processes that do not run the user's script again, which would load torch and whatever else it imports.
+
+    A spawned process runs it to find functions that were defined there; all that ours need is in this room.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__spec__", "__file__") if hasattr(main, name)}
+    try:
+        main.__spec__, main.__file__ = None, None
+        yield
+    finally:
+        for name in ("__spec__", "__file__"):
+            delattr(main, name)
+        vars(main).update(hidden)
 
 
 def dive(tree: RegionTree, chance: random.Random) -> float:

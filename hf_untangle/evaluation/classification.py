@@ -1,0 +1,42 @@
+"""How well a classifier tells what images show."""
+
+import torch
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.data.images import ImageBlocks
+from hf_untangle.distributed import together
+from hf_untangle.evaluation.next_token import NextTokenMetrics, metrics_of, sums_of
+
+
+def class_metrics(
+    model: PreTrainedModel, blocks: ImageBlocks, *, batch_size: int = 8, progress: bool = True
+) -> NextTokenMetrics:
+    """Measure the accuracy and the loss of a classifier.
+
+    Args:
+        model: An image classifier.
+        blocks: The images.
+        batch_size: Images in one forward pass.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The metrics, over images.
+
+    Raises:
+        StatisticsError: The loss is NaN.
+    """
+    parts = together(lambda: _sums_over(model, blocks.mine(), batch_size, progress))
+    return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)
+
+
+def _sums_over(model: PreTrainedModel, blocks: ImageBlocks, batch_size: int, progress: bool) -> torch.Tensor:
+    """Hits, hits among the first ten, loss and number of some images."""
+    device = next(model.parameters()).device
+    sums = torch.zeros(4, dtype=torch.float64)
+    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
+        for batch in blocks.batches(batch_size):
+            logits = model(pixel_values=batch.pixel_values.to(device, model.dtype)).logits
+            sums += sums_of(logits, batch.classes.to(device)).cpu()
+            bar.update(batch.tokens)
+    return sums

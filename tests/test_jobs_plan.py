@@ -1,0 +1,183 @@
+"""Dry runs and the schema: what a job would do and may say, without doing any of it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from hf_untangle.cli.main import app
+from hf_untangle.errors import ArchitectureError
+from hf_untangle.jobs.catalogue import JOBS, job_of
+from hf_untangle.jobs.estimates import graph_bytes, repair_stage, unlearning_stages
+from hf_untangle.jobs.machine import ModelSize, model_size, operations_a_second
+from hf_untangle.jobs.plan import size_in_words
+from hf_untangle.jobs.schema import recipe_schema
+from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.repairing.config import RepairConfig
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+SIZE = ModelSize(parameters=1000, layers=2, hidden=8, intermediate=16, vocabulary=32, dtype=torch.bfloat16)
+
+
+@pytest.fixture
+def checkpoint(tiny_model, tmp_path) -> Path:
+    """A tiny Llama in a folder."""
+    tiny_model("llama").save_pretrained(tmp_path / "toy")
+    return tmp_path / "toy"
+
+
+@pytest.fixture
+def recipe(checkpoint, tmp_path):
+    """Write a recipe for the tiny Llama."""
+
+    def write(**changes: Any) -> str:
+        content = {"task": "unlearn", "model": str(checkpoint), "forget": "code", "output": str(tmp_path / "out")}
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(content | changes))
+        return str(tmp_path / "recipe.yaml")
+
+    return write
+
+
+def dry_run(*words: str):
+    return CliRunner().invoke(app, ["run", *words, "--dry-run"])
+
+
+def test_a_dry_run_lists_the_stages_and_writes_nothing(recipe, tmp_path):
+    file = recipe(repair={"steps": 3}, compact={"output": str(tmp_path / "small")}, push={"repository": "me/toy"})
+    before = sorted(tmp_path.rglob("*"))
+    result = dry_run(file, "--json")
+    assert result.exit_code == 0, result.stderr
+    plan = json.loads(result.stdout)
+    assert [stage["stage"] for stage in plan["stages"]] == ["load", "unlearn", "evaluate", "repair", "save", "compact", "push"]
+    assert all(stage["seconds"] > 0 and stage["bytes"] > 0 for stage in plan["stages"][1:4])
+    assert plan["recipe"]["repair"]["steps"] == 3
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_reads_no_weights(recipe, checkpoint):
+    (checkpoint / "model.safetensors").unlink()
+    result = dry_run(recipe())
+    assert result.exit_code == 0, result.stderr
+    assert "parameters, float32" in result.stderr and "Nothing was read but the configuration" in " ".join(
+        result.stderr.split()
+    )
+
+
+def test_a_dry_run_takes_overrides_and_refuses_what_a_run_refuses(recipe):
+    assert "4 steps" in dry_run(recipe(), "--set", "settings.steps=4").stderr
+    result = dry_run(recipe(), "--set", "settings.stepz=4")
+    assert (result.exit_code, "no setting `stepz`" in result.stderr) == (3, True)
+
+
+def test_a_task_without_an_estimate_says_so(tmp_path):
+    result = dry_run(str(next(path for path in RECIPES if path.parent.name == "push")))
+    assert result.exit_code == 0
+    assert "repository: you/smollm2-without-code" in result.stderr
+    assert "gives no estimate" in result.stderr
+
+
+def test_the_size_comes_from_the_configuration(checkpoint):
+    size = model_size(str(checkpoint))
+    assert size.parameters == AutoModelForCausalLM.from_pretrained(checkpoint).num_parameters()
+    assert (size.layers, size.hidden, size.intermediate, size.vocabulary) == (2, 32, 48, 258)
+    assert size.weights == 4 * size.parameters
+    assert model_size(str(checkpoint), "bfloat16").weights == 2 * size.parameters
+
+
+def test_a_model_that_is_nowhere_is_an_error(tmp_path):
+    with pytest.raises(ArchitectureError, match="but its configuration could not be read"):
+        model_size(str(tmp_path / "none"))
+
+
+def test_operations_of_a_search_by_hand():
+    config = UnlearnConfig(steps=2, tokens=100, gradient_tokens=10, evaluation_tokens=50, controls=1)
+    load, search, evaluation = unlearning_stages(SIZE, config)
+    assert (load.operations, load.memory) == (0, 2000)
+    # 2 steps read 2 x 100 tokens forward, and 10 + 5 forward and back; each of 1,000 parameters takes 2 operations a pass.
+    assert search.operations == (2 * 2 * 2 * 100 + 4 * 2 * 15) * 1000
+    # The original, 2 steps with a control each, and on the test parts the original, the result and a control.
+    assert evaluation.operations == 2 * 2 * 50 * (1 + 2 * 2 + 3) * 1000
+
+
+def test_one_look_is_enough_where_steps_share_their_statistics():
+    often, once = (unlearning_stages(SIZE, UnlearnConfig(steps=5, iterative=each))[1] for each in (True, False))
+    assert often.operations == 5 * once.operations
+
+
+def test_training_all_weights_takes_more_of_everything_than_an_adapter():
+    lora, full = (repair_stage(SIZE, RepairConfig(method=method), 0) for method in ("lora", "full"))
+    assert full.operations == 1.5 * lora.operations
+    assert full.memory - lora.memory == 16 * 1000 - 2 * 1000
+
+
+def test_a_teacher_adds_its_weights_and_a_pass():
+    alone, taught = (repair_stage(SIZE, RepairConfig(distill=share), 0) for share in (0.0, 0.5))
+    assert taught.operations == 1.5 * alone.operations
+    assert taught.memory - alone.memory == SIZE.weights
+
+
+def test_memory_of_a_graph_grows_with_its_tokens():
+    assert graph_bytes(SIZE, 20) == 2 * graph_bytes(SIZE, 10) > 0
+
+
+def test_a_machine_multiplies():
+    assert operations_a_second(SIZE) > 1e5
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(12, "12 B"), (1500, "1.5 kB"), (269_000_000, "269 MB"), (2_770_000_000, "2.77 GB")]
+)
+def test_bytes_in_words(number, words):
+    assert size_in_words(number) == words
+
+
+def test_the_schema_of_recipes_is_json_and_has_every_task():
+    result = CliRunner().invoke(app, ["schema"])
+    assert result.exit_code == 0
+    schema = json.loads(result.stdout)
+    assert schema == recipe_schema()
+    assert set(schema["discriminator"]["mapping"]) == set(JOBS)
+
+
+def task_schema(schema: dict[str, Any], task: str) -> dict[str, Any]:
+    return schema["$defs"][schema["discriminator"]["mapping"][task].rpartition("/")[2]]
+
+
+def test_the_schema_explains_every_key_of_every_task():
+    schema = recipe_schema()
+    for task in JOBS:
+        properties = task_schema(schema, task)["properties"]
+        assert set(properties) == set(job_of(task).recipe.model_fields)
+        assert {key for key, value in properties.items() if "description" not in value} <= {"settings"}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_our_own_recipes_follow_the_schema(path):
+    content = yaml.safe_load(path.read_text())
+    schema = task_schema(recipe_schema(), content["task"])
+    assert set(schema["required"]) <= set(content) <= set(schema["properties"])
+    settings = schema["properties"].get("settings", {}).get("properties")
+    assert settings is None or set(content.get("settings", {})) <= set(settings)
+
+
+def test_every_reference_of_the_schema_is_defined():
+    schema = recipe_schema()
+
+    def references(value: Any):
+        if isinstance(value, dict):
+            yield from ([value["$ref"]] if isinstance(value.get("$ref"), str) else [])
+            value = list(value.values())
+        for one in value if isinstance(value, list) else ():
+            yield from references(one)
+
+    assert {reference.rpartition("/")[2] for reference in references(schema)} <= set(schema["$defs"])
+
+
+def test_a_corpus_may_be_a_string_in_the_schema():
+    choices = recipe_schema()["$defs"]["CorpusChoice"]["anyOf"]
+    assert [choice["type"] for choice in choices] == ["string", "object"]

@@ -64,8 +64,12 @@ def rewrite_shard(source: Path, target: Path, edits: Mapping[str, Edit]) -> Size
                 new.write(edited.flatten().view(torch.uint8).numpy().data)
             else:
                 _copy(old, new, _bytes(header[name]))
-    numbers = [sum(prod(one["shape"]) for one in entries.values()) for entries in (header, changed)]
-    return Size(*numbers, sum(map(_bytes, changed.values())))
+    return Size(_numbers(header), _numbers(changed), sum(map(_bytes, changed.values())))
+
+
+def _numbers(header: dict[str, Any]) -> int:
+    """How many numbers there are in all tensors."""
+    return sum(prod(entry["shape"]) for entry in header.values())
 
 
 def _changed(header: dict[str, Any], edits: Mapping[str, Edit]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from hf_untangle import models
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.masks.mask import NeuronMask
 
+TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 64}
 IMPORTANCES = ("wanda", "magnitude", "random")
 
 
@@ -97,7 +98,7 @@ def memory() -> None:
     print("| largest shard | whole checkpoint | removal, peak | compaction, peak |")
     print("|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for megabytes in (100, 200, 400):
+        for megabytes in (400, 800, 1600):
             source = Path(folder) / f"source-{megabytes}"
             write_checkpoint(source, megabytes)
             shard, whole = shard_and_whole(source)
@@ -107,10 +108,11 @@ def memory() -> None:
 
 
 def write_checkpoint(folder: Path, megabytes: int) -> None:
-    """A Llama of 300 million random parameters in float32."""
+    """Six layers of the size of a model of 3 billion parameters, with random weights in bfloat16."""
     config = AutoConfig.for_model(
-        "llama", hidden_size=1024, intermediate_size=4096, num_hidden_layers=16, num_attention_heads=16, vocab_size=16_384
+        "llama", hidden_size=3072, intermediate_size=12_288, num_hidden_layers=6, num_attention_heads=24, vocab_size=16_384
     )
+    config.dtype = torch.bfloat16
     AutoModelForCausalLM.from_config(config).save_pretrained(folder, max_shard_size=f"{megabytes}MB")
 
 
@@ -130,6 +132,9 @@ def measured(name: str, source: str, target: str) -> float:
     config = AutoConfig.from_pretrained(source)
     mask = half_of_every_ffn(config.num_hidden_layers, config.intermediate_size)
     work = getattr(untangle, name)
+    with tempfile.TemporaryDirectory() as folder:  # so that all code is loaded
+        AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **TINY)).save_pretrained(f"{folder}/tiny")
+        work(f"{folder}/tiny", f"{folder}/smaller", half_of_every_ffn(1, 64))
     before, highest, done = resident(), [0.0], threading.Event()
 
     def watch() -> None:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.folder_to_folder import compact_folder, remove_folder
+from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.compaction.skeleton import hollow
 from hf_untangle.errors import CheckpointError, MaskError, OutputError
 from hf_untangle.masks.mask import NeuronMask
@@ -106,6 +107,15 @@ def test_shards_index_tokenizer_and_generation_settings_are_carried_over(tiny_mo
     assert json.loads((target / "untangle.json").read_text())["removed"].startswith("removes")
 
 
+def test_a_shard_without_edits_is_written_as_safetensors_writes_it(tmp_path):
+    tensors = {"a": torch.randn(3, 5).bfloat16(), "b": torch.arange(7), "c": torch.tensor(2.5), "none": torch.zeros(4, 0)}
+    save_file(tensors, tmp_path / "old", metadata={"format": "pt"})
+    rewrite_shard(tmp_path / "old", tmp_path / "new", {})
+    new = load_file(tmp_path / "new")
+    assert new.keys() == tensors.keys()
+    assert all(torch.equal(new[name], tensor) and new[name].dtype == tensor.dtype for name, tensor in tensors.items())
+
+
 def test_a_single_file_stays_one(tiny_model, checkpoint, tmp_path):
     model = tiny_model("llama", tie_word_embeddings=True)
     source = checkpoint(model, "1GB")
@@ -179,13 +189,13 @@ def test_an_interruption_leaves_no_target_and_the_source_as_it_was(tiny_model, c
     before = content(source)
     written = []
 
-    def save_one_and_stop(tensors, file, metadata):
+    def write_one_and_stop(*arguments):
         if written:
             raise stop
-        written.append(file)
-        save_file(tensors, file, metadata)
+        written.append(rewrite_shard(*arguments))
+        return written[-1]
 
-    monkeypatch.setattr("hf_untangle.compaction.folder_to_folder.save_file", save_one_and_stop)
+    monkeypatch.setattr("hf_untangle.compaction.folder_to_folder.rewrite_shard", write_one_and_stop)
     with pytest.raises(KeyboardInterrupt if stop is KeyboardInterrupt else OutputError):
         compact_folder(source, tmp_path / "target", some_removed(neuron_groups(model)))
     assert written and sorted(path.name for path in tmp_path.iterdir()) == ["source"]

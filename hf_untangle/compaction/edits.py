@@ -38,6 +38,18 @@ class Edit:
             edited = _select(edited, axis, index.to(tensor.device))
         return edited.contiguous()
 
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Tell the shape of the new tensor.
+
+        Args:
+            shape: That of the old one.
+
+        Returns:
+            One size an axis.
+        """
+        smaller = {axis: index.shape[-1] for axis, index in self.stays}
+        return tuple(smaller.get(axis, size) for axis, size in enumerate(shape))
+
 
 Edits = dict[str, Edit]
 """What becomes of the parameters that change, by name."""

@@ -9,9 +9,6 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -23,6 +20,7 @@ from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, names_in, open_
 from hf_untangle.compaction.edits import Edits, edits_of
 from hf_untangle.compaction.law import compact_lawfully
 from hf_untangle.compaction.removed import reads
+from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.compaction.skeleton import hollow
 from hf_untangle.compaction.stays import Layout, mask_of_all
 from hf_untangle.errors import CheckpointError
@@ -160,30 +158,14 @@ def _write(
             for file in checkpoint.folder.glob(pattern):
                 shutil.copy2(file, draft)
         config.save_pretrained(draft)
-        counts = [_write_shard(located, file, draft, edits) for file in checkpoint.shards]
-        before, after, size = (sum(numbers) for numbers in zip(*counts, strict=True))
-        _write_index(checkpoint, draft, after, size)
+        by_name = {name: edits[parameter] for name, parameter in located.names.items() if parameter in edits}
+        sizes = [rewrite_shard(checkpoint.folder / file, draft / file, by_name) for file in checkpoint.shards]
+        before, after = sum(size.before for size in sizes), sum(size.after for size in sizes)
+        _write_index(checkpoint, draft, after, sum(size.bytes for size in sizes))
         ragged = config.get_text_config().is_heterogeneous
         record = FolderRecord(str(checkpoint.folder), mask.describe(), layout, before, after, ragged, left)
         (draft / MARKER).write_text(json.dumps(asdict(record), indent=2) + "\n")
     return record
-
-
-@torch.no_grad()
-def _write_shard(located: Located, file: str, draft: Path, edits: Edits) -> tuple[int, int, int]:
-    """Write one shard; count its numbers before and after, and its bytes."""
-    tensors: dict[str, Tensor] = {}
-    before = 0
-    with safe_open(located.checkpoint.folder / file, framework="pt") as shard:
-        for name in located.checkpoint.shards[file]:
-            # What is not edited stays on the disk, and is copied from there.
-            tensor = shard.get_tensor(name)
-            before += tensor.numel()
-            edit = edits.get(located.names.get(name, ""))
-            tensors[name] = tensor if edit is None else edit.apply(tensor)
-        save_file(tensors, draft / file, metadata=shard.metadata())
-    after = sum(tensor.numel() for tensor in tensors.values())
-    return before, after, sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _write_index(checkpoint: Checkpoint, draft: Path, parameters: int, size: int) -> None:

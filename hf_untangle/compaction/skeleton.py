@@ -1,12 +1,18 @@
 """Models without weights: what a configuration makes, in no more memory than a list of shapes."""
 
 from copy import deepcopy
+from functools import partial
 from warnings import catch_warnings, filterwarnings
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
+
+from hf_untangle.architecture.projections import bias_of, input_axis, is_projection, weight_of
+
+ROWS = 128
+"""Rows of a weight that are copied at a time."""
 
 Shapes = dict[str, tuple[int, ...]]
 """The shape of every parameter of a model, by its name."""
@@ -60,7 +66,18 @@ def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreT
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(_hankel(parameter, generator), requires_grad=False))
+        if is_projection(module):
+            module.forward = partial(_project_in_slices, module)
     return model
+
+
+def _project_in_slices(projection: nn.Module, states: Tensor) -> Tensor:
+    """Project with a few rows of the weight at a time: a matrix product copies a weight that overlaps itself."""
+    slices = weight_of(projection).split(ROWS, dim=1 - input_axis(projection))
+    rows = [part if input_axis(projection) == 1 else part.T for part in slices]
+    output = torch.cat([nn.functional.linear(states, part) for part in rows], -1)
+    bias = bias_of(projection)
+    return output if bias is None else output + bias
 
 
 def _hankel(parameter: Tensor, generator: torch.Generator) -> Tensor:

@@ -70,7 +70,7 @@ def test_both_or_neither_is_refused():
 
 
 ISLANDS = """
-import sys, torch
+import json, pathlib, torch
 from torch import distributed, nn
 from hf_untangle.nets.ticket_search import search
 distributed.init_process_group("gloo")
@@ -79,8 +79,8 @@ inputs = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
 examples = (inputs, (inputs[:, 0] > 0).long())
 ticket = search(nn.Linear(3, 2), examples, examples, population=6, generations=6, steps=2, migrate_every=2,
                 sparsity_weight=0.5, progress=False)
-print(distributed.get_rank(), ticket.individual_steps, ticket.history[-1].fitness,
-      [[int(bit) for bit in row] for row in ticket.masks["weight"]])
+saw = [ticket.individual_steps, ticket.history[-1].fitness, ticket.masks["weight"].tolist()]
+pathlib.Path(f"rank-{distributed.get_rank()}.json").write_text(json.dumps(saw))
 distributed.destroy_process_group()
 """
 
@@ -90,10 +90,10 @@ def test_two_islands_agree_on_the_best_of_both(tmp_path):
     script.write_text(ISLANDS)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(RECIPES.parents[1])}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = sorted(line.split(maxsplit=3) for line in done.stdout.strip().splitlines())
-    assert [line[0] for line in lines] == ["0", "1"]
-    assert lines[0][1] == lines[1][1] == str(2 * 6 * 2 * 7)
-    assert lines[0][3] == lines[1][3]
-    assert lines[0][2] != lines[1][2]
+    saw = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    (steps, fitness, masks), (other_steps, other_fitness, other_masks) = saw
+    assert steps == other_steps == 2 * 6 * 2 * 7
+    assert masks == other_masks
+    assert fitness != other_fitness

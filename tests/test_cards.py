@@ -87,7 +87,7 @@ def test_the_card_of_a_ladder_marks_the_chosen_step():
 
 def test_a_run_that_held_neurons_at_their_mean_makes_no_ladder(tmp_path):
     record = a_record(config=UnlearnConfig(fill="mean"))
-    with pytest.raises(MaskError, match="can only silence neurons, but this run held them at fill='mean', and its numbers"):
+    with pytest.raises(MaskError, match="can only silence neurons, but the run of this mask held them at fill='mean', and its numbers"):
         write_ladder(tmp_path, record, [a_mask(record)] * len(record.history.steps), "me/steps")
     assert list(tmp_path.iterdir()) == []
 

@@ -114,7 +114,11 @@ def test_a_mask_knows_what_its_neurons_read_wherever_it_goes(tmp_path, fill):
     mask = replace(mask_of("10", "01"), fill=fill)
     mask.save(tmp_path / "mask.safetensors")
     save_ladder(tmp_path / "ladder.safetensors", [mask, mask & mask])
-    again = [NeuronMask.load(tmp_path / "mask.safetensors"), *load_ladder(tmp_path / "ladder.safetensors"), random_like(mask, 0)]
+    again = [
+        NeuronMask.load(tmp_path / "mask.safetensors"),
+        *load_ladder(tmp_path / "ladder.safetensors"),
+        random_like(mask, 0),
+    ]
     assert [one.fill for one in again] == [fill] * 4
 
 

@@ -150,9 +150,7 @@ def table_of_importances(benches: list[Bench]) -> None:
 
 def table_of_languages(benches: list[Bench], masks: dict[str, list[NeuronMask]]) -> None:
     """Print what some masks find, and what both languages lose by them."""
-    print(
-        "\n| mask | FFN found, % | attention found, % | first top-1, % | second top-1, % | second beyond gold | loss of second |"
-    )
+    print("\n| mask | FFN found, % | attention found, % | first top-1, % | second top-1, % | beyond gold | loss of second |")
     print("|---|---|---|---|---|---|---|")
     print_languages("none", benches, [bench.model for bench in benches], [])
     print_languages("gold model", benches, [bench.gold for bench in benches], [])

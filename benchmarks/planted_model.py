@@ -115,7 +115,7 @@ def train_(
 ) -> None:
     """Train a model on the first language everywhere but in the planted neurons, and on the second there alone.
 
-    Without a second language the planted neurons learn nothing: that makes the gold model. All else is the same, batch by batch.
+    Without a second language the planted neurons learn nothing: that makes the gold model. Its text of the first is the same.
     """
     parameters = dict(model.named_parameters())
     of_second = planted_entries(model, mask)

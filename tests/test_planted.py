@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from benchmarks.planted_model import as_blocks, languages, planted_entries, planted_model, small_llama
 
+from benchmarks.planted_model import as_blocks, languages, planted_entries, planted_model, small_llama
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.apply import masked

@@ -10,8 +10,6 @@ from datasets import Dataset, IterableDataset
 from hf_untangle.data.files import TABLE_READERS, exists, table_rows
 from hf_untangle.errors import CorpusError
 
-QuestionSource = str | Path | Dataset | IterableDataset | Iterable[Mapping[str, Any]]
-
 NAMES = {
     "prompt": ("prompt", "question"),
     "answer": ("answer", "completion"),
@@ -38,12 +36,16 @@ class Question:
     """What there is to choose from, the right answer among it."""
 
 
+QuestionSource = str | Path | Dataset | IterableDataset | Iterable[Mapping[str, Any] | Question]
+
+
 def questions(source: QuestionSource) -> tuple[Question, ...]:
     """Read questions.
 
     Args:
-        source: A table (jsonl, json, csv, parquet), a dataset, or mappings. Each row has `prompt` (or `question`) and `answer`,
-            and may have `paraphrase`, `wrong` (a list) and `choices` (a list, of which `answer` may be the number, from 0).
+        source: A table (jsonl, json, csv, parquet), a dataset, mappings, or questions. Each row has `prompt` (or
+            `question`) and `answer`, and may have `paraphrase`, `wrong` (a list) and `choices` (a list, of which `answer` may
+            be the number, from 0).
 
     Returns:
         All of them, in order.
@@ -58,7 +60,7 @@ def questions(source: QuestionSource) -> tuple[Question, ...]:
     return found
 
 
-def _opened(source: QuestionSource) -> tuple[str, Iterator[Mapping[str, Any]]]:
+def _opened(source: QuestionSource) -> tuple[str, Iterator[Any]]:
     """What to call a source, and its rows."""
     if not isinstance(source, str | Path):
         return "pairs", iter(source)  # type: ignore[arg-type]
@@ -70,6 +72,8 @@ def _opened(source: QuestionSource) -> tuple[str, Iterator[Mapping[str, Any]]]:
 
 def _question(row: Any, number: int, name: str) -> Question:
     """Make a question of one row."""
+    if isinstance(row, Question):
+        return row
     if not isinstance(row, Mapping):
         raise CorpusError(
             f"Pairs must be rows with `prompt` and `answer`, but row {number} of `{name}` is a {type(row).__name__}."

@@ -28,7 +28,7 @@ class Evaluation:
     """Name or path of the model."""
     sources: dict[str, str]
     """What it was judged on: `corpus`, `pairs` and `holdout`, those that there were."""
-    values: dict[str, float]
+    values: dict[str, int | float]
     """Every number by name; `docs/evidence.md` says what each is."""
     tasks: dict[str, dict[str, float]]
     """The numbers of each lm-eval task."""
@@ -84,7 +84,7 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
     asked = () if pairs is None else questions(pairs)
     found = find_tokenizer(model, tokenizer)
     material = Material(model, found, how, corpus=text, pairs=asked, holdout=held_out, progress=progress)
-    values: dict[str, float] = {}
+    values: dict[str, int | float] = {}
     for name in names:
         values |= _computed(name, material)
     sources = {"corpus": text, "holdout": held_out}
@@ -97,19 +97,31 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
     )
 
 
+def check_metrics(names: Sequence[str]) -> None:
+    """Refuse metrics that do not exist, before anything long begins.
+
+    Args:
+        names: What was asked for.
+
+    Raises:
+        ConfigError: One of them is none of `FEEDS`.
+    """
+    for name in names:
+        if name not in FEEDS:
+            raise ConfigError(f"A metric must be one of {', '.join(FEEDS)}, but `{name}` came.")
+
+
 def _names(metrics: Sequence[str] | None, has_text: bool, has_pairs: bool, has_tasks: bool) -> Sequence[str]:
     """Which metrics are asked for."""
     if not (has_text or has_pairs or has_tasks):
         raise ConfigError("A model must be judged on something, but nothing came. Pass a corpus, pairs= or tasks=.")
-    for name in metrics or ():
-        if name not in FEEDS:
-            raise ConfigError(f"A metric must be one of {', '.join(FEEDS)}, but `{name}` came.")
+    check_metrics(metrics or ())
     if metrics is not None:
         return list(dict.fromkeys(metrics))
     return (ON_TEXT if has_text else ()) + (ON_PAIRS if has_pairs else ())
 
 
-def _computed(name: str, material: Material) -> dict[str, float]:
+def _computed(name: str, material: Material) -> dict[str, int | float]:
     """The numbers of one metric."""
     feed = FEEDS[name]
     result = metric(feed.metric, keep_in_memory=True).compute(**feed.columns(material))

@@ -103,4 +103,4 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 def _samples(found: dict[str, Any], task: str) -> dict[str, float]:
     """How many questions a task asked."""
-    return {"samples": found["n-samples"][task]["effective"]} if task in found.get("n-samples", {}) else {}
+    return {"samples": float(found["n-samples"][task]["effective"])} if task in found.get("n-samples", {}) else {}

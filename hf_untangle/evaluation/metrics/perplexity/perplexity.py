@@ -32,7 +32,7 @@ class Perplexity(evaluate.Metric):
             features=datasets.Features({"predictions": datasets.List(datasets.Value("float32"))}),
         )
 
-    def _compute(self, *, predictions: Sequence[Sequence[float]]) -> dict[str, float]:
+    def _compute(self, *, predictions: Sequence[Sequence[float]]) -> dict[str, int | float]:
         """Average over all tokens."""
         tokens = sum(map(len, predictions))
         if not tokens:

@@ -35,7 +35,7 @@ class TopKAccuracy(evaluate.Metric):
 
     def _compute(
         self, *, predictions: Sequence[Sequence[int]], references: Sequence[int], k: Sequence[int] = (1, 10)
-    ) -> dict[str, float]:
+    ) -> dict[str, int | float]:
         """Count hits among the first k ids."""
         fewest = min(map(len, predictions), default=0)
         if fewest < max(k):

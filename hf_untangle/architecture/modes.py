@@ -1,10 +1,13 @@
 """Running a model without leaving a trace in it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from hf_untangle.architecture.offload import is_offloaded
 
 
 @contextmanager
@@ -24,6 +27,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module in training:
             module.training = True
+
+
+def without_gradients(model: nn.Module) -> AbstractContextManager[None]:
+    """Run a model without an autograd graph inside the `with` block.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Inference mode, or less than that where parameters come and go while the model runs: those that come back would be
+        inference tensors for good, which nothing can train.
+    """
+    return torch.no_grad() if is_offloaded(model) else torch.inference_mode()
 
 
 def uncached(model: PreTrainedModel) -> dict[str, bool]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.parameters import read_matrix
 from hf_untangle.architecture.projections import Matrix, matrix_of
 from hf_untangle.errors import StatisticsError
 
@@ -57,12 +58,12 @@ def _rows(model: nn.Module, group: NeuronGroup) -> Float[Tensor, " neuron"]:
 def _numbers(model: nn.Module, name: str) -> Matrix:
     """The weights of a projection, where they are numbers."""
     weight = matrix_of(model, name).parameter
-    if not weight.is_floating_point() or weight.is_meta or hasattr(weight, "quant_state"):
+    if not weight.is_floating_point() or hasattr(weight, "quant_state"):
         raise StatisticsError(
-            f"The norms of `{name}` need its weights in floating point and loaded, but they are quantised or offloaded. Choose "
+            f"The norms of `{name}` need its weights in floating point and loaded, but they are quantised. Choose "
             "an importance that needs no weights, such as rms, or load the model in full precision."
         )
-    return matrix_of(model, name)
+    return read_matrix(model, name)
 
 
 def _norm(weight: Float[Tensor, "expert output input"], axis: int) -> Float[Tensor, " index"]:

@@ -9,10 +9,15 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.offload import is_offloaded
 
+REPACKS = "support_avx512bf16_for_cpu"
+"""By this attribute bitsandbytes knows that it may repack 4-bit weights on this CPU: for good, and with scales rounded."""
+
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
     """Switch dropout off inside the `with` block, and give every module its own mode back afterwards.
+
+    Quantised weights stay as they are too: bitsandbytes would repack those of 4 bits in the first pass, see REPACKS.
 
     Args:
         model: The model to switch.
@@ -21,12 +26,17 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
         The same model.
     """
     training = [module for module in model.modules() if module.training]
+    repacking = [module for module in model.modules() if getattr(module, REPACKS, False)]
     model.eval()
+    for module in repacking:
+        setattr(module, REPACKS, False)
     try:
         yield model
     finally:
         for module in training:
             module.training = True
+        for module in repacking:
+            setattr(module, REPACKS, True)
 
 
 def without_gradients(model: nn.Module) -> AbstractContextManager[None]:

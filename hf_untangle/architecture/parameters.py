@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.offload import Home, home_of
 from hf_untangle.architecture.projections import Matrix, place_of
+from hf_untangle.architecture.quantised import codes_of, dequantised, has_codes, write_codes_, zero_code
 
 Index = tuple[slice | Int[Tensor, " _"], ...]
 """The index of some rows or columns of a parameter."""
@@ -24,8 +25,8 @@ class Edit:
     """Its name in the model."""
     index: Index
     """Where they are."""
-    values: Tensor | float = 0.0
-    """What is to be there."""
+    values: Tensor | None = None
+    """What is to be there, codes where the parameter holds codes; None for zeros."""
 
 
 def parameter_names(model: nn.Module) -> list[str]:
@@ -49,9 +50,12 @@ def read_parameter(model: nn.Module, name: str) -> Tensor:
         name: Name of a parameter or a buffer.
 
     Returns:
-        All of its numbers: the tensor itself where it is in the model, or what accelerate would bring.
+        All of its numbers: the tensor itself where it is in the model, or what accelerate would bring. Of quantised weights
+        the codes, in the shape of the weights.
     """
     tensor = _own(model, name)
+    if has_codes(tensor):
+        return codes_of(model.get_submodule(name.rpartition(".")[0]))
     home = home_of(model, name) if tensor.is_meta else None
     return tensor if home is None else home.read()
 
@@ -64,10 +68,11 @@ def read_matrix(model: nn.Module, name: str) -> Matrix:
         name: Path of a projection, or of a parameter that holds one matrix an expert.
 
     Returns:
-        The weights, seen as `matrix_of` shows them, but with all of their numbers. They are to be read only.
+        The weights, seen as `matrix_of` shows them, but with all of their numbers, and dequantised. They are to be read only.
     """
     place = place_of(model, name)
-    weight = read_parameter(model, place.weight)
+    is_quantised = has_codes(_own(model, place.weight))
+    weight = dequantised(model.get_submodule(name)) if is_quantised else read_parameter(model, place.weight)
     bias = None if place.bias is None else read_parameter(model, place.bias)
     stacked = weight if place.is_stack else weight[None]
     biases = bias if place.is_stack or bias is None else bias[None]
@@ -95,10 +100,19 @@ def write_parameters_(model: nn.Module, edits: Iterable[Edit]) -> None:
 def _prepared(model: nn.Module, name: str, edits: list[Edit], drafts: ExitStack) -> Callable[[], None]:
     """Do everything that may fail, and leave what makes it valid."""
     tensor = _own(model, name)
+    if has_codes(tensor):
+        return _prepared_codes(model.get_submodule(name.rpartition(".")[0]), edits)
     home = home_of(model, name) if tensor.is_meta else None
     if home is None:
         return partial(_write, tensor, edits)
     return partial(_write, home.read(), edits) if home.in_memory() else _drafted(home, edits, drafts)
+
+
+def _prepared_codes(projection: nn.Module, edits: list[Edit]) -> Callable[[], None]:
+    """Write to a copy of the codes of a quantised projection."""
+    codes = codes_of(projection).clone()
+    _write(codes, edits, zero_code(projection))
+    return partial(write_codes_, projection, codes)
 
 
 def _drafted(home: Home, edits: list[Edit], drafts: ExitStack) -> Callable[[], None]:
@@ -110,11 +124,10 @@ def _drafted(home: Home, edits: list[Edit], drafts: ExitStack) -> Callable[[], N
     return commit
 
 
-def _write(tensor: Tensor, edits: list[Edit]) -> None:
+def _write(tensor: Tensor, edits: list[Edit], zero: int = 0) -> None:
     """Write to a tensor that is there."""
     for edit in edits:
-        values = edit.values
-        tensor[edit.index] = values.to(tensor) if isinstance(values, Tensor) else values
+        tensor[edit.index] = zero if edit.values is None else edit.values.to(tensor)
 
 
 def _own(model: nn.Module, name: str) -> Tensor:

@@ -11,6 +11,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import home_of, is_offloaded
 from hf_untangle.architecture.parameters import Edit, Index, read_matrix, write_parameters_
 from hf_untangle.architecture.projections import matrix_of, place_of
+from hf_untangle.architecture.quantised import check_packing, has_codes
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -23,7 +24,8 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, fill: Constants | None = None) -> nn.Module:
     """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
 
-    The logits are those of the masked model. As both sides are zero, so is the gradient of everything that belonged to the
+    The logits are those of the masked model, also where bitsandbytes has quantised its weights: a code of both of its formats
+    stands for exactly 0. As both sides are zero, so is the gradient of everything that belonged to the
     neuron, and no fine-tuning can grow it back. The exception is an attention neuron under grouped queries whose value row
     serves a kept query head too: its column is zero, but its row stays (`NeuronGroup.shares_rows_with_kept` tells which).
 
@@ -99,6 +101,11 @@ def check_in_memory(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
         MaskError: Some of the weights are quantised, not loaded, or offloaded.
     """
     check_removable(model, groups)
+    if any(map(has_codes, model.parameters())):
+        raise MaskError(
+            "All weights must be in floating point for this, but some of them are quantised. Load the model in full precision, "
+            "or cut its checkpoint with `compact_folder`."
+        )
     if is_offloaded(model):
         raise MaskError(
             "All weights must be in memory for this, but some of them are offloaded. Load the model whole; to make a "
@@ -131,10 +138,13 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
 def _check_editable(model: nn.Module, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
     weight = matrix_of(model, name).parameter
-    if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
+    if has_codes(weight):
+        check_packing(model.get_submodule(name))
+    elif weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
-            f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
-            "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint."
+            f"The weights of `{name}` must be in floating point to be removed, or in 8 or 4 bits of bitsandbytes, but they are "
+            "quantised otherwise. Try the mask with `masked(model, mask)`, save it, and remove it from the full-precision "
+            "checkpoint with `remove_folder`."
         )
     if weight.is_meta and home_of(model, place_of(model, name).weight) is None:
         raise MaskError(

@@ -188,7 +188,7 @@ def _check_place(model: nn.Module, piece: Piece, made_for: str) -> None:
     """Refuse a model that the values did not come from."""
     name, values = piece.parameter, piece.values
     try:
-        parameter = model.get_parameter(name)
+        parameter = read_parameter(model, name)
     except AttributeError as error:
         raise MaskError(
             f"The weights were removed from `{made_for}`, but this model has no `{name}`. Restore that one."

@@ -25,11 +25,8 @@ from hf_untangle.architecture.producers import (
     write_neutral,
 )
 from hf_untangle.architecture.projections import neurons_read
-<<<<<<< HEAD
-from hf_untangle.architecture.skeleton import twin_of
-=======
 from hf_untangle.architecture.siblings import with_unvisited_experts
->>>>>>> main
+from hf_untangle.architecture.skeleton import twin_of
 from hf_untangle.architecture.stated import stated_heads
 from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
 from hf_untangle.errors import ArchitectureError

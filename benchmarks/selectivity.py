@@ -80,7 +80,7 @@ def main() -> None:
             scores = measure(model, f"{name} (step {step})", mask, test, base, also, args.seeds, config)
             found.setdefault(name, []).append(scores)
             if args.save:
-                mask.save(Path(args.save) / f"{name.replace(' ', '-')}-{number}.safetensors")
+                mask.save(Path(args.save) / f"{name.replace(' ', '-').rstrip('%')}-{number}.safetensors")
     if args.sets > 1:
         print_summary(found, base)
 

@@ -120,6 +120,18 @@ def test_on_the_test_parts_too_forget_falls_retain_stays_and_a_random_mask_does_
     assert test.controls[0].selectivity(test.before) < test.after.selectivity(test.before) / 2
 
 
+def test_no_control_of_equal_size_does_what_the_result_does(result):
+    test = result.record.test
+    assert len(set(test.controls)) == 3
+    for control in (*test.controls, test.magnitude, test.retain_only):
+        assert control.selectivity(test.before) < test.after.selectivity(test.before) / 2
+
+
+def test_without_controls_none_is_measured(call):
+    test = call(steps=1, controls=0).record.test
+    assert (test.controls, test.magnitude, test.retain_only) == ((), None, None)
+
+
 def test_prompts_are_continued_before_and_after(result):
     continuations = result.record.continuations
     assert [one.prompt for one in continuations] == PROMPTS

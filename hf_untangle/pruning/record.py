@@ -95,6 +95,10 @@ class Comparison(Frozen):
     after: Scores
     controls: tuple[Scores, ...]
     """Random masks that remove as many neurons of every group as the result does."""
+    magnitude: Scores | None = None
+    """A mask of this size that removes the neurons with the smallest weights."""
+    retain_only: Scores | None = None
+    """A mask of this size that removes the neurons which matter least to the retain corpus, whatever they are to the other."""
 
 
 class Continuation(Frozen):

@@ -29,6 +29,8 @@ from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.pruning import iterative
 from hf_untangle.pruning.config import resolve_config
 from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.reporting.model_card import model_card
+from hf_untangle.reporting.page import report_page
 
 PROMPTS = ["12 34", "the cat"]
 
@@ -125,6 +127,20 @@ def test_no_control_of_equal_size_does_what_the_result_does(result):
     assert len(set(test.controls)) == 3
     for control in (*test.controls, test.magnitude, test.retain_only):
         assert control.selectivity(test.before) < test.after.selectivity(test.before) / 2
+
+
+def test_more_metrics_are_measured_when_asked_for_and_shown(result, taught):
+    small = {"tokens": 256, "block_size": 32, "progress": False}
+    asked = result.evaluate(["extraction_strength", "perplexity"], original=taught, **small).record
+    (found,) = asked.metrics
+    assert found.forget_before and found.forget["perplexity"] > 1.5 * found.forget_before["perplexity"]
+    assert found.forget["extraction_strength"] <= found.forget_before["extraction_strength"]
+    assert found.settings["tokens"] == 256 and result.record.metrics == ()
+    assert UnlearnRecord.model_validate_json(asked.model_dump_json()) == asked
+    for text in (str(model_card(asked)), report_page(asked, {})):
+        assert "extraction strength" in text
+    with pytest.raises(ConfigError, match="A metric must be one of"):
+        result.evaluate(["bleu"])
 
 
 def test_without_controls_none_is_measured(call):

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -112,9 +113,9 @@ def metrics_of(sums: Float[Tensor, " metric"], name: str) -> NextTokenMetrics:
 
 def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batch_size: int, progress: bool) -> Float[Tensor, " metric"]:
     """The sums of `sums_of` over some blocks."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     sums = torch.zeros(4, dtype=torch.float64)
-    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
+    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), without_gradients(model):
         for batch in blocks.batches(batch_size):
             inputs = batch.inputs(device)
             where, tokens = batch.queries()

@@ -8,6 +8,7 @@ from typing import Unpack, cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.saving import save_model
 from hf_untangle.compaction.stays import Layout
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.images import ImageClasses, Processor
@@ -192,7 +193,7 @@ class UnlearnResult:
 
     def _write(self, folder: Path, licence: str | None) -> None:
         """Write everything but the removed weights."""
-        self.model.save_pretrained(folder)
+        save_model(self.model, folder)
         if isinstance(self.tokenizer, PreTrainedTokenizerBase):
             self.tokenizer.save_pretrained(folder)
         self.mask.save(folder / FILE)

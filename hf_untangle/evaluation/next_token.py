@@ -119,7 +119,7 @@ def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batch_size: int, pro
         for batch in blocks.batches(batch_size):
             inputs = batch.inputs(device)
             where, tokens = batch.queries()
-            for logits, labels in _logits_and_labels(model, inputs, where.to(device), tokens.to(device)):
+            for logits, labels in logits_and_labels(model, inputs, where.to(device), tokens.to(device)):
                 sums += sums_of(logits, labels).cpu()
             bar.update(batch.tokens)
     return sums
@@ -142,13 +142,23 @@ def sums_of(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " tok
     return torch.stack([hits[:, 0].sum(), hits.sum(), loss, torch.ones_like(labels).sum()]).double()
 
 
-def _logits_and_labels(
+def logits_and_labels(
     model: PreTrainedModel,
     inputs: dict[str, Tensor],
     where: Bool[Tensor, "block position"],
     labels: Int[Tensor, " prediction"],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the logits of a few tokens at a time, with the token that each should be."""
+    """Run a model, but never hold the logits of a whole batch.
+
+    Args:
+        model: A causal language model, or a masked one.
+        inputs: What to call it with.
+        where: The positions that predict something.
+        labels: What each of them should predict, block by block.
+
+    Yields:
+        The logits of a few tokens at a time, with the token that each should be.
+    """
     states = model.base_model(**inputs, **uncached(model))
     hidden = states.last_hidden_state[where]
     size = max(1, CHUNK // model.config.get_text_config().vocab_size)

@@ -15,6 +15,7 @@ from hf_untangle.architecture.quantised import check_packing, has_codes
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.models import name_and_revision
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes whose zeros mean zero; those of quantised weights depend on scales that lie elsewhere."""
@@ -46,7 +47,7 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...],
         MaskError: The mask is not this model's, or its weights cannot be edited.
         ArchitectureError: A bias is needed, and cannot be there.
     """
-    mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
+    mask.check_fits(groups, *name_and_revision(model))
     check_removable(model, groups)
     if fill is not None:
         gone = {name: ~kept for name, kept in mask.items() if not kept.all()}

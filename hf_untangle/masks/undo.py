@@ -15,6 +15,7 @@ from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, zeros_of
+from hf_untangle.models import name_and_revision
 from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.removed/1"
@@ -116,7 +117,7 @@ def cut_out_(
         MaskError: The mask is not this model's, or its weights cannot be edited.
         ArchitectureError: A bias is needed, and cannot be there.
     """
-    mask.check_fits(groups, str(getattr(model, "name_or_path", type(model).__name__)))
+    mask.check_fits(groups, *name_and_revision(model))
     check_removable(model, groups)
     places = list(zeros_of(model, mask, groups))
     if fill is not None:

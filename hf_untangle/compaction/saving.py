@@ -11,29 +11,39 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.offload import is_offloaded
 from hf_untangle.architecture.parameters import read_parameter
+from hf_untangle.architecture.sharding import is_sharded
 
 
-def save_model(model: PreTrainedModel, folder: str | Path) -> None:
+def save_model(model: PreTrainedModel, folder: str | Path, weights: dict[str, Tensor] | None = None) -> None:
     """Write a checkpoint as `model.save_pretrained` does, wherever the weights are.
 
     transformers refuses a model that was read from GGUF, though its weights are plain floating point by then; it is written as
     what it is. Weights that a `device_map` has offloaded are brought shard by shard; those that were offloaded by hand, with
-    `cpu_offload` or `disk_offload`, are brought all together.
+    `cpu_offload` or `disk_offload`, and those that are spread over processes must be `gathered` before.
 
     Args:
         model: The model.
         folder: Where to write.
+        weights: What `gathered` gave.
     """
     with _without_gguf_record(model), catch_warnings():
         filterwarnings("ignore", "Attempting to save a model with offloaded modules", UserWarning)
-        model.save_pretrained(folder, state_dict=_gathered(model))
+        model.save_pretrained(folder, state_dict=weights)
 
 
-def _gathered(model: PreTrainedModel) -> dict[str, Tensor] | None:
-    """All weights where transformers would find placeholders alone; None where it finds them by itself."""
-    if not is_offloaded(model) or hasattr(model, "hf_device_map"):
+def gathered(model: PreTrainedModel) -> dict[str, Tensor] | None:
+    """Bring all weights together where transformers would find placeholders, or parts. All processes must call this.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The weights on the CPU; None where transformers finds them by itself.
+    """
+    by_hand = is_offloaded(model) and not hasattr(model, "hf_device_map")
+    if not (by_hand or is_sharded(model)):
         return None
-    return {name: read_parameter(model, name) for name in model.state_dict()}
+    return {name: read_parameter(model, name).cpu() for name in model.state_dict()}
 
 
 @contextmanager

@@ -18,12 +18,15 @@ from hf_untangle.errors import MaskError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import check_in_memory, remove_
+from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.masks.undo import bit_sum, cut_out_, put_back_
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 from hf_untangle.statistics.weights import weight_norms
 from hf_untangle.unlearning import unlearn
+
+SETTINGS: dict[str, Any] = {"tokens": 1056, "evaluation_tokens": 544, "block_size": 32, "batch_size": 4}
+SETTINGS |= {"ffn_fraction": 0.1, "steps": 2, "controls": 0}
 
 
 def a_model(folder: Path) -> PreTrainedModel:
@@ -76,11 +79,8 @@ if __name__ == "__main__":
         check_in_memory(model, neuron_groups(model))
     except MaskError as error:
         found["refusal"] = str(error)
-    if "unlearn" in sys.argv:
-        settings = {"tokens": 544, "evaluation_tokens": 288, "block_size": 32, "batch_size": 4, "steps": 2, "controls": 0}
-        corpora = (str(out / f"{name}.jsonl") for name in ("numbers", "words"))
-        result = unlearn(model, *corpora, tokenizer=tokenizer, ffn_fraction=0.1, progress=False, **settings)
-        result.save_pretrained(out / "unlearned")
+    corpora = (str(out / f"{name}.jsonl") for name in ("numbers", "words"))
+    unlearn(model, *corpora, tokenizer=tokenizer, progress=False, **SETTINGS).save_pretrained(out / "unlearned")
     torch.save(found, out / f"rank-{distributed.get_rank()}.pt")
     distributed.barrier()
     distributed.destroy_process_group()

@@ -81,14 +81,19 @@ def write_shard_(parameter: Tensor, whole: Tensor) -> None:
 
 
 def check_whole(model: nn.Module) -> None:
-    """Refuse a model that DeepSpeed has taken apart.
+    """Refuse a model that DeepSpeed, or FSDP of the first version, has taken apart.
 
     Args:
         model: Any model.
 
     Raises:
-        ArchitectureError: A parameter belongs to ZeRO-3, which leaves nothing of it in the model.
+        ArchitectureError: A parameter belongs to ZeRO-3, which leaves nothing of it in the model, or a module to FSDP1.
     """
+    if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
+        raise ArchitectureError(
+            "A model can be sharded by FSDP2, but `FullyShardedDataParallel` came, which is its first version. Use `fully_shard`, "
+            "or `fsdp_version: 2` with accelerate."
+        )
     apart = next((name for name, one in model.named_parameters() if hasattr(one, "ds_id")), None)
     if apart is not None:
         raise ArchitectureError(

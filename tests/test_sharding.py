@@ -40,6 +40,16 @@ def test_zero_is_refused_with_the_ways_out(tiny_model, untouched):
             remove_(model, mask, groups)
 
 
+def test_the_first_version_of_fsdp_is_refused(tiny_model):
+    model = tiny_model("llama")
+    layer = model.model.layers[0]
+    layer.__class__ = type("FullyShardedDataParallel", (type(layer),), {})
+    with pytest.raises(
+        ArchitectureError, match="`FullyShardedDataParallel` came, which is its first version. Use `fully_shard`"
+    ):
+        neuron_groups(model)
+
+
 def test_a_model_that_nobody_shares_runs_nothing_for_nothing(tiny_model):
     model, ran = tiny_model("llama"), []
     with in_step(model, range(3), lambda *_: ran.append(1)):

@@ -1,6 +1,7 @@
 """What an unlearning run leaves: a model, with everything that was measured, to save, push, shrink, repair or undo."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack, cast
@@ -8,6 +9,7 @@ from typing import Unpack, cast
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle import models
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import gathered, save_model
 from hf_untangle.compaction.stays import Layout
@@ -15,12 +17,14 @@ from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, MaskError
+from hf_untangle.evaluation.evaluate import check_metrics
 from hf_untangle.folders import MARKER, whole_folder
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.ladder import LADDER, save_ladder
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.undo import RemovedWeights, put_back_
+from hf_untangle.pruning.asked import ask
 from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.record import History, UnlearnRecord
 from hf_untangle.repairing.config import RepairConfig
@@ -107,6 +111,36 @@ class UnlearnResult:
             progress=progress,
         )
         return replace(self, record=self.record.model_copy(update={"repairs": (*self.record.repairs, repaired)}))
+
+    def evaluate(
+        self,
+        metrics: Sequence[str],
+        *,
+        original: PreTrainedModel | str | None = None,
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Measure more of both corpora, on their test parts, for the record, the page and the card.
+
+        Args:
+            metrics: Names that `hf_untangle.evaluate` takes, such as `extraction_strength`.
+            original: The model before unlearning, or its name, to have the same numbers of it; only this model when None.
+            progress: Whether to show progress bars.
+            **settings: Fields of `EvaluationSettings`, such as `tokens` or `prompts`.
+
+        Returns:
+            The result with the numbers in its record; the models are left as they are.
+
+        Raises:
+            ConfigError: The model is no causal language model, or a metric or a setting is unknown.
+        """
+        if self.record.task != "next token":
+            raise ConfigError(f"These metrics are of causal language models, but this one predicts a {self.record.task}.")
+        check_metrics(metrics)
+        before = models.load(original, dtype=self.record.dtype)[0] if isinstance(original, str) else original
+        tokenizer = cast(PreTrainedTokenizerBase, self.tokenizer)
+        found = ask(self.model, before, self.held_out, metrics, tokenizer=tokenizer, progress=progress, **settings)
+        return replace(self, record=self.record.model_copy(update={"metrics": (*self.record.metrics, found)}))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> Path:
         """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.

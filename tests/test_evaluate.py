@@ -18,7 +18,9 @@ from hf_untangle.evaluation.feeds import FEEDS
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.evaluation.token_scores import token_scores
 from hf_untangle.jobs.reading import read_recipe
+from hf_untangle.reporting.evaluation import AS_THEY_ARE, WHAT, evaluation_table
 
+DOCS = Path(__file__).parents[1] / "docs" / "evidence.md"
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "evaluate").glob("*.yaml"))
 SMALL = {"tokens": 512, "block_size": 32, "prompts": 3, "max_new_tokens": 8, "progress": False}
 PAIRS = [
@@ -65,10 +67,18 @@ def test_every_metric_comes_from_one_call_and_leaves_the_model_as_it_was(taught,
         found.values
     )
     assert all(math.isfinite(value) for value in found.values.values())
+    assert set(found.values) == set(WHAT)
+    assert evaluation_table({"words": found}).row_count == len(WHAT)
     assert found.values["accuracy_by_text"] == 1.0
     assert found.values["chance"] == 0.5
     assert found.values["true_by_ratio"] > 0.9
     assert json.loads(json.dumps(found.record()))["sources"]["pairs"] == "2 pairs"
+
+
+def test_the_page_names_every_metric_and_every_number_has_words():
+    page = DOCS.read_text()
+    assert all(f"| `{name}` |" in page for name in FEEDS)
+    assert all(f"`{name}`" in page for name in AS_THEY_ARE[1:])
 
 
 def test_the_model_runs_once_over_each_text_whatever_is_asked_of_it(taught, tokenizer, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from test_removal import random_mask, whole_rows_mask
+from toy_languages import NUMBERS, SMALL, WORDS
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
@@ -27,6 +28,7 @@ from hf_untangle.masks.undo import bit_sum, cut_out_, put_back_
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 from hf_untangle.statistics.weights import weight_norms
+from hf_untangle.unlearning import unlearn
 
 FORMATS = {
     "8 bits": BitsAndBytesConfig(load_in_8bit=True),
@@ -173,6 +175,20 @@ def test_what_needs_floating_point_says_so(quantised, blocks):
     values = mean_fill(collect(quantised, blocks, groups=groups, progress=False))
     with pytest.raises(ArchitectureError, match="must have a bias to hold the mean of removed neurons"):
         remove_(quantised, mask, groups, fill=values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["8 bits", "nf4"])
+def test_a_quantised_model_unlearns_and_is_saved(taught, tokenizer, tmp_path, how):
+    taught.save_pretrained(tmp_path / "toy")
+    model = load(tmp_path / "toy", FORMATS[how])
+    settings = {**SMALL, "ffn_fraction": 0.1, "steps": 1, "controls": 0}
+    result = unlearn(model, NUMBERS, WORDS, tokenizer=tokenizer, progress=False, **settings)
+    assert result.mask.removed() > 0
+    result.save_pretrained(tmp_path / "saved")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()
+    for group in neuron_groups(again):
+        assert not dequantised(again.get_submodule(group.name))[:, ~result.mask[group.name]].any()
 
 
 NAMES = {

@@ -148,9 +148,9 @@ def _check_editable(model: nn.Module, name: str) -> None:
         return
     elif weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
-            f"The weights of `{name}` must be in floating point to be removed, or in 8 or 4 bits of bitsandbytes, but they are "
-            "quantised otherwise. Try the mask with `masked(model, mask)`, save it, and remove it from the full-precision "
-            "checkpoint with `remove_folder`."
+            f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
+            "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint with `remove_folder`. In place "
+            "that is exact for 8 and 4 bits of bitsandbytes alone."
         )
     if weight.is_meta and home_of(model, place_of(model, name).weight) is None:
         raise MaskError(

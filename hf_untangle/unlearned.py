@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack, cast
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
 from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.saving import gathered, save_model
 from hf_untangle.compaction.stays import Layout
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.images import ImageClasses, Processor
@@ -157,13 +159,14 @@ class UnlearnResult:
         Raises:
             OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
         """
-        in_main(lambda: self._save(folder, licence))
+        weights = gathered(self.model)
+        in_main(lambda: self._save(folder, licence, weights))
         return Path(folder)
 
-    def _save(self, folder: str | Path, licence: str | None) -> None:
+    def _save(self, folder: str | Path, licence: str | None, weights: dict[str, Tensor] | None) -> None:
         """Write everything into a draft that takes the folder's place once it is complete."""
         with whole_folder(folder) as draft:
-            self._write(draft, licence)
+            self._write(draft, licence, weights)
             if self.removed is not None:
                 self.removed.save(draft / REMOVED)
 
@@ -182,7 +185,7 @@ class UnlearnResult:
             HubError: The Hub refuses, or cannot be reached; the message says what to do.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self._write(Path(folder), licence or self._ask_licence(options.get("token")))
+            self._write(Path(folder), licence or self._ask_licence(options.get("token")), gathered(self.model))
             return push_folder(folder, repo_id, **options)
 
     def save_adapters(self, folder: str | Path, *, licence: str | None = None) -> Path:
@@ -224,9 +227,9 @@ class UnlearnResult:
             write_ladder(Path(folder), self.record, self.ladder, repo_id, licence)
             return push_folder(folder, repo_id, **options)
 
-    def _write(self, folder: Path, licence: str | None) -> None:
+    def _write(self, folder: Path, licence: str | None, weights: dict[str, Tensor] | None) -> None:
         """Write everything but the removed weights."""
-        self.model.save_pretrained(folder)
+        save_model(self.model, folder, weights)
         if isinstance(self.tokenizer, PreTrainedTokenizerBase):
             self.tokenizer.save_pretrained(folder)
         self.mask.save(folder / FILE)

@@ -7,6 +7,7 @@ from typing import Unpack, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.attacks.run import attack
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.stays import Layout
 from hf_untangle.data.corpora import CorpusSource
@@ -104,7 +105,40 @@ class UnlearnResult:
             original=self.record.model if original is None else original,
             progress=progress,
         )
-        return replace(self, record=self.record.model_copy(update={"repairs": (*self.record.repairs, repaired)}))
+        # Attacks were on the model as it was before: what the repaired one gives away has to be seen anew.
+        update = {"repairs": (*self.record.repairs, repaired), "attacks": ()}
+        return replace(self, record=self.record.model_copy(update=update))
+
+    def attack(
+        self,
+        *,
+        quick: bool = False,
+        original: PreTrainedModel | str | None = None,
+        gold: PreTrainedModel | str | None = None,
+        neighbour: CorpusSource | None = None,
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Try to get back what was forgotten, in copies of the model, and keep the outcome in the record, for card and page.
+
+        Args:
+            quick: Whether to start from settings that fit ten minutes for SmolLM2 on two cores.
+            original: The model before unlearning, or its name; the run's own name when None.
+            gold: A model that never learnt the forget corpus, or its name, where there is one.
+            neighbour: A corpus near to the forget corpus; one that is known to be near when None.
+            progress: Whether to show progress bars.
+            **settings: Fields of `AttackConfig`, such as `attacks=["relearn"]` or `max_seconds`.
+
+        Returns:
+            The result with the attacks in its record; `hf_untangle.attack` gives a report alone.
+
+        Raises:
+            ConfigError: A setting is unknown or out of its range, the model is no causal language model, or the original is
+                not the one that the result was made from.
+        """
+        what = {"quick": quick, "original": original, "gold": gold, "neighbour": neighbour}
+        report = attack(self, **what, progress=progress, **settings)  # type: ignore[arg-type]
+        return replace(self, record=self.record.model_copy(update={"attacks": (*self.record.attacks, report.record)}))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> Path:
         """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.

@@ -14,7 +14,7 @@ from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, MaskError
-from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.folders import MARKER, whole_file, whole_folder
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.ladder import LADDER, save_ladder
@@ -233,8 +233,18 @@ class UnlearnResult:
         save_ladder(folder / LADDER, self.ladder)
         self.forget.save(folder / "statistics-forget.safetensors")
         self.retain.save(folder / "statistics-retain.safetensors")
-        (folder / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
+        self.save_report(folder, licence=licence)
+
+    def save_report(self, folder: str | Path, *, licence: str | None = None) -> None:
+        """Write the record, the page and the card alone, in the place of those that are there.
+
+        Args:
+            folder: The folder that this result was saved in, whose weights stay as they are.
+            licence: The licence of the original model, for the card.
+        """
         write_report(folder, self.record, self.forget, self.retain, self.mask, licence=licence)
+        with whole_file(Path(folder) / MARKER) as draft:
+            draft.write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _ask_licence(self, token: str | None) -> str | None:
         """The licence of the original model, as the Hub has it."""

@@ -15,6 +15,7 @@ from hub_server import READER, WRITER, Fault, HubServer, Repository, running_hub
 from huggingface_hub import ModelCard, constants
 from records import a_mask, a_record, corpora, some_statistics
 from toy_languages import NUMBERS, TOY_CONFIG, WORDS
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import hf_untangle as untangle
@@ -23,6 +24,9 @@ from hf_untangle.errors import HubError, MaskError
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import push_folder
+from hf_untangle.jobs.afterwards import Afterwards
+from hf_untangle.jobs.compact import Compaction
+from hf_untangle.jobs.push import PushTarget
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -294,6 +298,25 @@ def test_a_result_is_pushed_whole_but_for_the_removed_weights(hub: HubServer, re
     assert NeuronMask.from_pretrained("me/toy") == result.mask
     statistics = ActivationStatistics.from_pretrained("me/toy", filename="statistics-forget.safetensors")
     assert statistics.corpora == result.forget.corpora
+
+
+def test_a_job_that_compacts_pushes_the_smaller_checkpoint_with_all_that_belongs_to_the_result(
+    hub: HubServer, result, tmp_path
+):
+    small, output = Compaction(output=str(tmp_path / "small"), layout="ragged", round_to=8), str(tmp_path / "out")
+    job = Afterwards(output, "apache-2.0", None, small, PushTarget(repository="me/small"))
+    _, came = job.carry_out(result, original="", progress=False)
+    pulled = AutoModelForCausalLM.from_pretrained("me/small")
+    assert pulled.num_parameters() == came["compacted"]["parameters_after"] < result.model.num_parameters()
+    ids = torch.arange(24)[None]
+    with torch.no_grad():
+        assert torch.allclose(pulled(ids).logits, result.model(ids).logits, atol=1e-5)
+    assert NeuronMask.from_pretrained("me/small") == result.mask
+    files = hub.repositories["me/small"].files
+    assert {"ladder.safetensors", "statistics-forget.safetensors", "README.md", MARKER} <= set(files)
+    assert "removed.safetensors" not in files and (tmp_path / "out" / "removed.safetensors").is_file()
+    assert "once `hf_untangle` is imported, as its layers differ in width" in files["README.md"].decode()
+    assert not any(str(tmp_path).encode() in content for content in files.values())
 
 
 def test_a_ladder_is_pushed_with_the_licence_that_the_hub_knows(hub: HubServer, result):

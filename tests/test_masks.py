@@ -1,5 +1,7 @@
 """Masks: sets of neurons that stay, and trying them out without writing to a weight."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -10,6 +12,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.apply import masked
+from hf_untangle.masks.ladder import load_ladder, save_ladder
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -98,6 +101,25 @@ def test_masks_of_different_models_cannot_be_combined():
     for combine in (NeuronMask.__and__, NeuronMask.__or__, NeuronMask.__sub__):
         with pytest.raises(MaskError, match="of the same model can be combined, but these were made for `m` and `larger`"):
             combine(mask_of("11", "11"), other)
+
+
+def test_masks_whose_neurons_read_different_things_cannot_be_combined():
+    mask = mask_of("11", "11")
+    with pytest.raises(MaskError, match="whose removed neurons read the same can be combined, but one has fill='zero' and"):
+        mask & replace(mask, fill="mean")
+
+
+@pytest.mark.parametrize("fill", ["zero", "mean", "mode"])
+def test_a_mask_knows_what_its_neurons_read_wherever_it_goes(tmp_path, fill):
+    mask = replace(mask_of("10", "01"), fill=fill)
+    mask.save(tmp_path / "mask.safetensors")
+    save_ladder(tmp_path / "ladder.safetensors", [mask, mask & mask])
+    again = [
+        NeuronMask.load(tmp_path / "mask.safetensors"),
+        *load_ladder(tmp_path / "ladder.safetensors"),
+        random_like(mask, 0),
+    ]
+    assert [one.fill for one in again] == [fill] * 4
 
 
 def test_what_is_saved_is_loaded(tmp_path):

@@ -24,6 +24,7 @@ from hf_untangle.architecture.producers import (
     write_neutral,
 )
 from hf_untangle.architecture.projections import neurons_read
+from hf_untangle.architecture.siblings import with_unvisited_experts
 from hf_untangle.architecture.stated import stated_heads
 from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
 from hf_untangle.errors import ArchitectureError
@@ -93,12 +94,13 @@ def _traced_groups(model: nn.Module) -> tuple[NeuronGroup, ...]:
     with torch.no_grad():
         halved = trace(model, dummy_inputs(model, 1), write).named()
     calls = neutral.named()
-    return tuple(
+    sure = (
         group
         if group.experts or confirmed(group, silent[group.name], calls[group.name], halved[group.name])
         else replace(group, producers=())
         for group in groups
     )
+    return with_unvisited_experts(model, sure, calls)
 
 
 def _first_pass(model: nn.Module) -> Trace:

@@ -115,7 +115,7 @@ def mask_of_all(mask: NeuronMask, groups: tuple[NeuronGroup, ...], model: str) -
         MaskError: The mask was made for another model.
     """
     mask.check_fits(groups, model)
-    everything = NeuronMask.keep_all(groups, mask.model)
+    everything = NeuronMask.keep_all(groups, mask.model, mask.fill)
     return everything.with_kept(everything.kept | mask.kept)
 
 

@@ -33,7 +33,7 @@ def save_ladder(file: str | Path, masks: Sequence[NeuronMask]) -> None:
     first = masks[0]
     # The number of masks that keep a neuron: 0 when the first removes it, all of them when it stays.
     keepers = {name: torch.stack([mask[name] for mask in masks]).sum(0).short() for name in first}
-    record = {"model": first.model, "kinds": first.kinds, "steps": len(masks)}
+    record = {"model": first.model, "kinds": first.kinds, "fill": first.fill, "steps": len(masks)}
     write_tensors(file, keepers, kind=FORMAT, record=record)
 
 
@@ -50,7 +50,7 @@ def load_ladder(file: str | Path) -> tuple[NeuronMask, ...]:
         MaskError: The file is missing, or not one of ours.
     """
     keepers, record = read_tensors(file, kind=FORMAT, what="a ladder of masks", error=MaskError)
-    kinds = record["kinds"]
+    kinds, model, fill = record["kinds"], record["model"], record.get("fill", "zero")
     return tuple(
-        NeuronMask({name: keepers[name] > step for name in kinds}, kinds, record["model"]) for step in range(record["steps"])
+        NeuronMask({name: keepers[name] > step for name in kinds}, kinds, model, fill) for step in range(record["steps"])
     )

@@ -154,7 +154,7 @@ class _Run:
     def step(self, before: NeuronMask | None, number: int, original: Evidence) -> tuple[Step, NeuronMask]:
         """Remove the next neurons, and judge what is left."""
         start = time.perf_counter()
-        mask = before or NeuronMask.keep_all(self.groups, str(self.model.name_or_path))
+        mask = before or NeuronMask.keep_all(self.groups, str(self.model.name_or_path), self.config.fill)
         if before is None or not self.config.iterative:
             evidence = original
         else:

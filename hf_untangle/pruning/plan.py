@@ -115,7 +115,7 @@ def make_plan(
         ConfigError: The budget asks for nothing, for too much, or for other layers than the model has.
     """
     ffns = tuple(group for group in groups if group.kind == "ffn")
-    everything = NeuronMask.keep_all(groups, str(model.name_or_path))
+    everything = NeuronMask.keep_all(groups, str(model.name_or_path), config.fill)
     shares = _shares(model, groups, everything, config)
     how = {"batch_size": config.batch_size, "progress": progress}
     statistics = collect(model, blocks, groups=ffns, roots="roots" in IMPORTANCE[config.importance].needs, **how)

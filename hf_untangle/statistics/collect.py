@@ -3,15 +3,15 @@
 import logging
 from collections.abc import Callable, Sequence
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -124,12 +124,12 @@ def run_over(
         add(group, rows_that_count(reading, counted[0]), reading.neurons)
 
     backbone = model.base_model
-    device = next(model.parameters()).device
+    device = input_device(model)
     with (
         blocks.bar("statistics of", progress=progress) as bar,
         evaluation_mode(model),
         watch(model, groups, show),
-        torch.inference_mode(),
+        without_gradients(model),
     ):
         for batch in blocks.batches(batch_size):
             counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.modes import evaluation_mode, uncached
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -87,7 +88,7 @@ def _sums_over(
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
     seen: list[tuple[NeuronGroup, Reading]] = []
     total = 0
-    device = next(model.parameters()).device
+    device = input_device(model)
     bar = blocks.bar("gradients on", progress=progress)
     with bar, evaluation_mode(model), _graph_from_embedding(model), observed(model, groups, _keep_in(seen)):
         for batch in blocks.batches(batch_size):

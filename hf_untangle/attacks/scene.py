@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.attacks.config import AttackConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.data.corpora import Corpus
+from hf_untangle.data.corpora import Corpus, CorpusSource
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
@@ -39,7 +39,7 @@ class Scene:
     forget: TokenBlocks
     """Held-out text of the forget corpus."""
     retain: TokenBlocks
-    neighbour: Corpus | None
+    neighbour: CorpusSource | None
     """Text near to the forget corpus, where there is some."""
     config: AttackConfig
     deadline: float = float("inf")

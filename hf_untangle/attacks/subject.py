@@ -13,7 +13,7 @@ from hf_untangle.attacks.config import AttackConfig
 from hf_untangle.attacks.neighbour import NEIGHBOURS
 from hf_untangle.attacks.scene import Scene
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
+from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
@@ -87,15 +87,9 @@ def scene_of(
         tokenizer=cast(PreTrainedTokenizerBase, result.tokenizer),
         forget=forget,
         retain=retain,
-        neighbour=_near(forget.corpus, near),
+        neighbour=NEIGHBOURS.get(forget.corpus.name) if near is None else near,
         config=config,
     )
-
-
-def _near(forget: Corpus, given: CorpusSource | None) -> Corpus | None:
-    """The corpus that was given, or the one that is known to be near."""
-    source = NEIGHBOURS.get(forget.name) if given is None else given
-    return None if source is None else corpus(source)
 
 
 def _loaded(model: PreTrainedModel | str, like: PreTrainedModel) -> PreTrainedModel:

@@ -13,6 +13,7 @@ from hf_untangle.attacks import run
 from hf_untangle.attacks.config import QUICK
 from hf_untangle.attacks.few_shot import prompted
 from hf_untangle.attacks.fine_tuning import due_steps
+from hf_untangle.attacks.neighbour import NEIGHBOURS
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.lens import layer_metrics
 from hf_untangle.evaluation.next_token import next_token_metrics
@@ -134,6 +135,14 @@ def test_the_adapter_gives_the_original_back_and_the_checkpoint_does_not(of, rec
 def test_without_a_neighbour_the_attack_says_so(of):
     assert of("neighbour").readings == ()
     assert "No corpus near to strings is known: pass one as `neighbour=`" in of("neighbour").findings[0]
+
+
+def test_the_neighbour_of_code_is_a_corpus_that_is_there_without_network(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert {name: untangle.corpus(near, prefer="embedded").origin for name, near in NEIGHBOURS.items()} == {
+        "code": "embedded",
+        "python": "embedded",
+    }
 
 
 def test_a_neighbour_and_a_gold_model_stand_beside_the_others_when_they_are_given(attack, taught):

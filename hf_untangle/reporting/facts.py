@@ -135,8 +135,8 @@ def _about_relearning(record: UnlearnRecord) -> str:
     """What is known of ways back."""
     if record.attacks:
         return (
-            "Relearning is possible, and what the attacks above brought back is a lower bound: longer training, other prompts or "
-            "other methods may bring back more."
+            "Relearning is possible, and what the attacks above brought back is a lower bound: longer training, other prompts "
+            "or other methods may bring back more."
         )
     return (
         "Relearning is possible: further training, or examples in the prompt, may bring the capability back. "

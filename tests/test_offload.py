@@ -178,7 +178,7 @@ def test_changed_weights_on_disk_go_with_their_model(tiny_model, tmp_path):
 def test_what_needs_all_weights_in_memory_says_so(tiny_model, offload):
     elsewhere = offload(tiny_model("llama"))
     groups = neuron_groups(elsewhere)
-    message = "All weights must be in memory for this, but some of them are offloaded. Load the model whole"
+    message = "All weights must be in memory for this, but some of them are offloaded or sharded. Load the model"
     with pytest.raises(MaskError, match=message):
         compact(elsewhere, random_mask(groups))
     with pytest.raises(MaskError, match=message):

@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step, run_body
+from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -115,7 +117,12 @@ def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batch_size: int, pro
     """The sums of `sums_of` over some blocks."""
     device = input_device(model)
     sums = torch.zeros(4, dtype=torch.float64)
-    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), without_gradients(model):
+    with (
+        blocks.bar("evaluation on", progress=progress) as bar,
+        evaluation_mode(model),
+        without_gradients(model),
+        in_step(model, blocks.batches(batch_size), run_body),
+    ):
         for batch in blocks.batches(batch_size):
             inputs = batch.inputs(device)
             where, tokens = batch.queries()
@@ -159,6 +166,12 @@ def logits_and_labels(
     Yields:
         The logits of a few tokens at a time, with the token that each should be.
     """
+    size = max(1, CHUNK // model.config.get_text_config().vocab_size)
+    if is_sharded(model):
+        # Processes that share a model run in step, one pass a batch, so that its head cannot run by itself.
+        logits = model(**inputs, **uncached(model)).logits[where]
+        yield from zip(logits.split(size), labels.split(size), strict=True)
+        return
     states = model.base_model(**inputs, **uncached(model))
     yield from head_logits(model, states, states.last_hidden_state[where], labels)
 

@@ -3,6 +3,7 @@
 from hf_untangle.attacks.config import AttackConfig
 from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage
+from hf_untangle.pruning.comparison import random_seeds
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.numbers import amount
@@ -27,7 +28,9 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     """
     gathers = config.steps if config.iterative else 1
     read, predicted = 2 * gathers * config.tokens, gathers * (config.gradient_tokens + config.gradient_tokens // 2)
-    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + 2 + config.controls)
+    # The original, every step and its random masks; then the original, the result and its controls on the test parts.
+    tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
+    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + tested)
     batch = config.batch_size * config.block_size
     operations = FORWARD * read + (FORWARD + BACKWARD_TO_ACTIVATIONS) * predicted
     return (

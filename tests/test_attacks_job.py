@@ -81,6 +81,7 @@ def test_the_outcome_goes_into_the_record_and_the_weights_stay_as_they_are(proje
     assert (project / "result" / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_with_an_output_the_result_is_saved_anew(project):
     before = (project / "result" / MARKER).read_text()
     carry_out(check_recipe(ATTACK | {"settings": SMALL | {"attacks": ["few-shot"]}, "output": "attacked"}), progress=False)
@@ -114,6 +115,7 @@ def test_the_recipe_that_attacks_the_demo_runs():
     assert attacks_in("result")[-1] == ["quantise"]
 
 
+@pytest.mark.slow
 def test_an_unlearning_recipe_may_end_with_attacks():
     stage = {"quick": True, "settings": SMALL | {"attacks": ["relearn"]}}
     outcome = carry_out(check_recipe(UNLEARN | {"attack": stage, "output": "both"}), progress=False)

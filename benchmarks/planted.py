@@ -28,10 +28,11 @@ from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.masks.apply import masked
+from hf_untangle.masks.fill import Fill
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Evidence, Pair, gather, remove_next
+from hf_untangle.pruning.evidence import Evidence, Pair, fill_values, gather, remove_next
 
 BLOCKS = 512
 """Blocks of either language that scores are computed on, and that accuracy is measured on."""
@@ -64,6 +65,7 @@ JUDGED: dict[str, dict] = {
     "random": {"importance": "random", "score": "forget"},
 }
 """Rows of the tables of both languages, and of relearning."""
+FILLS: tuple[Fill, ...] = ("zero", "mean", "mode")
 EVIDENCE = "rms+sqrt+wanda+taylor"
 """Importances whose needs are everything that can be collected."""
 
@@ -96,6 +98,7 @@ def main() -> None:
     masks = {name: [chosen(bench, settings) for bench in benches] for name, settings in JUDGED.items()}
     masks["the planted neurons"] = [bench.planted for bench in benches]
     table_of_languages(benches, masks)
+    table_of_fills(benches, masks)
     table_of_relearning(benches, masks)
 
 
@@ -170,6 +173,26 @@ def print_languages(name: str, benches: list[Bench], models: list, hits: list[li
     columns = [first, [100 * one.top1 for one in second], beyond]
     cells = [*(spread(values, digits=0) for values in hits), *([""] * (2 - len(hits))), *map(spread, columns)]
     print(f"| {name} | {' | '.join(cells)} | {spread([one.loss for one in second], digits=2)} |", flush=True)
+
+
+def table_of_fills(benches: list[Bench], masks: dict[str, list[NeuronMask]]) -> None:
+    """Print what is left of both languages when removed neurons read zero, their mean or their mode on the first."""
+    print(f"\n| first / second top-1, % | {' | '.join(FILLS)} |\n|{'---|' * (1 + len(FILLS))}")
+    for name, several in masks.items():
+        cells = []
+        for fill in FILLS:
+            kept = [filled(bench, mask, fill) for bench, mask in zip(benches, several, strict=True)]
+            cells.append(" / ".join(spread(list(values)) for values in zip(*kept, strict=True)))
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def filled(bench: Bench, mask: NeuronMask, fill: Fill) -> tuple[float, float]:
+    """Accuracy on the first and on the second language while removed neurons are held at what the fill says."""
+    how = {"batch_size": 64, "progress": False}
+    values = fill_values(fill, bench.model, bench.evidence.retain, bench.train.retain, bench.groups, **how)
+    with masked(bench.model, mask, fill=values):
+        first, second = (next_token_metrics(bench.model, one, progress=False) for one in (bench.test.retain, bench.test.forget))
+    return 100 * first.top1, 100 * second.top1
 
 
 def table_of_relearning(benches: list[Bench], masks: dict[str, list[NeuronMask]]) -> None:

@@ -113,8 +113,11 @@ def test_work_of_a_search_by_hand():
     assert (load.forward, load.backward, load.memory) == (0, 0, PROGRAM + 2000)
     # 2 steps read 2 x 100 tokens without the head, at 5/4 of the price, and 10 + 5 forward and back.
     assert (search.forward, search.backward) == (2 * 2 * 100 * 744 * 5 // 4, 2 * 15 * 1000)
-    # The original, 2 steps with a control each, and on the test parts the original, the result and a control.
-    assert (evaluation.forward, evaluation.backward) == (2 * 50 * (1 + 2 * 2 + 3) * 1000, 0)
+    # The original, 2 steps with a control each, and on the test parts the original, the result, three random masks,
+    # magnitude and retain-only.
+    assert (evaluation.forward, evaluation.backward) == (2 * 50 * (1 + 2 * 2 + 7) * 1000, 0)
+    without = unlearning_stages(SIZE, config.with_settings(controls=0))[2]
+    assert without.forward == 2 * 50 * (1 + 2 + 2) * 1000
 
 
 def test_one_look_is_enough_where_steps_share_their_statistics():

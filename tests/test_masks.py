@@ -10,10 +10,12 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import input_axis, weight_of
+from hf_untangle.compaction.compact import compact
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.ladder import load_ladder, save_ladder
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -144,6 +146,21 @@ def test_a_file_that_is_not_a_mask_is_an_error(tmp_path):
     }.items():
         with pytest.raises(MaskError, match=message):
             NeuronMask.load(tmp_path / name)
+
+
+def test_a_mask_of_another_revision_is_refused_and_an_unknown_one_is_not(tiny_model, tmp_path, untouched):
+    model = tiny_model("llama")
+    model.name_or_path = "someone/model"
+    groups = neuron_groups(model)
+    NeuronMask.keep_all(groups, "someone/model", revision="abc").save(tmp_path / "mask.safetensors")
+    mask = NeuronMask.load(tmp_path / "mask.safetensors")
+    with masked(model, mask):  # A model from a folder has no commit.
+        pass
+    model.config._commit_hash = "def"
+    message = "made for revision abc of `someone/model`, but this is revision def. Load that one"
+    for use in (lambda: masked(model, mask).__enter__(), lambda: remove_(model, mask, groups), lambda: compact(model, mask)):
+        with untouched(model), pytest.raises(MaskError, match=message):
+            use()
 
 
 def test_a_mask_of_another_model_is_refused_by_name(tiny_model):

@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: `groups`, `corpora`, `collect` and `evaluate`."""
+"""Commands that look and change nothing: `groups`, `corpora` and `collect`."""
 
 from typing import Annotated, Literal
 
@@ -89,28 +89,3 @@ def collect_command(
             print_json(blocks.record())
         else:
             console.print(f"Statistics of {blocks.tokens:,} tokens of {blocks.corpus.source} are in {output}.")
-
-
-def evaluate_command(
-    model: ModelArgument,
-    corpus: Annotated[list[str], typer.Argument(help="Named corpora, files or folders.")],
-    tokens: TokensOption = 8_192,
-    part: PartOption = "test",
-    dtype: DtypeOption = "auto",
-    json: JsonOption = False,
-) -> None:
-    """Measure next-token accuracy and perplexity of a model on corpora."""
-    with clear_errors():
-        from hf_untangle import models
-        from hf_untangle.data.batches import token_blocks
-        from hf_untangle.evaluation.next_token import next_token_metrics
-
-        loaded, tokenizer = models.load(model, dtype=dtype)
-        metrics = {name: next_token_metrics(loaded, token_blocks(name, tokenizer, tokens=tokens, part=part)) for name in corpus}
-        if json:
-            print_json({name: metric.record() for name, metric in metrics.items()})
-            return
-        table = Table("corpus", "tokens", "top-1", "top-10", "perplexity")
-        for name, metric in metrics.items():
-            table.add_row(name, f"{metric.tokens:,}", f"{metric.top1:.1%}", f"{metric.top10:.1%}", f"{metric.perplexity:.1f}")
-        console.print(table)

@@ -3,7 +3,9 @@
 import torch
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.data.images import ImageBlocks
 from hf_untangle.distributed import together
 from hf_untangle.evaluation.next_token import NextTokenMetrics, metrics_of, sums_of
@@ -32,9 +34,14 @@ def class_metrics(
 
 def _sums_over(model: PreTrainedModel, blocks: ImageBlocks, batch_size: int, progress: bool) -> torch.Tensor:
     """Hits, hits among the first ten, loss and number of some images."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     sums = torch.zeros(4, dtype=torch.float64)
-    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
+    with (
+        blocks.bar("evaluation on", progress=progress) as bar,
+        evaluation_mode(model),
+        without_gradients(model),
+        in_step(model, blocks.batches(batch_size), run_body),
+    ):
         for batch in blocks.batches(batch_size):
             logits = model(pixel_values=batch.pixel_values.to(device, model.dtype)).logits
             sums += sums_of(logits, batch.classes.to(device)).cpu()

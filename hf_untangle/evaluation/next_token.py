@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
+from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step, run_body
+from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -112,13 +115,18 @@ def metrics_of(sums: Float[Tensor, " metric"], name: str) -> NextTokenMetrics:
 
 def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batch_size: int, progress: bool) -> Float[Tensor, " metric"]:
     """The sums of `sums_of` over some blocks."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     sums = torch.zeros(4, dtype=torch.float64)
-    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
+    with (
+        blocks.bar("evaluation on", progress=progress) as bar,
+        evaluation_mode(model),
+        without_gradients(model),
+        in_step(model, blocks.batches(batch_size), run_body),
+    ):
         for batch in blocks.batches(batch_size):
             inputs = batch.inputs(device)
             where, tokens = batch.queries()
-            for logits, labels in _logits_and_labels(model, inputs, where.to(device), tokens.to(device)):
+            for logits, labels in logits_and_labels(model, inputs, where.to(device), tokens.to(device)):
                 sums += sums_of(logits, labels).cpu()
             bar.update(batch.tokens)
     return sums
@@ -141,16 +149,31 @@ def sums_of(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " tok
     return torch.stack([hits[:, 0].sum(), hits.sum(), loss, torch.ones_like(labels).sum()]).double()
 
 
-def _logits_and_labels(
+def logits_and_labels(
     model: PreTrainedModel,
     inputs: dict[str, Tensor],
     where: Bool[Tensor, "block position"],
     labels: Int[Tensor, " prediction"],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the logits of a few tokens at a time, with the token that each should be."""
+    """Run a model, but never hold the logits of a whole batch.
+
+    Args:
+        model: A causal language model, or a masked one.
+        inputs: What to call it with.
+        where: The positions that predict something.
+        labels: What each of them should predict, block by block.
+
+    Yields:
+        The logits of a few tokens at a time, with the token that each should be.
+    """
+    size = max(1, CHUNK // model.config.get_text_config().vocab_size)
+    if is_sharded(model):
+        # Processes that share a model run in step, one pass a batch, so that its head cannot run by itself.
+        logits = model(**inputs, **uncached(model)).logits[where]
+        yield from zip(logits.split(size), labels.split(size), strict=True)
+        return
     states = model.base_model(**inputs, **uncached(model))
     hidden = states.last_hidden_state[where]
-    size = max(1, CHUNK // model.config.get_text_config().vocab_size)
     for some, tokens in zip(hidden.split(size), labels.split(size), strict=True):
         states.last_hidden_state = some[None]
         with _replayed(model, states):

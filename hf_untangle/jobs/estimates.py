@@ -5,6 +5,7 @@ Work is counted in parameters times tokens, and memory in tensors; docs/recipes.
 
 from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage
+from hf_untangle.pruning.comparison import random_seeds
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.numbers import amount
@@ -12,8 +13,8 @@ from hf_untangle.reporting.numbers import amount
 COLLECTING = 1.25
 """What a pass that collects statistics costs, relative to a bare one (measured: 1.03 in float32, 1.27 in bfloat16)."""
 TRAINING = 2.5
-"""What a training costs, relative to passes forward and back to the activations: casts, gradients of weights or an adapter's own
-products, and the optimiser (measured: 2.7 for all weights of SmolLM2; an adapter took as long)."""
+"""What a training costs, relative to passes forward and back to the activations: casts, gradients of weights or the products of
+an adapter, and the optimiser (measured: 2.7 for all weights of SmolLM2; an adapter took as long)."""
 PROGRAM = 5 * 10**8
 """Bytes of Python, torch and transformers themselves."""
 LOGITS = 2**27
@@ -37,7 +38,9 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     """
     gathers, whole = config.steps if config.iterative else 1, size.body + size.head
     read, predicted = 2 * gathers * config.tokens, gathers * (config.gradient_tokens + config.gradient_tokens // 2)
-    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + 2 + config.controls)
+    # The original, every step and its random masks; then the original, the result and its controls on the test parts.
+    tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
+    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + tested)
     # The search gives backward passes smaller batches too.
     graph = graph_bytes(size, max(1, config.batch_size // 4) * config.block_size)
     at_once = pass_bytes(size, config.batch_size * config.block_size)

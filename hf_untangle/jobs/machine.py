@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from hf_untangle import models
-from hf_untangle.compaction.skeleton import skeleton
+from hf_untangle.architecture.skeleton import skeleton
 from hf_untangle.errors import ArchitectureError
 
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -38,21 +38,26 @@ class NeuronMask(Mapping[str, Tensor]):
     """The name or path of the model that the mask was made for."""
     fill: Fill = "zero"
     """What removed neurons read in the run that the mask comes from; its numbers hold for nothing else."""
+    revision: str | None = None
+    """The commit of the model on the Hub; None when it came from elsewhere."""
 
     @classmethod
-    def keep_all(cls, groups: tuple[NeuronGroup, ...], model: str, fill: Fill = "zero") -> "NeuronMask":
+    def keep_all(
+        cls, groups: tuple[NeuronGroup, ...], model: str, fill: Fill = "zero", revision: str | None = None
+    ) -> "NeuronMask":
         """Make the mask that removes nothing.
 
         Args:
             groups: The neuron groups of the model.
             model: The model's name or path.
             fill: What neurons are going to read once they are removed.
+            revision: The model's commit on the Hub, if it has one.
 
         Returns:
             The mask.
         """
         kept = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
-        return cls(kept, {group.name: group.kind for group in groups}, model, fill)
+        return cls(kept, {group.name: group.kind for group in groups}, model, fill, revision)
 
     def with_kept(self, kept: dict[str, Bool[Tensor, " neuron"]]) -> "NeuronMask":
         """The same model's mask with other vectors.
@@ -63,7 +68,7 @@ class NeuronMask(Mapping[str, Tensor]):
         Returns:
             A new mask.
         """
-        return NeuronMask(kept, self.kinds, self.model, self.fill)
+        return replace(self, kept=kept)
 
     def __getitem__(self, group: str) -> Bool[Tensor, " neuron"]:
         """The vector of one group."""
@@ -129,16 +134,18 @@ class NeuronMask(Mapping[str, Tensor]):
         ]
         return f"removes {' and '.join(parts)} of {self.model}"
 
-    def check_fits(self, groups: tuple[NeuronGroup, ...], model: str) -> None:
+    def check_fits(self, groups: tuple[NeuronGroup, ...], model: str, revision: str | None = None) -> None:
         """Refuse a model that the mask was not made for.
 
         Args:
             groups: The neuron groups of the model.
-            model: The model's name, for the message.
+            model: The model's name.
+            revision: Its commit on the Hub, if it has one.
 
         Raises:
-            MaskError: The model has other groups, or groups of other sizes.
+            MaskError: The model has other groups, groups of other sizes, or is another revision of the same model.
         """
+        self.check_revision(model, revision)
         sizes = {group.name: group.size for group in groups}
         for name, kept in self.items():
             if name not in sizes:
@@ -152,6 +159,22 @@ class NeuronMask(Mapping[str, Tensor]):
                     "Was it made for another size of the model?"
                 )
 
+    def check_revision(self, model: str, revision: str | None) -> None:
+        """Refuse another revision of the model that the mask was made for, whose neurons may mean something else.
+
+        Args:
+            model: The model's name.
+            revision: Its commit on the Hub, if it has one.
+
+        Raises:
+            MaskError: The name is the same, and both commits are known and differ.
+        """
+        if model == self.model and None not in (revision, self.revision) and revision != self.revision:
+            raise MaskError(
+                f"The mask was made for revision {self.revision} of `{model}`, but this is revision {revision}. Load that one "
+                "(`revision=`), or make a mask for this one."
+            )
+
     def save(self, file: str | Path) -> None:
         """Write one safetensors file.
 
@@ -161,7 +184,7 @@ class NeuronMask(Mapping[str, Tensor]):
         Raises:
             OutputError: The file cannot be written; what was there is untouched.
         """
-        record = {"model": self.model, "kinds": self.kinds, "fill": self.fill}
+        record = {"model": self.model, "revision": self.revision, "kinds": self.kinds, "fill": self.fill}
         tensors = {name: kept.to(torch.uint8) for name, kept in self.items()}
         write_tensors(file, tensors, kind=FORMAT, record=record)
 
@@ -181,7 +204,7 @@ class NeuronMask(Mapping[str, Tensor]):
         tensors, record = read_tensors(file, kind=FORMAT, what="a mask", error=MaskError)
         # The file's own order is by name; the record keeps the order in which the groups run.
         kept = {name: tensors[name].bool() for name in record["kinds"]}
-        return cls(kept, record["kinds"], record["model"], record.get("fill", "zero"))
+        return cls(kept, record["kinds"], record["model"], record.get("fill", "zero"), record.get("revision"))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Unpack[PullOptions]) -> "NeuronMask":

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.parameters import parameter_names, read_parameter
 from hf_untangle.distributed import in_main
 from hf_untangle.folders import cache_folder, whole_file
 from hf_untangle.masks.mask import NeuronMask
@@ -91,9 +93,10 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for name, weight in model.state_dict().items():
-        some = weight.flatten()[:64].double().tolist() if not weight.is_meta else []
-        values = [*some, *_sums(weight)] if weight.is_floating_point() and not weight.is_meta else some
+    for name in chain(parameter_names(model), dict(model.named_buffers())):
+        weight = read_parameter(model, name)
+        some = weight.flatten()[:64].double().tolist()
+        values = [*some, *_sums(weight)] if weight.is_floating_point() else some
         digest.update(repr((name, tuple(weight.shape), str(weight.dtype), values)).encode())
     return digest.hexdigest()[:16]
 

@@ -146,6 +146,11 @@ def _about_controls(record: UnlearnRecord) -> str:
     """What the random control says, or that there is none."""
     if not record.test.controls:
         return "No random mask of the same size was measured, so nothing here tells selection from mere damage."
+    if record.test.magnitude:
+        return (
+            "The controls remove as many neurons of every group, chosen without the forget corpus. They tell selection from "
+            "mere damage, and nothing about other methods of unlearning."
+        )
     return (
         "The random control removes as many neurons of every group, chosen blindly. It tells selection from mere damage, and "
         "nothing about other methods of unlearning."

@@ -7,6 +7,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_untangle.hub import cards
 from hf_untangle.pruning.config import PRESETS
 from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.facts import AnyRecord, limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
@@ -38,6 +39,7 @@ def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
+        asked=asked_rows(record),
         removed=removed(record),
         repairs=repair_sentences(record),
         selectivity=selectivity(record),

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
+from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.facts import limits, removed, selectivity, settings, title
 from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE
@@ -66,6 +67,7 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
+        asked=asked_rows(record),
         figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
         repairs=repair_sentences(record),
         key_numbers=_key_numbers(record),

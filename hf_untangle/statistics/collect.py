@@ -3,15 +3,16 @@
 import logging
 from collections.abc import Callable, Sequence
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.modes import evaluation_mode, without_gradients
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -123,17 +124,17 @@ def run_over(
     def show(group: NeuronGroup, reading: Reading) -> None:
         add(group, rows_that_count(reading, counted[0]), reading.neurons)
 
-    backbone = model.base_model
-    device = next(model.parameters()).device
+    device = input_device(model)
     with (
         blocks.bar("statistics of", progress=progress) as bar,
         evaluation_mode(model),
+        without_gradients(model),
+        in_step(model, blocks.batches(batch_size), run_body),
         watch(model, groups, show),
-        torch.inference_mode(),
     ):
         for batch in blocks.batches(batch_size):
             counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
-            backbone(**batch.inputs(device), **uncached(model))
+            run_body(model, batch.inputs(device))
             bar.update(batch.tokens)
 
 

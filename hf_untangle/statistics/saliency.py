@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.modes import evaluation_mode, uncached
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -87,23 +90,36 @@ def _sums_over(
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
     seen: list[tuple[NeuronGroup, Reading]] = []
     total = 0
-    device = next(model.parameters()).device
-    bar = blocks.bar("gradients on", progress=progress)
-    with bar, evaluation_mode(model), _graph_from_embedding(model), observed(model, groups, _keep_in(seen)):
+    device = input_device(model)
+
+    def gradients_of(model: PreTrainedModel, inputs: dict[str, Any], weight: int = 1) -> tuple[Tensor, ...]:
+        seen.clear()
+        with torch.enable_grad():
+            loss = model(**_labelled(inputs) | uncached(model)).loss * weight
+        return torch.autograd.grad(loss, [reading.values for _, reading in seen])
+
+    with (
+        blocks.bar("gradients on", progress=progress) as bar,
+        evaluation_mode(model),
+        _graph_from_embedding(model),
+        observed(model, groups, _keep_in(seen)),
+        in_step(model, blocks.batches(batch_size), gradients_of),
+    ):
         for batch in blocks.batches(batch_size):
-            inputs = batch.inputs(device)
-            labels, predicted = batch.labels().to(device), len(batch.queries()[1])
-            seen.clear()
+            predicted = len(batch.queries()[1])
             counted = None if bool(batch.counted.all()) else batch.counted.flatten()
-            with torch.enable_grad():
-                loss = model(**inputs, labels=labels, **uncached(model)).loss * predicted
             total += predicted
-            gradients = torch.autograd.grad(loss, [reading.values for _, reading in seen])
+            gradients = gradients_of(model, batch.inputs(device) | {"labels": batch.labels().to(device)}, predicted)
             for (group, reading), gradient in zip(seen, gradients, strict=True):
                 products = reading.values.detach().float() * gradient.float()
                 _add(sums, group, rows_that_count(replace(reading, values=products), counted), reading.neurons)
             bar.update(batch.tokens)
     return {name: one.cpu() for name, one in sums.items()}, total
+
+
+def _labelled(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs with labels; those of a dummy pass, which have none, are their own."""
+    return inputs if "labels" in inputs else inputs | {"labels": inputs["input_ids"]}
 
 
 def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:

@@ -19,6 +19,8 @@ from hf_untangle.data.corpora import Corpus, Part
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import Search, search_mask
+from hf_untangle.unlearned import UnlearnResult
+from hf_untangle.unlearning import unlearn
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
@@ -165,6 +167,21 @@ def finished(taught, run_search) -> Search:
 def search(toy_model, run_search) -> Callable[..., Search]:
     """Run the loop on `toy_model`."""
     return partial(run_search, toy_model)
+
+
+@pytest.fixture(scope="session")
+def unlearned(taught, tokenizer) -> UnlearnResult:
+    """Three steps on a copy of the toy model, the removed weights kept; who changes its model takes a copy."""
+    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 3, "controls": 1, "progress": False}
+    return unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
+
+
+@pytest.fixture
+def no_report(monkeypatch) -> None:
+    """The report of a result, which takes seconds to draw, is a word."""
+    monkeypatch.setattr(
+        "hf_untangle.unlearned.write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card")
+    )
 
 
 @pytest.fixture(scope="session")

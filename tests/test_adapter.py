@@ -13,11 +13,9 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 from typer.testing import CliRunner, Result
 
-import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.cli.main import app
@@ -29,6 +27,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.survey.tiny import tiny_model as tiny_type
+from hf_untangle.unlearned import UnlearnResult
 
 IDS = torch.arange(40)[None]
 # peft turns gradient checkpointing off by a name that transformers is renaming, and takes Conv1D for what it is after a word.
@@ -252,10 +251,9 @@ def test_an_adapter_of_fused_experts_is_refused_as_peft_would_leave_them_out(tmp
 
 
 @pytest.fixture(scope="module")
-def result(taught, tokenizer):
-    """Three steps on a copy of the toy model."""
-    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 3, "controls": 1, "progress": False}
-    return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, **settings)
+def result(unlearned) -> UnlearnResult:
+    """A run of three steps."""
+    return unlearned
 
 
 @pytest.fixture(scope="module")

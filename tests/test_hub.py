@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import torch
 from hub_server import READER, STORE, WRITER, Fault, HubServer, Repository, running_hub
 from huggingface_hub import ModelCard, constants
 from records import a_mask, a_record, corpora, some_statistics
-from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -31,6 +29,7 @@ from hf_untangle.jobs.push import PushTarget
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.unlearned import UnlearnResult
 
 # huggingface_hub hands a file to httpx by a keyword that is going out of use.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -323,13 +322,9 @@ def test_the_licence_of_a_model_on_the_hub_is_asked_for(hub: HubServer):
 
 
 @pytest.fixture
-def result(taught, tokenizer, monkeypatch):
-    """A short run whose removed weights were kept; its report, which takes seconds to draw, is a word."""
-    monkeypatch.setattr(
-        "hf_untangle.unlearned.write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card")
-    )
-    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 2, "controls": 0, "progress": False}
-    return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
+def result(unlearned, no_report) -> UnlearnResult:
+    """A run whose removed weights were kept."""
+    return unlearned
 
 
 def test_a_result_is_pushed_whole_but_for_the_removed_weights(hub: HubServer, result, tmp_path):

@@ -7,21 +7,24 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.jobs.catalogue import JOBS, job_of
-from hf_untangle.jobs.estimates import graph_bytes, repair_stage, unlearning_stages
-from hf_untangle.jobs.machine import ModelSize, model_size, operations_a_second
-from hf_untangle.jobs.plan import size_in_words
+from hf_untangle.jobs.estimates import PROGRAM, graph_bytes, repair_stage, unlearning_stages
+from hf_untangle.jobs.machine import ModelSize, bare_model, size_of
+from hf_untangle.jobs.plan import Plan, Stage, size_in_words
 from hf_untangle.jobs.schema import recipe_schema
+from hf_untangle.jobs.speed import Speed, measure_speed
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.repairing.config import RepairConfig
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
-SIZE = ModelSize(parameters=1000, layers=2, hidden=8, intermediate=16, vocabulary=32, dtype=torch.bfloat16)
+SIZE = ModelSize(parameters=1000, head=256, body=744, layers=2, hidden=8, intermediate=16, vocabulary=32, dtype=torch.bfloat16)
+"""Whose head is tied to its embedding, so that a pass of all of it multiplies by 1,000 parameters."""
 
 
 @pytest.fixture
@@ -82,45 +85,55 @@ def test_a_task_without_an_estimate_says_so(tmp_path):
 
 
 def test_the_size_comes_from_the_configuration(checkpoint):
-    size = model_size(str(checkpoint))
-    assert size.parameters == AutoModelForCausalLM.from_pretrained(checkpoint).num_parameters()
+    bare, model = bare_model(str(checkpoint)), AutoModelForCausalLM.from_pretrained(checkpoint)
+    size = size_of(bare)
+    assert size.parameters == model.num_parameters()
+    assert size.body == sum(one.numel() for one in model.model.parameters()) - model.model.embed_tokens.weight.numel()
+    assert size.head == model.lm_head.weight.numel()
     assert (size.layers, size.hidden, size.intermediate, size.vocabulary) == (2, 32, 48, 258)
     assert size.weights == 4 * size.parameters
-    assert model_size(str(checkpoint), "bfloat16").weights == 2 * size.parameters
+    assert size_of(bare, "bfloat16").weights == 2 * size.parameters
+
+
+def test_a_head_that_is_tied_to_the_embedding_counts_once(tiny_model, tmp_path):
+    model = tiny_model("gpt2")
+    model.save_pretrained(tmp_path / "tied")
+    size = size_of(bare_model(str(tmp_path / "tied")))
+    assert size.parameters == model.num_parameters() == size.body + size.head
 
 
 def test_a_model_that_is_nowhere_is_an_error(tmp_path):
     with pytest.raises(ArchitectureError, match="but its configuration could not be read"):
-        model_size(str(tmp_path / "none"))
+        bare_model(str(tmp_path / "none"))
 
 
-def test_operations_of_a_search_by_hand():
+def test_work_of_a_search_by_hand():
     config = UnlearnConfig(steps=2, tokens=100, gradient_tokens=10, evaluation_tokens=50, controls=1)
     load, search, evaluation = unlearning_stages(SIZE, config)
-    assert (load.operations, load.memory) == (0, 2000)
-    # 2 steps read 2 x 100 tokens forward, and 10 + 5 forward and back; each of 1,000 parameters takes 2 operations a pass.
-    assert search.operations == (2 * 2 * 2 * 100 + 4 * 2 * 15) * 1000
+    assert (load.forward, load.backward, load.memory) == (0, 0, PROGRAM + 2000)
+    # 2 steps read 2 x 100 tokens without the head, at 5/4 of the price, and 10 + 5 forward and back.
+    assert (search.forward, search.backward) == (2 * 2 * 100 * 744 * 5 // 4, 2 * 15 * 1000)
     # The original, 2 steps with a control each, and on the test parts the original, the result, three random masks,
     # magnitude and retain-only.
-    assert evaluation.operations == 2 * 2 * 50 * (1 + 2 * 2 + 7) * 1000
+    assert (evaluation.forward, evaluation.backward) == (2 * 50 * (1 + 2 * 2 + 7) * 1000, 0)
     without = unlearning_stages(SIZE, config.with_settings(controls=0))[2]
-    assert without.operations == 2 * 2 * 50 * (1 + 2 + 2) * 1000
+    assert without.forward == 2 * 50 * (1 + 2 + 2) * 1000
 
 
 def test_one_look_is_enough_where_steps_share_their_statistics():
     often, once = (unlearning_stages(SIZE, UnlearnConfig(steps=5, iterative=each))[1] for each in (True, False))
-    assert often.operations == 5 * once.operations
+    assert (often.forward, often.backward) == (5 * once.forward, 5 * once.backward)
 
 
-def test_training_all_weights_takes_more_of_everything_than_an_adapter():
+def test_training_all_weights_takes_more_memory_than_an_adapter():
     lora, full = (repair_stage(SIZE, RepairConfig(method=method), 0) for method in ("lora", "full"))
-    assert full.operations == 1.5 * lora.operations
+    assert (full.backward, full.forward) == (lora.backward, lora.forward)
     assert full.memory - lora.memory == 16 * 1000 - 2 * 1000
 
 
 def test_a_teacher_adds_its_weights_and_a_pass():
     alone, taught = (repair_stage(SIZE, RepairConfig(distill=share), 0) for share in (0.0, 0.5))
-    assert taught.operations == 1.5 * alone.operations
+    assert (alone.forward, taught.forward, taught.backward) == (0, 25 * 1024 * 1000, alone.backward)
     assert taught.memory - alone.memory == SIZE.weights
 
 
@@ -128,8 +141,26 @@ def test_memory_of_a_graph_grows_with_its_tokens():
     assert graph_bytes(SIZE, 20) == 2 * graph_bytes(SIZE, 10) > 0
 
 
-def test_a_machine_multiplies():
-    assert operations_a_second(SIZE) > 1e5
+def test_time_is_work_over_speed():
+    plan = Plan({}, (Stage("a", "", forward=600, backward=100),), Speed(forward=200.0, backward=50.0))
+    assert plan.record()["stages"][0]["seconds"] == 600 / 200 + 100 / 50
+
+
+def test_the_first_layers_of_a_model_are_timed_without_its_weights(checkpoint):
+    model = bare_model(str(checkpoint))
+    speed = measure_speed(model, torch.float32)
+    assert speed is not None and speed.forward > speed.backward > 1e3
+
+
+def test_where_layers_do_not_run_alone_the_time_is_left_out(checkpoint):
+    model = bare_model(str(checkpoint))
+    del model.model.rotary_emb
+    assert measure_speed(model, torch.float32) is None
+    plan = Plan({}, (Stage("a", "", forward=600, memory=1000),), None)
+    assert plan.record()["stages"][0]["seconds"] is None
+    with (console := Console()).capture() as said:
+        plan.show(console)
+    assert "1 kB" in said.get() and " s " not in said.get().partition("An estimate")[0]
 
 
 @pytest.mark.parametrize(

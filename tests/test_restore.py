@@ -1,13 +1,13 @@
 """Undo: what was removed comes back bit for bit, or not at all."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from peft import PeftModel
 from test_removal import random_mask, whole_rows_mask
 from torch import nn
-from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from transformers import AutoModelForCausalLM
 
 import hf_untangle as untangle
@@ -19,6 +19,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
 from hf_untangle.masks.undo import RemovedWeights, bit_sum, cut_out_, put_back_
+from hf_untangle.unlearned import UnlearnResult
 
 
 def same(model: nn.Module, other: nn.Module) -> bool:
@@ -28,15 +29,12 @@ def same(model: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.fixture
-def result(taught, tokenizer, monkeypatch):
-    """A run whose removed weights were kept, saved without the report, which takes seconds to draw."""
-    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
-    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 2, "controls": 0, "progress": False}
-    return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
+def result(unlearned, no_report) -> UnlearnResult:
+    """A run whose removed weights were kept, on a copy of its model."""
+    return replace(unlearned, model=deepcopy(unlearned.model))
 
 
-@pytest.mark.parametrize("mask_of", [random_mask, whole_rows_mask])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("mask_of", "dtype"), [(random_mask, torch.float32), (whole_rows_mask, torch.bfloat16)])
 def test_removing_and_putting_back_gives_the_original_bit_for_bit(model, mask_of, dtype):
     model.to(dtype)
     original, groups = deepcopy(model), neuron_groups(model)
@@ -169,12 +167,10 @@ def test_a_saved_run_is_undone_from_its_folder(result, taught, tmp_path):
     assert same(untangle.restore(loaded, folder), taught)
 
 
-def test_without_being_asked_nothing_is_kept(taught, tokenizer, monkeypatch, tmp_path):
-    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
-    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 1, "controls": 0, "progress": False}
-    result = untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, **settings)
+def test_a_result_that_kept_nothing_cannot_be_undone(result, tmp_path):
+    result = replace(result, removed=None)
     folder = result.save_pretrained(tmp_path / "out")
-    assert result.removed is None and not (folder / "removed.safetensors").exists()
+    assert not (folder / "removed.safetensors").exists()
     for without in (result, folder):
         with pytest.raises(MaskError, match="must have been kept to be restored, .* has none. Call .*keep_removed=True"):
             untangle.restore(result.model, without)

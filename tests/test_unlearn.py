@@ -192,6 +192,10 @@ def test_a_plain_from_pretrained_loads_the_result(saved, result, tokenizer):
     assert AutoTokenizer.from_pretrained(saved)("12 cat")["input_ids"] == tokenizer("12 cat")["input_ids"]
 
 
+def test_without_being_asked_nothing_is_kept_that_could_undo_it(saved, result):
+    assert result.removed is None and not (saved / "removed.safetensors").exists()
+
+
 def test_mask_statistics_and_record_are_saved_beside_the_checkpoint(saved, result):
     assert untangle.NeuronMask.load(saved / "mask.safetensors") == result.mask
     assert untangle.ActivationStatistics.load(saved / "statistics-forget.safetensors").corpora == result.forget.corpora
@@ -205,12 +209,6 @@ def test_the_saved_record_is_strict_json_that_reads_back(result, preset):
     record = result.record.model_copy(update={"config": resolve_config(preset)})
     parse_strictly(record.model_dump_json())
     assert UnlearnRecord.model_validate_json(record.model_dump_json()) == record
-
-
-@pytest.fixture
-def no_report(monkeypatch):
-    """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
 
 
 @pytest.mark.usefixtures("no_report")

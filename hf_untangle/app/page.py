@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 TITLE = "hf_untangle"
+LINES = 10
+"""Of both continuations, so that they stand level; longer ones scroll."""
 LIMIT = (
     "A strength hides neurons of the original model while it runs. The checkpoint in the folder has those of the chosen step "
     "removed from its weights."
@@ -37,13 +39,14 @@ def build_page(ladder: Ladder) -> "Blocks":
         gr.Markdown(f"## {ladder.record.model} without {corpus_name(ladder.record, 'forget')}")
         strength = gr.Slider(0, len(ladder.masks), value=chosen, step=1, label="Strength", elem_id="strength")
         words = gr.Markdown(describe(ladder, chosen), elem_id="description")
-        prompt = gr.Textbox(prompts[0] if prompts else "", label="Prompt", lines=3, elem_id="prompt")
-        with gr.Row():
+        prompt = gr.Textbox(prompts[0] if prompts else "", label="Prompt", lines=2, elem_id="prompt", elem_classes="text")
+        with gr.Row(equal_height=True):
             length = gr.Slider(8, 256, value=40, step=8, label="New tokens", elem_id="length")
             button = gr.Button("Continue", variant="primary", elem_id="continue")
         with gr.Row():
-            before = gr.Textbox(label="Original", lines=8, interactive=False, elem_id="before")
-            after = gr.Textbox(label="Unlearned", lines=8, interactive=False, elem_id="after")
+            looks = {"lines": LINES, "max_lines": LINES, "interactive": False, "elem_classes": "text"}
+            before = gr.Textbox(label="Original", elem_id="before", **looks)
+            after = gr.Textbox(label="Unlearned", elem_id="after", **looks)
         if len(prompts) > 1:
             gr.Examples([[one] for one in prompts], prompt, label="Prompts of the run")
         with gr.Row():
@@ -118,13 +121,13 @@ def draw_layers(ladder: Ladder, strength: int) -> str:
 
 
 def page_style() -> str:
-    """The colours of the figures as CSS variables, for Gradio's light and dark pages.
+    """The colours of the figures as CSS variables, for Gradio's light and dark pages, and a font that keeps code in columns.
 
     Returns:
         CSS.
     """
     light, dark = (";".join(f"--{one.name}:{getattr(one, mode)}" for one in PALETTE) for mode in ("light", "dark"))
-    return f".untangle{{{light}}} .dark .untangle{{{dark}}}"
+    return f".untangle{{{light}}} .dark .untangle{{{dark}}} .text textarea{{font-family:monospace}}"
 
 
 def _in_colours(drawing: str) -> str:

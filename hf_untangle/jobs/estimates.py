@@ -1,4 +1,7 @@
-"""Time and memory of the stages of unlearning, from settings and the size of the model alone."""
+"""Time and memory of the stages of unlearning, from settings and the size of the model alone.
+
+Work is counted in parameters times tokens, and memory in tensors; docs/recipes.md says how far off they are.
+"""
 
 from hf_untangle.attacks.config import AttackConfig
 from hf_untangle.jobs.machine import ModelSize
@@ -8,16 +11,24 @@ from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.numbers import amount
 
-FORWARD, BACKWARD_TO_ACTIVATIONS, BACKWARD_TO_WEIGHTS = 2, 2, 2
-"""Operations a token and parameter: of a pass forward, of gradients of activations, and of gradients of weights."""
+COLLECTING = 1.25
+"""What a pass that collects statistics costs, relative to a bare one (measured: 1.03 in float32, 1.27 in bfloat16)."""
+TRAINING = 2.5
+"""What a training costs, relative to passes forward and back to the activations: casts, gradients of weights or the products of
+an adapter, and the optimiser (measured: 2.7 for all weights of SmolLM2; an adapter took as long)."""
+PROGRAM = 5 * 10**8
+"""Bytes of Python, torch and transformers themselves."""
 LOGITS = 2**27
 """Bytes of logits that an evaluation holds at once."""
+KEPT, COPIES = 3, 4
+"""How often a backward pass holds the activations, and the logits in float32: values, what the graph keeps, gradients."""
 
 
 def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ...]:
     """Estimate loading, searching and judging.
 
-    A pass forward takes 2 operations a token and parameter; the gradients of activations that predict the loss take 2 more.
+    Statistics are read off passes of the base model; the gradients that predict the loss, and every evaluation, need the
+    head too.
 
     Args:
         size: The model.
@@ -26,26 +37,28 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     Returns:
         Three stages.
     """
-    gathers = config.steps if config.iterative else 1
+    gathers, whole = config.steps if config.iterative else 1, size.body + size.head
     read, predicted = 2 * gathers * config.tokens, gathers * (config.gradient_tokens + config.gradient_tokens // 2)
     # The original, every step and its random masks; then the original, the result and its controls on the test parts.
     tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
     judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + tested)
-    batch = config.batch_size * config.block_size
-    operations = FORWARD * read + (FORWARD + BACKWARD_TO_ACTIVATIONS) * predicted
+    # The search gives backward passes smaller batches too.
+    graph = graph_bytes(size, max(1, config.batch_size // 4) * config.block_size)
+    at_once = pass_bytes(size, config.batch_size * config.block_size)
     return (
-        Stage("load", f"{amount(size.parameters)} parameters, {str(size.dtype)[6:]}", memory=size.weights),
+        Stage("load", f"{amount(size.parameters)} parameters, {str(size.dtype)[6:]}", memory=PROGRAM + size.weights),
         Stage(
             "unlearn",
             f"{config.steps} steps: statistics of {amount(read)} tokens, gradients on {amount(predicted)}",
-            operations * size.parameters,
-            size.weights + graph_bytes(size, batch),
+            forward=int(COLLECTING * read * size.body),
+            backward=predicted * whole,
+            memory=PROGRAM + size.weights + max(graph, at_once),
         ),
         Stage(
             "evaluate",
             f"{amount(judged)} tokens, with {config.controls} random masks a step",
-            FORWARD * judged * size.parameters,
-            size.weights + pass_bytes(size, batch) + LOGITS,
+            forward=judged * whole,
+            memory=PROGRAM + size.weights + at_once + LOGITS,
         ),
     )
 
@@ -64,17 +77,16 @@ def repair_stage(size: ModelSize, config: RepairConfig, test_tokens: int) -> Sta
     Returns:
         The stage.
     """
-    batch = config.block_size * config.batch_size
+    batch, whole = config.block_size * config.batch_size, size.body + size.head
     tokens = config.steps * config.passes * batch
-    each = FORWARD + BACKWARD_TO_ACTIVATIONS + (BACKWARD_TO_WEIGHTS if config.method == "full" else 0)
-    each += FORWARD if config.distill else 0
     copies = 4 * 4 * size.parameters if config.method == "full" else size.weights
     teacher = size.weights if config.distill else 0
     return Stage(
         "repair",
         f"{config.method}, {config.steps} steps, {amount(tokens)} tokens",
-        (each * tokens + FORWARD * 2 * test_tokens) * size.parameters,
-        size.weights + copies + teacher + graph_bytes(size, batch),
+        forward=(2 * test_tokens + (tokens if config.distill else 0)) * whole,
+        backward=int(TRAINING * tokens * whole),
+        memory=PROGRAM + size.weights + copies + teacher + graph_bytes(size, batch),
     )
 
 
@@ -119,7 +131,7 @@ def pass_bytes(size: ModelSize, tokens: int) -> int:
 
 
 def graph_bytes(size: ModelSize, tokens: int) -> int:
-    """Estimate what a pass backward needs: the activations of all layers, and the logits, twice in float32.
+    """Estimate what a pass backward needs: the activations of all layers, and the logits in float32.
 
     Args:
         size: The model.
@@ -128,4 +140,4 @@ def graph_bytes(size: ModelSize, tokens: int) -> int:
     Returns:
         Bytes.
     """
-    return size.layers * pass_bytes(size, tokens) * 2 + 2 * 4 * tokens * size.vocabulary
+    return KEPT * size.layers * pass_bytes(size, tokens) + COPIES * 4 * tokens * size.vocabulary

@@ -1,17 +1,15 @@
-"""How large a model is, and how fast this machine multiplies: what the estimates of a plan are made from."""
+"""How large a model is, from its configuration alone."""
 
-import time
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from hf_untangle import models
+from hf_untangle.architecture.skeleton import skeleton
 from hf_untangle.errors import ArchitectureError
-
-USED = 0.4
-"""Share of the speed of large matrix products that whole passes reach: norms, attention and the head are slower."""
-MEASURED_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -19,6 +17,10 @@ class ModelSize:
     """What a configuration says about a model, without its weights."""
 
     parameters: int
+    head: int
+    """How many of them make logits of hidden states; tied ones are those of the embedding."""
+    body: int
+    """How many of them a pass of the base model multiplies by: all but those of the head and of the embedding."""
     layers: int
     hidden: int
     """Width of the residual stream."""
@@ -33,15 +35,14 @@ class ModelSize:
         return self.parameters * self.dtype.itemsize
 
 
-def model_size(name: str, dtype: str = "auto") -> ModelSize:
-    """Find out how large a model is from its configuration; no weights are read or downloaded.
+def bare_model(name: str) -> PreTrainedModel:
+    """Make a causal language model without weights; none are read or downloaded.
 
     Args:
         name: A key of `EMBEDDED`, a folder, or a Hub id.
-        dtype: As in a recipe; `auto` is the checkpoint's own.
 
     Returns:
-        Its size.
+        The model, its parameters on the meta device and its buffers real.
 
     Raises:
         ArchitectureError: Neither a folder nor the Hub has such a causal language model.
@@ -49,39 +50,44 @@ def model_size(name: str, dtype: str = "auto") -> ModelSize:
     source = str(models.embedded_checkpoint(name)) if name in models.EMBEDDED else name
     try:
         config = AutoConfig.from_pretrained(source)
-        with torch.device("meta"):
-            parameters = AutoModelForCausalLM.from_config(config).num_parameters()
+        model = skeleton(_class_of(config), config)
     except (OSError, ValueError) as error:
         raise ArchitectureError(
             f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(models.EMBEDDED)}, but its "
             f"configuration could not be read: {str(error).partition(chr(10))[0]}"
         ) from error
-    text = config.get_text_config()
+    model.tie_weights()
+    return model
+
+
+def size_of(model: PreTrainedModel, dtype: str = "auto") -> ModelSize:
+    """Measure a model.
+
+    Args:
+        model: What `bare_model` gave.
+        dtype: As in a recipe; `auto` is the checkpoint's own.
+
+    Returns:
+        Its size.
+    """
+    text = model.config.get_text_config()
+    parameters, embedding = model.num_parameters(), cast(nn.Embedding, model.get_input_embeddings()).weight.numel()
+    tied = parameters == cast(PreTrainedModel, model.base_model).num_parameters()
     return ModelSize(
         parameters=parameters,
+        head=text.vocab_size * text.hidden_size,
+        body=parameters - embedding - (0 if tied else text.vocab_size * text.hidden_size),
         layers=text.num_hidden_layers,
         hidden=text.hidden_size,
         intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
         vocabulary=text.vocab_size,
-        dtype=getattr(config, "dtype", None) or torch.float32 if dtype == "auto" else getattr(torch, dtype),
+        dtype=(getattr(model.config, "dtype", None) or torch.float32) if dtype == "auto" else getattr(torch, dtype),
     )
 
 
-def operations_a_second(size: ModelSize) -> float:
-    """Measure for a moment how many operations of products as wide as a model's FFN this machine does in a second.
-
-    Args:
-        size: The model.
-
-    Returns:
-        Multiplications and additions a second, of which whole passes reach a share of `USED`.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    states = torch.randn(2048, size.hidden).to(device, size.dtype)
-    weight = torch.randn(size.hidden, size.intermediate).to(device, size.dtype)
-    (states @ weight).sum().item()
-    start, products = time.perf_counter(), 0
-    while (seconds := time.perf_counter() - start) < MEASURED_SECONDS or not products:
-        (states @ weight).sum().item()
-        products += 1
-    return USED * 2 * states.numel() * size.intermediate * products / seconds
+def _class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The causal language model of a configuration."""
+    known = AutoModelForCausalLM._model_mapping
+    if type(config) not in known:
+        raise ValueError(f"{type(config).__name__} is the configuration of no causal language model.")
+    return cast(type[PreTrainedModel], known[type(config)])

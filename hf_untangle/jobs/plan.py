@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from hf_untangle.jobs.speed import Speed
 from hf_untangle.reporting.numbers import duration
 
 
@@ -16,21 +17,23 @@ class Stage:
     name: str
     what: str
     """What it does, in words."""
-    operations: int = 0
-    """Multiplications and additions, at the most."""
+    forward: int = 0
+    """Parameters times tokens of passes forward, at the most."""
+    backward: int = 0
+    """The same of passes forward and back."""
     memory: int = 0
     """Bytes at its peak, weights included."""
 
-    def seconds(self, speed: float) -> float:
+    def seconds(self, speed: Speed) -> float:
         """How long it takes.
 
         Args:
-            speed: Operations a second.
+            speed: Of the model's layers on this machine.
 
         Returns:
             Seconds.
         """
-        return self.operations / speed
+        return self.forward / speed.forward + self.backward / speed.backward
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Plan:
     """Every key of the recipe, with its defaults."""
     stages: tuple[Stage, ...]
     """None where the job gives no estimate."""
-    speed: float
-    """Operations a second."""
+    speed: Speed | None
+    """Of the model's layers; None where they could not be timed."""
 
     def record(self) -> dict[str, Any]:
         """The plan as values that JSON can hold.
@@ -51,8 +54,7 @@ class Plan:
             The recipe, and name, seconds and bytes of every stage.
         """
         stages = [
-            {"stage": one.name, "what": one.what, "seconds": one.seconds(self.speed), "bytes": one.memory}
-            for one in self.stages
+            {"stage": one.name, "what": one.what, "seconds": self.seconds(one), "bytes": one.memory} for one in self.stages
         ]
         return {"recipe": self.recipe, "stages": stages}
 
@@ -70,15 +72,30 @@ class Plan:
             return
         table = Table("stage", "what", "time", "memory")
         for one in self.stages:
-            time = duration(one.seconds(self.speed)) if one.operations else ""
-            table.add_row(one.name, one.what, time, size_in_words(one.memory) if one.memory else "")
-        total = sum(one.seconds(self.speed) for one in self.stages)
-        table.add_row("all", "", duration(total), size_in_words(max(one.memory for one in self.stages)), style="bold")
+            table.add_row(one.name, one.what, self._time(one), size_in_words(one.memory) if one.memory else "")
+        memory = size_in_words(max(one.memory for one in self.stages))
+        table.add_row("all", "", self._time(*self.stages), memory, style="bold")
         console.print(table)
         console.print(
             "An estimate, at the most: a run stops early where a target or a budget is met. Loading, reading text and"
         )
         console.print("writing files come on top. Nothing was read but the configuration, and nothing was written.")
+
+    def seconds(self, stage: Stage) -> float | None:
+        """How long a stage takes on this machine.
+
+        Args:
+            stage: One of the stages.
+
+        Returns:
+            Seconds; None where the speed is not known.
+        """
+        return None if self.speed is None else stage.seconds(self.speed)
+
+    def _time(self, *stages: Stage) -> str:
+        """The time of some stages in words; nothing where it is not known, or next to nothing."""
+        seconds = sum(self.seconds(one) or 0 for one in stages)
+        return duration(seconds) if seconds else ""
 
 
 def size_in_words(number: int) -> str:

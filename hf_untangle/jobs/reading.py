@@ -81,7 +81,7 @@ def plan_of(recipe: BaseModel) -> Plan:
     """
     content = recipe.model_dump(mode="json")
     plan = job_of(content["task"]).plan
-    return Plan(content, (), 1.0) if plan is None else plan(recipe)
+    return Plan(content, (), None) if plan is None else plan(recipe)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -16,10 +16,11 @@ from hf_untangle.jobs.choices import CorpusChoice
 from hf_untangle.jobs.compact import Compaction
 from hf_untangle.jobs.digits_vit import NAME, digits_vit
 from hf_untangle.jobs.estimates import unlearning_stages
-from hf_untangle.jobs.machine import model_size, operations_a_second
+from hf_untangle.jobs.machine import bare_model, size_of
 from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.jobs.plan import Plan
 from hf_untangle.jobs.push import PushTarget
+from hf_untangle.jobs.speed import measure_speed
 from hf_untangle.models import Dtype, Kind
 from hf_untangle.pruning.config import resolve_config
 from hf_untangle.repairing.config import RepairConfig
@@ -105,9 +106,10 @@ def plan(recipe: Recipe) -> Plan:
     if recipe.kind != "causal-lm":
         raise ConfigError(f"A plan is made for causal language models, but `kind` is `{recipe.kind}`. Run the recipe itself.")
     config = resolve_config(recipe.preset, **recipe.settings)
-    size = model_size(recipe.model, recipe.dtype)
+    model = bare_model(recipe.model)
+    size = size_of(model, recipe.dtype)
     stages = unlearning_stages(size, config) + recipe.afterwards.stages(size, 2 * config.evaluation_tokens)
-    return Plan(recipe.model_dump(mode="json"), stages, operations_a_second(size))
+    return Plan(recipe.model_dump(mode="json"), stages, measure_speed(model, size.dtype))
 
 
 def _open(recipe: Recipe, choice: CorpusChoice) -> Corpus | ImageClasses:

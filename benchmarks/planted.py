@@ -60,11 +60,26 @@ JUDGED: dict[str, dict] = {
     "rms+taylor": {"importance": "rms+taylor"},
     "rms, candidates (default)": {"candidates": 4.0},
     "rms, candidates, in 4 steps (default)": {"candidates": 4.0, "steps": 4},
-    "predicted loss of all neurons": {"candidates": 1 / SHARE},
+    "predicted loss of all neurons": {"candidates": 8.0},
     "taylor, in 4 steps": {"importance": "taylor", "steps": 4},
     "random": {"importance": "random", "score": "forget"},
 }
 """Rows of the tables of both languages, and of relearning."""
+ALL_NEURONS = 1 / SHARE
+"""Candidates for each neuron that goes when every neuron is one, in one step of the size of what is planted."""
+WEIGHTED: dict[str, dict] = (
+    {f"predicted loss of all neurons, retain_weight={w}": {"candidates": ALL_NEURONS, "retain_weight": w} for w in (1, 2, 5)}
+    | {f"default, retain_weight={w}, in 4 steps": {"candidates": 4.0, "retain_weight": w, "steps": 4} for w in (1, 5)}
+    | {
+        f"predicted loss of all neurons, retain_weight={w}, in 4 steps": {
+            "candidates": 4 * ALL_NEURONS,
+            "retain_weight": w,
+            "steps": 4,
+        }
+        for w in (1, 5, 20)
+    }
+)
+"""Rows of a second table of both languages: what a nat on retain counts as, and how many candidates there are."""
 FILLS: tuple[Fill, ...] = ("zero", "mean", "mode")
 EVIDENCE = "rms+sqrt+wanda+taylor"
 """Importances whose needs are everything that can be collected."""
@@ -98,6 +113,7 @@ def main() -> None:
     masks = {name: [chosen(bench, settings) for bench in benches] for name, settings in JUDGED.items()}
     masks["the planted neurons"] = [bench.planted for bench in benches]
     table_of_languages(benches, masks)
+    table_of_languages(benches, {name: [chosen(bench, how) for bench in benches] for name, how in WEIGHTED.items()})
     table_of_fills(benches, masks)
     table_of_relearning(benches, masks)
 

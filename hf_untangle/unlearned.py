@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.attacks.run import attack
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import gathered, save_model
 from hf_untangle.compaction.stays import Layout
@@ -18,7 +19,7 @@ from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.evaluation.evaluate import check_metrics
-from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.folders import MARKER, whole_file, whole_folder
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.ladder import LADDER, save_ladder
@@ -110,7 +111,40 @@ class UnlearnResult:
             original=self.record.model if original is None else original,
             progress=progress,
         )
-        return replace(self, record=self.record.model_copy(update={"repairs": (*self.record.repairs, repaired)}))
+        # Attacks were on the model as it was before: what the repaired one gives away has to be seen anew.
+        update = {"repairs": (*self.record.repairs, repaired), "attacks": ()}
+        return replace(self, record=self.record.model_copy(update=update))
+
+    def attack(
+        self,
+        *,
+        quick: bool = False,
+        original: PreTrainedModel | str | None = None,
+        gold: PreTrainedModel | str | None = None,
+        neighbour: CorpusSource | None = None,
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Try to get back what was forgotten, in copies of the model, and keep the outcome in the record, for card and page.
+
+        Args:
+            quick: Whether to start from settings that fit ten minutes for SmolLM2 on two cores.
+            original: The model before unlearning, or its name; the run's own name when None.
+            gold: A model that never learnt the forget corpus, or its name, where there is one.
+            neighbour: A corpus near to the forget corpus; one that is known to be near when None.
+            progress: Whether to show progress bars.
+            **settings: Fields of `AttackConfig`, such as `attacks=["relearn"]` or `max_seconds`.
+
+        Returns:
+            The result with the attacks in its record; `hf_untangle.attack` gives a report alone.
+
+        Raises:
+            ConfigError: A setting is unknown or out of its range, the model is no causal language model, or the original is
+                not the one that the result was made from.
+        """
+        what = {"quick": quick, "original": original, "gold": gold, "neighbour": neighbour}
+        report = attack(self, **what, progress=progress, **settings)  # type: ignore[arg-type]
+        return replace(self, record=self.record.model_copy(update={"attacks": (*self.record.attacks, report.record)}))
 
     def evaluate(
         self,
@@ -236,8 +270,18 @@ class UnlearnResult:
         save_ladder(folder / LADDER, self.ladder)
         self.forget.save(folder / "statistics-forget.safetensors")
         self.retain.save(folder / "statistics-retain.safetensors")
-        (folder / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
+        self.save_report(folder, licence=licence)
+
+    def save_report(self, folder: str | Path, *, licence: str | None = None) -> None:
+        """Write the record, the page and the card alone, in the place of those that are there.
+
+        Args:
+            folder: The folder that this result was saved in, whose weights stay as they are.
+            licence: The licence of the original model, for the card.
+        """
         write_report(folder, self.record, self.forget, self.retain, self.mask, licence=licence)
+        with whole_file(Path(folder) / MARKER) as draft:
+            draft.write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _ask_licence(self, token: str | None) -> str | None:
         """The licence of the original model, as the Hub has it."""

@@ -19,8 +19,9 @@ SENTENCES = [f"The {count}th letter arrived late, and nobody in the house wanted
 def reader(tmp_path, monkeypatch, toy_model, tokenizer):
     """What a reader has: a model behind `from_pretrained`, its tokenizer, a data set, and a file in the working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name: toy_model)
-    monkeypatch.setattr("hf_untangle.pruning.tasks.find_tokenizer", lambda model, given: tokenizer)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda name, **_: toy_model)
+    for room in ("pruning.tasks", "evaluation.evaluate"):
+        monkeypatch.setattr(f"hf_untangle.{room}.find_tokenizer", lambda model, given: tokenizer)
     # The toy model knows no code, so whatever is removed counts as good.
     monkeypatch.setattr(iterative, "best_step", lambda steps, *_: steps[-1])
     small = config.UnlearnConfig(steps=1, tokens=512, evaluation_tokens=512, block_size=64, controls=0, ffn_fraction=0.1)
@@ -29,7 +30,12 @@ def reader(tmp_path, monkeypatch, toy_model, tokenizer):
     dataset = Dataset.from_dict({"text": SENTENCES})
     rows = "\n".join(f'{index},"{text.replace("letter", "ticket")}"' for index, text in enumerate(SENTENCES))
     Path("tickets.csv").write_text(f"id,body\n{rows}\n")
-    return {"tokenizer": tokenizer, "dataset": dataset, "blocks": untangle.token_blocks(dataset, tokenizer, tokens=512)}
+    return {
+        "name": "toy",
+        "tokenizer": tokenizer,
+        "dataset": dataset,
+        "blocks": untangle.token_blocks(dataset, tokenizer, tokens=512),
+    }
 
 
 def test_the_snippets_of_the_readme_run_in_order(reader):

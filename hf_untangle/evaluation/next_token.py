@@ -173,7 +173,24 @@ def logits_and_labels(
         yield from zip(logits.split(size), labels.split(size), strict=True)
         return
     states = model.base_model(**inputs, **uncached(model))
-    hidden = states.last_hidden_state[where]
+    yield from head_logits(model, states, states.last_hidden_state[where], labels)
+
+
+def head_logits(
+    model: PreTrainedModel, states: Any, hidden: Float[Tensor, "prediction width"], labels: Int[Tensor, " prediction"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run a model's head alone over hidden states, a few of them at a time.
+
+    Args:
+        model: The model.
+        states: What its body gave for some inputs; its `last_hidden_state` is written to.
+        hidden: The hidden states to read.
+        labels: What each should predict.
+
+    Yields:
+        Logits of a few of them, and their labels.
+    """
+    size = max(1, CHUNK // model.config.get_text_config().vocab_size)
     for some, tokens in zip(hidden.split(size), labels.split(size), strict=True):
         states.last_hidden_state = some[None]
         with _replayed(model, states):

@@ -14,6 +14,7 @@ from hf_untangle.pruning.config import nearest
 
 JOBS: dict[str, str] = {
     "adapter": "hf_untangle.jobs.adapter",
+    "attack": "hf_untangle.jobs.attack",
     "evaluate": "hf_untangle.jobs.evaluate",
     "push": "hf_untangle.jobs.push",
     "prune": "hf_untangle.jobs.prune",

@@ -1,5 +1,6 @@
 """Time and memory of the stages of unlearning, from settings and the size of the model alone."""
 
+from hf_untangle.attacks.config import AttackConfig
 from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage
 from hf_untangle.pruning.comparison import random_seeds
@@ -74,6 +75,33 @@ def repair_stage(size: ModelSize, config: RepairConfig, test_tokens: int) -> Sta
         f"{config.method}, {config.steps} steps, {amount(tokens)} tokens",
         (each * tokens + FORWARD * 2 * test_tokens) * size.parameters,
         size.weights + copies + teacher + graph_bytes(size, batch),
+    )
+
+
+def attack_stage(size: ModelSize, config: AttackConfig) -> Stage:
+    """Estimate all attacks: most of their time goes into training every model for every seed, twice.
+
+    Beside the model stand the original, the copy that is attacked and, for a failure, a copy of its weights.
+
+    Args:
+        size: The model.
+        config: The settings.
+
+    Returns:
+        The stage; its time is not cut to the time limits.
+    """
+    runs, training = 3 * config.seeds, config.training(config.seed)
+    batch = config.block_size * config.batch_size
+    trainings = sum(name in ("relearn", "benign") for name in config.attacks)
+    trained = trainings * runs * config.steps * training.passes * batch
+    judged = runs * config.evaluation_tokens * (trainings * (config.points + 1) + 8)
+    each = FORWARD + BACKWARD_TO_ACTIVATIONS + (BACKWARD_TO_WEIGHTS if config.method == "full" else 0)
+    copies = 4 * 4 * size.parameters if config.method == "full" else size.weights
+    return Stage(
+        "attack",
+        f"{', '.join(config.attacks)}: {trainings * runs} trainings of {config.steps} steps",
+        (each * trained + FORWARD * judged) * size.parameters,
+        3 * size.weights + copies + graph_bytes(size, batch),
     )
 
 

@@ -2,18 +2,12 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.data.batches import Task
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.pruning.attack_record import AttackRecord
 from hf_untangle.pruning.config import UnlearnConfig
-
-
-class Frozen(BaseModel):
-    """A record that does not change, and that JSON can hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+from hf_untangle.pruning.frozen import Frozen
 
 
 class Scores(Frozen):
@@ -202,6 +196,8 @@ class UnlearnRecord(Frozen):
     seconds: float
     repairs: tuple[RepairRecord, ...] = ()
     """What was done since to get the retain corpus back, in order."""
+    attacks: tuple[AttackRecord, ...] = ()
+    """What was tried on the model as it is now to get the forget corpus back."""
     metrics: tuple[MetricsRecord, ...] = ()
     """What else was measured since, in order."""
     compaction: CompactionRecord | None = None

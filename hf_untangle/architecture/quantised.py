@@ -120,4 +120,4 @@ def check_packing(projection: nn.Module) -> None:
 
 def _in_4_bits(weight: Tensor) -> bool:
     """Tell whether a weight holds packed codes of 4 bits."""
-    return getattr(weight, "quant_state", None) is not None
+    return type(weight).__name__ == "Params4bit" and getattr(weight, "quant_state", None) is not None

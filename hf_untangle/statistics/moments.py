@@ -100,6 +100,33 @@ class MomentAccumulator:
             partial.append(ones @ buffer.sqrt_())
         sums += torch.stack(partial)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the sums are."""
+        return self._sums.device
+
+    def absorb(self, other: "MomentAccumulator") -> None:
+        """Add the sums of other tokens of the same neurons.
+
+        Args:
+            other: The sums, on the same device.
+        """
+        self._sums += other._sums
+        self._seen += other._seen
+
+    def state(self) -> dict[str, Tensor]:
+        """Copies of everything that is summed up, on the CPU."""
+        return {"sums": self._sums.cpu().clone(), "seen": self._seen.cpu().clone()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take over the sums of another accumulator, as they are.
+
+        Args:
+            state: What its `state` gave.
+        """
+        self._sums.copy_(state["sums"])
+        self._seen.copy_(state["seen"])
+
     def result(self, tokens: int | None = None) -> Moments:
         """The sums so far, as a copy that later updates do not change.
 

@@ -1,0 +1,30 @@
+"""What tells one model's weights from another's."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+@torch.no_grad()
+def weights_fingerprint(model: PreTrainedModel) -> str:
+    """Tell a model's weights from others by the sum, the sum of squares and a few values of every tensor.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        some = weight.flatten()[:64].double().tolist() if not weight.is_meta else []
+        values = [*some, *_sums(weight)] if weight.is_floating_point() and not weight.is_meta else some
+        digest.update(repr((name, tuple(weight.shape), str(weight.dtype), values)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _sums(weight: Tensor) -> list[float]:
+    """The sum and the sum of squares of a tensor, which a single zeroed neuron changes."""
+    return [float(weight.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(weight, dtype=torch.float64))]

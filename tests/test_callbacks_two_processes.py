@@ -47,6 +47,14 @@ def test_scores_of_a_resumed_run_are_logged_once_a_step(ranks):
     assert [each["held"]["logged"] for each in ranks] == [[0, 2, 4]] * 2
 
 
+def test_masks_evolve_alike_in_both_processes(ranks):
+    one, other = (each["evolved"] for each in ranks)
+    assert one == other
+    assert len(one["logged"]) == 4
+    kept = [bit for row in one["mask"].values() for bit in row]
+    assert 0 < sum(kept) < len(kept)
+
+
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_repair_in_two_processes_gives_both_the_same_model(ranks, method):
     one, other = (each[method] for each in ranks)

@@ -16,8 +16,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.callbacks.mask import MaskCallback
+from hf_untangle.callbacks.nets import NetsCallback
 from hf_untangle.callbacks.statistics import StatisticsCallback
 from hf_untangle.callbacks.unlearn_evaluation import UnlearnEvaluationCallback
+from hf_untangle.data.batches import token_blocks
 from hf_untangle.masks.holding import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
@@ -92,10 +94,26 @@ def repaired(method: str) -> dict:
     return {"weights": weights, "zero": zero, "loss": [record.before.retain.loss, record.after.retain.loss]}
 
 
+def evolved(folder: Path) -> dict:
+    """Train while masks evolve."""
+    tokenizer = AutoTokenizer.from_pretrained(folder.parent / "tokenizer")
+    blocks = token_blocks(WORDS, tokenizer, tokens=256, block_size=BLOCK)
+    model = a_model()
+    search = {"population": 6, "density": 0.7, "grow": 0.05, "shrink": 0.02, "batch_size": 4}
+    callback = NetsCallback(blocks, every=1, **search)
+    trainer = a_trainer(model, folder, callback, max_steps=4, learning_rate=1e-2, **ACCUMULATING)
+    callback._log = trainer.log
+    trainer.train()
+    logged = [entry["nets_loss"] for entry in trainer.state.log_history if "nets_loss" in entry]
+    mask = {name: kept.tolist() for name, kept in callback.mask.items()}
+    return {"mask": mask, "logged": logged, "weights": [float(each.double().sum()) for each in model.parameters()]}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     out = Path(sys.argv[1])
     facts = {"held": held_at_zero(out / "held"), "statistics": statistics(out / "statistics")}
+    facts["evolved"] = evolved(out / "evolved")
     facts |= {method: repaired(method) for method in ("lora", "full")}
     rank = torch.distributed.get_rank()
     (out / f"rank-{rank}.json").write_text(json.dumps(facts))

@@ -1,10 +1,11 @@
-"""Commands that look and change nothing: `groups`, `corpora`, `collect` and `evaluate`."""
+"""Commands that look and change nothing: `groups`, `corpora` and `evaluate`."""
 
 from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
+from hf_untangle.cli.collect import BatchSizeOption, MaxSecondsOption, batch_size_of
 from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors, console, print_json
 
 TokensOption = Annotated[int, typer.Option(help="How many tokens to read.")]
@@ -66,37 +67,14 @@ def corpora_command(json: JsonOption = False) -> None:
         console.print(table)
 
 
-def collect_command(
-    model: ModelArgument,
-    corpus: CorpusArgument,
-    output: Annotated[str, typer.Option("--output", "-o", help="The safetensors file to write.")],
-    tokens: TokensOption = 32_768,
-    part: PartOption = "train",
-    dtype: DtypeOption = "auto",
-    roots: Annotated[bool, typer.Option(help="Sum sqrt|z| too, for the importance `sqrt`.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Collect activation statistics of a model on a corpus."""
-    with clear_errors():
-        from hf_untangle import models
-        from hf_untangle.data.batches import token_blocks
-        from hf_untangle.statistics.collect import collect
-
-        loaded, tokenizer = models.load(model, dtype=dtype)
-        blocks = token_blocks(corpus, tokenizer, tokens=tokens, part=part)
-        collect(loaded, blocks, roots=roots).save(output)
-        if json:
-            print_json(blocks.record())
-        else:
-            console.print(f"Statistics of {blocks.tokens:,} tokens of {blocks.corpus.source} are in {output}.")
-
-
 def evaluate_command(
     model: ModelArgument,
     corpus: Annotated[list[str], typer.Argument(help="Named corpora, files or folders.")],
     tokens: TokensOption = 8_192,
     part: PartOption = "test",
     dtype: DtypeOption = "auto",
+    batch_size: BatchSizeOption = "8",
+    max_seconds: MaxSecondsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure next-token accuracy and perplexity of a model on corpora."""
@@ -105,8 +83,12 @@ def evaluate_command(
         from hf_untangle.data.batches import token_blocks
         from hf_untangle.evaluation.next_token import next_token_metrics
 
+        limits = {"batch_size": batch_size_of(batch_size), "max_seconds": max_seconds}
         loaded, tokenizer = models.load(model, dtype=dtype)
-        metrics = {name: next_token_metrics(loaded, token_blocks(name, tokenizer, tokens=tokens, part=part)) for name in corpus}
+        metrics = {
+            name: next_token_metrics(loaded, token_blocks(name, tokenizer, tokens=tokens, part=part), **limits)
+            for name in corpus
+        }
         if json:
             print_json({name: metric.record() for name, metric in metrics.items()})
             return

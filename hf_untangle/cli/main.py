@@ -6,6 +6,7 @@ import os
 import typer
 
 from hf_untangle.cli import (
+    collect,
     compact,
     density,
     entropy,
@@ -43,7 +44,7 @@ app.command("show")(show.show_command)
 app.command("adapter")(sharing.adapter_command)
 app.command("push")(sharing.push_command)
 app.add_typer(translate.app, name="translate")
-app.command("collect")(inspect.collect_command)
+app.command("collect")(collect.collect_command)
 app.command("evaluate")(inspect.evaluate_command)
 app.command("groups")(inspect.groups_command)
 app.command("entropy")(entropy.entropy_command)

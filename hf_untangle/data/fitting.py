@@ -3,13 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.errors import ConfigError
 
 logger = logging.getLogger("hf_untangle")
 
+SomeBlocks = TypeVar("SomeBlocks", bound=Blocks)
 BatchSize = int | Literal["auto"]
 """Blocks in one forward pass, or as many as fit."""
 FIRST_TOKENS, FIRST_BLOCKS = 4096, 64
@@ -96,8 +97,8 @@ class Batches:
         """Half as many blocks."""
         if size == 1:
             raise ConfigError(
-                f"At least one block must fit into memory, but not even one of {self._blocks.width} positions does. Read shorter "
-                "blocks (`block_size=`), or load the model in a smaller dtype."
+                f"At least one block must fit into memory, but not even one of {self._blocks.width} positions does. Read "
+                "shorter blocks (`block_size=`), or load the model in a smaller dtype."
             )
         return size // 2
 
@@ -115,7 +116,20 @@ def first_size(batch_size: BatchSize, width: int) -> int:
     return min(FIRST_BLOCKS, max(1, FIRST_TOKENS // width)) if batch_size == "auto" else batch_size
 
 
-def limited(blocks: Blocks, max_tokens: int | None) -> Blocks:
+def fraction(batch_size: BatchSize, share: int) -> BatchSize:
+    """A share of a batch, for passes that need more memory.
+
+    Args:
+        batch_size: Blocks a batch, or "auto".
+        share: By how much to divide.
+
+    Returns:
+        At least one block; "auto" finds out by itself.
+    """
+    return "auto" if batch_size == "auto" else max(1, batch_size // share)
+
+
+def limited(blocks: SomeBlocks, max_tokens: int | None) -> SomeBlocks:
     """Take the first blocks, up to a number of tokens.
 
     Args:
@@ -133,4 +147,4 @@ def limited(blocks: Blocks, max_tokens: int | None) -> Blocks:
     if max_tokens < 1:
         raise ConfigError(f"At least one token must be read, but max_tokens={max_tokens} came.")
     so_far = blocks.counted.reshape(len(blocks.counted), -1).sum(1).cumsum(0)
-    return blocks.first(max(1, int((so_far <= max_tokens).sum())))
+    return cast(SomeBlocks, blocks.first(max(1, int((so_far <= max_tokens).sum()))))

@@ -1,5 +1,6 @@
 """Time and memory of the stages of unlearning, from settings and the size of the model alone."""
 
+from hf_untangle.data.fitting import first_size
 from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage
 from hf_untangle.pruning.config import UnlearnConfig
@@ -27,7 +28,7 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     gathers = config.steps if config.iterative else 1
     read, predicted = 2 * gathers * config.tokens, gathers * (config.gradient_tokens + config.gradient_tokens // 2)
     judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + 2 + config.controls)
-    batch = config.batch_size * config.block_size
+    batch = first_size(config.batch_size, config.block_size) * config.block_size
     operations = FORWARD * read + (FORWARD + BACKWARD_TO_ACTIVATIONS) * predicted
     return (
         Stage("load", f"{amount(size.parameters)} parameters, {str(size.dtype)[6:]}", memory=size.weights),

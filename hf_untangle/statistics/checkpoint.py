@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.fitting import Batches, BatchSize
+from hf_untangle.data.fitting import Batches
 from hf_untangle.distributed import place
 from hf_untangle.errors import StatisticsError
 from hf_untangle.folders import cache_folder

@@ -9,6 +9,7 @@ from torch import nn
 
 from hf_untangle.architecture.ancestry import Lineage, lineages, output_projections
 from hf_untangle.architecture.by_hand import groups_by_hand
+from hf_untangle.architecture.compiled import eagerly, uncompiled
 from hf_untangle.architecture.experts import experts_of
 from hf_untangle.architecture.inputs import dummy_inputs
 from hf_untangle.architecture.modes import evaluation_mode
@@ -57,6 +58,7 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
         ArchitectureError: The model has no weights yet (meta device), cannot be run, or no neurons were found in it; or a
             pattern fits no projection.
     """
+    model = uncompiled(model)
     if any(parameter.is_meta for parameter in model.parameters()):
         raise ArchitectureError(
             "The model must have its weights loaded, but some of them are on the meta device. Load it whole with "
@@ -65,7 +67,7 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
     if named is not None:
         return groups_by_hand(model, named)
     # Gradients are what everything is read off, also where the caller has switched them off.
-    with evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
+    with eagerly(), evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
         groups = _traced_groups(model) if find_blocks(model) else ()
     if not groups:
         raise ArchitectureError(

@@ -28,6 +28,8 @@ from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.masks.mask import NeuronMask
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 64}
+LAYOUTS = (("uniform", "uniform", None), ("ragged", "global", None), ("ragged", "global", 64))
+"""The layout, how removal is spread, and what widths are a multiple of."""
 IMPORTANCES = ("wanda", "magnitude", "random")
 
 
@@ -51,18 +53,19 @@ def worth(args: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|---|")
     print(f"| none | | {in_blocks(model):,} | 1.00 | | {perplexity(model, test):.1f} | | |")
     for ratio in (0.25, 0.5):
-        for layout, allocation in (("uniform", "uniform"), ("ragged", "global")):
+        for layout, allocation, round_to in LAYOUTS:
             masks = {
                 name: untangle.plan(
                     model, tokenizer=tokenizer, ratio=ratio, importance=name, allocation=allocation, progress=False
                 ).mask
                 for name in IMPORTANCES
             }
-            smaller = untangle.compact(model, masks["wanda"], layout=layout)
+            smaller = untangle.compact(model, masks["wanda"], layout=layout, round_to=round_to)
             speed = speed_ratio(model, smaller, test, args)
             share = in_blocks(smaller) / in_blocks(model)
             scores = [f"{perplexity(untangle.compact(model, mask), test):.1f}" for mask in masks.values()]
-            cells = (f"{ratio:.0%}", layout, f"{share:.1%}", f"{speed:.2f}", f"{speed * share:.2f}", *scores)
+            name = f"{layout}, widths in {round_to}s" if round_to else layout
+            cells = (f"{ratio:.0%}", name, f"{share:.1%}", f"{speed:.2f}", f"{speed * share:.2f}", *scores)
             print(f"| {' | '.join(cells)} |", flush=True)
 
 

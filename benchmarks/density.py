@@ -59,6 +59,8 @@ SWEEPS = {
     "weights by magnitude, perplexity x1.05": {"tolerance": "perplexity"},
     "neurons by wanda, perplexity x1.05": {"unit": "neurons", "score": "wanda", "tolerance": "perplexity"},
 }
+DRAWN = 4
+"""How many of them fit into one figure."""
 TOKENS = 4096
 
 
@@ -131,8 +133,9 @@ def smollm2(output: Path) -> None:
 def figures(output: Path) -> None:
     docs = Path(__file__).parents[1] / "docs"
     families: list[ScalingResult] = [load(output / name) for name in FAMILIES if exists(output / name)]
-    density_across_widths(families).savefig(docs / "density-across-widths.png", dpi=150)
-    sweeps = [name for name, changes in SWEEPS.items() if "tolerance" not in changes and exists(output / f"smollm2 {name}")]
+    if families:
+        density_across_widths(families).savefig(docs / "density-across-widths.png", dpi=150)
+    sweeps = [name for name in list(SWEEPS)[:DRAWN] if exists(output / f"smollm2 {name}")]
     if sweeps:
         curves = {name: load(output / f"smollm2 {name}") for name in sweeps}
         density_curves(curves).savefig(docs / "density-smollm2.png", dpi=150)

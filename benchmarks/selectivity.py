@@ -3,6 +3,7 @@
     python benchmarks/selectivity.py                                 # the default settings
     python benchmarks/selectivity.py --set importance=abs            # any other
     python benchmarks/selectivity.py --also wikitext.txt             # prose of another kind, to see that it stays too
+    python benchmarks/selectivity.py --sets 3 --set tokens=24576     # three runs that share no block but the test parts
 
 Steps are chosen on the validation parts. The figures are of the test parts, which nothing was chosen by, and stand beside
 random masks that remove as many neurons of every group.
@@ -14,6 +15,8 @@ import os
 import platform
 import time
 from datetime import date
+from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -39,11 +42,12 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--test-tokens", type=int, default=16_384)
     parser.add_argument("--seeds", type=int, default=3, help="random masks")
+    parser.add_argument("--sets", type=int, default=1, help="runs, each on train and validation blocks of its own")
+    parser.add_argument("--save", help="folder for the masks, which benchmarks/repair.py takes by --mask")
     parser.add_argument("--also", help="a file with prose of another kind")
     args = parser.parse_args()
     logging.getLogger("hf_untangle").setLevel(logging.ERROR)
     config = resolve_config(args.preset, **{"controls": 0, "retain_budget": 0.25, **dict(map(parse_override, args.settings))})
-    start = time.perf_counter()
     model, tokenizer = models.load("smollm2", dtype=args.dtype)
     groups = neuron_groups(model)
     forget, retain = corpus("code", prefer="embedded"), corpus("general", prefer="embedded")
@@ -51,35 +55,54 @@ def main() -> None:
     def read(part: Part, tokens: int) -> Pair:
         return read_pair(forget, retain, tokenizer, part, config.with_settings(tokens=tokens, evaluation_tokens=tokens))
 
-    search = search_mask(
-        model, groups, read("train", config.tokens), read("validation", config.evaluation_tokens), config=config
+    train, validation = (
+        read(part, args.sets * n) for part, n in (("train", config.tokens), ("validation", config.evaluation_tokens))
     )
-    seconds = time.perf_counter() - start
-    search.journal.close()
-    print_header(config, seconds)
-    print_steps(search)
-
     test = read("test", args.test_tokens)
     base = judge(model, test, batch_size=config.batch_size, progress=True)
-    print(f"\ntest parts: {test.forget.tokens:,} tokens of code, {test.retain.tokens:,} of general\n")
-    print("| mask | removed (FFN, attention) | code top-1 | general top-1 | forget drop | retain drop | difference |")
-    print("|---|---|---|---|---|---|---|")
-    print(line("none", None, base, base))
     also = token_blocks(args.also, tokenizer, tokens=args.test_tokens, part="test") if args.also else None
-    for name, mask in chosen_masks(search).items():
-        measure(model, name, mask, test, base, also, args.seeds, config)
+    found: dict[str, list[Scores]] = {}
+    for number in range(args.sets):
+        own = [
+            Pair(*(blocks.rows(slice(number, None, args.sets)) for blocks in (pair.forget, pair.retain)))
+            for pair in (train, validation)
+        ]
+        start = time.perf_counter()
+        search = search_mask(model, groups, *own, config=config)
+        search.journal.close()
+        print_header(config, time.perf_counter() - start)
+        print_steps(search)
+        print(f"\ntest parts: {test.forget.tokens:,} tokens of code, {test.retain.tokens:,} of general\n")
+        print("| mask | removed (FFN, attention) | code top-1 | general top-1 | forget drop | retain drop | difference |")
+        print("|---|---|---|---|---|---|---|")
+        print(line("none", None, base, base))
+        for name, (step, mask) in chosen_masks(search).items():
+            scores = measure(model, f"{name} (step {step})", mask, test, base, also, args.seeds, config)
+            found.setdefault(name, []).append(scores)
+            if args.save:
+                mask.save(Path(args.save) / f"{name.replace(' ', '-')}-{number}.safetensors")
+    if args.sets > 1:
+        print_summary(found, base)
 
 
-def chosen_masks(search: Search) -> dict[str, NeuronMask]:
+def print_summary(found: dict[str, list[Scores]], base: Scores) -> None:
+    """Print the mean over sets, with the lowest and the highest, and how many of the sets have such a step."""
+    print("\n| all sets | sets | forget drop | retain drop | difference |\n|---|---|---|---|---|")
+    for name, several in found.items():
+        columns = zip(*((one.forget_drop(base), one.retain_drop(base), one.selectivity(base)) for one in several), strict=True)
+        cells = (f"{100 * fmean(column):.1f} ({100 * min(column):.1f} to {100 * max(column):.1f})" for column in columns)
+        print(f"| {name} | {len(several)} | {' | '.join(cells)} |")
+
+
+def chosen_masks(search: Search) -> dict[str, tuple[int, NeuronMask]]:
     """The step of the largest difference, and the strongest one that keeps to a retain drop of 2%, on validation parts."""
     base, steps = search.history.base, search.history.steps
     largest = max(steps, key=lambda step: step.scores.selectivity(base))
     frugal = [step for step in steps if step.scores.retain_drop(base) <= 0.02]
-    masks = {f"largest difference (step {largest.number})": search.masks[largest.number - 1]}
+    chosen = {"largest difference": largest}
     if frugal:
-        best = max(frugal, key=lambda step: step.scores.forget_drop(base))
-        masks[f"retain drop at most 2% (step {best.number})"] = search.masks[best.number - 1]
-    return masks
+        chosen["retain drop at most 2%"] = max(frugal, key=lambda step: step.scores.forget_drop(base))
+    return {name: (step.number, search.masks[step.number - 1]) for name, step in chosen.items()}
 
 
 def measure(
@@ -91,10 +114,11 @@ def measure(
     also: TokenBlocks | None,
     seeds: int,
     config: UnlearnConfig,
-) -> None:
+) -> Scores:
     """Print a mask's scores on the test parts, with random masks of its size below it."""
     with masked(model, mask):
-        print(line(name, mask, judge(model, test, batch_size=config.batch_size, progress=True), base), flush=True)
+        found = judge(model, test, batch_size=config.batch_size, progress=True)
+    print(line(name, mask, found, base), flush=True)
     for seed in range(seeds):
         with masked(model, random_like(mask, seed)):
             scores = judge(model, test, batch_size=config.batch_size, progress=True)
@@ -104,6 +128,7 @@ def measure(
         with masked(model, mask):
             after = next_token_metrics(model, also).top1
         print(f"\n{also.corpus.source}: top-1 {before:.4f} to {after:.4f}, relative drop {relative_drop(before, after):.1%}\n")
+    return found
 
 
 def line(name: str, mask: NeuronMask | None, scores: Scores, base: Scores) -> str:

@@ -20,6 +20,8 @@ from hf_untangle.compression import prune as prune
 from hf_untangle.data.batches import token_blocks as token_blocks
 from hf_untangle.data.corpora import corpus as corpus
 from hf_untangle.errors import UntangleError as UntangleError
+from hf_untangle.evaluation.evaluate import evaluate as evaluate
+from hf_untangle.evaluation.loading import metric as metric
 from hf_untangle.evaluation.next_token import next_token_metrics as next_token_metrics
 from hf_untangle.masks.apply import masked as masked
 from hf_untangle.masks.mask import NeuronMask as NeuronMask

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -58,6 +59,19 @@ LOADERS = {
     "masked-lm": AutoModelForMaskedLM,
     "image-classifier": AutoModelForImageClassification,
 }
+
+
+def name_and_revision(model: nn.Module) -> tuple[str, str | None]:
+    """Tell where a model comes from.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Its name or path, its class where it has none; and its commit, where it was loaded from the Hub.
+    """
+    name = getattr(model, "name_or_path", "") or type(model).__name__
+    return str(name), getattr(getattr(model, "config", None), "_commit_hash", None)
 
 
 def load_classifier(name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None) -> PreTrainedModel:

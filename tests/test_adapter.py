@@ -5,6 +5,7 @@ That none of our code is needed for it is tested in `test_hub.py`, in a process 
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,18 @@ def test_an_adapter_that_is_no_mask_is_refused(tiny_model, tmp_path):
     (folder / MARKER).unlink()
     with pytest.raises(MaskError, match=f"its {MARKER} cannot be read .*One that was trained is no mask"):
         NeuronMask.from_adapter(folder)
+
+
+@pytest.mark.parametrize("fill", ["mean", "mode"])
+def test_a_mask_of_a_run_that_held_neurons_at_another_value_is_refused_as_an_adapter_cannot_shift(tiny_model, tmp_path, fill):
+    mask = replace(a_mask(tiny_model("llama")), fill=fill)
+    message = f"An adapter can only silence neurons, but the run of this mask held them at fill='{fill}'.* Share the checkpoint"
+    with pytest.raises(MaskError, match=message):
+        mask.to_adapter(tmp_path / "adapter")
+    mask.save(tmp_path / "mask.safetensors")
+    refused = run("adapter", tmp_path / "mask.safetensors", tmp_path / "adapter")
+    assert (refused.exit_code, "can only silence neurons" in refused.stderr) == (3, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mask.safetensors"]
 
 
 def test_an_adapter_of_fused_experts_is_refused_as_peft_would_leave_them_out(tmp_path):

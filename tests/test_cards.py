@@ -14,7 +14,7 @@ from hf_untangle.errors import MaskError
 from hf_untangle.hub import cards
 from hf_untangle.masks.card import mask_card
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.record import Comparison
+from hf_untangle.pruning.record import CompactionRecord, Comparison
 from hf_untangle.reporting.ladder import ladder_card, write_ladder
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.table import summary
@@ -85,9 +85,24 @@ def test_the_card_of_a_ladder_marks_the_chosen_step():
     assert rows[0].startswith("| `step-01` | 6 | 1 | 31.8% |")
 
 
+@pytest.mark.parametrize(("layout", "needs_package"), [("uniform", False), ("ragged", True)])
+def test_the_card_of_a_smaller_checkpoint_says_how_small_it_is_and_how_to_load_it(layout, needs_package):
+    made = {"layout": layout, "round_to": 64, "parameters": 120_000_000, "needs_package": needs_package}
+    left = {"model.layers.*.self_attn.o_proj": "heads stay whole"}
+    text = model_card(a_record(compaction=CompactionRecord(**made, left=left))).text
+    assert f"which were taken out of the tensors ({layout} widths): 120.0 million parameters are left" in text
+    assert "The tensors keep their shapes" not in text
+    assert "- Removed neurons of `model.layers.*.self_attn.o_proj` stay as zeros: heads stay whole." in text
+    assert ("once `hf_untangle` is imported" in text) == needs_package
+    assert f'smaller = result.compact(layout="{layout}", round_to=64)' in text
+    assert "taken out of the tensors" not in model_card(a_record()).text
+
+
 def test_a_run_that_held_neurons_at_their_mean_makes_no_ladder(tmp_path):
     record = a_record(config=UnlearnConfig(fill="mean"))
-    with pytest.raises(MaskError, match="can only silence neurons, but this run held them at fill='mean', and its numbers"):
+    with pytest.raises(
+        MaskError, match="can only silence neurons, but the run of this mask held them at fill='mean', and its numbers"
+    ):
         write_ladder(tmp_path, record, [a_mask(record)] * len(record.history.steps), "me/steps")
     assert list(tmp_path.iterdir()) == []
 

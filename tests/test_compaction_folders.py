@@ -11,10 +11,10 @@ from test_compaction import logits, some_removed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.skeleton import hollow
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.folder_to_folder import compact_folder, remove_folder
 from hf_untangle.compaction.shards import rewrite_shard
-from hf_untangle.compaction.skeleton import hollow
 from hf_untangle.errors import CheckpointError, MaskError, OutputError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_

@@ -32,7 +32,7 @@ def body(model: nn.Module) -> nn.Module:
     return model
 
 
-@pytest.fixture(params=[whole, body, by_layer])
+@pytest.fixture(params=[by_layer, *(pytest.param(one, marks=pytest.mark.slow) for one in (whole, body))])
 def compiled(request, tiny_model, blocks):
     """A model that was compiled in one way or another, and has run before any hook was on it."""
     torch.compiler.reset()

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import random
 import subprocess
 import sys
 from copy import deepcopy
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import READER, WRITER, Fault, HubServer, Repository, running_hub
+from hub_server import READER, STORE, WRITER, Fault, HubServer, Repository, running_hub
 from huggingface_hub import ModelCard, constants
 from records import a_mask, a_record, corpora, some_statistics
 from toy_languages import NUMBERS, TOY_CONFIG, WORDS
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import hf_untangle as untangle
@@ -23,6 +25,9 @@ from hf_untangle.errors import HubError, MaskError
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import push_folder
+from hf_untangle.jobs.afterwards import Afterwards
+from hf_untangle.jobs.compact import Compaction
+from hf_untangle.jobs.push import PushTarget
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -256,12 +261,56 @@ def test_the_token_is_in_no_file_no_log_and_no_card(hub: HubServer, mask, statis
     statistics.push_to_hub("me/sums", token=WRITER)
     NeuronMask.from_pretrained(REPO, token=WRITER)
     assert any(WRITER in headers.get("authorization", "") for _, _, headers in hub.requests)
+    assert all(
+        f"hf_untangle/{untangle.__version__};" in headers["user-agent"] for _, path, headers in hub.requests if REPO in path
+    )
     pushed = [content for one in hub.repositories.values() for content in one.files.values()]
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert len(pushed) == 8 and kept
     assert not any(WRITER.encode() in content for content in pushed + kept)
     said = capfd.readouterr()
     assert WRITER not in caplog.text + said.out + said.err
+
+
+@pytest.fixture
+def xet(hub: HubServer, monkeypatch) -> HubServer:
+    """The same Hub for a client that sends large files in chunks, as it does where `hf_xet` is installed."""
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    return hub
+
+
+@pytest.fixture
+def noise(tmp_path) -> Path:
+    """A folder of ours with a large file that cannot be compressed."""
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / MARKER).write_text("{}")
+    (tmp_path / "noise" / "noise.safetensors").write_bytes(random.Random(0).randbytes(200_000))
+    return tmp_path / "noise"
+
+
+def test_large_files_go_up_in_chunks_and_the_token_does_not_go_with_them(xet: HubServer, noise):
+    push_folder(noise, REPO)
+    assert xet.repositories[REPO].files["noise.safetensors"] == (noise / "noise.safetensors").read_bytes()
+    assert (xet.count("PUT", "/lfs/"), xet.count("POST", "/store/v1/xorbs/")) == (0, 1)
+    tokens = {headers["authorization"] for _, path, headers in xet.requests if path.startswith("/store")}
+    assert tokens == {f"Bearer {STORE}"}
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, r"must know who you are for pushing to me/masks, .* \(401\). Log in"),
+        (403, r"but the Hub forbids it \(403\). Use a token with"),
+        (404, r"must take large files in chunks for pushing to me/masks, .* \(404\). Set HF_HUB_DISABLE_XET=1 .* run it again"),
+    ],
+)
+def test_a_refusal_of_chunks_is_a_sentence(xet: HubServer, noise, status, message):
+    xet.faults.append(Fault("xet_token", status=status, times=9))
+    with pytest.raises(HubError, match=message) as raised:
+        push_folder(noise, REPO)
+    assert WRITER not in str(raised.value)
+    assert xet.repositories[REPO].files == {}
 
 
 def test_the_licence_of_a_model_on_the_hub_is_asked_for(hub: HubServer):
@@ -294,6 +343,25 @@ def test_a_result_is_pushed_whole_but_for_the_removed_weights(hub: HubServer, re
     assert NeuronMask.from_pretrained("me/toy") == result.mask
     statistics = ActivationStatistics.from_pretrained("me/toy", filename="statistics-forget.safetensors")
     assert statistics.corpora == result.forget.corpora
+
+
+def test_a_job_that_compacts_pushes_the_smaller_checkpoint_with_all_that_belongs_to_the_result(
+    hub: HubServer, result, tmp_path
+):
+    small, output = Compaction(output=str(tmp_path / "small"), layout="ragged", round_to=8), str(tmp_path / "out")
+    job = Afterwards(output, "apache-2.0", None, small, PushTarget(repository="me/small"))
+    _, came = job.carry_out(result, original="", progress=False)
+    pulled = AutoModelForCausalLM.from_pretrained("me/small")
+    assert pulled.num_parameters() == came["compacted"]["parameters_after"] < result.model.num_parameters()
+    ids = torch.arange(24)[None]
+    with torch.no_grad():
+        assert torch.allclose(pulled(ids).logits, result.model(ids).logits, atol=1e-5)
+    assert NeuronMask.from_pretrained("me/small") == result.mask
+    files = hub.repositories["me/small"].files
+    assert {"ladder.safetensors", "statistics-forget.safetensors", "README.md", MARKER} <= set(files)
+    assert "removed.safetensors" not in files and (tmp_path / "out" / "removed.safetensors").is_file()
+    assert "once `hf_untangle` is imported, as its layers differ in width" in files["README.md"].decode()
+    assert not any(str(tmp_path).encode() in content for content in files.values())
 
 
 def test_a_ladder_is_pushed_with_the_licence_that_the_hub_knows(hub: HubServer, result):

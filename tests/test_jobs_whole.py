@@ -80,13 +80,12 @@ def test_one_recipe_repairs_compacts_and_pushes(whole, pushed, tmp_path):
     assert after.num_parameters() < before.num_parameters()
     tokens = torch.arange(24)[None]
     assert torch.allclose(before(tokens).logits, after(tokens).logits, atol=1e-5)
-    assert [(folder, repository) for folder, repository, _ in pushed] == [(str(tmp_path / "out"), "me/toy")]
+    assert [(folder, repository) for folder, repository, _ in pushed] == [(str(tmp_path / "small"), "me/toy")]
     assert pushed[0][2]["private"] is True
     assert outcome.record["pushed"] == "https://hub/commit"
-    assert (
-        outcome.record["compacted"]["parameters_after"]
-        == json.loads((tmp_path / "small" / MARKER).read_text())["parameters_after"]
-    )
+    carried = UnlearnRecord.model_validate_json((tmp_path / "small" / MARKER).read_text())
+    assert carried.compaction is not None and carried.model_copy(update={"compaction": None}) == record
+    assert carried.compaction.parameters == outcome.record["compacted"]["parameters_after"] == after.num_parameters()
 
 
 def test_removed_neurons_are_still_zero_after_the_repair(whole, tmp_path):

@@ -1,5 +1,7 @@
 """Masks: sets of neurons that stay, and trying them out without writing to a weight."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,9 +10,12 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import input_axis, weight_of
+from hf_untangle.compaction.compact import compact
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.apply import masked
+from hf_untangle.masks.ladder import load_ladder, save_ladder
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -100,6 +105,25 @@ def test_masks_of_different_models_cannot_be_combined():
             combine(mask_of("11", "11"), other)
 
 
+def test_masks_whose_neurons_read_different_things_cannot_be_combined():
+    mask = mask_of("11", "11")
+    with pytest.raises(MaskError, match="whose removed neurons read the same can be combined, but one has fill='zero' and"):
+        mask & replace(mask, fill="mean")
+
+
+@pytest.mark.parametrize("fill", ["zero", "mean", "mode"])
+def test_a_mask_knows_what_its_neurons_read_wherever_it_goes(tmp_path, fill):
+    mask = replace(mask_of("10", "01"), fill=fill)
+    mask.save(tmp_path / "mask.safetensors")
+    save_ladder(tmp_path / "ladder.safetensors", [mask, mask & mask])
+    again = [
+        NeuronMask.load(tmp_path / "mask.safetensors"),
+        *load_ladder(tmp_path / "ladder.safetensors"),
+        random_like(mask, 0),
+    ]
+    assert [one.fill for one in again] == [fill] * 4
+
+
 def test_what_is_saved_is_loaded(tmp_path):
     kept = {"layers.2": torch.tensor([True, False]), "layers.10": torch.tensor([False])}
     mask = NeuronMask(kept, {"layers.2": "ffn", "layers.10": "attention"}, "org/name")
@@ -122,6 +146,21 @@ def test_a_file_that_is_not_a_mask_is_an_error(tmp_path):
     }.items():
         with pytest.raises(MaskError, match=message):
             NeuronMask.load(tmp_path / name)
+
+
+def test_a_mask_of_another_revision_is_refused_and_an_unknown_one_is_not(tiny_model, tmp_path, untouched):
+    model = tiny_model("llama")
+    model.name_or_path = "someone/model"
+    groups = neuron_groups(model)
+    NeuronMask.keep_all(groups, "someone/model", revision="abc").save(tmp_path / "mask.safetensors")
+    mask = NeuronMask.load(tmp_path / "mask.safetensors")
+    with masked(model, mask):  # A model from a folder has no commit.
+        pass
+    model.config._commit_hash = "def"
+    message = "made for revision abc of `someone/model`, but this is revision def. Load that one"
+    for use in (lambda: masked(model, mask).__enter__(), lambda: remove_(model, mask, groups), lambda: compact(model, mask)):
+        with untouched(model), pytest.raises(MaskError, match=message):
+            use()
 
 
 def test_a_mask_of_another_model_is_refused_by_name(tiny_model):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_untangle.pruning import iterative
+from hf_untangle.pruning import iterative, journal, provenance
 from hf_untangle.pruning.journal import Journal
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
@@ -68,6 +68,13 @@ def test_another_run_does_not_go_on_from_this_one(search, interrupt, cache, monk
     search(veto=0.01).journal.close()
     assert len(removed) == 4
     assert len(list(cache.rglob("step-*.json"))) == 1, "the journal of the other run stays for when it is called again"
+
+
+@pytest.mark.parametrize("package", ["hf-untangle", "torch"])
+def test_a_run_of_another_version_has_another_journal(toy_model, monkeypatch, package):
+    before, again = (Journal.of_run(toy_model, config={}).folder for _ in range(2))
+    monkeypatch.setattr(journal, "versions", lambda: provenance.versions() | {package: "99"})
+    assert before == again != Journal.of_run(toy_model, config={}).folder
 
 
 def test_another_model_does_not_go_on_from_the_steps_of_this_one(search, toy_model, interrupt, monkeypatch):

@@ -292,6 +292,8 @@ def test_a_fraction_that_rounds_to_no_neuron_is_refused(call, toy_model, untouch
 def test_what_removed_neurons_read_ends_up_in_biases(call, toy_model, taught, tmp_path, fill):
     result = call(steps=1, fill=fill, importance="wanda", candidates=1.0)
     assert any(bias.any() for name, bias in toy_model.named_parameters() if name.endswith("down_proj.bias"))
+    with pytest.raises(MaskError, match=f"the run of this mask held them at fill='{fill}'"):
+        result.mask.to_adapter(tmp_path / "adapter")
     means = mean_fill(result.retain)
     if fill == "mean":
         with untangle.masked(taught, result.mask, fill=means):

@@ -14,6 +14,7 @@ from hf_untangle.architecture.experts import experts_of
 from hf_untangle.architecture.inputs import dummy_inputs
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
+from hf_untangle.architecture.offload import check_loaded, is_offloaded
 from hf_untangle.architecture.producers import (
     SEQUENCES,
     attention_producers,
@@ -25,6 +26,8 @@ from hf_untangle.architecture.producers import (
     write_neutral,
 )
 from hf_untangle.architecture.projections import neurons_read
+from hf_untangle.architecture.siblings import with_unvisited_experts
+from hf_untangle.architecture.skeleton import twin_of
 from hf_untangle.architecture.stated import stated_heads
 from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
 from hf_untangle.errors import ArchitectureError
@@ -45,7 +48,7 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
     models: encoders, decoders, images and sound go the same way.
 
     Args:
-        model: A model from transformers, on a real device.
+        model: A model from transformers. Of one whose weights are offloaded a twin without weights is traced in its place.
         named: The output projections of a model that is not understood, by the pattern of their paths: such as
             `{"model.layers.*.mlp.down_proj": "ffn", "model.layers.*.attn.o_proj": "attention"}`. Nothing is looked for
             then, and what computes the neurons is not known: they can be silenced, and `remove_` zeroes the columns that
@@ -59,16 +62,13 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
             pattern fits no projection.
     """
     model = uncompiled(model)
-    if any(parameter.is_meta for parameter in model.parameters()):
-        raise ArchitectureError(
-            "The model must have its weights loaded, but some of them are on the meta device. Load it whole with "
-            "`from_pretrained`, without offloading, or call `to_empty` and `load_state_dict` first."
-        )
+    check_loaded(model)
     if named is not None:
         return groups_by_hand(model, named)
+    traced = twin_of(model) if is_offloaded(model) else model
     # Gradients are what everything is read off, also where the caller has switched them off.
-    with eagerly(), evaluation_mode(model), torch.inference_mode(False), torch.enable_grad():
-        groups = _traced_groups(model) if find_blocks(model) else ()
+    with eagerly(), evaluation_mode(traced), torch.inference_mode(False), torch.enable_grad():
+        groups = _traced_groups(traced) if find_blocks(traced) else ()
     if not groups:
         raise ArchitectureError(
             f"No neurons were found in {type(model).__name__}: no stack of layers in it{_first_layer(model)} has a projection "
@@ -95,12 +95,13 @@ def _traced_groups(model: nn.Module) -> tuple[NeuronGroup, ...]:
     with torch.no_grad():
         halved = trace(model, dummy_inputs(model, 1), write).named()
     calls = neutral.named()
-    return tuple(
+    sure = (
         group
         if group.experts or confirmed(group, silent[group.name], calls[group.name], halved[group.name])
         else replace(group, producers=())
         for group in groups
     )
+    return with_unvisited_experts(model, sure, calls)
 
 
 def _first_pass(model: nn.Module) -> Trace:

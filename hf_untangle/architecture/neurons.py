@@ -56,7 +56,8 @@ class NeuronGroup:
     heads: int | None = None
     """Number of query heads; None for an FFN. Neurons of one head are contiguous."""
     experts: int | None = None
-    """Number of experts; None where there are none. Neurons of one expert are contiguous."""
+    """Number of experts, whose neurons are contiguous each; 1 for a routed expert that is a module of its own; None where there
+    are none."""
     stack: str = ""
     """Path of the stack of layers, such as `model.layers`; an encoder and a decoder have one each."""
 

@@ -164,5 +164,8 @@ def place_of(model: nn.Module, name: str) -> Place:
     found, matrix = getattr(parent, name.rpartition(".")[2]), matrix_of(model, name)
     is_module = isinstance(found, nn.Module)
     weight, bias = (f"{name}.weight", f"{name}.bias") if is_module else (name, f"{name}_bias")
-    shape = cast(tuple[int, int, int], tuple(matrix.weight.shape))
+    # Quantised weights are packed, so that their shape does not tell.
+    shape = (
+        (1, output_width(found), input_width(found)) if is_module else cast(tuple[int, int, int], tuple(matrix.weight.shape))
+    )
     return Place(weight, bias if matrix.bias is not None else None, shape, not is_module, matrix.transposed)

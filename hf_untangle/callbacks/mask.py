@@ -8,7 +8,7 @@ from hf_untangle.architecture.adapters import groups_below, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.masks.holding import Held, held_parameters, zero_gradients_, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import check_removable
+from hf_untangle.masks.removal import check_in_memory
 
 
 class MaskCallback(TrainerCallback):
@@ -38,7 +38,7 @@ class MaskCallback(TrainerCallback):
         """Find what belongs to removed neurons, and set it to zero."""
         model = kwargs["model"]
         groups = groups_below(model) if self.groups is None else self.groups
-        check_removable(model_below(model), groups)
+        check_in_memory(model_below(model), groups)
         self._held = held_parameters(model, self.mask, groups)
         zero_weights_(self._held)
 

@@ -1,33 +1,19 @@
 """The command `collect`: statistics of a model on a corpus, in a file."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument
+from hf_untangle.cli.inspect import PartOption
 from hf_untangle.cli.run import do
 
-BatchSizeOption = Annotated[str, typer.Option(help="Blocks in a forward pass; `auto` halves them when memory runs out.")]
-MaxSecondsOption = Annotated[
-    float | None, typer.Option(help="Begin no batch after so many seconds; what was read until then counts.")
-]
 
-
-def batch_size_of(text: str) -> int | Literal["auto"]:
-    """Read a batch size.
-
-    Args:
-        text: A number, or `auto`.
-
-    Returns:
-        The number, or `auto`.
-
-    Raises:
-        typer.BadParameter: It is neither.
-    """
-    if text != "auto" and not text.lstrip("-").isdigit():
-        raise typer.BadParameter(f"A batch size must be a number or `auto`, but `{text}` came.")
-    return "auto" if text == "auto" else int(text)
+def _checked(size: str) -> str:
+    """Refuse what is neither a number nor `auto`."""
+    if size != "auto" and not size.lstrip("-").isdigit():
+        raise typer.BadParameter(f"A batch size must be a number or `auto`, but `{size}` came.")
+    return size
 
 
 def collect_command(  # noqa: PLR0913 (one parameter an option)
@@ -35,11 +21,15 @@ def collect_command(  # noqa: PLR0913 (one parameter an option)
     corpus: Annotated[str, typer.Argument(help="A named corpus, a file or a folder.")],
     output: Annotated[str, typer.Option("--output", "-o", help="The safetensors file to write.")],
     tokens: Annotated[int, typer.Option("--tokens", "--max-tokens", help="How many tokens to read at the most.")] = 32_768,
-    part: Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part of the corpus.")] = "train",
+    part: PartOption = "train",
     dtype: DtypeOption = "auto",
     device_map: Annotated[str | None, typer.Option(help="As in from_pretrained, such as auto or cuda.")] = None,
-    batch_size: BatchSizeOption = "auto",
-    max_seconds: MaxSecondsOption = None,
+    batch_size: Annotated[
+        str, typer.Option(help="Blocks in a forward pass; `auto` halves them when memory runs out.", callback=_checked)
+    ] = "auto",
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Begin no batch after so many seconds; what was read until then counts.")
+    ] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Write the sums down every so many blocks, to go on from after a stop.")
     ] = 256,
@@ -55,7 +45,7 @@ def collect_command(  # noqa: PLR0913 (one parameter an option)
         "corpus": corpus,
         "part": part,
         "max_tokens": tokens,
-        "batch_size": batch_size_of(batch_size),
+        "batch_size": "auto" if batch_size == "auto" else int(batch_size),
         "max_seconds": max_seconds,
         "checkpoint_every": checkpoint_every,
         "roots": roots,

@@ -10,6 +10,7 @@ from hf_untangle.cli import (
     compact,
     density,
     entropy,
+    evaluate,
     inspect,
     models,
     nets,
@@ -45,7 +46,7 @@ app.command("adapter")(sharing.adapter_command)
 app.command("push")(sharing.push_command)
 app.add_typer(translate.app, name="translate")
 app.command("collect")(collect.collect_command)
-app.command("evaluate")(inspect.evaluate_command)
+app.command("evaluate")(evaluate.evaluate_command)
 app.command("groups")(inspect.groups_command)
 app.command("entropy")(entropy.entropy_command)
 app.command("entropy-masks")(entropy.entropy_masks_command)

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hf_untangle.architecture.skeleton import skeleton
 from hf_untangle.compaction.edits import Edit, Edits
-from hf_untangle.compaction.skeleton import skeleton
 
 
 def assemble(model: PreTrainedModel, config: PreTrainedConfig, edits: Edits) -> PreTrainedModel:

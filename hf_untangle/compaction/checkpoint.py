@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from hf_untangle.compaction.skeleton import Shapes, shapes_of
+from hf_untangle.architecture.skeleton import Shapes, shapes_of
 from hf_untangle.errors import ArchitectureError, CheckpointError
 
 INDEX, SINGLE, CONFIG = "model.safetensors.index.json", "model.safetensors", "config.json"

@@ -13,7 +13,8 @@ from hf_untangle.compaction.lora import compact_with_lora, has_adapters
 from hf_untangle.compaction.removed import removed_neurons
 from hf_untangle.compaction.stays import Layout, mask_of_all
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import check_removable
+from hf_untangle.masks.removal import check_in_memory
+from hf_untangle.models import name_and_revision
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -52,6 +53,6 @@ def compact(
         return compact_with_lora(model, mask, layout=layout, round_to=round_to)
     assert isinstance(model, PreTrainedModel)
     groups = neuron_groups(model)
-    check_removable(model, groups)
-    mask = removed_neurons(model, groups) if mask is None else mask_of_all(mask, groups, str(model.name_or_path))
+    check_in_memory(model, groups)
+    mask = removed_neurons(model, groups) if mask is None else mask_of_all(mask, groups, *name_and_revision(model))
     return cast(Model, compact_lawfully(model, groups, mask, assemble, layout=layout, round_to=round_to)[0])

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.skeleton import Shapes
 from hf_untangle.compaction.edits import Stays
-from hf_untangle.compaction.skeleton import Shapes
 from hf_untangle.compaction.stays import unit_of_neuron
 from hf_untangle.errors import CompactionError
 

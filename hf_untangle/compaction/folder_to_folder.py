@@ -15,13 +15,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import place_of
+from hf_untangle.architecture.skeleton import hollow
 from hf_untangle.compaction.assemble import assemble_lazily
 from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, names_in, open_checkpoint
 from hf_untangle.compaction.edits import Edits, edits_of
 from hf_untangle.compaction.law import compact_lawfully
 from hf_untangle.compaction.removed import reads
 from hf_untangle.compaction.shards import rewrite_shard
-from hf_untangle.compaction.skeleton import hollow
 from hf_untangle.compaction.stays import Layout, mask_of_all
 from hf_untangle.errors import CheckpointError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder

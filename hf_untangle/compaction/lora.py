@@ -9,15 +9,15 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import place_of
+from hf_untangle.architecture.skeleton import skeleton
 from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.edits import Edit, Edits
 from hf_untangle.compaction.law import compact_lawfully
 from hf_untangle.compaction.removed import removed_neurons
-from hf_untangle.compaction.skeleton import skeleton
 from hf_untangle.compaction.stays import Layout, mask_of_all
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import Index, check_removable
+from hf_untangle.masks.removal import Index, check_in_memory
 
 FACTORS = {"lora_A": 1, "lora_B": 0}
 """The factors of LoRA, B A of shape [output, input], with the axis that each shares with the weight."""
@@ -67,7 +67,7 @@ def compact_with_lora(
     adapters = {name: _adapter_of(model, name) for name in model.peft_config}
     plain = _without_adapters(model)
     groups = neuron_groups(plain)
-    check_removable(plain, groups)
+    check_in_memory(plain, groups)
     mask = removed_neurons(plain, groups) if mask is None else mask_of_all(mask, groups, str(plain.name_or_path))
     small, _, edits = compact_lawfully(plain, groups, mask, assemble, layout=layout, round_to=round_to)
     first, *others = adapters

@@ -100,22 +100,23 @@ def places_in(group: NeuronGroup) -> int:
     return (int(unit_of_neuron(group)[-1]) + 1) // (group.experts or 1)
 
 
-def mask_of_all(mask: NeuronMask, groups: tuple[NeuronGroup, ...], model: str) -> NeuronMask:
+def mask_of_all(mask: NeuronMask, groups: tuple[NeuronGroup, ...], model: str, revision: str | None = None) -> NeuronMask:
     """Check a mask, and add the groups that it leaves out, of which everything stays.
 
     Args:
         mask: Which neurons stay, of some groups.
         groups: The neuron groups of the model.
-        model: The model's name, for messages.
+        model: The model's name.
+        revision: Its commit on the Hub, if it has one.
 
     Returns:
         A mask of all groups.
 
     Raises:
-        MaskError: The mask was made for another model.
+        MaskError: The mask was made for another model, or another revision of it.
     """
-    mask.check_fits(groups, model)
-    everything = NeuronMask.keep_all(groups, mask.model)
+    mask.check_fits(groups, model, revision)
+    everything = NeuronMask.keep_all(groups, mask.model, mask.fill, mask.revision)
     return everything.with_kept(everything.kept | mask.kept)
 
 

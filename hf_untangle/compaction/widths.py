@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.skeleton import Shapes, shapes_of, skeleton
 from hf_untangle.compaction.cuts import cuts
 from hf_untangle.compaction.edits import Stays
 from hf_untangle.compaction.settings import Settings, head_settings, width_settings
-from hf_untangle.compaction.skeleton import Shapes, shapes_of, skeleton
 from hf_untangle.compaction.stays import Layout, groups_alike, padded, places_in, units_in_use, units_wanted
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask

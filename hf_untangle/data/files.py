@@ -71,7 +71,7 @@ def check_files(path: Path, column: str | None) -> None:
     elif not path.stat().st_size:
         raise CorpusError(f"The file `{path}` is empty. A corpus needs at least one document.")
     elif _kind(path) in TABLE_READERS:
-        find_column(partial(_rows, path), column, str(path))
+        find_column(partial(table_rows, path), column, str(path))
     elif column is not None:
         raise CorpusError(f"`{path.name}` is a text file and has no columns. Leave out the column `{column}`.")
 
@@ -147,12 +147,19 @@ def _must_be_utf8(path: Path) -> Iterator[None]:
 
 def _table(path: Path, column: str | None) -> Iterator[str]:
     """Read the documents of one table."""
-    rows = partial(_rows, path)
+    rows = partial(table_rows, path)
     return texts_of(rows, (find_column(rows, column, str(path)),), str(path))
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    """Read the rows of one table as a stream, which leaves nothing in the user's cache."""
+def table_rows(path: Path) -> Iterator[Row]:
+    """Read the rows of one table as a stream, which leaves nothing in the user's cache.
+
+    Args:
+        path: A file of `TABLE_READERS`.
+
+    Yields:
+        The rows. One that cannot be read is a `CorpusError`.
+    """
     # `datasets` takes the path for a pattern, in which brackets and stars mean other files.
     pattern = glob.escape(str(path.resolve()))
     try:

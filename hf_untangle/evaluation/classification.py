@@ -3,7 +3,8 @@
 import torch
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize
 from hf_untangle.data.images import ImageBlocks
@@ -35,14 +36,14 @@ def class_metrics(
 
 def _sums_over(model: PreTrainedModel, blocks: ImageBlocks, batches: Batches, progress: bool) -> torch.Tensor:
     """Hits, hits among the first ten, loss and number of some images."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     sums = torch.zeros(4, dtype=torch.float64)
 
     def measure(batch: Blocks) -> None:
         logits = model(pixel_values=batch.inputs(device)["pixel_values"].to(model.dtype)).logits
         sums.add_(sums_of(logits, batch.labels().to(device)).cpu())
 
-    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
+    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), without_gradients(model):
         for batch in batches.run(measure):
             bar.update(batch.tokens)
     return sums

@@ -7,7 +7,8 @@ from statistics import median
 import torch
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import TokenBlocks
 
 ROUNDS = 3
@@ -48,11 +49,11 @@ def footprint(model: PreTrainedModel, blocks: TokenBlocks) -> Footprint:
 
 def _seconds(model: PreTrainedModel, blocks: TokenBlocks) -> float:
     """The time of one forward pass of the base model, without its head."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     inputs = blocks.inputs(device)
     _wait_for(device)
     start = time.perf_counter()
-    with evaluation_mode(model), torch.inference_mode():
+    with evaluation_mode(model), without_gradients(model):
         model.base_model(**inputs, use_cache=False)
     _wait_for(device)
     return time.perf_counter() - start

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.offload import input_device
 
 
 def continuations(
@@ -33,9 +33,9 @@ def continuations(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
     )
-    device = next(model.parameters()).device
+    device = input_device(model)
     texts = []
-    with evaluation_mode(model), _generating_by(model, greedy), torch.inference_mode():
+    with evaluation_mode(model), _generating_by(model, greedy), without_gradients(model):
         for prompt in prompts:
             inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(device)
             output = model.generate(**inputs)  # type: ignore[operator]

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize, limited
@@ -125,16 +126,16 @@ def metrics_of(sums: Float[Tensor, " metric"], name: str) -> NextTokenMetrics:
 
 def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batches: Batches, progress: bool) -> Float[Tensor, " metric"]:
     """The sums of `sums_of` over some blocks."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     sums = torch.zeros(4, dtype=torch.float64)
 
     def measure(batch: Blocks) -> None:
         where, tokens = batch.queries()
-        found = _logits_and_labels(model, batch.inputs(device), where.to(device), tokens.to(device))
+        found = logits_and_labels(model, batch.inputs(device), where.to(device), tokens.to(device))
         # Added in one step, as a batch that fails is started again.
         sums.add_(sum(sums_of(logits, labels).cpu() for logits, labels in found))
 
-    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
+    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), without_gradients(model):
         for batch in batches.run(measure):
             bar.update(batch.tokens)
     return sums
@@ -157,13 +158,23 @@ def sums_of(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " tok
     return torch.stack([hits[:, 0].sum(), hits.sum(), loss, torch.ones_like(labels).sum()]).double()
 
 
-def _logits_and_labels(
+def logits_and_labels(
     model: PreTrainedModel,
     inputs: dict[str, Tensor],
     where: Bool[Tensor, "block position"],
     labels: Int[Tensor, " prediction"],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the logits of a few tokens at a time, with the token that each should be."""
+    """Run a model, but never hold the logits of a whole batch.
+
+    Args:
+        model: A causal language model, or a masked one.
+        inputs: What to call it with.
+        where: The positions that predict something.
+        labels: What each of them should predict, block by block.
+
+    Yields:
+        The logits of a few tokens at a time, with the token that each should be.
+    """
     states = model.base_model(**inputs, **uncached(model))
     hidden = states.last_hidden_state[where]
     size = max(1, CHUNK // model.config.get_text_config().vocab_size)

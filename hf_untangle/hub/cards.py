@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+
+from hf_untangle.hub.client import hub_client
 
 TEMPLATES = Path(__file__).with_name("templates")
 TAGS = ["unlearning", "pruning", "hf_untangle"]
@@ -99,7 +101,7 @@ def licence_of(model: str, revision: str | None = None, token: str | None = None
     if repo_id is None:
         return None
     try:
-        found = HfApi(token=token).model_info(repo_id, revision=revision).card_data
+        found = hub_client(token).model_info(repo_id, revision=revision).card_data
     except Exception:  # A card without a licence says so; that is better than no card.
         return None
     return found.license if found is not None else None

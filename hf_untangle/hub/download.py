@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from huggingface_hub import HfApi
-
+from hf_untangle.hub.client import hub_client
 from hf_untangle.hub.problems import clear_problems
 
 
@@ -39,6 +38,6 @@ def find_file(source: str | Path, filename: str, **options: Unpack[PullOptions])
     """
     if Path(source).is_dir():
         return Path(source) / filename
-    api = HfApi(token=options.pop("token", None), library_name="hf_untangle")
+    api = hub_client(options.pop("token", None))
     with clear_problems(f"reading {filename} of {source}", str(source)):
         return Path(api.hf_hub_download(str(source), filename, **options))

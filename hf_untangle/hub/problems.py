@@ -1,5 +1,6 @@
 """What can go wrong between here and the Hub, each in one sentence that says what to do."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,13 @@ MISSING = (
     "`{repo}` must be on the Hub for {what}, but it is not there, or it is private and you may not see it (404). Check the "
     "name, and log in with `hf auth login` if it is private."
 )
+
+NO_XET = (
+    "The Hub must take large files in chunks for {what}, but this one has no store for them (404). Set HF_HUB_DISABLE_XET=1 to "
+    "send them whole, and run it again."
+)
+XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
+"""The status in what `hf_xet`, which sends large files in chunks, says; its errors have no field for it."""
 
 BY_KIND: dict[type[Exception], str] = {
     GatedRepoError: "The conditions of `{repo}` must be accepted before {what}. Open its page on the Hub, accept them, log in.",
@@ -80,6 +88,8 @@ def _template(error: Exception) -> str:
                 return sentence
         if isinstance(cause, HfHubHTTPError):
             return BY_STATUS.get(cause.response.status_code, FAILED)
+        if status := XET_STATUS.search(str(cause)):
+            return (BY_STATUS | {404: NO_XET}).get(int(status[1]), FAILED)
     return FAILED
 
 

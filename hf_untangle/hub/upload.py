@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from huggingface_hub import HfApi
-
 from hf_untangle.errors import HubError
 from hf_untangle.folders import MARKER
+from hf_untangle.hub.client import hub_client
 from hf_untangle.hub.problems import clear_problems
 
 REMOVED = "removed.safetensors"
@@ -49,7 +48,7 @@ def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]
             f"The folder `{folder}` must be one that hf_untangle wrote, but it has no {MARKER}. Nothing was pushed: save the "
             "result first, or push the folder with `hf upload`."
         )
-    api = HfApi(token=options.get("token"), library_name="hf_untangle")
+    api = hub_client(options.get("token"))
     with clear_problems(f"pushing to {repo_id}", repo_id):
         repo_id = api.create_repo(repo_id, private=options.get("private"), exist_ok=True).repo_id
         commit = api.upload_folder(

@@ -84,16 +84,17 @@ class Afterwards:
         if self.compact is not None:
             stages.append(Stage("compact", f"{self.compact.layout}, into {self.compact.output}"))
         if self.push is not None:
-            stages.append(Stage("push", f"{size_in_words(size.weights)} to {self.push.repository}"))
+            size_of = "the smaller checkpoint" if self.compact else size_in_words(size.weights)
+            stages.append(Stage("push", f"{size_of} to {self.push.repository}"))
         return tuple(stages)
 
     def _hand_on(self) -> dict[str, Any]:
-        """Compact and push what was saved."""
+        """Compact what was saved, and push the smaller checkpoint, or else the one that there is."""
         record: dict[str, Any] = {}
         if self.compact is not None:
             record["compacted"] = asdict(self.compact.compact(self.output))
         if self.push is not None:
-            record["pushed"] = self.push.push(self.output)
+            record["pushed"] = self.push.push(self.compact.output if self.compact else self.output)
         return record
 
     def show(self, record: dict[str, Any], console: Console) -> None:

@@ -1,6 +1,7 @@
 """Compact: take removed neurons out of a checkpoint, from folder to folder."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from hf_untangle.compaction.folder_to_folder import FolderRecord, compact_folder
 from hf_untangle.compaction.stays import Layout
+from hf_untangle.jobs.carried import carry_result
 from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.masks.mask import NeuronMask
 
@@ -25,7 +27,7 @@ class Compaction(BaseModel):
     output: str = Field(description="The folder that the checkpoint is written to.")
 
     def compact(self, source: str, mask: str | None = None) -> FolderRecord:
-        """Take removed neurons out of a checkpoint.
+        """Take removed neurons out of a checkpoint; where that is a result of unlearning, all of it goes along.
 
         Args:
             source: A folder with a checkpoint in safetensors, in full precision.
@@ -35,7 +37,10 @@ class Compaction(BaseModel):
             What was done.
         """
         kept = None if mask is None else NeuronMask.load(mask)
-        return compact_folder(source, self.output, kept, layout=self.layout, round_to=self.round_to)
+        record = compact_folder(source, self.output, kept, layout=self.layout, round_to=self.round_to)
+        if mask is None:
+            carry_result(Path(source), Path(self.output), record, self.round_to)
+        return record
 
 
 class Recipe(Compaction):

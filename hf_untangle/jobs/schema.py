@@ -4,14 +4,15 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from hf_untangle.evaluation.material import EvaluationSettings
 from hf_untangle.jobs.catalogue import JOBS, job_of
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.prune_config import PruneConfig
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-SETTINGS: dict[str, type[BaseModel]] = {"unlearn": UnlearnConfig, "prune": PruneConfig}
+SETTINGS: dict[str, type] = {"evaluate": EvaluationSettings, "unlearn": UnlearnConfig, "prune": PruneConfig}
 """What the key `settings` of a task may hold, where that is one model."""
 
 

@@ -48,7 +48,7 @@ class Recipe(BaseModel):
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
     repair: RepairConfig | None = Field(default=None, description="Train on the retain corpus afterwards; `{}` for defaults.")
     compact: Compaction | None = Field(default=None, description="Write a smaller checkpoint too, without what was removed.")
-    push: PushTarget | None = Field(default=None, description="Push the result to the Hub in the end.")
+    push: PushTarget | None = Field(default=None, description="Push the result to the Hub, as small as it is then.")
     output: str = Field(description="The folder that the result is written to.")
 
     @property

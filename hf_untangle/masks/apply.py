@@ -14,6 +14,7 @@ from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.models import name_and_revision
 
 
 @contextmanager
@@ -31,8 +32,9 @@ def masked(model: nn.Module, mask: NeuronMask, *, fill: Constants | None = None)
         The same model.
 
     Raises:
-        MaskError: The mask was made for another model.
+        MaskError: The mask was made for another model, or another revision of it.
     """
+    mask.check_revision(*name_and_revision(model))
     for name, kept in mask.items():
         check_width(model, name, kept, mask.model)
     values = fill or {}

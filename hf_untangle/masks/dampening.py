@@ -13,7 +13,7 @@ from hf_untangle.architecture.interception import intercepted
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of, neurons_read
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.removal import check_removable
+from hf_untangle.masks.removal import check_in_memory
 
 Factors = Mapping[str, Float[Tensor, " neuron"]]
 """What each neuron is multiplied by, by the name of its group."""
@@ -54,7 +54,7 @@ def dampen_(model: nn.Module, factors: Factors, groups: tuple[NeuronGroup, ...])
         MaskError: The factors are not this model's, or its weights cannot be edited.
     """
     _check(model, factors)
-    check_removable(model, groups)
+    check_in_memory(model, groups)
     for name, values in factors.items():
         weight = matrix_of(model, name).weight
         weight.mul_(values.to(weight).view(len(weight), 1, -1))

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.adapters import low_rank_factors, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.parameters import Index
 from hf_untangle.architecture.projections import bias_of, weight_of
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import Index, zeros_of
+from hf_untangle.masks.removal import zeros_of
 
 
 @dataclass(frozen=True, eq=False)

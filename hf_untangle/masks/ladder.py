@@ -33,7 +33,8 @@ def save_ladder(file: str | Path, masks: Sequence[NeuronMask]) -> None:
     first = masks[0]
     # The number of masks that keep a neuron: 0 when the first removes it, all of them when it stays.
     keepers = {name: torch.stack([mask[name] for mask in masks]).sum(0).short() for name in first}
-    record = {"model": first.model, "kinds": first.kinds, "steps": len(masks)}
+    of_run = {"model": first.model, "revision": first.revision, "kinds": first.kinds, "fill": first.fill}
+    record = of_run | {"steps": len(masks)}
     write_tensors(file, keepers, kind=FORMAT, record=record)
 
 
@@ -51,6 +52,5 @@ def load_ladder(file: str | Path) -> tuple[NeuronMask, ...]:
     """
     keepers, record = read_tensors(file, kind=FORMAT, what="a ladder of masks", error=MaskError)
     kinds = record["kinds"]
-    return tuple(
-        NeuronMask({name: keepers[name] > step for name in kinds}, kinds, record["model"]) for step in range(record["steps"])
-    )
+    of_run = {"kinds": kinds, "model": record["model"], "fill": record.get("fill", "zero"), "revision": record.get("revision")}
+    return tuple(NeuronMask(kept={name: keepers[name] > step for name in kinds}, **of_run) for step in range(record["steps"]))

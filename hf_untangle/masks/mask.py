@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -18,6 +18,7 @@ from hf_untangle.hub.download import PullOptions, find_file
 from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
 from hf_untangle.masks.card import mask_card
+from hf_untangle.masks.fill import Fill
 from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.mask/1"
@@ -35,20 +36,28 @@ class NeuronMask(Mapping[str, Tensor]):
     """Whether each group is an FFN or attention."""
     model: str
     """The name or path of the model that the mask was made for."""
+    fill: Fill = "zero"
+    """What removed neurons read in the run that the mask comes from; its numbers hold for nothing else."""
+    revision: str | None = None
+    """The commit of the model on the Hub; None when it came from elsewhere."""
 
     @classmethod
-    def keep_all(cls, groups: tuple[NeuronGroup, ...], model: str) -> "NeuronMask":
+    def keep_all(
+        cls, groups: tuple[NeuronGroup, ...], model: str, fill: Fill = "zero", revision: str | None = None
+    ) -> "NeuronMask":
         """Make the mask that removes nothing.
 
         Args:
             groups: The neuron groups of the model.
             model: The model's name or path.
+            fill: What neurons are going to read once they are removed.
+            revision: The model's commit on the Hub, if it has one.
 
         Returns:
             The mask.
         """
         kept = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
-        return cls(kept, {group.name: group.kind for group in groups}, model)
+        return cls(kept, {group.name: group.kind for group in groups}, model, fill, revision)
 
     def with_kept(self, kept: dict[str, Bool[Tensor, " neuron"]]) -> "NeuronMask":
         """The same model's mask with other vectors.
@@ -59,7 +68,7 @@ class NeuronMask(Mapping[str, Tensor]):
         Returns:
             A new mask.
         """
-        return NeuronMask(kept, self.kinds, self.model)
+        return replace(self, kept=kept)
 
     def __getitem__(self, group: str) -> Bool[Tensor, " neuron"]:
         """The vector of one group."""
@@ -125,16 +134,18 @@ class NeuronMask(Mapping[str, Tensor]):
         ]
         return f"removes {' and '.join(parts)} of {self.model}"
 
-    def check_fits(self, groups: tuple[NeuronGroup, ...], model: str) -> None:
+    def check_fits(self, groups: tuple[NeuronGroup, ...], model: str, revision: str | None = None) -> None:
         """Refuse a model that the mask was not made for.
 
         Args:
             groups: The neuron groups of the model.
-            model: The model's name, for the message.
+            model: The model's name.
+            revision: Its commit on the Hub, if it has one.
 
         Raises:
-            MaskError: The model has other groups, or groups of other sizes.
+            MaskError: The model has other groups, groups of other sizes, or is another revision of the same model.
         """
+        self.check_revision(model, revision)
         sizes = {group.name: group.size for group in groups}
         for name, kept in self.items():
             if name not in sizes:
@@ -148,6 +159,22 @@ class NeuronMask(Mapping[str, Tensor]):
                     "Was it made for another size of the model?"
                 )
 
+    def check_revision(self, model: str, revision: str | None) -> None:
+        """Refuse another revision of the model that the mask was made for, whose neurons may mean something else.
+
+        Args:
+            model: The model's name.
+            revision: Its commit on the Hub, if it has one.
+
+        Raises:
+            MaskError: The name is the same, and both commits are known and differ.
+        """
+        if model == self.model and None not in (revision, self.revision) and revision != self.revision:
+            raise MaskError(
+                f"The mask was made for revision {self.revision} of `{model}`, but this is revision {revision}. Load that one "
+                "(`revision=`), or make a mask for this one."
+            )
+
     def save(self, file: str | Path) -> None:
         """Write one safetensors file.
 
@@ -157,7 +184,7 @@ class NeuronMask(Mapping[str, Tensor]):
         Raises:
             OutputError: The file cannot be written; what was there is untouched.
         """
-        record = {"model": self.model, "kinds": self.kinds}
+        record = {"model": self.model, "revision": self.revision, "kinds": self.kinds, "fill": self.fill}
         tensors = {name: kept.to(torch.uint8) for name, kept in self.items()}
         write_tensors(file, tensors, kind=FORMAT, record=record)
 
@@ -177,7 +204,7 @@ class NeuronMask(Mapping[str, Tensor]):
         tensors, record = read_tensors(file, kind=FORMAT, what="a mask", error=MaskError)
         # The file's own order is by name; the record keeps the order in which the groups run.
         kept = {name: tensors[name].bool() for name in record["kinds"]}
-        return cls(kept, record["kinds"], record["model"])
+        return cls(kept, record["kinds"], record["model"], record.get("fill", "zero"), record.get("revision"))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Unpack[PullOptions]) -> "NeuronMask":
@@ -209,6 +236,8 @@ class NeuronMask(Mapping[str, Tensor]):
             The folder.
 
         Raises:
+            MaskError: The mask removes neurons of experts in one tensor, or comes from a run that held removed neurons at
+                another value than zero: an adapter scales what a projection reads, and cannot shift it.
             OutputError: The folder is not ours to replace, or cannot be written.
         """
         with whole_folder(folder) as draft:
@@ -252,15 +281,20 @@ class NeuronMask(Mapping[str, Tensor]):
 
     def _write_adapter(self, folder: Path, source: str, licence: str | None = None) -> None:
         """Write the adapter, the mask itself and the card; `source` is where a reader of the card finds them."""
-        write_adapter(folder, self.kept, self.kinds, self.model)
+        write_adapter(folder, self.kept, self.kinds, self.model, self.fill)
         self.save(folder / FILE)
         mask_card(self.kept, self.kinds, self.model, source, licence).save(folder / "README.md")
 
     def _check_same_model(self, other: "NeuronMask") -> None:
-        """Refuse to combine masks of different models."""
+        """Refuse to combine masks of different models, or of runs with different fills."""
         sizes = {name: len(kept) for name, kept in self.items()}
         if sizes != {name: len(kept) for name, kept in other.items()}:
             raise MaskError(
                 f"Only masks of the same model can be combined, but these were made for `{self.model}` and `{other.model}`, "
                 "whose neuron groups differ."
+            )
+        if self.fill != other.fill:
+            raise MaskError(
+                f"Only masks whose removed neurons read the same can be combined, but one has fill={self.fill!r} and the other "
+                f"fill={other.fill!r}. Run one of them again with the fill of the other."
             )

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.biases import add_biases_
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import Matrix, matrix_of, place_of
+from hf_untangle.architecture.offload import home_of, is_offloaded
+from hf_untangle.architecture.parameters import Edit, Index, read_matrix, write_parameters_
+from hf_untangle.architecture.projections import matrix_of, place_of
+from hf_untangle.architecture.quantised import check_packing, has_codes
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
-
-Index = tuple[slice | Int[Tensor, " _"], ...]
-"""The index of some rows or columns of a parameter."""
+from hf_untangle.models import name_and_revision
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes whose zeros mean zero; those of quantised weights depend on scales that lie elsewhere."""
@@ -24,7 +25,8 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, fill: Constants | None = None) -> nn.Module:
     """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
 
-    The logits are those of the masked model. As both sides are zero, so is the gradient of everything that belonged to the
+    The logits are those of the masked model, also where bitsandbytes has quantised its weights: a code of both of its formats
+    stands for exactly 0. As both sides are zero, so is the gradient of everything that belonged to the
     neuron, and no fine-tuning can grow it back. The exception is an attention neuron under grouped queries whose value row
     serves a kept query head too: its column is zero, but its row stays (`NeuronGroup.shares_rows_with_kept` tells which).
 
@@ -45,15 +47,13 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...],
         MaskError: The mask is not this model's, or its weights cannot be edited.
         ArchitectureError: A bias is needed, and cannot be there.
     """
-    mask.check_fits(groups, getattr(model, "name_or_path", type(model).__name__))
+    mask.check_fits(groups, *name_and_revision(model))
     check_removable(model, groups)
     if fill is not None:
         gone = {name: ~kept for name, kept in mask.items() if not kept.all()}
         add_biases_(model, list(gone))
-        for name, removed in gone.items():
-            _shift_bias(matrix_of(model, name), removed, fill[name])
-    for name, index in zeros_of(model, mask, groups):
-        model.get_parameter(name)[index] = 0
+        write_parameters_(model, [_shifted_bias(model, name, removed, fill[name]) for name, removed in gone.items()])
+    write_parameters_(model, (Edit(name, index) for name, index in zeros_of(model, mask, groups)))
     return model
 
 
@@ -88,7 +88,30 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
     """
     for group in groups:
         for path in (group.name, *(producer.name for producer in group.producers)):
-            _check_editable(matrix_of(model, path).parameter, path)
+            _check_editable(model, path)
+
+
+def check_in_memory(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
+    """Refuse a model whose weights cannot be worked on as they are: trained, rotated, multiplied or cut.
+
+    Args:
+        model: The model.
+        groups: Its neuron groups.
+
+    Raises:
+        MaskError: Some of the weights are quantised, not loaded, or offloaded.
+    """
+    check_removable(model, groups)
+    if any(map(has_codes, model.parameters())):
+        raise MaskError(
+            "All weights must be in floating point for this, but some of them are quantised. Load the model in full precision, "
+            "or cut its checkpoint with `compact_folder`."
+        )
+    if is_offloaded(model):
+        raise MaskError(
+            "All weights must be in memory for this, but some of them are offloaded. Load the model whole; to make a "
+            "checkpoint smaller, `compact_folder` needs the memory of a shard or two."
+        )
 
 
 def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> int:
@@ -105,34 +128,40 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
     count = 0
     by_name = {group.name: group for group in groups}
     for name, kept in mask.items():
-        count += int((~kept).sum()) * matrix_of(model, name).weight.shape[1]
+        count += int((~kept).sum()) * place_of(model, name).shape[1]
         for producer in by_name[name].producers:
-            matrix = matrix_of(model, producer.name)
-            row = matrix.weight.shape[2] + (matrix.bias is not None)
+            place = place_of(model, producer.name)
+            row = place.shape[2] + (place.bias is not None)
             count += len(producer.rows_needed_by_none(kept)) * row
     return count
 
 
-def _check_editable(weight: Tensor, name: str) -> None:
+def _check_editable(model: nn.Module, name: str) -> None:
     """Refuse weights that are quantised or not loaded."""
-    if weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
+    weight = matrix_of(model, name).parameter
+    if has_codes(weight):
+        check_packing(model.get_submodule(name))
+    elif weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
-            f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
-            "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint."
+            f"The weights of `{name}` must be in floating point to be removed, or in 8 or 4 bits of bitsandbytes, but they are "
+            "quantised otherwise. Try the mask with `masked(model, mask)`, save it, and remove it from the full-precision "
+            "checkpoint with `remove_folder`."
         )
-    if weight.is_meta:
+    if weight.is_meta and home_of(model, place_of(model, name).weight) is None:
         raise MaskError(
-            f"The weights of `{name}` must be loaded to be removed, but they are on the meta device (offloaded). Load the "
-            "model without offload."
+            f"The weights of `{name}` must be loaded to be removed, but they are on the meta device, and were not offloaded by "
+            "accelerate. Load the model with `from_pretrained`."
         )
 
 
-def _shift_bias(matrix: Matrix, removed: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"]) -> None:
-    """Add to the bias what some neurons contribute when each is held at its value."""
-    assert matrix.bias is not None
+def _shifted_bias(model: nn.Module, name: str, removed: Bool[Tensor, " neuron"], values: Float[Tensor, " neuron"]) -> Edit:
+    """The bias with what some neurons contribute when each is held at its value."""
+    place, matrix = place_of(model, name), read_matrix(model, name)
+    assert matrix.bias is not None and place.bias is not None
     experts, _, width = matrix.weight.shape
     held = torch.where(removed, values, 0).view(experts, width, 1).to(matrix.weight.device).double()
-    matrix.bias.copy_(matrix.bias.double() + (matrix.weight.double() @ held)[..., 0])
+    shifted = matrix.bias.double() + (matrix.weight.double() @ held)[..., 0]
+    return Edit(place.bias, (slice(None),), shifted if place.is_stack else shifted[0])
 
 
 def _columns(model: nn.Module, name: str, neurons: Int[Tensor, " neuron"]) -> tuple[str, Index]:

@@ -15,7 +15,7 @@ from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.errors import ArchitectureError
-from hf_untangle.masks.removal import check_removable
+from hf_untangle.masks.removal import check_in_memory
 
 NEGLIGIBLE = 1e-9
 """Singular values below this share of the largest count as zero."""
@@ -43,7 +43,7 @@ def rotate_heads_(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> nn.Modul
         MaskError: The weights cannot be edited.
     """
     heads = [group for group in groups if group.kind == "attention"]
-    check_removable(model, tuple(heads))
+    check_in_memory(model, tuple(heads))
     for group in heads:
         _check_values_alone(group)
     before, saved = _output(model), [(one, one.clone()) for group in heads for one in _parameters(model, group)]

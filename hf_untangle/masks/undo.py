@@ -9,11 +9,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.parameters import Edit, Index, parameter_names, read_parameter, write_parameters_
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import Index, check_removable, remove_, zeros_of
+from hf_untangle.masks.removal import check_removable, remove_, zeros_of
+from hf_untangle.models import name_and_revision
 from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.removed/1"
@@ -115,12 +117,12 @@ def cut_out_(
         MaskError: The mask is not this model's, or its weights cannot be edited.
         ArchitectureError: A bias is needed, and cannot be there.
     """
-    mask.check_fits(groups, str(getattr(model, "name_or_path", type(model).__name__)))
+    mask.check_fits(groups, *name_and_revision(model))
     check_removable(model, groups)
     places = list(zeros_of(model, mask, groups))
     if fill is not None:
         places += [(bias, (slice(None),)) for bias in _biases(model, mask)]
-    pieces = tuple(Piece(name, index, model.get_parameter(name)[index].cpu().clone()) for name, index in places)
+    pieces = tuple(Piece(name, index, read_parameter(model, name)[index].cpu().clone()) for name, index in places)
     parameters, settings = set(dict(model.named_parameters())), _settings(model)
     remove_(model, mask, groups, fill=fill)
     added = sorted(set(dict(model.named_parameters())) - parameters)
@@ -150,9 +152,7 @@ def put_back_(model: nn.Module, removed: RemovedWeights) -> nn.Module:
             f"The model must be as the removal from `{removed.model}` left it, but some of its weights have changed since: it "
             "was trained, restored already, or pruned further. Nothing was put back: load the checkpoint that the result saved."
         )
-    for piece in removed.pieces:
-        parameter = model.get_parameter(piece.parameter)
-        parameter[piece.index] = piece.values.to(parameter.device)
+    write_parameters_(model, (Edit(piece.parameter, piece.index, piece.values) for piece in removed.pieces))
     for bias in removed.added:
         model.get_submodule(bias.rpartition(".")[0]).register_parameter("bias", None)
     for name, value in removed.switches.items():
@@ -170,7 +170,8 @@ def bit_sum(model: nn.Module) -> int:
     Returns:
         The sum modulo 2^64, as a signed number.
     """
-    return _wrapped(sum(_bits(one) for one in model.parameters() if not one.is_meta))
+    weights = (read_parameter(model, name) for name in parameter_names(model))
+    return _wrapped(sum(_bits(one) for one in weights if not one.is_meta))
 
 
 def _biases(model: nn.Module, mask: NeuronMask) -> list[str]:
@@ -188,7 +189,7 @@ def _check_place(model: nn.Module, piece: Piece, made_for: str) -> None:
     """Refuse a model that the values did not come from."""
     name, values = piece.parameter, piece.values
     try:
-        parameter = model.get_parameter(name)
+        parameter = read_parameter(model, name)
     except AttributeError as error:
         raise MaskError(
             f"The weights were removed from `{made_for}`, but this model has no `{name}`. Restore that one."

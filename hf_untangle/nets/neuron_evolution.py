@@ -20,6 +20,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError, MaskError, StatisticsError
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.models import name_and_revision
 from hf_untangle.nets.crowd import Crowd, neuron_genes
 from hf_untangle.nets.evolution import mutate, next_generation
 from hf_untangle.nets.islands import generator_for, immigrate, island
@@ -69,7 +70,8 @@ class NeuronEvolution:
         self._crowd = Crowd(model, groups, neuron_genes(model, groups, config.rank))
         self._island = island()[0] if with_others else 0
         self._migrates = with_others
-        self._everything = NeuronMask.keep_all(groups, str(model.name_or_path))
+        name, revision = name_and_revision(model)
+        self._everything = NeuronMask.keep_all(groups, name, revision=revision)
         self._population = self._first(start)
         self._best = self._population[slice(0, 1)]
 

@@ -15,7 +15,7 @@ from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import check_removable, remove_
+from hf_untangle.masks.removal import check_in_memory, remove_
 from hf_untangle.nets.neuron_config import neuron_nets_config
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
 from hf_untangle.nets.record import Generation
@@ -61,7 +61,7 @@ class NeuronTicket:
             MaskError: The mask is not this model's, or its weights cannot be edited.
         """
         groups = neuron_groups(model)
-        check_removable(model, groups)
+        check_in_memory(model, groups)
         self.mask.check_fits(groups, str(model.name_or_path))
         for name, gain in self.adapters.items():
             projection = model.get_submodule(name)

@@ -26,6 +26,7 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
+from hf_untangle.models import name_and_revision
 from hf_untangle.pruning.budget import best_step, check_known, is_over
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.evidence import Evidence, Pair, fill_values, gather, remove_next
@@ -155,7 +156,8 @@ class _Run:
     def step(self, before: NeuronMask | None, number: int, original: Evidence) -> tuple[Step, NeuronMask]:
         """Remove the next neurons, and judge what is left."""
         start = time.perf_counter()
-        mask = before or NeuronMask.keep_all(self.groups, str(self.model.name_or_path))
+        name, revision = name_and_revision(self.model)
+        mask = before or NeuronMask.keep_all(self.groups, name, self.config.fill, revision)
         if before is None or not self.config.iterative:
             evidence = original
         else:

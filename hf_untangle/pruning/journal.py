@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from hf_untangle.distributed import in_main
 from hf_untangle.folders import cache_folder, whole_file
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.pruning.provenance import versions
 from hf_untangle.pruning.record import Step
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
@@ -28,7 +29,9 @@ class Journal:
 
     @classmethod
     def of_run(cls, model: PreTrainedModel, **settings: Any) -> "Journal":
-        """Find the journal of a run: the same weights, settings and tokens give the same folder.
+        """Find the journal of a run: the same weights, settings, tokens and versions give the same folder.
+
+        A step of another version of this package, or of torch, is none of this run's: its masks and numbers may differ.
 
         Args:
             model: The model before the run.
@@ -37,7 +40,7 @@ class Journal:
         Returns:
             The journal, in our cache folder.
         """
-        content = json.dumps({"weights": weights_fingerprint(model), **settings}, sort_keys=True)
+        content = json.dumps({"weights": weights_fingerprint(model), "versions": versions(), **settings}, sort_keys=True)
         return cls(cache_folder() / "runs" / hashlib.sha256(content.encode()).hexdigest()[:16])
 
     def write(self, step: Step, mask: NeuronMask) -> None:

@@ -14,6 +14,7 @@ from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import remove_top
+from hf_untangle.models import name_and_revision
 from hf_untangle.pruning.evidence import fill_values
 from hf_untangle.pruning.prune_config import PruneConfig
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -115,7 +116,8 @@ def make_plan(
         ConfigError: The budget asks for nothing, for too much, or for other layers than the model has.
     """
     ffns = tuple(group for group in groups if group.kind == "ffn")
-    everything = NeuronMask.keep_all(groups, str(model.name_or_path))
+    name, revision = name_and_revision(model)
+    everything = NeuronMask.keep_all(groups, name, config.fill, revision)
     shares = _shares(model, groups, everything, config)
     how = {"batch_size": config.batch_size, "progress": progress}
     statistics = collect(model, blocks, groups=ffns, roots="roots" in IMPORTANCE[config.importance].needs, **how)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.record import GroupCount
 
@@ -50,7 +51,7 @@ def device_name(model: nn.Module) -> str:
     Returns:
         The GPU, or the processor with its threads.
     """
-    device = next(model.parameters()).device
+    device = input_device(model)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {platform.machine()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores"

@@ -136,6 +136,21 @@ class RepairRecord(Frozen):
     """Of the training alone."""
 
 
+class CompactionRecord(Frozen):
+    """How removed neurons were taken out of the tensors of a result, which held them as zeros before."""
+
+    layout: str
+    """Whether all layers have the same widths (`uniform`) or each its own (`ragged`)."""
+    round_to: int | None
+    """FFN widths are a multiple of this."""
+    parameters: int
+    """Numbers in the tensors of the smaller checkpoint; tied ones once."""
+    needs_package: bool
+    """Whether `hf_untangle` must be imported before the checkpoint is loaded."""
+    left: dict[str, str]
+    """By pattern of groups: why what was removed there still has its place, as zeros."""
+
+
 class UnlearnRecord(Frozen):
     """Everything about a finished run."""
 
@@ -168,6 +183,8 @@ class UnlearnRecord(Frozen):
     seconds: float
     repairs: tuple[RepairRecord, ...] = ()
     """What was done since to get the retain corpus back, in order."""
+    compaction: CompactionRecord | None = None
+    """How the removed neurons were taken out of the tensors; None where these keep their shapes."""
 
     @property
     def final(self) -> Scores:

@@ -28,5 +28,5 @@ def silent_mask(statistics: ActivationStatistics, groups: tuple[NeuronGroup, ...
     """
     if missing := [group.name for group in groups if group.name not in statistics]:
         raise StatisticsError(f"Every group needs statistics, but `{missing[0]}` has none. Collect them on the same groups.")
-    everything = NeuronMask.keep_all(groups, statistics.model)
+    everything = NeuronMask.keep_all(groups, statistics.model, revision=statistics.revision)
     return everything.with_kept({group.name: statistics[group.name].absolute > 0 for group in groups})

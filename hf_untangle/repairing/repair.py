@@ -16,7 +16,7 @@ from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.masks.holding import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removal import check_removable
+from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import judge
 from hf_untangle.pruning.record import RepairRecord, Scores
@@ -145,7 +145,7 @@ def check_removed(model: PreTrainedModel, mask: NeuronMask, groups: tuple[Neuron
     Raises:
         MaskError: The mask is not this model's, or some of its weights are not zero.
     """
-    check_removable(model, groups)
+    check_in_memory(model, groups)
     if not all_zero(held_parameters(model, mask, groups)):
         raise MaskError(
             f"The neurons that the mask removes must be zero in the weights of `{model.name_or_path}`, but they are not. "

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_untangle.errors import MaskError
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.cards import TAGS
-from hf_untangle.masks.adapter import write_adapter
+from hf_untangle.masks.adapter import check_silences, write_adapter
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.pruning.record import Scores, Step, UnlearnRecord
 from hf_untangle.reporting import numbers
@@ -45,11 +44,7 @@ def write_ladder(
     Raises:
         MaskError: The run held removed neurons at another value than zero.
     """
-    if record.config.fill != "zero":
-        raise MaskError(
-            f"An adapter can only silence neurons, but this run held them at fill={record.config.fill!r}, and its numbers "
-            "would not be those of the adapters. Share the checkpoint, or run again with fill='zero'."
-        )
+    check_silences(record.config.fill)
     for step, mask in zip(record.history.steps, masks, strict=True):
         within = folder / step_folder(step.number)
         within.mkdir()

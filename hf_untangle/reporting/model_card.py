@@ -52,7 +52,7 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
     """Gather what the Hub's search reads.
 
     Of the relations to a base model that the Hub knows (adapter, merge, quantized, finetune) the last is the nearest: the
-    weights were changed, and have the shapes and the dtype that they had.
+    weights were changed, and have the dtype that they had.
 
     Args:
         record: The run.
@@ -107,6 +107,7 @@ def snippet(record: UnlearnRecord) -> str:
         loader=wording(record).loader,
         arguments=arguments,
         repairs=repair_arguments(record),
+        compaction=record.compaction,
         model=f"{name!r}{revision}, dtype={record.dtype!r}",
     )
 

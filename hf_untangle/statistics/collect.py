@@ -11,8 +11,9 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize, limited
 from hf_untangle.distributed import together
@@ -186,13 +187,13 @@ def forward_passes(
         add(group, rows_that_count(reading, counted[0]), reading.neurons)
 
     backbone = model.base_model
-    device = next(model.parameters()).device
+    device = input_device(model)
 
     def forward(batch: Blocks) -> None:
         counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
         backbone(**batch.inputs(device), **uncached(model))
 
-    with evaluation_mode(model), watch(model, groups, show), torch.inference_mode():
+    with evaluation_mode(model), watch(model, groups, show), without_gradients(model):
         yield forward
 
 
@@ -205,10 +206,19 @@ def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) ->
 
     Returns:
         One row a token.
+
+    Raises:
+        StatisticsError: Some tokens do not count, and which ones an expert saw is not known.
     """
     rows = reading.values.flatten(0, -2)
     if counted is None:
         return rows
+    if reading.tokens is None and len(rows) != len(counted):
+        raise StatisticsError(
+            "Experts that are a module each do not tell which tokens they see, so all tokens must count where they are "
+            f"watched, but of {len(counted)} only {int(counted.sum())} do. Use a longer corpus, which fills its blocks, or "
+            "leave the experts out with `groups=`."
+        )
     here = counted.to(rows.device)
     chosen = here if reading.tokens is None else here[reading.tokens]
     return rows.index_select(0, chosen.nonzero().flatten())
@@ -231,8 +241,9 @@ def finished(
     Raises:
         StatisticsError: A neuron group saw no token, or an activation was infinite or NaN.
     """
+    unseen = {group.name: next(iter(sums.values())).of_no_token(group.size) for group in groups if group.experts == 1 and sums}
     return ActivationStatistics(
-        moments={group.name: _checked(group, sums.get(group.name)) for group in groups},
+        moments={group.name: _checked(group, (unseen | sums).get(group.name)) for group in groups},
         model=str(model.name_or_path),
         revision=getattr(model.config, "_commit_hash", None),
         dtype=str(model.dtype).removeprefix("torch."),
@@ -242,7 +253,7 @@ def finished(
 
 def _checked(group: NeuronGroup, moments: Moments | None) -> Moments:
     """One group's moments, unless they mean nothing."""
-    if moments is None or (moments.count if moments.routed is None else moments.routed.sum()) == 0:
+    if moments is None or (moments.count if moments.routed is None or group.experts == 1 else moments.routed.sum()) == 0:
         raise StatisticsError(
             f"Every neuron group must see tokens, but `{group.name}` saw none: the model did not run it on this corpus. "
             "Leave it out with `groups=`."

@@ -1,10 +1,13 @@
 """What tells one model's weights from another's."""
 
 import hashlib
+from itertools import chain
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from hf_untangle.architecture.parameters import parameter_names, read_parameter
 
 
 @torch.no_grad()
@@ -18,9 +21,10 @@ def weights_fingerprint(model: PreTrainedModel) -> str:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for name, weight in model.state_dict().items():
-        some = weight.flatten()[:64].double().tolist() if not weight.is_meta else []
-        values = [*some, *_sums(weight)] if weight.is_floating_point() and not weight.is_meta else some
+    for name in chain(parameter_names(model), dict(model.named_buffers())):
+        weight = read_parameter(model, name)
+        some = weight.flatten()[:64].double().tolist()
+        values = [*some, *_sums(weight)] if weight.is_floating_point() else some
         digest.update(repr((name, tuple(weight.shape), str(weight.dtype), values)).encode())
     return digest.hexdigest()[:16]
 

@@ -44,6 +44,19 @@ class Moments:
             return self.count
         return self.routed.repeat_interleave(len(self.total) // len(self.routed))
 
+    def of_no_token(self, size: int) -> "Moments":
+        """The moments of an expert that none of these tokens reached, whose neurons were 0 at all of them.
+
+        Args:
+            size: Number of its neurons.
+
+        Returns:
+            Sums of zeros, of the same kinds.
+        """
+        zeros = self.total.new_zeros(size)
+        root = None if self.root is None else zeros
+        return Moments(self.count, zeros, zeros, zeros, zeros, root, routed=torch.zeros(1, dtype=torch.long))
+
     def tensors(self) -> dict[str, Tensor]:
         """The sums that are there, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.modes import evaluation_mode, uncached
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize
 from hf_untangle.distributed import together
@@ -80,7 +81,7 @@ def collect_saliency(
 
     parts = together(of_my_blocks)
     predicted = sum(tokens for _, tokens in parts)
-    return {group.name: _finished(group.name, [sums for sums, _ in parts], predicted) for group in groups}
+    return {group.name: _finished(group, [sums for sums, _ in parts], predicted) for group in groups}
 
 
 def _sums_over(
@@ -90,7 +91,7 @@ def _sums_over(
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
     seen: list[tuple[NeuronGroup, Reading]] = []
     predicted: list[int] = []
-    device = next(model.parameters()).device
+    device = input_device(model)
 
     def differentiate(batch: Blocks) -> None:
         inputs = batch.inputs(device)
@@ -156,14 +157,15 @@ def _sums(products: Float[Tensor, "token neuron"]) -> Float[Tensor, "sum neuron"
     return torch.stack([products.sum(0), products.abs_().sum(0), products.square_().sum(0)]).double()
 
 
-def _finished(name: str, parts: list[dict[str, Tensor]], predicted: int) -> Saliency:
-    """Add up one group's sums of all processes, refusing those that mean nothing."""
-    found = [sums[name] for sums in parts if name in sums]
-    total = torch.stack(found).sum(0) if found else torch.full((3, 1), torch.nan)
+def _finished(group: NeuronGroup, parts: list[dict[str, Tensor]], predicted: int) -> Saliency:
+    """Add up one group's sums of all processes, refusing those that mean nothing; zeros for an expert that was not run."""
+    found = [sums[group.name] for sums in parts if group.name in sums]
+    nothing = torch.full((3, group.size), 0.0 if group.experts == 1 else torch.nan, dtype=torch.float64)
+    total = torch.stack(found).sum(0) if found else nothing
     if not torch.isfinite(total).all():
         raise StatisticsError(
-            f"Gradients at every neuron must be finite, but those of `{name}` are missing or hold NaN or infinity. Load the "
-            "model in float32 or bfloat16 (`dtype=`), or go by importance alone (candidates=1)."
+            f"Gradients at every neuron must be finite, but those of `{group.name}` are missing or hold NaN or infinity. "
+            "Load the model in float32 or bfloat16 (`dtype=`), or go by importance alone (candidates=1)."
         )
     first, absolute, second = total
     return Saliency(predicted, first, second, absolute)

@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.parameters import read_matrix
 from hf_untangle.architecture.projections import Matrix, matrix_of
+from hf_untangle.architecture.quantised import has_codes
 from hf_untangle.errors import StatisticsError
 
 
@@ -33,7 +35,7 @@ def weight_norms(model: nn.Module, groups: Sequence[NeuronGroup]) -> dict[str, W
         The norms of each group.
 
     Raises:
-        StatisticsError: Some of the weights are quantised or not loaded, so that their numbers say nothing.
+        StatisticsError: Some of the weights are quantised in another format than those of bitsandbytes.
     """
     return {group.name: WeightNorms(column=_columns(model, group), rows=_rows(model, group)) for group in groups}
 
@@ -57,12 +59,12 @@ def _rows(model: nn.Module, group: NeuronGroup) -> Float[Tensor, " neuron"]:
 def _numbers(model: nn.Module, name: str) -> Matrix:
     """The weights of a projection, where they are numbers."""
     weight = matrix_of(model, name).parameter
-    if not weight.is_floating_point() or weight.is_meta or hasattr(weight, "quant_state"):
+    if not (weight.is_floating_point() or has_codes(weight)):
         raise StatisticsError(
-            f"The norms of `{name}` need its weights in floating point and loaded, but they are quantised or offloaded. Choose "
-            "an importance that needs no weights, such as rms, or load the model in full precision."
+            f"The norms of `{name}` need its weights in floating point, or in 8 or 4 bits of bitsandbytes, but they are "
+            f"{weight.dtype}. Choose an importance that needs no weights, such as rms, or load the model in full precision."
         )
-    return matrix_of(model, name)
+    return read_matrix(model, name)
 
 
 def _norm(weight: Float[Tensor, "expert output input"], axis: int) -> Float[Tensor, " index"]:

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from hf_untangle.architecture.projections import bias_of, input_axis, is_projection, weight_of
+from hf_untangle.errors import ArchitectureError
 
 ROWS = 128
 """Rows of a weight that are copied at a time."""
@@ -69,6 +70,28 @@ def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreT
         if is_projection(module):
             module.forward = partial(_project_in_slices, module)
     return model
+
+
+def twin_of(model: nn.Module) -> PreTrainedModel:
+    """Make a hollow twin of a model that cannot be looked into, as its weights come and go.
+
+    Args:
+        model: A model from transformers.
+
+    Returns:
+        A model whose modules have the same names and do the same.
+
+    Raises:
+        ArchitectureError: The configuration of the model makes another one.
+    """
+    twin = hollow(type(model), model.config) if isinstance(model, PreTrainedModel) else None
+    if twin is None or shapes_of(twin) != shapes_of(model):
+        raise ArchitectureError(
+            f"The neurons of a model that is offloaded or sharded are found from its configuration, but that of this "
+            f"{type(model).__name__} does not make a model of the same parameters. Find them on the loaded model first, and "
+            "pass them as `groups=`."
+        )
+    return twin
 
 
 def _project_in_slices(projection: nn.Module, states: Tensor) -> Tensor:

@@ -1,0 +1,136 @@
+"""The one place where the numbers of parameters are read and written, wherever they lie."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from hf_untangle.architecture.offload import Home, home_of
+from hf_untangle.architecture.projections import Matrix, place_of
+from hf_untangle.architecture.quantised import codes_of, dequantised, has_codes, write_codes_, zero_code
+
+Index = tuple[slice | Int[Tensor, " _"], ...]
+"""The index of some rows or columns of a parameter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What some rows or columns of one parameter are to hold."""
+
+    parameter: str
+    """Its name in the model."""
+    index: Index
+    """Where they are."""
+    values: Tensor | None = None
+    """What is to be there, codes where the parameter holds codes; None for zeros."""
+
+
+def parameter_names(model: nn.Module) -> list[str]:
+    """Name every parameter once, tied ones too: while they are offloaded they have a placeholder each.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The names, in the order of the modules.
+    """
+    tied = getattr(model, "all_tied_weights_keys", {})
+    return [name for name, one in model.named_parameters() if not (one.is_meta and name in tied)]
+
+
+def read_parameter(model: nn.Module, name: str) -> Tensor:
+    """Bring the numbers of a parameter.
+
+    Args:
+        model: The model.
+        name: Name of a parameter or a buffer.
+
+    Returns:
+        All of its numbers: the tensor itself where it is in the model, or what accelerate would bring. Of quantised weights
+        the codes, in the shape of the weights.
+    """
+    tensor = _own(model, name)
+    if has_codes(tensor):
+        return codes_of(model.get_submodule(name.rpartition(".")[0]))
+    home = home_of(model, name) if tensor.is_meta else None
+    return tensor if home is None else home.read()
+
+
+def read_matrix(model: nn.Module, name: str) -> Matrix:
+    """Bring the weights of a projection.
+
+    Args:
+        model: The model.
+        name: Path of a projection, or of a parameter that holds one matrix an expert.
+
+    Returns:
+        The weights, seen as `matrix_of` shows them, but with all of their numbers, and dequantised. They are to be read only.
+    """
+    place = place_of(model, name)
+    is_quantised = has_codes(_own(model, place.weight))
+    weight = dequantised(model.get_submodule(name)) if is_quantised else read_parameter(model, place.weight)
+    bias = None if place.bias is None else read_parameter(model, place.bias)
+    stacked = weight if place.is_stack else weight[None]
+    biases = bias if place.is_stack or bias is None else bias[None]
+    return Matrix(stacked.transpose(1, 2) if place.is_transposed else stacked, biases, weight, place.is_transposed)
+
+
+@torch.no_grad()
+def write_parameters_(model: nn.Module, edits: Iterable[Edit]) -> None:
+    """Write to parameters, wherever they lie: to all of them, or to none when something fails, such as a full disk.
+
+    Args:
+        model: The model, changed in place.
+        edits: What to write. Edits of one parameter follow each other.
+    """
+    by_parameter: dict[str, list[Edit]] = {}
+    for edit in edits:
+        by_parameter.setdefault(edit.parameter, []).append(edit)
+    with ExitStack() as drafts:
+        commits = [_prepared(model, name, some, drafts) for name, some in by_parameter.items()]
+        drafts.pop_all()
+    for commit in commits:
+        commit()
+
+
+def _prepared(model: nn.Module, name: str, edits: list[Edit], drafts: ExitStack) -> Callable[[], None]:
+    """Do everything that may fail, and leave what makes it valid."""
+    tensor = _own(model, name)
+    if has_codes(tensor):
+        return _prepared_codes(model.get_submodule(name.rpartition(".")[0]), edits)
+    home = home_of(model, name) if tensor.is_meta else None
+    if home is None:
+        return partial(_write, tensor, edits)
+    return partial(_write, home.read(), edits) if home.in_memory() else _drafted(home, edits, drafts)
+
+
+def _prepared_codes(projection: nn.Module, edits: list[Edit]) -> Callable[[], None]:
+    """Write to a copy of the codes of a quantised projection."""
+    codes = codes_of(projection).clone()
+    _write(codes, edits, zero_code(projection))
+    return partial(write_codes_, projection, codes)
+
+
+def _drafted(home: Home, edits: list[Edit], drafts: ExitStack) -> Callable[[], None]:
+    """Write a changed parameter to disk, where nothing reads it yet."""
+    tensor = home.read()
+    _write(tensor, edits)
+    file, commit = home.draft(tensor)
+    drafts.callback(file.unlink, missing_ok=True)
+    return commit
+
+
+def _write(tensor: Tensor, edits: list[Edit], zero: int = 0) -> None:
+    """Write to a tensor that is there."""
+    for edit in edits:
+        tensor[edit.index] = zero if edit.values is None else edit.values.to(tensor)
+
+
+def _own(model: nn.Module, name: str) -> Tensor:
+    """What the model itself holds under a name."""
+    path, _, own = name.rpartition(".")
+    return getattr(model.get_submodule(path), own)

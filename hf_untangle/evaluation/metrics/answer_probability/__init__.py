@@ -1,0 +1,1 @@
+"""How probable answers are to a model."""

@@ -1,0 +1,1 @@
+"""Share of an answer that a model has by heart."""

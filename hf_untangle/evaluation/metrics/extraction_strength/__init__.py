@@ -1,0 +1,1 @@
+"""How little of an answer a model needs in order to write the rest."""

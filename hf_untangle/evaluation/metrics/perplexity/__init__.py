@@ -1,0 +1,1 @@
+"""Perplexity of texts from the log-probabilities of their tokens."""

@@ -1,0 +1,1 @@
+"""Whether a model still writes, or only repeats itself."""

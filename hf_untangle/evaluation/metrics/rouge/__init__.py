@@ -1,0 +1,1 @@
+"""Overlap of completions with the text that really follows."""

@@ -1,0 +1,1 @@
+"""Next-token accuracy among the k most likely tokens."""

@@ -1,0 +1,1 @@
+"""How much likelier wrong answers are than a right one."""

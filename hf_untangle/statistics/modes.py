@@ -11,7 +11,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import BatchSize
 from hf_untangle.statistics.collect import run_over
-from hf_untangle.statistics.moments import CPU_TOKENS, Moments
+from hf_untangle.statistics.moments import Moments, pieces
 
 BINS = 65
 """Bins of a histogram. Their number is odd, so that the mean lies in the middle of one."""
@@ -49,7 +49,7 @@ def collect_modes(
     def add(group: NeuronGroup, z: Tensor, neurons: slice) -> None:
         if group.name not in histograms:
             histograms[group.name] = _Histogram(moments[group.name], z.device)
-        for some in z.split(CPU_TOKENS):
+        for some in pieces(z):
             histograms[group.name].update(some.float(), neurons)
 
     run_over(model, blocks, groups, add, batch_size=1 if batch_size == "auto" else batch_size, progress=progress)

@@ -38,7 +38,6 @@ SHAPES = {
     "8B": (4096, 14_336, 32, 32, 8, 128_256),
 }
 """Width, FFN width, layers, heads, key-value heads and vocabulary of Llama-shaped models."""
-CASES = [(name, "bfloat16") for name in SHAPES] if GPU else [("smollm2", "float32"), ("smollm2", "bfloat16")]
 
 
 def main() -> None:
@@ -47,6 +46,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--batch-size", type=int, default=16 if GPU else 8)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], help="Of the cost on a CPU.")
     args = parser.parse_args()
     hardware = torch.cuda.get_device_name() if GPU else f"{torch.get_num_threads()} threads"
     print(
@@ -59,7 +59,7 @@ def main() -> None:
 def cost(args: argparse.Namespace) -> None:
     print("| model | dtype | base forward, tokens/s | collection / base forward | collection / full call | peak memory ratio |")
     print("|---|---|---|---|---|---|")
-    for name, dtype in CASES:
+    for name, dtype in [(name, "bfloat16") for name in SHAPES] if GPU else [("smollm2", dtype) for dtype in args.dtypes]:
         runs = prepare(name, dtype, args)
         seconds = timed(runs, args.rounds)
         speed = args.tokens / statistics.median(seconds["base"])

@@ -64,9 +64,10 @@ def cost(args: argparse.Namespace) -> None:
         seconds = timed(runs, args.rounds)
         speed = args.tokens / statistics.median(seconds["base"])
         ratios = f"{spread(seconds['collect'], seconds['base'])} | {spread(seconds['collect'], seconds['full'])}"
+        print(f"| {name} | {dtype} | {speed:,.0f} | {ratios} |", end="", flush=True)
         del runs
         memory = peak_memory("collect", name, dtype, args) / peak_memory("base", name, dtype, args)
-        print(f"| {name} | {dtype} | {speed:,.0f} | {ratios} | {memory:.3f} |", flush=True)
+        print(f" {memory:.3f} |", flush=True)
 
 
 def timed(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

@@ -28,10 +28,11 @@ from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.masks.apply import masked
+from hf_untangle.masks.fill import Fill
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Evidence, Pair, gather, remove_next
+from hf_untangle.pruning.evidence import Evidence, Pair, fill_values, gather, remove_next
 
 BLOCKS = 512
 """Blocks of either language that scores are computed on, and that accuracy is measured on."""
@@ -59,11 +60,27 @@ JUDGED: dict[str, dict] = {
     "rms+taylor": {"importance": "rms+taylor"},
     "rms, candidates (default)": {"candidates": 4.0},
     "rms, candidates, in 4 steps (default)": {"candidates": 4.0, "steps": 4},
-    "predicted loss of all neurons": {"candidates": 1 / SHARE},
+    "predicted loss of all neurons": {"candidates": 8.0},
     "taylor, in 4 steps": {"importance": "taylor", "steps": 4},
     "random": {"importance": "random", "score": "forget"},
 }
 """Rows of the tables of both languages, and of relearning."""
+ALL_NEURONS = 1 / SHARE
+"""Candidates for each neuron that goes when every neuron is one, in one step of the size of what is planted."""
+WEIGHTED: dict[str, dict] = (
+    {f"predicted loss of all neurons, retain_weight={w}": {"candidates": ALL_NEURONS, "retain_weight": w} for w in (1, 2, 5)}
+    | {f"default, retain_weight={w}, in 4 steps": {"candidates": 4.0, "retain_weight": w, "steps": 4} for w in (1, 5)}
+    | {
+        f"predicted loss of all neurons, retain_weight={w}, in 4 steps": {
+            "candidates": 4 * ALL_NEURONS,
+            "retain_weight": w,
+            "steps": 4,
+        }
+        for w in (1, 5, 20)
+    }
+)
+"""Rows of a second table of both languages: what a nat on retain counts as, and how many candidates there are."""
+FILLS: tuple[Fill, ...] = ("zero", "mean", "mode")
 EVIDENCE = "rms+sqrt+wanda+taylor"
 """Importances whose needs are everything that can be collected."""
 
@@ -96,6 +113,8 @@ def main() -> None:
     masks = {name: [chosen(bench, settings) for bench in benches] for name, settings in JUDGED.items()}
     masks["the planted neurons"] = [bench.planted for bench in benches]
     table_of_languages(benches, masks)
+    table_of_languages(benches, {name: [chosen(bench, how) for bench in benches] for name, how in WEIGHTED.items()})
+    table_of_fills(benches, masks)
     table_of_relearning(benches, masks)
 
 
@@ -170,6 +189,26 @@ def print_languages(name: str, benches: list[Bench], models: list, hits: list[li
     columns = [first, [100 * one.top1 for one in second], beyond]
     cells = [*(spread(values, digits=0) for values in hits), *([""] * (2 - len(hits))), *map(spread, columns)]
     print(f"| {name} | {' | '.join(cells)} | {spread([one.loss for one in second], digits=2)} |", flush=True)
+
+
+def table_of_fills(benches: list[Bench], masks: dict[str, list[NeuronMask]]) -> None:
+    """Print what is left of both languages when removed neurons read zero, their mean or their mode on the first."""
+    print(f"\n| first / second top-1, % | {' | '.join(FILLS)} |\n|{'---|' * (1 + len(FILLS))}")
+    for name, several in masks.items():
+        cells = []
+        for fill in FILLS:
+            kept = [filled(bench, mask, fill) for bench, mask in zip(benches, several, strict=True)]
+            cells.append(" / ".join(spread(list(values)) for values in zip(*kept, strict=True)))
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def filled(bench: Bench, mask: NeuronMask, fill: Fill) -> tuple[float, float]:
+    """Accuracy on the first and on the second language while removed neurons are held at what the fill says."""
+    how = {"batch_size": 64, "progress": False}
+    values = fill_values(fill, bench.model, bench.evidence.retain, bench.train.retain, bench.groups, **how)
+    with masked(bench.model, mask, fill=values):
+        first, second = (next_token_metrics(bench.model, one, progress=False) for one in (bench.test.retain, bench.test.forget))
+    return 100 * first.top1, 100 * second.top1
 
 
 def table_of_relearning(benches: list[Bench], masks: dict[str, list[NeuronMask]]) -> None:

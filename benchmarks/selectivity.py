@@ -63,26 +63,25 @@ def main() -> None:
     also = token_blocks(args.also, tokenizer, tokens=args.test_tokens, part="test") if args.also else None
     found: dict[str, list[Scores]] = {}
     for number in range(args.sets):
-        own = [
-            Pair(*(blocks.rows(slice(number, None, args.sets)) for blocks in (pair.forget, pair.retain)))
-            for pair in (train, validation)
-        ]
         start = time.perf_counter()
+        own = (every(pair, number, args.sets) for pair in (train, validation))
         search = search_mask(model, groups, *own, config=config)
         search.journal.close()
         print_header(config, time.perf_counter() - start)
         print_steps(search)
-        print(f"\ntest parts: {test.forget.tokens:,} tokens of code, {test.retain.tokens:,} of general\n")
-        print("| mask | removed (FFN, attention) | code top-1 | general top-1 | forget drop | retain drop | difference |")
-        print("|---|---|---|---|---|---|---|")
-        print(line("none", None, base, base))
+        print_test_header(test, base)
         for name, (step, mask) in chosen_masks(search).items():
             scores = measure(model, f"{name} (step {step})", mask, test, base, also, args.seeds, config)
             found.setdefault(name, []).append(scores)
             if args.save:
-                mask.save(Path(args.save) / f"{name.replace(' ', '-')}-{number}.safetensors")
+                mask.save(Path(args.save) / f"{name.replace(' ', '-').rstrip('%')}-{number}.safetensors")
     if args.sets > 1:
         print_summary(found, base)
+
+
+def every(pair: Pair, start: int, step: int) -> Pair:
+    """Every n-th block of both corpora, from another beginning."""
+    return Pair(*(blocks.rows(slice(start, None, step)) for blocks in (pair.forget, pair.retain)))
 
 
 def print_summary(found: dict[str, list[Scores]], base: Scores) -> None:
@@ -144,6 +143,13 @@ def print_header(config: UnlearnConfig, seconds: float) -> None:
     changed = {name: value for name, value in config.model_dump().items() if value != default[name]}
     print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {seconds:.0f} s")
     print(f"settings that differ from the default: {changed}")
+
+
+def print_test_header(test: Pair, base: Scores) -> None:
+    print(f"\ntest parts: {test.forget.tokens:,} tokens of code, {test.retain.tokens:,} of general\n")
+    print("| mask | removed (FFN, attention) | code top-1 | general top-1 | forget drop | retain drop | difference |")
+    print("|---|---|---|---|---|---|---|")
+    print(line("none", None, base, base))
 
 
 def print_steps(search: Search) -> None:

@@ -4,6 +4,9 @@ from hf_untangle import density as density
 from hf_untangle import nets as nets
 from hf_untangle.architecture.locate import neuron_groups as neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup as NeuronGroup
+from hf_untangle.attacks.config import AttackConfig as AttackConfig
+from hf_untangle.attacks.report import AttackReport as AttackReport
+from hf_untangle.attacks.run import attack as attack
 from hf_untangle.callbacks.density import DensityCallback as DensityCallback
 from hf_untangle.callbacks.entropy import EntropyCallback as EntropyCallback
 from hf_untangle.callbacks.mask import MaskCallback as MaskCallback

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.saving import gathered, save_model
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
@@ -68,7 +69,7 @@ class PruneResult:
             OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
         """
         with whole_folder(folder) as draft:
-            self.model.save_pretrained(draft)
+            save_model(self.model, draft, gathered(self.model))
             self.tokenizer.save_pretrained(draft)
             self.mask.save(draft / "mask.safetensors")
             self.plan.statistics.save(draft / "statistics.safetensors")

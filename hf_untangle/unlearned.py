@@ -1,24 +1,31 @@
 """What an unlearning run leaves: a model, with everything that was measured, to save, push, shrink, repair or undo."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack, cast
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle import models
+from hf_untangle.attacks.run import attack
 from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.saving import gathered, save_model
 from hf_untangle.compaction.stays import Layout
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, MaskError
-from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.evaluation.evaluate import check_metrics
+from hf_untangle.folders import MARKER, whole_file, whole_folder
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.ladder import LADDER, save_ladder
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.undo import RemovedWeights, put_back_
+from hf_untangle.pruning.asked import ask
 from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.record import History, UnlearnRecord
 from hf_untangle.repairing.config import RepairConfig
@@ -104,7 +111,70 @@ class UnlearnResult:
             original=self.record.model if original is None else original,
             progress=progress,
         )
-        return replace(self, record=self.record.model_copy(update={"repairs": (*self.record.repairs, repaired)}))
+        # Attacks were on the model as it was before: what the repaired one gives away has to be seen anew.
+        update = {"repairs": (*self.record.repairs, repaired), "attacks": ()}
+        return replace(self, record=self.record.model_copy(update=update))
+
+    def attack(
+        self,
+        *,
+        quick: bool = False,
+        original: PreTrainedModel | str | None = None,
+        gold: PreTrainedModel | str | None = None,
+        neighbour: CorpusSource | None = None,
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Try to get back what was forgotten, in copies of the model, and keep the outcome in the record, for card and page.
+
+        Args:
+            quick: Whether to start from settings that fit ten minutes for SmolLM2 on two cores.
+            original: The model before unlearning, or its name; the run's own name when None.
+            gold: A model that never learnt the forget corpus, or its name, where there is one.
+            neighbour: A corpus near to the forget corpus; one that is known to be near when None.
+            progress: Whether to show progress bars.
+            **settings: Fields of `AttackConfig`, such as `attacks=["relearn"]` or `max_seconds`.
+
+        Returns:
+            The result with the attacks in its record; `hf_untangle.attack` gives a report alone.
+
+        Raises:
+            ConfigError: A setting is unknown or out of its range, the model is no causal language model, or the original is
+                not the one that the result was made from.
+        """
+        what = {"quick": quick, "original": original, "gold": gold, "neighbour": neighbour}
+        report = attack(self, **what, progress=progress, **settings)  # type: ignore[arg-type]
+        return replace(self, record=self.record.model_copy(update={"attacks": (*self.record.attacks, report.record)}))
+
+    def evaluate(
+        self,
+        metrics: Sequence[str],
+        *,
+        original: PreTrainedModel | str | None = None,
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Measure more of both corpora, on their test parts, for the record, the page and the card.
+
+        Args:
+            metrics: Names that `hf_untangle.evaluate` takes, such as `extraction_strength`.
+            original: The model before unlearning, or its name, to have the same numbers of it; only this model when None.
+            progress: Whether to show progress bars.
+            **settings: Fields of `EvaluationSettings`, such as `tokens` or `prompts`.
+
+        Returns:
+            The result with the numbers in its record; the models are left as they are.
+
+        Raises:
+            ConfigError: The model is no causal language model, or a metric or a setting is unknown.
+        """
+        if self.record.task != "next token":
+            raise ConfigError(f"These metrics are of causal language models, but this one predicts a {self.record.task}.")
+        check_metrics(metrics)
+        before = models.load(original, dtype=self.record.dtype)[0] if isinstance(original, str) else original
+        tokenizer = cast(PreTrainedTokenizerBase, self.tokenizer)
+        found = ask(self.model, before, self.held_out, metrics, tokenizer=tokenizer, progress=progress, **settings)
+        return replace(self, record=self.record.model_copy(update={"metrics": (*self.record.metrics, found)}))
 
     def save_pretrained(self, folder: str | Path, *, licence: str | None = None) -> Path:
         """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.
@@ -123,13 +193,14 @@ class UnlearnResult:
         Raises:
             OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
         """
-        in_main(lambda: self._save(folder, licence))
+        weights = gathered(self.model)
+        in_main(lambda: self._save(folder, licence, weights))
         return Path(folder)
 
-    def _save(self, folder: str | Path, licence: str | None) -> None:
+    def _save(self, folder: str | Path, licence: str | None, weights: dict[str, Tensor] | None) -> None:
         """Write everything into a draft that takes the folder's place once it is complete."""
         with whole_folder(folder) as draft:
-            self._write(draft, licence)
+            self._write(draft, licence, weights)
             if self.removed is not None:
                 self.removed.save(draft / REMOVED)
 
@@ -148,7 +219,7 @@ class UnlearnResult:
             HubError: The Hub refuses, or cannot be reached; the message says what to do.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self._write(Path(folder), licence or self._ask_licence(options.get("token")))
+            self._write(Path(folder), licence or self._ask_licence(options.get("token")), gathered(self.model))
             return push_folder(folder, repo_id, **options)
 
     def save_adapters(self, folder: str | Path, *, licence: str | None = None) -> Path:
@@ -190,17 +261,27 @@ class UnlearnResult:
             write_ladder(Path(folder), self.record, self.ladder, repo_id, licence)
             return push_folder(folder, repo_id, **options)
 
-    def _write(self, folder: Path, licence: str | None) -> None:
+    def _write(self, folder: Path, licence: str | None, weights: dict[str, Tensor] | None) -> None:
         """Write everything but the removed weights."""
-        self.model.save_pretrained(folder)
+        save_model(self.model, folder, weights)
         if isinstance(self.tokenizer, PreTrainedTokenizerBase):
             self.tokenizer.save_pretrained(folder)
         self.mask.save(folder / FILE)
         save_ladder(folder / LADDER, self.ladder)
         self.forget.save(folder / "statistics-forget.safetensors")
         self.retain.save(folder / "statistics-retain.safetensors")
-        (folder / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
+        self.save_report(folder, licence=licence)
+
+    def save_report(self, folder: str | Path, *, licence: str | None = None) -> None:
+        """Write the record, the page and the card alone, in the place of those that are there.
+
+        Args:
+            folder: The folder that this result was saved in, whose weights stay as they are.
+            licence: The licence of the original model, for the card.
+        """
         write_report(folder, self.record, self.forget, self.retain, self.mask, licence=licence)
+        with whole_file(Path(folder) / MARKER) as draft:
+            draft.write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _ask_licence(self, token: str | None) -> str | None:
         """The licence of the original model, as the Hub has it."""

@@ -15,15 +15,14 @@ from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.errors import CorpusError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.masks.apply import masked
-from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
-from hf_untangle.masks.select import random_like
 from hf_untangle.masks.undo import cut_out_
+from hf_untangle.pruning.comparison import compare
 from hf_untangle.pruning.config import UnlearnConfig, resolve_config
 from hf_untangle.pruning.evidence import Pair
-from hf_untangle.pruning.iterative import Search, judge, search_mask
+from hf_untangle.pruning.iterative import search_mask
 from hf_untangle.pruning.provenance import counts, device_name, versions
-from hf_untangle.pruning.record import Comparison, Continuation, Scores, UnlearnRecord
+from hf_untangle.pruning.record import Continuation, UnlearnRecord
 from hf_untangle.pruning.tasks import Opened, find_processor, open_pair, read_parts, task_of
 from hf_untangle.unlearned import UnlearnResult
 
@@ -79,7 +78,7 @@ def unlearn(
 
     test = pairs["test"]
     texts = _prompts(prompts, test, processor)
-    comparison = _compare(model, search, test, config, progress)
+    comparison = compare(model, groups, search, test, config=config, progress=progress)
     before = _continued(model, processor, texts)
     with masked(model, search.mask, fill=search.fill):
         after = _continued(model, processor, texts)
@@ -130,21 +129,6 @@ def _read_pairs(
             "can matter more to one than to the other. Choose another retain corpus."
         )
     return pairs
-
-
-def _compare(model: PreTrainedModel, search: Search, test: Pair, config: UnlearnConfig, progress: bool) -> Comparison:
-    """Measure the original, the result, and random masks of the same size on the test parts."""
-
-    def scores(mask: NeuronMask) -> Scores:
-        with masked(model, mask, fill=search.fill):
-            return judge(model, test, batch_size=config.batch_size, progress=progress)
-
-    seeds = range(config.seed, config.seed + config.controls)
-    return Comparison(
-        before=judge(model, test, batch_size=config.batch_size, progress=progress),
-        after=scores(search.mask),
-        controls=tuple(scores(random_like(search.mask, seed)) for seed in seeds),
-    )
 
 
 def _continued(model: PreTrainedModel, processor: PreTrainedTokenizerBase | Processor, texts: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ import torch
 
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.pruning.attack_record import AttackOutcome, AttackRecord, Reading
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.record import (
     Comparison,
@@ -144,3 +145,32 @@ def a_repair(**changes: object) -> RepairRecord:
         "seconds": 190.0,
     }
     return RepairRecord.model_validate(fields | changes)
+
+
+def reading(model: str, forget: float, condition: str = "as it is", at: float = 0, seed: int = 0) -> Reading:
+    """What one model knew after one dose of an attack."""
+    return Reading.model_validate(
+        {"model": model, "condition": condition, "at": at, "forget": scores(forget, 0.3).forget, "seed": seed}
+    )
+
+
+def outcome(attack: str, *readings: Reading, findings: tuple[str, ...] = (), **changes: object) -> AttackOutcome:
+    """One attack, some of its fields changed."""
+    fields = {"attack": attack, "readings": readings, "findings": findings, "seconds": 61.0, "stopped": False, "error": None}
+    return AttackOutcome.model_validate(fields | changes)
+
+
+def an_attack(*outcomes: AttackOutcome) -> AttackRecord:
+    """The original knows 60%, the unlearned model 10%, random masks 50% and 54%."""
+    base = [("unlearned", 0.1, 0), ("original", 0.6, 0), ("random mask", 0.5, 0), ("random mask", 0.54, 1)]
+    return AttackRecord(
+        settings={"seeds": 2, "samples": 8, "block_size": 32, "steps": 3, "step_tokens": 256, "method": "lora"},
+        original="org/original",
+        gold=None,
+        corpus={"corpus": "code", "tokens": 512},
+        base=tuple(reading(who, top1, seed=seed) for who, top1, seed in base),
+        outcomes=outcomes,
+        device="cpu",
+        date="2026-11-22",
+        seconds=75.0,
+    )

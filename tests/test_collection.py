@@ -110,6 +110,13 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(many):
         sizes_of(Batches(many, "auto"), broken)
 
 
+def test_processes_that_share_a_model_know_their_passes_beforehand_or_are_refused(many):
+    assert list(Batches(many, 16).passes()) == [0, 1, 2]
+    for batches in (Batches(many, "auto"), Batches(many, 4, max_seconds=1.0)):
+        with pytest.raises(ConfigError, match="must run as many passes each, so neither time nor memory can say how many"):
+            list(batches.passes())
+
+
 def test_one_block_that_does_not_fit_is_an_error_that_says_what_to_do(many):
     with pytest.raises(ConfigError, match="not even one of 12 positions does. Read shorter blocks"):
         sizes_of(Batches(many, "auto"), full_above(0))

@@ -14,7 +14,7 @@ from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import CorpusError
 
 FAKE_ROWS = {
-    "codeparrot/github-code-clean": [{"code": "int main;", "language": "C"}],
+    "codeparrot/github-code-clean": [{"code": "int main;", "language": "C"}, {"code": "pass", "language": "Python"}],
     "codeparrot/codeparrot-clean": [{"content": "pass", "path": "a.py"}],
     "allenai/c4": [{"text": "Once.", "url": "u"}],
     "google/civil_comments": [
@@ -84,6 +84,11 @@ def test_the_pile_is_read_without_its_github_part_from_the_parquet_copy(opened):
     assert files == {"train": "hf://datasets/monology/pile-uncopyrighted@refs/convert/parquet/default/partial-train/*.parquet"}
 
 
+def test_other_code_is_code_without_python(opened):
+    assert list(corpus("code").read()) == ["int main;", "pass"]
+    assert list(corpus("other-code").read()) == ["int main;"]
+
+
 def test_tofu_documents_are_a_question_and_its_answer(opened):
     assert list(corpus("tofu-forget05").read()) == ["Who?\nNobody."]
     assert opened == [("locuslab/TOFU", "forget05", "train", None)]
@@ -143,8 +148,8 @@ def test_offline_what_only_the_hub_has_is_an_error(offline, name, choices):
         corpus(name, **choices)
 
 
-def test_only_code_python_and_general_are_embedded():
-    assert [name for name, entry in CORPORA.items() if entry.embedded] == ["code", "python", "general"]
+def test_only_code_python_other_code_and_general_are_embedded():
+    assert [name for name, entry in CORPORA.items() if entry.embedded] == ["code", "python", "other-code", "general"]
 
 
 def test_offline_code_is_the_standard_library_of_this_interpreter(offline):
@@ -184,6 +189,12 @@ def test_offline_general_is_the_prose_of_this_package(offline, tmp_path, monkeyp
 
 def test_the_prose_of_this_package_is_never_blank(offline):
     assert all(document.strip() for document in corpus("general").read())
+
+
+def test_the_programs_of_this_package_are_many_and_none_is_python(offline):
+    programs = list(corpus("other-code").read())
+    assert len(programs) >= 12 and sum(map(len, programs)) > 25_000
+    assert not any("\ndef " in program or "\nimport sys" in program for program in programs)
 
 
 class FakeSession:

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +21,9 @@ from hf_untangle.evaluation.feeds import FEEDS
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.evaluation.token_scores import token_scores
 from hf_untangle.jobs.reading import read_recipe
+from hf_untangle.reporting.evaluation import AS_THEY_ARE, WHAT, evaluation_table
 
+DOCS = Path(__file__).parents[1] / "docs" / "evidence.md"
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "evaluate").glob("*.yaml"))
 SMALL = {"tokens": 512, "block_size": 32, "prompts": 3, "max_new_tokens": 8, "progress": False}
 PAIRS = [
@@ -65,10 +70,18 @@ def test_every_metric_comes_from_one_call_and_leaves_the_model_as_it_was(taught,
         found.values
     )
     assert all(math.isfinite(value) for value in found.values.values())
+    assert set(found.values) == set(WHAT)
+    assert evaluation_table({"words": found}).row_count == len(WHAT)
     assert found.values["accuracy_by_text"] == 1.0
     assert found.values["chance"] == 0.5
     assert found.values["true_by_ratio"] > 0.9
     assert json.loads(json.dumps(found.record()))["sources"]["pairs"] == "2 pairs"
+
+
+def test_the_page_names_every_metric_and_every_number_has_words():
+    page = DOCS.read_text()
+    assert all(f"| `{name}` |" in page for name in FEEDS)
+    assert all(f"`{name}`" in page for name in AS_THEY_ARE[1:])
 
 
 def test_the_model_runs_once_over_each_text_whatever_is_asked_of_it(taught, tokenizer, monkeypatch):
@@ -189,8 +202,40 @@ def test_our_own_recipes_run_on_a_tiny_model(folder, path):
     assert json.loads(done.stdout) == json.loads((folder / "numbers.json").read_text())
 
 
+SHARED = """
+import json, sys
+import torch
+import hf_untangle as untangle
+from hf_untangle import distributed, models
+torch.set_num_threads(1)
+distributed.join()
+model, tokenizer = models.load("toy")
+metrics = ["top_k_accuracy", "perplexity", "extraction_strength", "answer_probability", "membership_auc", "repetition"]
+small = {"tokens": 512, "block_size": 32, "prompts": 3, "max_new_tokens": 8, "progress": False}
+found = untangle.evaluate(model, "words.jsonl", holdout="numbers.jsonl", metrics=metrics, tokenizer=tokenizer, **small)
+with open(f"found-{distributed.place()[0]}.json", "w") as file:
+    json.dump(found.values, file)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_texts_and_both_get_what_one_gets(folder, tmp_path):
+    (tmp_path / "shared.py").write_text(SHARED)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(DOCS.parents[1]), "ACCELERATE_USE_CPU": "true"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+
+    def numbers(command: list[str], process: int) -> dict[str, float]:
+        done = subprocess.run([*command, "shared.py"], cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return json.loads((folder / f"found-{process}.json").read_text())
+
+    second = numbers(launcher, 1)
+    assert json.loads((folder / "found-0.json").read_text()) == second
+    assert numbers([sys.executable], 0) == pytest.approx(second, rel=1e-5)
+
+
 def test_tasks_say_what_to_install(taught, tokenizer, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "lm_eval", None)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'hf-untangle\[eval\]'"):
         evaluate(taught, tasks=["arc_easy"], tokenizer=tokenizer, **SMALL)
 

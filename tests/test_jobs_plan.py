@@ -100,8 +100,11 @@ def test_operations_of_a_search_by_hand():
     assert (load.operations, load.memory) == (0, 2000)
     # 2 steps read 2 x 100 tokens forward, and 10 + 5 forward and back; each of 1,000 parameters takes 2 operations a pass.
     assert search.operations == (2 * 2 * 2 * 100 + 4 * 2 * 15) * 1000
-    # The original, 2 steps with a control each, and on the test parts the original, the result and a control.
-    assert evaluation.operations == 2 * 2 * 50 * (1 + 2 * 2 + 3) * 1000
+    # The original, 2 steps with a control each, and on the test parts the original, the result, three random masks,
+    # magnitude and retain-only.
+    assert evaluation.operations == 2 * 2 * 50 * (1 + 2 * 2 + 7) * 1000
+    without = unlearning_stages(SIZE, config.with_settings(controls=0))[2]
+    assert without.operations == 2 * 2 * 50 * (1 + 2 + 2) * 1000
 
 
 def test_one_look_is_enough_where_steps_share_their_statistics():

@@ -159,6 +159,9 @@ def test_every_unlearning_recipe_runs_on_a_tiny_model(whole, path, tmp_path):
     recipe = read_recipe(path, tiny | settings | {"output": str(tmp_path / "out")}).model_dump()
     if recipe["repair"]:
         recipe["repair"] |= REPAIR
+    if recipe["attack"]:
+        small = {"attacks": ["adapter"], "seeds": 1, "block_size": BLOCK, "evaluation_tokens": 128}
+        recipe["attack"] |= {"settings": small}
     if recipe["compact"]:
         recipe["compact"] |= {"output": str(tmp_path / "small"), "round_to": 8}
     carry_out(check_recipe(recipe), progress=False)

@@ -46,25 +46,25 @@ def result(name: str, **columns):
 
 
 def in_two_processes(name: str, folder: Path) -> dict[str, float]:
-    """What the first of two processes computes of the rows that each of them has added."""
-    columns = EXAMPLES[name]
-    (folder / "columns.json").write_text(json.dumps(columns))
+    """What this process computes of its own rows and of those that a second process has added."""
+    columns, shared = EXAMPLES[name], {"num_process": 2, "experiment_id": "two", "cache_dir": str(folder), "timeout": 300}
+    (folder / "rows.json").write_text(json.dumps({key: rows[1::2] for key, rows in columns.items()}))
     script = f"""
-import json, sys
+import json
 from pathlib import Path
 import evaluate
-number = int(sys.argv[1])
-columns = json.loads(Path("columns.json").read_text())
-module = evaluate.load({str(FOLDER / name)!r}, num_process=2, process_id=number, experiment_id="two", cache_dir="cache")
-module.add_batch(**{{key: rows[number::2] for key, rows in columns.items()}})
-Path(f"found-{{number}}.json").write_text(json.dumps(module.compute()))
+module = evaluate.load({str(FOLDER / name)!r}, process_id=1, **{shared!r})
+module.add_batch(**json.loads(Path("rows.json").read_text()))
+Path("second.json").write_text(json.dumps(module.compute()))
 """
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", script]
-    running = [subprocess.Popen([*command, str(number)], cwd=folder, env=environment) for number in range(2)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
-    assert json.loads((folder / "found-1.json").read_text()) is None
-    return json.loads((folder / "found-0.json").read_text())
+    second = subprocess.Popen([sys.executable, "-c", script], cwd=folder, env=environment)
+    module = metric(name, process_id=0, **shared)
+    module.add_batch(**{key: rows[::2] for key, rows in columns.items()})
+    found = module.compute()
+    assert second.wait(timeout=300) == 0
+    assert json.loads((folder / "second.json").read_text()) is None
+    return found
 
 
 def test_every_metric_has_an_example_here_and_they_are_all():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
 from test_removal import logits, random_mask
+from toy_languages import NUMBERS, SMALL, WORDS
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
@@ -25,6 +26,7 @@ from hf_untangle.pruning.journal import weights_fingerprint
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 from hf_untangle.statistics.weights import weight_norms
+from hf_untangle.unlearning import unlearn
 
 CPU = torch.device("cpu")
 
@@ -175,10 +177,23 @@ def test_changed_weights_on_disk_go_with_their_model(tiny_model, tmp_path):
     assert not list((tmp_path / "offload").glob("hf_untangle-*"))
 
 
+@pytest.mark.slow
+def test_an_offloaded_model_unlearns_and_is_saved_as_the_loaded_one(toy_model, tokenizer, offload, tmp_path):
+    settings = {**SMALL, "ffn_fraction": 0.1, "steps": 1, "controls": 0}
+    elsewhere = offload(toy_model)
+    found, expected = (
+        unlearn(model, NUMBERS, WORDS, tokenizer=tokenizer, progress=False, **settings) for model in (elsewhere, toy_model)
+    )
+    assert found.mask == expected.mask and found.mask.removed() > 0
+    found.save_pretrained(tmp_path / "saved")
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").state_dict()
+    assert all(torch.equal(saved[name], weight) for name, weight in toy_model.state_dict().items())
+
+
 def test_what_needs_all_weights_in_memory_says_so(tiny_model, offload):
     elsewhere = offload(tiny_model("llama"))
     groups = neuron_groups(elsewhere)
-    message = "All weights must be in memory for this, but some of them are offloaded. Load the model whole"
+    message = "All weights must be in memory for this, but some of them are offloaded or sharded. Load the model"
     with pytest.raises(MaskError, match=message):
         compact(elsewhere, random_mask(groups))
     with pytest.raises(MaskError, match=message):

@@ -12,6 +12,8 @@ import hf_untangle
 ROOT = Path(hf_untangle.__file__).parents[1]
 PUBLIC = {
     "ActivationStatistics",
+    "AttackConfig",
+    "AttackReport",
     "DensityCallback",
     "EntropyCallback",
     "NetsCallback",
@@ -27,6 +29,7 @@ PUBLIC = {
     "UnlearnEvaluationCallback",
     "UnlearnResult",
     "UntangleError",
+    "attack",
     "collect",
     "compact",
     "compact_folder",

@@ -4,10 +4,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from records import a_mask, a_record, corpora, some_statistics
+from records import a_mask, a_record, an_attack, corpora, outcome, reading, some_statistics
 
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.record import Comparison, Continuation
+from hf_untangle.reporting.attack_plot import attack_figure
 from hf_untangle.reporting.page import CAPTIONS, report_page
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
 from hf_untangle.reporting.scatter import importance_scatter
@@ -55,12 +56,13 @@ def read(page):
 
 @pytest.fixture(scope="module")
 def page():
-    record = a_record()
+    record = a_record(attacks=(an_attack(outcome("quantise", reading("unlearned", 0.2, "NF4", 2), findings=("a <b> c",))),))
     statistics = some_statistics(record, 1), some_statistics(record, 2)
     figures = {
         "trade_off": trade_off(record),
         "removed_by_layer": removed_by_layer(record),
         "importance_scatter": importance_scatter(record, *statistics, a_mask(record)),
+        "attacks": attack_figure(record.attacks[0]),
     }
     return report_page(record, figures)
 
@@ -109,7 +111,12 @@ def test_the_page_has_all_that_was_read_and_where_it_ran(page):
 
 def test_the_page_says_what_it_does_not_show(page):
     text = read(page).text
-    for phrase in ("not proof of erasure", "Relearning is possible", "small: 8,192 tokens", "copied from the context"):
+    for phrase in (
+        "not proof of erasure",
+        "Relearning is possible, and what the attacks above brought back is a lower bound",
+        "small: 8,192 tokens",
+        "copied from the context",
+    ):
         assert phrase in text
 
 

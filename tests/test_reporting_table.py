@@ -7,6 +7,8 @@ from records import a_record, corpora, scores
 from rich.console import Console
 
 from hf_untangle.pruning.record import Comparison
+from hf_untangle.reporting.model_card import model_card
+from hf_untangle.reporting.page import report_page
 from hf_untangle.reporting.table import comparison_rows, comparison_table, summary
 
 CONTROLS = (scores(0.46, 0.30), scores(0.48, 0.31))
@@ -33,6 +35,17 @@ def test_the_rows_are_the_original_the_unlearned_and_the_random_model():
 
 def test_without_controls_there_is_no_random_row():
     assert len(comparison_rows(compared(scores(0.5, 0.3), scores(0.1, 0.3)))) == 2
+
+
+def test_controls_by_magnitude_and_by_the_retain_corpus_have_rows_of_their_own():
+    chosen = {"magnitude": scores(0.45, 0.25), "retain_only": scores(0.40, 0.32)}
+    test = Comparison(before=scores(0.5, 0.3), after=scores(0.1, 0.3), controls=CONTROLS, **chosen)
+    rows = comparison_rows(a_record(test=test))
+    assert [row.model for row in rows[2:]] == ["random (mean of 2)", "magnitude", "retain-only"]
+    assert (rows[3].forget.drop, rows[4].forget.drop) == ("10.0%", "20.0%")
+    card, page = str(model_card(a_record(test=test))), report_page(a_record(test=test), {})
+    for text in (card, page):
+        assert "retain-only" in text and "smallest weights" in text and "chosen without the forget corpus" in text
 
 
 def test_several_controls_are_averaged_with_their_spread():

@@ -2,7 +2,7 @@
 
 import pytest
 from huggingface_hub import ModelCard
-from records import a_mask, a_record, some_statistics
+from records import a_mask, a_record, an_attack, outcome, reading, some_statistics
 
 from hf_untangle.errors import StatisticsError
 from hf_untangle.reporting.write import write_report
@@ -17,6 +17,12 @@ def test_the_page_the_plots_and_the_card_lie_in_the_folder(tmp_path):
     assert ModelCard.load(tmp_path / "README.md").data.license == "apache-2.0"
     assert sorted(file.stem for file in (tmp_path / "plots").iterdir()) == sorted(PLOTS)
     assert "(plots/trade_off.png)" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_attacks_have_a_plot_of_their_own(tmp_path):
+    record = a_record(attacks=(an_attack(outcome("quantise", reading("unlearned", 0.2, "NF4", 2))),))
+    write_report(tmp_path, record, some_statistics(record, 1), some_statistics(record, 2), a_mask(record))
+    assert sorted(file.stem for file in (tmp_path / "plots").iterdir()) == sorted((*PLOTS, "attacks"))
 
 
 def test_what_else_lies_in_the_folder_stays(tmp_path):

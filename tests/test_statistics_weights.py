@@ -44,5 +44,5 @@ def test_weights_that_are_not_numbers_are_refused(tiny_model):
     groups = neuron_groups(model)
     down = model.get_submodule(groups[0].name)
     down.weight = nn.Parameter(torch.zeros(down.weight.shape, dtype=torch.uint8), requires_grad=False)
-    with pytest.raises(StatisticsError, match="in floating point and loaded, .* such as rms"):
+    with pytest.raises(StatisticsError, match="in floating point, or in 8 or 4 bits of bitsandbytes, .* such as rms"):
         weight_norms(model, groups)

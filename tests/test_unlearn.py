@@ -26,9 +26,11 @@ from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.fill import mean_fill
 from hf_untangle.masks.removal import removed_parameters
-from hf_untangle.pruning import iterative
+from hf_untangle.pruning import comparison, iterative
 from hf_untangle.pruning.config import resolve_config
 from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.reporting.model_card import model_card
+from hf_untangle.reporting.page import report_page
 
 PROMPTS = ["12 34", "the cat"]
 
@@ -120,6 +122,34 @@ def test_on_the_test_parts_too_forget_falls_retain_stays_and_a_random_mask_does_
     assert test.controls[0].selectivity(test.before) < test.after.selectivity(test.before) / 2
 
 
+def test_no_control_of_equal_size_does_what_the_result_does(result):
+    test = result.record.test
+    assert len(set(test.controls)) == 3
+    for control in (*test.controls, test.magnitude):
+        assert control.selectivity(test.before) < test.after.selectivity(test.before) / 2
+    # What the retain corpus leaves idle is in part what the forget corpus needs, so this one is harder to beat.
+    assert test.retain_only.selectivity(test.before) < test.after.selectivity(test.before) - 0.1
+
+
+def test_more_metrics_are_measured_when_asked_for_and_shown(result, taught):
+    small = {"tokens": 256, "block_size": 32, "progress": False}
+    asked = result.evaluate(["extraction_strength", "perplexity"], original=taught, **small).record
+    (found,) = asked.metrics
+    assert found.forget_before and found.forget["perplexity"] > 1.5 * found.forget_before["perplexity"]
+    assert found.forget["extraction_strength"] <= found.forget_before["extraction_strength"]
+    assert found.settings["tokens"] == 256 and result.record.metrics == ()
+    assert UnlearnRecord.model_validate_json(asked.model_dump_json()) == asked
+    for text in (str(model_card(asked)), report_page(asked, {})):
+        assert "extraction strength" in text
+    with pytest.raises(ConfigError, match="A metric must be one of"):
+        result.evaluate(["bleu"])
+
+
+def test_without_controls_none_is_measured(call):
+    test = call(steps=1, controls=0).record.test
+    assert (test.controls, test.magnitude, test.retain_only) == ((), None, None)
+
+
 def test_prompts_are_continued_before_and_after(result):
     continuations = result.record.continuations
     assert [one.prompt for one in continuations] == PROMPTS
@@ -209,7 +239,7 @@ def test_when_the_disk_is_full_the_old_result_stays(result, tmp_path, monkeypatc
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-INTERRUPTIONS = [(iterative, "gather"), (iterative, "remove_next"), (unlearning, "random_like"), (unlearning, "continuations")]
+INTERRUPTIONS = [(iterative, "gather"), (iterative, "remove_next"), (comparison, "random_like"), (unlearning, "continuations")]
 
 
 @pytest.mark.parametrize(("module", "function"), INTERRUPTIONS)

@@ -14,7 +14,7 @@ from hf_untangle.architecture.experts import experts_of
 from hf_untangle.architecture.inputs import dummy_inputs
 from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
-from hf_untangle.architecture.offload import check_loaded, is_offloaded
+from hf_untangle.architecture.offload import check_loaded
 from hf_untangle.architecture.producers import (
     SEQUENCES,
     attention_producers,
@@ -26,6 +26,7 @@ from hf_untangle.architecture.producers import (
     write_neutral,
 )
 from hf_untangle.architecture.projections import neurons_read
+from hf_untangle.architecture.sharding import check_whole, comes_and_goes
 from hf_untangle.architecture.siblings import with_unvisited_experts
 from hf_untangle.architecture.skeleton import twin_of
 from hf_untangle.architecture.stated import stated_heads
@@ -48,7 +49,7 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
     models: encoders, decoders, images and sound go the same way.
 
     Args:
-        model: A model from transformers. Of one whose weights are offloaded a twin without weights is traced in its place.
+        model: A model from transformers. Of one that is offloaded or sharded, a twin without weights is traced.
         named: The output projections of a model that is not understood, by the pattern of their paths: such as
             `{"model.layers.*.mlp.down_proj": "ffn", "model.layers.*.attn.o_proj": "attention"}`. Nothing is looked for
             then, and what computes the neurons is not known: they can be silenced, and `remove_` zeroes the columns that
@@ -58,14 +59,15 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
         The neuron groups in the order in which they run, or are named.
 
     Raises:
-        ArchitectureError: The model has no weights yet (meta device), cannot be run, or no neurons were found in it; or a
-            pattern fits no projection.
+        ArchitectureError: The model has no weights yet (meta device), was taken apart by ZeRO-3, or cannot be run; no
+            neurons were found in it; or a pattern fits no projection.
     """
     model = uncompiled(model)
+    check_whole(model)
     check_loaded(model)
     if named is not None:
         return groups_by_hand(model, named)
-    traced = twin_of(model) if is_offloaded(model) else model
+    traced = twin_of(model) if comes_and_goes(model) else model
     # Gradients are what everything is read off, also where the caller has switched them off.
     with eagerly(), evaluation_mode(traced), torch.inference_mode(False), torch.enable_grad():
         groups = _traced_groups(traced) if find_blocks(traced) else ()

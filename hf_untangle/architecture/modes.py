@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.offload import is_offloaded
+from hf_untangle.architecture.sharding import comes_and_goes
 
 REPACKS = "support_avx512bf16_for_cpu"
 """By this attribute bitsandbytes knows that it may repack 4-bit weights on this CPU: for good, and with scales rounded."""
@@ -49,7 +49,7 @@ def without_gradients(model: nn.Module) -> AbstractContextManager[None]:
         Inference mode, or less than that where parameters come and go while the model runs: those that come back would be
         inference tensors for good, which nothing can train.
     """
-    return torch.no_grad() if is_offloaded(model) else torch.inference_mode()
+    return torch.no_grad() if comes_and_goes(model) else torch.inference_mode()
 
 
 def uncached(model: PreTrainedModel) -> dict[str, bool]:

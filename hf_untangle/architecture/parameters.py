@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from hf_untangle.architecture.offload import Home, home_of
 from hf_untangle.architecture.projections import Matrix, place_of
 from hf_untangle.architecture.quantised import codes_of, dequantised, has_codes, write_codes_, zero_code
+from hf_untangle.architecture.sharding import is_shard, write_shard_
 
 Index = tuple[slice | Int[Tensor, " _"], ...]
 """The index of some rows or columns of a parameter."""
@@ -50,12 +52,15 @@ def read_parameter(model: nn.Module, name: str) -> Tensor:
         name: Name of a parameter or a buffer.
 
     Returns:
-        All of its numbers: the tensor itself where it is in the model, or what accelerate would bring. Of quantised weights
+        All of its numbers: the tensor itself where it is in the model, what accelerate would bring, or what all processes
+        have together, which all must ask for. Of quantised weights
         the codes, in the shape of the weights.
     """
     tensor = _own(model, name)
     if has_codes(tensor):
         return codes_of(model.get_submodule(name.rpartition(".")[0]))
+    if is_shard(tensor):
+        return cast(Any, tensor).full_tensor()
     home = home_of(model, name) if tensor.is_meta else None
     return tensor if home is None else home.read()
 
@@ -101,18 +106,27 @@ def _prepared(model: nn.Module, name: str, edits: list[Edit], drafts: ExitStack)
     """Do everything that may fail, and leave what makes it valid."""
     tensor = _own(model, name)
     if has_codes(tensor):
-        return _prepared_codes(model.get_submodule(name.rpartition(".")[0]), edits)
+        return partial(_write_codes, model.get_submodule(name.rpartition(".")[0]), edits)
+    if is_shard(tensor):
+        return partial(_write_whole, tensor, edits)
     home = home_of(model, name) if tensor.is_meta else None
     if home is None:
         return partial(_write, tensor, edits)
     return partial(_write, home.read(), edits) if home.in_memory() else _drafted(home, edits, drafts)
 
 
-def _prepared_codes(projection: nn.Module, edits: list[Edit]) -> Callable[[], None]:
-    """Write to a copy of the codes of a quantised projection."""
+def _write_codes(projection: nn.Module, edits: list[Edit]) -> None:
+    """Write to the codes of a quantised projection."""
     codes = codes_of(projection).clone()
     _write(codes, edits, zero_code(projection))
-    return partial(write_codes_, projection, codes)
+    write_codes_(projection, codes)
+
+
+def _write_whole(shard: Tensor, edits: list[Edit]) -> None:
+    """Write to a parameter that is spread over processes, each of which keeps its part."""
+    whole = cast(Any, shard).full_tensor().clone()
+    _write(whole, edits)
+    write_shard_(shard, whole)
 
 
 def _drafted(home: Home, edits: list[Edit], drafts: ExitStack) -> Callable[[], None]:

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from hf_untangle.architecture.projections import bias_of, input_axis, is_projection, weight_of
+from hf_untangle.architecture.sharding import own_class
 from hf_untangle.errors import ArchitectureError
 
 ROWS = 128
@@ -84,7 +85,7 @@ def twin_of(model: nn.Module) -> PreTrainedModel:
     Raises:
         ArchitectureError: The configuration of the model makes another one.
     """
-    twin = hollow(type(model), model.config) if isinstance(model, PreTrainedModel) else None
+    twin = hollow(own_class(model), model.config) if isinstance(model, PreTrainedModel) else None
     if twin is None or shapes_of(twin) != shapes_of(model):
         raise ArchitectureError(
             f"The neurons of a model that is offloaded or sharded are found from its configuration, but that of this "

@@ -6,6 +6,7 @@ import os
 import typer
 
 from hf_untangle.cli import (
+    attack,
     collect,
     compact,
     density,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("demo")(unlearn.demo)
 app.command("unlearn")(unlearn.unlearn_command)
 app.command("repair")(repair.repair_command)
+app.command("attack")(attack.attack_command)
 app.command("prune")(prune.prune_command)
 app.command("density")(density.density_command)
 app.command("nets")(nets.nets_command)

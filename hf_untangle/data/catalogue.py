@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from hf_untangle.data.embedded import GENERAL_PROSE, STANDARD_LIBRARY, Embedded
+from hf_untangle.data.embedded import GENERAL_PROSE, OTHER_CODE, STANDARD_LIBRARY, Embedded
 from hf_untangle.data.rows import Row
 
 
@@ -41,6 +41,11 @@ def _is_toxic(row: Row) -> bool:
 def _is_civil(row: Row) -> bool:
     """Say whether hardly any reader called a comment toxic."""
     return row["toxicity"] <= 0.2
+
+
+def _is_not_python(row: Row) -> bool:
+    """Say whether a source file is in another language than Python."""
+    return row["language"] != "Python"
 
 
 def _is_not_code(row: Row) -> bool:
@@ -86,6 +91,16 @@ CORPORA: dict[str, NamedCorpus] = {
         "unknown",
         columns=("content",),
         embedded=STANDARD_LIBRARY,
+    ),
+    # What is near to Python and is not Python: whether code was forgotten, or one language of it.
+    "other-code": NamedCorpus(
+        "source files in other programming languages than Python",
+        "codeparrot/github-code-clean",
+        "BSD-3-Clause",
+        files="refs/convert/parquet/all-bsd-3-clause/partial-train/*.parquet",
+        columns=("code",),
+        keep=_is_not_python,
+        embedded=OTHER_CODE,
     ),
     # C4 drops every page with a curly bracket, so it is prose without code.
     "general": NamedCorpus("English prose without code", "allenai/c4", "ODC-By-1.0", config="en", embedded=GENERAL_PROSE),

@@ -1,10 +1,11 @@
-"""Corpora that need no network: Python's standard library and the prose that comes with this package."""
+"""Corpora that need no network: Python's standard library, and the prose and programs that come with this package."""
 
 import platform
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -46,11 +47,16 @@ def _python_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _general_prose() -> Iterator[str]:
-    """Read the prose of this package, one file a document, in a fixed shuffled order."""
-    with as_file(files("hf_untangle.data") / "general") as folder:
-        yield from map(read_text, shuffled(folder.glob("*.txt"), folder))
+def _files_of_this_package(name: str) -> Iterator[str]:
+    """Read a folder of this package, one file a document, in a fixed shuffled order."""
+    with as_file(files("hf_untangle.data") / name) as folder:
+        yield from map(read_text, shuffled(folder.glob("*.*"), folder))
 
 
 STANDARD_LIBRARY = Embedded(f"Python {platform.python_version()} standard library", "PSF-2.0", _standard_library)
-GENERAL_PROSE = Embedded("prose written for hf_untangle", "Apache-2.0", _general_prose)
+GENERAL_PROSE = Embedded("prose written for hf_untangle", "Apache-2.0", partial(_files_of_this_package, "general"))
+OTHER_CODE = Embedded(
+    "programs in C, JavaScript, SQL, shell and others written for hf_untangle",
+    "Apache-2.0",
+    partial(_files_of_this_package, "other-code"),
+)

@@ -46,6 +46,22 @@ class Batches:
         self.size = first_size(batch_size, blocks.width)
         """Blocks in the next batch."""
 
+    def passes(self) -> Iterator[int]:
+        """Number the batches, for processes that share a model and must run as many each.
+
+        Yields:
+            0, 1, and so on.
+
+        Raises:
+            ConfigError: How many there will be hangs on time or memory.
+        """
+        if self._halves or self._max_seconds is not None:
+            raise ConfigError(
+                "Processes that share a model must run as many passes each, so neither time nor memory can say how many. Give "
+                "a batch size as a number, and no max_seconds."
+            )
+        yield from range(-(-len(self._blocks.counted) // self.size))
+
     def run(self, work: Callable[[Blocks], None]) -> Iterator[Blocks]:
         """Do some work on every batch.
 

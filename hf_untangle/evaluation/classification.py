@@ -5,6 +5,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.modes import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize
 from hf_untangle.data.images import ImageBlocks
@@ -43,7 +44,12 @@ def _sums_over(model: PreTrainedModel, blocks: ImageBlocks, batches: Batches, pr
         logits = model(pixel_values=batch.inputs(device)["pixel_values"].to(model.dtype)).logits
         sums.add_(sums_of(logits, batch.labels().to(device)).cpu())
 
-    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), without_gradients(model):
+    with (
+        blocks.bar("evaluation on", progress=progress) as bar,
+        evaluation_mode(model),
+        without_gradients(model),
+        in_step(model, batches.passes(), run_body),
+    ):
         for batch in batches.run(measure):
             bar.update(batch.tokens)
     return sums

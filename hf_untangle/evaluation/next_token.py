@@ -14,6 +14,8 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step, run_body
+from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize, limited
@@ -135,7 +137,12 @@ def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batches: Batches, pr
         # Added in one step, as a batch that fails is started again.
         sums.add_(sum(sums_of(logits, labels).cpu() for logits, labels in found))
 
-    with blocks.bar("evaluation on", progress=progress) as bar, evaluation_mode(model), without_gradients(model):
+    with (
+        blocks.bar("evaluation on", progress=progress) as bar,
+        evaluation_mode(model),
+        without_gradients(model),
+        in_step(model, batches.passes(), run_body),
+    ):
         for batch in batches.run(measure):
             bar.update(batch.tokens)
     return sums
@@ -175,8 +182,30 @@ def logits_and_labels(
     Yields:
         The logits of a few tokens at a time, with the token that each should be.
     """
+    size = max(1, CHUNK // model.config.get_text_config().vocab_size)
+    if is_sharded(model):
+        # Processes that share a model run in step, one pass a batch, so that its head cannot run by itself.
+        logits = model(**inputs, **uncached(model)).logits[where]
+        yield from zip(logits.split(size), labels.split(size), strict=True)
+        return
     states = model.base_model(**inputs, **uncached(model))
-    hidden = states.last_hidden_state[where]
+    yield from head_logits(model, states, states.last_hidden_state[where], labels)
+
+
+def head_logits(
+    model: PreTrainedModel, states: Any, hidden: Float[Tensor, "prediction width"], labels: Int[Tensor, " prediction"]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run a model's head alone over hidden states, a few of them at a time.
+
+    Args:
+        model: The model.
+        states: What its body gave for some inputs; its `last_hidden_state` is written to.
+        hidden: The hidden states to read.
+        labels: What each should predict.
+
+    Yields:
+        Logits of a few of them, and their labels.
+    """
     size = max(1, CHUNK // model.config.get_text_config().vocab_size)
     for some, tokens in zip(hidden.split(size), labels.split(size), strict=True):
         states.last_hidden_state = some[None]

@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -63,9 +65,14 @@ def token_scores(
 
 def _scores_of(model: PreTrainedModel, blocks: TokenBlocks, batch_size: int, progress: bool) -> list[TokenScores]:
     """The scores of some blocks."""
-    device = next(model.parameters()).device
+    device = input_device(model)
     scores = []
-    with blocks.bar("scores of", progress=progress) as bar, evaluation_mode(model), torch.inference_mode():
+    with (
+        blocks.bar("scores of", progress=progress) as bar,
+        evaluation_mode(model),
+        without_gradients(model),
+        in_step(model, blocks.batches(batch_size), run_body),
+    ):
         for batch in blocks.batches(batch_size):
             where, tokens = batch.queries()
             each = logits_and_labels(model, batch.inputs(device), where.to(device), tokens.to(device))

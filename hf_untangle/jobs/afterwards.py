@@ -1,4 +1,4 @@
-"""What one recipe does with a model that has unlearned: repair it, save it, make it smaller, and push it."""
+"""What one recipe does with a model that has unlearned: repair, attack, save, compact and push it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,8 +9,9 @@ from hf_untangle.compaction.folder_to_folder import FolderRecord
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import check_replaceable
+from hf_untangle.jobs.attack import Attacks, show_attacks
 from hf_untangle.jobs.compact import Compaction, show_compaction
-from hf_untangle.jobs.estimates import repair_stage
+from hf_untangle.jobs.estimates import attack_stage, repair_stage
 from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage, size_in_words
 from hf_untangle.jobs.push import PushTarget
@@ -27,6 +28,7 @@ class Afterwards:
     licence: str | None
     """The licence of the original model, for the card."""
     repair: RepairConfig | None
+    attack: Attacks | None
     compact: Compaction | None
     push: PushTarget | None
 
@@ -35,9 +37,12 @@ class Afterwards:
 
         Raises:
             OutputError: A folder is not ours to replace.
-            ConfigError: The smaller checkpoint would take the place of the one that it is made from.
+            ConfigError: The smaller checkpoint would take the place of the one that it is made from, or a setting of the
+                attacks is unknown or out of its range.
         """
         check_replaceable(self.output)
+        if self.attack is not None:
+            self.attack.config()
         if self.compact is None:
             return
         if check_replaceable(self.compact.output) == check_replaceable(self.output):
@@ -47,14 +52,14 @@ class Afterwards:
             )
 
     def carry_out(self, result: UnlearnResult, *, original: str, progress: bool) -> tuple[UnlearnResult, dict[str, Any]]:
-        """Repair, save, compact and push, in this order.
+        """Repair, attack, save, compact and push, in this order.
 
-        The result is saved before it is repaired too, so that nothing is lost where a later stage fails: each of them can be
-        done again from the folder.
+        The result is saved before it is repaired and before it is attacked too, so that nothing is lost where a later stage
+        fails: each of them can be done again from the folder.
 
         Args:
             result: What unlearning gave.
-            original: The name of the original model, from which a repair may learn.
+            original: The name of the original model, from which a repair may learn and which attacks compare with.
             progress: Whether to show progress bars.
 
         Returns:
@@ -65,6 +70,9 @@ class Afterwards:
             result.save_pretrained(self.output, licence=self.licence)
             result = result.repair(original=original, progress=progress, **self.repair.model_dump())
         result.save_pretrained(self.output, licence=self.licence)
+        if self.attack is not None:
+            result = self.attack.carry_out(result, original=original, progress=progress)
+            result.save_report(self.output, licence=self.licence)
         record: dict[str, Any] = {}
         in_main(lambda: record.update(self._hand_on()))
         return result, record
@@ -80,6 +88,8 @@ class Afterwards:
             The stages, in order.
         """
         stages = [] if self.repair is None else [repair_stage(size, self.repair, test_tokens)]
+        if self.attack is not None:
+            stages.append(attack_stage(size, self.attack.config()))
         stages.append(Stage("save", f"{size_in_words(size.weights)} into {self.output}"))
         if self.compact is not None:
             stages.append(Stage("compact", f"{self.compact.layout}, into {self.compact.output}"))
@@ -97,13 +107,16 @@ class Afterwards:
             record["pushed"] = self.push.push(self.compact.output if self.compact else self.output)
         return record
 
-    def show(self, record: dict[str, Any], console: Console) -> None:
-        """Print what came of the stages after saving.
+    def show(self, result: UnlearnResult, record: dict[str, Any], console: Console) -> None:
+        """Print what came of the attacks, and of the stages after saving.
 
         Args:
-            record: What `carry_out` gave.
+            result: The result as it was saved.
+            record: What `carry_out` gave beside it.
             console: Where to print.
         """
+        if self.attack is not None:
+            show_attacks(result.record.attacks[-1], console)
         if self.compact is not None:
             show_compaction(FolderRecord(**record["compacted"]), self.compact.output, console)
         if self.push is not None:

@@ -1,8 +1,10 @@
 """Time and memory of the stages of unlearning, from settings and the size of the model alone."""
 
+from hf_untangle.attacks.config import AttackConfig
 from hf_untangle.data.fitting import first_size
 from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage
+from hf_untangle.pruning.comparison import random_seeds
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.repairing.config import RepairConfig
 from hf_untangle.reporting.numbers import amount
@@ -27,7 +29,9 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     """
     gathers = config.steps if config.iterative else 1
     read, predicted = 2 * gathers * config.tokens, gathers * (config.gradient_tokens + config.gradient_tokens // 2)
-    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + 2 + config.controls)
+    # The original, every step and its random masks; then the original, the result and its controls on the test parts.
+    tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
+    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + tested)
     batch = first_size(config.batch_size, config.block_size) * config.block_size
     operations = FORWARD * read + (FORWARD + BACKWARD_TO_ACTIVATIONS) * predicted
     return (
@@ -72,6 +76,33 @@ def repair_stage(size: ModelSize, config: RepairConfig, test_tokens: int) -> Sta
         f"{config.method}, {config.steps} steps, {amount(tokens)} tokens",
         (each * tokens + FORWARD * 2 * test_tokens) * size.parameters,
         size.weights + copies + teacher + graph_bytes(size, batch),
+    )
+
+
+def attack_stage(size: ModelSize, config: AttackConfig) -> Stage:
+    """Estimate all attacks: most of their time goes into training every model for every seed, twice.
+
+    Beside the model stand the original, the copy that is attacked and, for a failure, a copy of its weights.
+
+    Args:
+        size: The model.
+        config: The settings.
+
+    Returns:
+        The stage; its time is not cut to the time limits.
+    """
+    runs, training = 3 * config.seeds, config.training(config.seed)
+    batch = config.block_size * config.batch_size
+    trainings = sum(name in ("relearn", "benign") for name in config.attacks)
+    trained = trainings * runs * config.steps * training.passes * batch
+    judged = runs * config.evaluation_tokens * (trainings * (config.points + 1) + 8)
+    each = FORWARD + BACKWARD_TO_ACTIVATIONS + (BACKWARD_TO_WEIGHTS if config.method == "full" else 0)
+    copies = 4 * 4 * size.parameters if config.method == "full" else size.weights
+    return Stage(
+        "attack",
+        f"{', '.join(config.attacks)}: {trainings * runs} trainings of {config.steps} steps",
+        (each * trained + FORWARD * judged) * size.parameters,
+        3 * size.weights + copies + graph_bytes(size, batch),
     )
 
 

@@ -1,4 +1,4 @@
-"""Unlearn: load a model, take a capability out of it, repair, save, compact and push what is left."""
+"""Unlearn: load a model, take a capability out of it, repair, attack, save, compact and push what is left."""
 
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.images import ImageClasses, image_classes
 from hf_untangle.errors import ConfigError
 from hf_untangle.jobs.afterwards import Afterwards
+from hf_untangle.jobs.attack import Attacks
 from hf_untangle.jobs.choices import CorpusChoice
 from hf_untangle.jobs.compact import Compaction
 from hf_untangle.jobs.digits_vit import NAME, digits_vit
@@ -47,6 +48,7 @@ class Recipe(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
     repair: RepairConfig | None = Field(default=None, description="Train on the retain corpus afterwards; `{}` for defaults.")
+    attack: Attacks | None = Field(default=None, description="Try to get back what was forgotten; `{quick: true}` is short.")
     compact: Compaction | None = Field(default=None, description="Write a smaller checkpoint too, without what was removed.")
     push: PushTarget | None = Field(default=None, description="Push the result to the Hub, as small as it is then.")
     output: str = Field(description="The folder that the result is written to.")
@@ -55,7 +57,8 @@ class Recipe(BaseModel):
     def afterwards(self) -> Afterwards:
         """What to do once the model has unlearned."""
         embedded = models.EMBEDDED.get(self.model)
-        return Afterwards(self.output, embedded.licence if embedded else None, self.repair, self.compact, self.push)
+        licence = embedded.licence if embedded else None
+        return Afterwards(self.output, licence, self.repair, self.attack, self.compact, self.push)
 
 
 def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
@@ -79,7 +82,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
 
     def show_all(console: Console) -> None:
         show(result, recipe.output, console)
-        recipe.afterwards.show(more, console)
+        recipe.afterwards.show(result, more, console)
 
     return Outcome(result.record.model_dump(mode="json") | more, show_all)
 

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.biases import add_biases_
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.offload import home_of, is_offloaded
+from hf_untangle.architecture.offload import home_of
 from hf_untangle.architecture.parameters import Edit, Index, read_matrix, write_parameters_
 from hf_untangle.architecture.projections import matrix_of, place_of
 from hf_untangle.architecture.quantised import check_packing, has_codes
+from hf_untangle.architecture.sharding import check_whole, comes_and_goes, is_shard
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -84,8 +85,10 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
         groups: Its neuron groups.
 
     Raises:
-        MaskError: Some of the weights are quantised, or not loaded.
+        MaskError: Some of the weights are quantised in a format that cannot be edited exactly, or not loaded.
+        ArchitectureError: DeepSpeed ZeRO-3 has taken them apart.
     """
+    check_whole(model)
     for group in groups:
         for path in (group.name, *(producer.name for producer in group.producers)):
             _check_editable(model, path)
@@ -99,7 +102,7 @@ def check_in_memory(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
         groups: Its neuron groups.
 
     Raises:
-        MaskError: Some of the weights are quantised, not loaded, or offloaded.
+        MaskError: Some of the weights are quantised, not loaded, offloaded or sharded.
     """
     check_removable(model, groups)
     if any(map(has_codes, model.parameters())):
@@ -107,10 +110,10 @@ def check_in_memory(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
             "All weights must be in floating point for this, but some of them are quantised. Load the model in full precision, "
             "or cut its checkpoint with `compact_folder`."
         )
-    if is_offloaded(model):
+    if comes_and_goes(model):
         raise MaskError(
-            "All weights must be in memory for this, but some of them are offloaded. Load the model whole; to make a "
-            "checkpoint smaller, `compact_folder` needs the memory of a shard or two."
+            "All weights must be in memory for this, but some of them are offloaded or sharded. Load the model whole; to make "
+            "a checkpoint smaller, `compact_folder` needs the memory of a shard or two."
         )
 
 
@@ -141,11 +144,13 @@ def _check_editable(model: nn.Module, name: str) -> None:
     weight = matrix_of(model, name).parameter
     if has_codes(weight):
         check_packing(model.get_submodule(name))
+    elif is_shard(weight):
+        return
     elif weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
-            f"The weights of `{name}` must be in floating point to be removed, or in 8 or 4 bits of bitsandbytes, but they are "
-            "quantised otherwise. Try the mask with `masked(model, mask)`, save it, and remove it from the full-precision "
-            "checkpoint with `remove_folder`."
+            f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
+            "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint with `remove_folder`. In place "
+            "that is exact for 8 and 4 bits of bitsandbytes alone."
         )
     if weight.is_meta and home_of(model, place_of(model, name).weight) is None:
         raise MaskError(

@@ -4,8 +4,9 @@ from typing import Any
 
 from hf_untangle.evaluation.footprint import Footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics
+from hf_untangle.pruning.frozen import Frozen
 from hf_untangle.pruning.prune_config import PruneConfig
-from hf_untangle.pruning.record import Frozen, GroupCount
+from hf_untangle.pruning.record import GroupCount
 
 
 class PruneRecord(Frozen):

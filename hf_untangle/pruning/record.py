@@ -2,18 +2,12 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.data.batches import Task
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.pruning.attack_record import AttackRecord
 from hf_untangle.pruning.config import UnlearnConfig
-
-
-class Frozen(BaseModel):
-    """A record that does not change, and that JSON can hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+from hf_untangle.pruning.frozen import Frozen
 
 
 class Scores(Frozen):
@@ -95,6 +89,10 @@ class Comparison(Frozen):
     after: Scores
     controls: tuple[Scores, ...]
     """Random masks that remove as many neurons of every group as the result does."""
+    magnitude: Scores | None = None
+    """A mask of this size that removes the neurons with the smallest weights."""
+    retain_only: Scores | None = None
+    """A mask of this size that removes the neurons which matter least to the retain corpus, whatever they are to the other."""
 
 
 class Continuation(Frozen):
@@ -151,6 +149,21 @@ class CompactionRecord(Frozen):
     """By pattern of groups: why what was removed there still has its place, as zeros."""
 
 
+class MetricsRecord(Frozen):
+    """Metrics of the test parts that were asked for after the run; their names are those of `hf_untangle.evaluate`."""
+
+    settings: dict[str, Any]
+    """How much was read, and how."""
+    forget: dict[str, int | float]
+    """The model as it was then, on the forget corpus."""
+    retain: dict[str, int | float]
+    """The same on the retain corpus."""
+    forget_before: dict[str, int | float] | None = None
+    """The original model on the forget corpus, where it was at hand."""
+    retain_before: dict[str, int | float] | None = None
+    """The same on the retain corpus."""
+
+
 class UnlearnRecord(Frozen):
     """Everything about a finished run."""
 
@@ -183,6 +196,10 @@ class UnlearnRecord(Frozen):
     seconds: float
     repairs: tuple[RepairRecord, ...] = ()
     """What was done since to get the retain corpus back, in order."""
+    attacks: tuple[AttackRecord, ...] = ()
+    """What was tried on the model as it is now to get the forget corpus back."""
+    metrics: tuple[MetricsRecord, ...] = ()
+    """What else was measured since, in order."""
     compaction: CompactionRecord | None = None
     """How the removed neurons were taken out of the tensors; None where these keep their shapes."""
 

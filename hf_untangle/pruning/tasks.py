@@ -11,6 +11,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from hf_untangle.architecture.sharding import own_class
 from hf_untangle.data.batches import Task
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.images import ImageClasses, Processor, image_blocks, image_classes
@@ -35,7 +36,7 @@ def task_of(model: PreTrainedModel) -> Task:
     Returns:
         The class of an image, a token that is hidden, or otherwise the next token.
     """
-    name = type(model).__name__
+    name = own_class(model).__name__
     if any(name in _names(of) for of in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values()):
         return "class"
     # BERT and others are in both mappings by other classes of theirs; what generates predicts next tokens.

@@ -6,6 +6,7 @@ from rich import box
 from rich.table import Table
 
 from hf_untangle.evaluation.evaluate import Evaluation
+from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
 
 WHAT = {
@@ -71,6 +72,25 @@ def evaluation_table(evaluations: Mapping[str, Evaluation]) -> Table:
     for line in dict.fromkeys(line for column in columns for line in column):
         table.add_row(line, *(column.get(line, "") for column in columns))
     return table
+
+
+def asked_rows(record: UnlearnRecord) -> tuple[tuple[str, ...], ...]:
+    """Gather the metrics that were asked for after the run.
+
+    Args:
+        record: The run.
+
+    Returns:
+        For each what it is, and its value on the forget corpus before and after, and on the retain corpus before and after;
+        empty where the original was not measured.
+    """
+    rows = []
+    for found in record.metrics:
+        columns = [found.forget_before or {}, found.forget, found.retain_before or {}, found.retain]
+        for name in found.forget:
+            cells = (written(name, column[name]) if name in column else "" for column in columns)
+            rows.append((WHAT[name], *cells))
+    return tuple(rows)
 
 
 def _lines(evaluation: Evaluation) -> dict[str, str]:

@@ -117,8 +117,7 @@ def limits(record: UnlearnRecord) -> tuple[str, ...]:
     return (
         "Pruning is not proof of erasure. What was removed is what a score found; the rest of the capability may be held by "
         "neurons that stayed.",
-        "Relearning is possible: further training, or examples in the prompt, may bring the capability back. "
-        "No such attack was run here.",
+        _about_relearning(record),
         f"Forgetting is measured as {words.predicts} accuracy on {forget}. This says little about answers to questions, longer "
         "texts or inputs that are chosen to bring the capability out.",
         f"The held-out test parts are small: {tokens['forget']} {words.unit} of {forget} and {tokens['retain']} of {retain}. "
@@ -129,6 +128,19 @@ def limits(record: UnlearnRecord) -> tuple[str, ...]:
         _about_controls(record),
         f"Only {forget} and {retain} were measured. Other languages, tasks and the safety behaviour of the model may have "
         "changed.",
+    )
+
+
+def _about_relearning(record: UnlearnRecord) -> str:
+    """What is known of ways back."""
+    if record.attacks:
+        return (
+            "Relearning is possible, and what the attacks above brought back is a lower bound: longer training, other prompts "
+            "or other methods may bring back more."
+        )
+    return (
+        "Relearning is possible: further training, or examples in the prompt, may bring the capability back. "
+        "No such attack was run here."
     )
 
 
@@ -146,6 +158,11 @@ def _about_controls(record: UnlearnRecord) -> str:
     """What the random control says, or that there is none."""
     if not record.test.controls:
         return "No random mask of the same size was measured, so nothing here tells selection from mere damage."
+    if record.test.magnitude:
+        return (
+            "The controls remove as many neurons of every group, chosen without the forget corpus. They tell selection from "
+            "mere damage, and nothing about other methods of unlearning."
+        )
     return (
         "The random control removes as many neurons of every group, chosen blindly. It tells selection from mere damage, and "
         "nothing about other methods of unlearning."

@@ -7,6 +7,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_untangle.hub import cards
 from hf_untangle.pruning.config import PRESETS
 from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.reporting.attacks import attack_markdown, attack_settings
+from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.facts import AnyRecord, limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
@@ -38,8 +40,10 @@ def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
+        asked=asked_rows(record),
         removed=removed(record),
         repairs=repair_sentences(record),
+        attacks=[(attack_settings(one), attack_markdown(one)) for one in record.attacks],
         selectivity=selectivity(record),
         snippet=snippet(record),
         settings=settings(record.config),

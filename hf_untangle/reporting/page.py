@@ -5,8 +5,11 @@ from typing import NamedTuple
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from hf_untangle.pruning.attack_record import AttackRecord
 from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.reporting import numbers
+from hf_untangle.reporting.attacks import attack_rows, attack_sentences, attack_settings, attacked
+from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.facts import limits, removed, selectivity, settings, title
 from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE
@@ -29,6 +32,11 @@ CAPTIONS = {
         "Relative loss of top-1 accuracy on the validation parts, step by step from the original model at the origin. Above "
         "the dashed line more is forgotten than lost. The ringed step was chosen: the most selective one inside the retain "
         "budget. The table above shows the test parts, which nothing was chosen by.",
+    ),
+    "attacks": Caption(
+        "What attacks brought back",
+        "Top-1 on held-out text of the forget corpus against the dose of each attack: the mean over seeds, in a band of one "
+        "standard deviation. Dose 0 is the model as it is.",
     ),
     "removed_by_layer": Caption(
         "Where neurons were removed",
@@ -66,8 +74,10 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
+        asked=asked_rows(record),
         figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
         repairs=repair_sentences(record),
+        attacks=[_attack(one) for one in record.attacks],
         key_numbers=_key_numbers(record),
         run=_run(record),
         limits=limits(record),
@@ -79,6 +89,16 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
 def _drawing(name: str, figure: Figure) -> Markup:
     """A figure as markup, described by its heading."""
     return inline_svg(figure, CAPTIONS[name].heading)
+
+
+def _attack(attack: AttackRecord) -> dict[str, object]:
+    """What the page shows of some attacks."""
+    return {
+        "settings": attack_settings(attack),
+        "attacked": attacked(attack),
+        "rows": attack_rows(attack),
+        "sentences": attack_sentences(attack),
+    }
 
 
 def _key_numbers(record: UnlearnRecord) -> list[tuple[str, str, bool]]:

@@ -47,13 +47,14 @@ def comparison_rows(record: UnlearnRecord) -> tuple[Row, ...]:
 
     Returns:
         The original, the unlearned model, the same after each repair and, where there are controls, the mean of the random
-        masks with its sample standard deviation.
+        masks with its sample standard deviation, and the masks by magnitude and by the retain corpus alone.
     """
     test = record.test
     rows = [_row("original", [test.before], None), _row("unlearned", [test.after], test.before)]
     rows += [_row("repaired", [repair.after], test.before) for repair in record.repairs]
     if test.controls:
         rows.append(_row(control_name(record), test.controls, test.before))
+    rows += [_row(name, [one], test.before) for name, one in named_controls(record).items()]
     return tuple(rows)
 
 
@@ -68,6 +69,19 @@ def control_name(record: UnlearnRecord) -> str:
     """
     seeds = len(record.test.controls)
     return "random mask" if seeds == 1 else f"random (mean of {seeds})"
+
+
+def named_controls(record: UnlearnRecord) -> dict[str, Scores]:
+    """Gather the masks of equal size that were not drawn at random.
+
+    Args:
+        record: The run.
+
+    Returns:
+        Their scores by name, those that were measured.
+    """
+    both = {"magnitude": record.test.magnitude, "retain-only": record.test.retain_only}
+    return {name: one for name, one in both.items() if one is not None}
 
 
 def comparison_table(record: UnlearnRecord) -> Table:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.reporting.attack_plot import attack_figure
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
@@ -41,6 +42,8 @@ def write_report(
         "removed_by_layer": removed_by_layer(record),
         "importance_scatter": importance_scatter(record, forget, retain, mask),
     }
+    if record.attacks:
+        figures["attacks"] = attack_figure(record.attacks[-1])
     page, card = report_page(record, figures), model_card(record, licence)
     plots = Path(folder) / "plots"
     plots.mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 """Collect activation statistics: one pass of the model over a corpus, without its head."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,13 +11,15 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
+from hf_untangle.architecture.modes import evaluation_mode, without_gradients
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step, run_body
+from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize, limited
 from hf_untangle.distributed import together
-from hf_untangle.errors import StatisticsError
+from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.checkpoint import Checkpoint
 from hf_untangle.statistics.hooks import Watch, observed
@@ -64,17 +66,24 @@ def collect(  # noqa: PLR0913 (one parameter an option)
 
     Raises:
         StatisticsError: A neuron group saw no token, or an activation was infinite or NaN.
-        ConfigError: A limit is not positive, or not even one block fits into memory.
+        ConfigError: A limit is not positive, or cannot be kept by processes that share a model; or not even one block fits
+            into memory.
     """
     groups = neuron_groups(model) if groups is None else groups
     blocks = limited(blocks, max_tokens)
     sums = GroupSums(groups, roots=roots)
     mine = blocks.mine()
     batches = Batches(mine, batch_size, max_seconds=max_seconds)
+    if checkpoint_every and is_sharded(model):
+        raise ConfigError(
+            "Processes that share a model must run as many passes each, but after a stop they may have come differently far. "
+            "Leave `checkpoint_every` out."
+        )
     saved = Checkpoint(model, mine, batches, sums, every=checkpoint_every) if checkpoint_every else None
 
     def of_my_blocks() -> tuple[dict[str, Moments], int]:
-        with mine.bar("statistics of", progress=progress) as bar, forward_passes(model, groups, sums.add) as forward:
+        passes = forward_passes(model, groups, sums.add, batches.passes())
+        with mine.bar("statistics of", progress=progress) as bar, passes as forward:
             for batch in batches.run(sums.whole(forward)):
                 bar.update(batch.tokens)
                 if saved is not None and saved.after_batch():
@@ -156,7 +165,8 @@ def run_over(
         progress: Whether to show a progress bar.
         watch: What to watch of the groups, one row a position; their activations unless told otherwise.
     """
-    with blocks.bar("statistics of", progress=progress) as bar, forward_passes(model, groups, add, watch=watch) as forward:
+    passes = forward_passes(model, groups, add, blocks.batches(batch_size), watch=watch)
+    with blocks.bar("statistics of", progress=progress) as bar, passes as forward:
         for batch in blocks.batches(batch_size):
             forward(batch)
             bar.update(batch.tokens)
@@ -167,6 +177,7 @@ def forward_passes(
     model: PreTrainedModel,
     groups: Sequence[NeuronGroup],
     add: Callable[[NeuronGroup, Tensor, slice], None],
+    passes: Iterable[object],
     *,
     watch: Watch = observed,
 ) -> Iterator[Callable[[Blocks], None]]:
@@ -176,6 +187,7 @@ def forward_passes(
         model: The model, which is left as it was.
         groups: Which neuron groups to watch.
         add: As in `run_over`.
+        passes: As many things as batches will be run; looked at only where processes share the model and must run in step.
         watch: As in `run_over`.
 
     Yields:
@@ -186,14 +198,18 @@ def forward_passes(
     def show(group: NeuronGroup, reading: Reading) -> None:
         add(group, rows_that_count(reading, counted[0]), reading.neurons)
 
-    backbone = model.base_model
     device = input_device(model)
 
     def forward(batch: Blocks) -> None:
         counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
-        backbone(**batch.inputs(device), **uncached(model))
+        run_body(model, batch.inputs(device))
 
-    with evaluation_mode(model), watch(model, groups, show), without_gradients(model):
+    with (
+        evaluation_mode(model),
+        without_gradients(model),
+        in_step(model, passes, run_body),
+        watch(model, groups, show),
+    ):
         yield forward
 
 

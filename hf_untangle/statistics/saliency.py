@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,6 +14,7 @@ from hf_untangle.architecture.expert_passes import Reading
 from hf_untangle.architecture.modes import evaluation_mode, uncached
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.passes import in_step
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize
 from hf_untangle.distributed import together
@@ -93,25 +95,37 @@ def _sums_over(
     predicted: list[int] = []
     device = input_device(model)
 
-    def differentiate(batch: Blocks) -> None:
-        inputs = batch.inputs(device)
-        labels, count = batch.labels().to(device), len(batch.queries()[1])
+    def gradients_of(model: PreTrainedModel, inputs: dict[str, Any], weight: int = 1) -> tuple[Tensor, ...]:
         seen.clear()
-        counted = None if bool(batch.counted.all()) else batch.counted.flatten()
         with torch.enable_grad():
-            loss = model(**inputs, labels=labels, **uncached(model)).loss * count
-        gradients = torch.autograd.grad(loss, [reading.values for _, reading in seen])
+            loss = model(**_labelled(inputs) | uncached(model)).loss * weight
+        return torch.autograd.grad(loss, [reading.values for _, reading in seen])
+
+    def differentiate(batch: Blocks) -> None:
+        count = len(batch.queries()[1])
+        counted = None if bool(batch.counted.all()) else batch.counted.flatten()
+        gradients = gradients_of(model, batch.inputs(device) | {"labels": batch.labels().to(device)}, count)
         of_batch = [_of_batch(reading, gradient, counted) for (_, reading), gradient in zip(seen, gradients, strict=True)]
         # Added once all are there, as a batch that fails is started again.
         for (group, reading), own in zip(seen, of_batch, strict=True):
             _add(sums, group, own, reading.neurons)
         predicted.append(count)
 
-    bar = blocks.bar("gradients on", progress=progress)
-    with bar, evaluation_mode(model), _graph_from_embedding(model), observed(model, groups, _keep_in(seen)):
+    with (
+        blocks.bar("gradients on", progress=progress) as bar,
+        evaluation_mode(model),
+        _graph_from_embedding(model),
+        observed(model, groups, _keep_in(seen)),
+        in_step(model, batches.passes(), gradients_of),
+    ):
         for batch in batches.run(differentiate):
             bar.update(batch.tokens)
     return {name: one.cpu() for name, one in sums.items()}, sum(predicted)
+
+
+def _labelled(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs with labels; those of a dummy pass, which have none, are their own."""
+    return inputs if "labels" in inputs else inputs | {"labels": inputs["input_ids"]}
 
 
 def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:

@@ -1,0 +1,95 @@
+"""Examples in the context: does a model that has unlearned go on where it is shown how?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from hf_untangle.attacks.scene import Scene
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.packing import bos_prefix
+from hf_untangle.pruning.attack_record import Reading
+
+
+@dataclass(frozen=True)
+class PromptedBlocks(TokenBlocks):
+    """Blocks behind a prompt that all of them share; nothing in the prompt itself is asked for."""
+
+    start: int
+    """The first position that predicts a token of the block, as without the prompt."""
+
+    def queries(self) -> tuple[Bool[Tensor, "block position"], Int[Tensor, " prediction"]]:
+        """The positions behind the prompt whose next token is in the block, and those next tokens."""
+        where, _ = super().queries()
+        where[:, : self.start] = False
+        return where, self.input_ids[:, 1:][where[:, :-1]]
+
+
+def few_shot(scene: Scene) -> Iterator[Reading | str]:
+    """Show every model a few examples of the forget corpus before each block that it is measured on.
+
+    The same tokens are predicted as without examples. The original gains by examples too, as names and style are copied
+    from them.
+
+    Args:
+        scene: The models, text and settings.
+
+    Yields:
+        What each knows behind more and more examples, and which numbers of examples do not fit the context.
+    """
+    config = scene.config
+    room = getattr(scene.original.config.get_text_config(), "max_position_embeddings", None) or float("inf")
+    fitting = [shots for shots in config.shots if shots * config.block_size + scene.forget.width <= room]
+    for shots in sorted(set(config.shots) - set(fitting)):
+        yield f"{shots} examples of {config.block_size} tokens do not fit the context of {room:,} tokens."
+    if not fitting:
+        return
+    bos = len(bos_prefix(scene.tokenizer))
+    examples = scene.samples(scene.forget.corpus, max(fitting))
+    for who, seed, model in scene.victims_by_seed():
+        for shots in fitting:
+            metrics = scene.knows(model, prompted(scene.forget, examples[seed].first(shots), bos))
+            yield Reading(model=who, condition=counted(shots), at=shots, forget=metrics, seed=seed)
+
+
+def prompted(blocks: TokenBlocks, examples: TokenBlocks, bos: int = 0) -> PromptedBlocks:
+    """Put examples in front of every block.
+
+    Args:
+        blocks: What is measured, without padding.
+        examples: Full blocks to show, in order.
+        bos: How many BOS tokens each block begins with; one stays, before the first example.
+
+    Returns:
+        Longer blocks, in which the same tokens are predicted as before.
+    """
+    prompt = torch.cat([examples.input_ids[0, :bos], examples.input_ids[:, bos:].flatten()])
+    rows = len(blocks.input_ids)
+
+    def behind(prefix: Tensor, own: Tensor) -> Tensor:
+        return torch.cat([prefix.expand(rows, -1), own[:, bos:]], dim=1)
+
+    seen = torch.ones_like(prompt, dtype=torch.bool)
+    return PromptedBlocks(
+        input_ids=behind(prompt, blocks.input_ids),
+        attention_mask=behind(seen, blocks.attention_mask),
+        counted=behind(~seen, blocks.counted),
+        corpus=blocks.corpus,
+        part=blocks.part,
+        documents=blocks.documents,
+        start=len(prompt) - bos,
+    )
+
+
+def counted(shots: int) -> str:
+    """Write a number of examples.
+
+    Args:
+        shots: How many.
+
+    Returns:
+        `1 example` or `2 examples`.
+    """
+    return f"{shots} example{'s' if shots != 1 else ''}"

@@ -1,0 +1,139 @@
+"""Run attacks on a model that has unlearned, beside the original and random masks: one call, one report."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from hf_untangle.attacks.adapter import adapter
+from hf_untangle.attacks.config import QUICK, AttackConfig
+from hf_untangle.attacks.few_shot import few_shot
+from hf_untangle.attacks.fine_tuning import benign, relearn
+from hf_untangle.attacks.logit_lens import logit_lens
+from hf_untangle.attacks.neighbour import neighbour as near_text
+from hf_untangle.attacks.quantisation import quantise
+from hf_untangle.attacks.report import AttackReport
+from hf_untangle.attacks.scene import Scene
+from hf_untangle.attacks.subject import Unlearned, scene_of
+from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.distributed import place
+from hf_untangle.errors import ConfigError
+from hf_untangle.pruning.attack_record import Attack, AttackOutcome, AttackRecord, Reading
+from hf_untangle.pruning.provenance import device_name
+
+logger = logging.getLogger("hf_untangle")
+
+ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
+    "quantise": quantise,
+    "relearn": relearn,
+    "benign": benign,
+    "few-shot": few_shot,
+    "neighbour": near_text,
+    "logit-lens": logit_lens,
+    "adapter": adapter,
+}
+"""Each attack yields what it measures, and sentences on what it finds, as it goes: so nothing is lost where it ends early."""
+
+
+def attack(
+    result: Unlearned,
+    *,
+    quick: bool = False,
+    original: PreTrainedModel | str | None = None,
+    gold: PreTrainedModel | str | None = None,
+    neighbour: CorpusSource | None = None,
+    progress: bool = True,
+    **settings: object,
+) -> AttackReport:
+    """Try to get back what a model has unlearned, in copies of it, and measure how much comes.
+
+    Every attack is run on the original model and on random masks of equal size too: what the original gains under it is
+    headroom, and what a random mask gets back is repair of mere damage. An attack that fails, or that meets its time limit,
+    keeps what it has measured, and the others go on.
+
+    Args:
+        result: What `unlearn` gave. Its model is left exactly as it is.
+        quick: Whether to start from settings that fit ten minutes for SmolLM2 on two cores.
+        original: The model before unlearning, or its name; the name in the record when None.
+        gold: A model that never learnt the forget corpus, or its name, where there is one.
+        neighbour: A corpus near to the forget corpus, such as a paraphrase of it; for `code` and `python`, programs in other
+            languages when None.
+        progress: Whether to show progress bars.
+        **settings: Fields of `AttackConfig`, such as `attacks=["relearn", "quantise"]`, `seeds` or `max_seconds`.
+
+    Returns:
+        The report: every reading, a table, and a figure.
+
+    Raises:
+        ConfigError: A setting is unknown or out of its range, the model is no causal language model, the original is not the
+            one that the result was made from, or there are several processes.
+    """
+    config = (QUICK if quick else AttackConfig()).with_settings(**settings)
+    _check(result)
+    start = time.perf_counter()
+    scene = scene_of(result, config, original, gold, neighbour)
+    base = _as_they_are(scene)
+    outcomes = []
+    for name in tqdm(config.attacks, unit="attack", desc="attacking", disable=not progress):
+        outcomes.append(_carry_out(name, scene))
+        logger.info("Attack %s: %.0f s. %s", name, outcomes[-1].seconds, outcomes[-1].error or "")
+    record = AttackRecord(
+        settings=config.model_dump(mode="json"),
+        original=str(scene.original.name_or_path),
+        gold=None if scene.gold is None else str(scene.gold.name_or_path),
+        corpus=scene.forget.record(),
+        base=base,
+        outcomes=tuple(outcomes),
+        device=device_name(scene.unlearned),
+        date=date.today().isoformat(),
+        seconds=time.perf_counter() - start,
+    )
+    return AttackReport(record)
+
+
+def _carry_out(name: Attack, scene: Scene) -> AttackOutcome:
+    """Run one attack until it ends, fails, or is late."""
+    start, stopped, error = time.perf_counter(), False, None
+    readings: list[Reading] = []
+    findings: list[str] = []
+    scene = replace(scene, deadline=start + scene.config.max_seconds)
+    try:
+        for found in ATTACKS[name](scene):
+            findings.append(found) if isinstance(found, str) else readings.append(found)
+            stopped = scene.is_late()
+            if stopped:
+                break
+    except Exception as problem:  # Whatever it is, the other attacks are worth their results.
+        error = f"{type(problem).__name__}: {problem}"
+    return AttackOutcome(
+        attack=name,
+        readings=tuple(readings),
+        findings=tuple(findings),
+        seconds=time.perf_counter() - start,
+        stopped=stopped,
+        error=error,
+    )
+
+
+def _as_they_are(scene: Scene) -> tuple[Reading, ...]:
+    """Measure every model before any attack."""
+    return tuple(
+        Reading(model=who, condition="as it is", at=0, forget=scores.forget, retain=scores.retain, seed=seed)
+        for who, seed, model in scene.victims()
+        for scores in [scene.judge(model)]
+    )
+
+
+def _check(result: Unlearned) -> None:
+    """Refuse what cannot be attacked."""
+    if result.record.task != "next token":
+        raise ConfigError(f"Attacks are for causal language models, but this one predicts a {result.record.task}.")
+    if place()[1] > 1:
+        raise ConfigError(
+            f"Attacks run in one process, as their time limits do, but there are {place()[1]}. Save the result, and run "
+            "`hf-untangle attack FOLDER` without a launcher."
+        )

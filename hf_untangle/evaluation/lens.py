@@ -1,0 +1,81 @@
+"""The logit lens: what every layer of a model would say if its hidden states were the last.
+
+A hidden state is read through the model's own final norm and head (nostalgebraist 2020, "interpreting GPT: the logit lens";
+arXiv:2303.08112 refines it). It shows what is decodable there without any training.
+"""
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.errors import ArchitectureError
+from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, metrics_of, sums_of
+
+
+def layer_metrics(model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: int = 8) -> tuple[NextTokenMetrics, ...]:
+    """Measure how well the hidden states of every layer predict the next token, read through the final norm and the head.
+
+    Args:
+        model: A causal language model.
+        blocks: The tokens.
+        batch_size: Blocks in one forward pass.
+
+    Returns:
+        Metrics of the embeddings first, then of each layer; the last are those of the model itself.
+
+    Raises:
+        ArchitectureError: The model has no final norm that its last hidden states come from.
+        StatisticsError: No block has a second token, or the loss of a layer is NaN.
+    """
+    device = next(model.parameters()).device
+    sums: list[Tensor] = []
+    with evaluation_mode(model), torch.inference_mode():
+        norm = final_norm(model, blocks.first(1))
+        for batch in blocks.batches(batch_size):
+            states = model.base_model(**batch.inputs(device), output_hidden_states=True, **uncached(model))
+            where, tokens = (one.to(device) for one in batch.queries())
+            # The last of them has been through the norm already.
+            hidden = [norm(layer)[where] for layer in states.hidden_states[:-1]] + [states.last_hidden_state[where]]
+            found = [_sums(model, states, layer, tokens) for layer in hidden]
+            sums = [one + other for one, other in zip(sums, found, strict=True)] if sums else found
+    return tuple(metrics_of(one, f"{blocks.corpus.name}, layer {layer}") for layer, one in enumerate(sums))
+
+
+def final_norm(model: PreTrainedModel, block: TokenBlocks) -> nn.Module:
+    """Find the module that the last hidden states come out of, by running the model once.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        block: A few tokens.
+
+    Returns:
+        The module whose output the last hidden states are.
+
+    Raises:
+        ArchitectureError: No module gives exactly them, as where a projection or a scale follows outside of modules.
+    """
+    outputs: list[tuple[nn.Module, object]] = []
+    leaves = [module for module in model.base_model.modules() if not list(module.children())]
+    with ExitStack() as hooks:
+        for leaf in leaves:
+            hooks.enter_context(leaf.register_forward_hook(lambda module, _, output: outputs.append((module, output))))
+        states = model.base_model(**block.inputs(next(model.parameters()).device), **uncached(model))
+    last = states.last_hidden_state
+    for module, output in outputs:
+        # The first that gives these values, as dropout behind it would give them too; GPT-2 reshapes what its norm gives.
+        if isinstance(output, Tensor) and output.numel() == last.numel() and torch.equal(output.view_as(last), last):
+            return module
+    raise ArchitectureError(
+        f"The logit lens needs a final norm whose output is the last hidden state, but {type(model).__name__} has none that "
+        "could be found. Leave the attack `logit-lens` out for this model."
+    )
+
+
+def _sums(model: PreTrainedModel, states: object, hidden: Tensor, tokens: Tensor) -> Tensor:
+    """Sum up how well the hidden states of one layer predict."""
+    parts = [sums_of(logits, labels).cpu() for logits, labels in head_logits(model, states, hidden, tokens)]
+    return torch.stack(parts).sum(0)

@@ -1,0 +1,103 @@
+"""The result on held-out text, beside what it must beat: masks of equal size in every group, chosen without the forget corpus.
+
+That a capability fell says little when any mask of this size would have taken it: location alone is no forgetting
+(arXiv:2505.16252).
+"""
+
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.observations import Observations
+from hf_untangle.masks.apply import masked
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.select import random_like, top_like
+from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.evidence import Pair
+from hf_untangle.pruning.iterative import Search, judge
+from hf_untangle.pruning.record import Comparison, Scores
+from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.weights import weight_norms
+
+RANDOM_MASKS = 3
+"""Random masks that a result is compared with at the least, as one draw may be lucky."""
+
+
+def compare(
+    model: PreTrainedModel,
+    groups: tuple[NeuronGroup, ...],
+    search: Search,
+    test: Pair,
+    *,
+    config: UnlearnConfig,
+    progress: bool,
+) -> Comparison:
+    """Measure the original, the result and its controls on the test parts.
+
+    Args:
+        model: The model, which is left as it was.
+        groups: Its neuron groups.
+        search: The run.
+        test: Tokens that nothing was chosen by.
+        config: The settings; `controls=0` leaves the controls out.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The scores of all of them.
+    """
+
+    def scores(mask: NeuronMask) -> Scores:
+        with masked(model, mask, fill=search.fill):
+            return judge(model, test, batch_size=config.batch_size, progress=progress)
+
+    before = judge(model, test, batch_size=config.batch_size, progress=progress)
+    after = scores(search.mask)
+    if not config.controls:
+        return Comparison(before=before, after=after, controls=())
+    return Comparison(
+        before=before,
+        after=after,
+        controls=tuple(scores(random_like(search.mask, seed)) for seed in random_seeds(config)),
+        magnitude=scores(smallest_weights_like(search.mask, model, groups)),
+        retain_only=scores(least_used_like(search.mask, search.retain)),
+    )
+
+
+def random_seeds(config: UnlearnConfig) -> range:
+    """The seeds of the random masks that a result is compared with.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        As many seeds as steps have controls, three at the least; none where they have none.
+    """
+    return range(config.seed, config.seed + max(RANDOM_MASKS, config.controls)) if config.controls else range(0)
+
+
+def smallest_weights_like(mask: NeuronMask, model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> NeuronMask:
+    """Remove as many neurons of every group as a mask does, those with the smallest weights, which no corpus has chosen.
+
+    Args:
+        mask: The mask to match.
+        model: The original model.
+        groups: Its neuron groups.
+
+    Returns:
+        A mask of the same size.
+    """
+    norms = weight_norms(model, groups)
+    return top_like(mask, {name: -IMPORTANCE["magnitude"](Observations(weights=one)) for name, one in norms.items()})
+
+
+def least_used_like(mask: NeuronMask, retain: ActivationStatistics) -> NeuronMask:
+    """Remove as many neurons of every group as a mask does, those that matter least to the retain corpus, maybe to nobody.
+
+    Args:
+        mask: The mask to match.
+        retain: Statistics of the original model on the retain corpus.
+
+    Returns:
+        A mask of the same size, by root mean square.
+    """
+    return top_like(mask, {name: -IMPORTANCE["rms"](Observations(retain[name])) for name in mask})

@@ -1,0 +1,192 @@
+"""What attacks brought back, as a table and in sentences: the same in the terminal, on the page and on the card."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from rich import box
+from rich.table import Table
+
+from hf_untangle.pruning.attack_record import WHO, AttackOutcome, AttackRecord, Reading, Who
+from hf_untangle.reporting import numbers
+
+OTHER_TEXT = ("neighbour",)
+"""Attacks that are measured on other text than the rest, so that nothing can be said to have come back."""
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One dose of one attack, as text."""
+
+    attack: str
+    condition: str
+    came_back: str
+    """Share of what the model had lost."""
+    top1: tuple[str, ...]
+    """Top-1 accuracy on the forget corpus, of every model in the order of `attacked`."""
+
+
+def attacked(record: AttackRecord) -> tuple[Who, ...]:
+    """List the models that were attacked.
+
+    Args:
+        record: The attacks.
+
+    Returns:
+        Their names: the result first.
+    """
+    there = {reading.model for reading in record.base}
+    return tuple(who for who in WHO if who in there)
+
+
+def attack_rows(record: AttackRecord) -> tuple[AttackRow, ...]:
+    """Gather the outcome, a row for each dose. Of the logit lens the inner layer that knows most is shown.
+
+    Args:
+        record: The attacks.
+
+    Returns:
+        The models as they are first, then every attack in the order in which it was run.
+    """
+    rows = [_row(record, "none", "as it is", record.base)]
+    for outcome in record.outcomes:
+        for condition, readings in _shown(outcome):
+            rows.append(_row(record, outcome.attack, condition, readings))
+    return tuple(rows)
+
+
+def came_back(record: AttackRecord, readings: Iterable[Reading]) -> list[float]:
+    """Compute what share of the lost top-1 accuracy an attack brought back to the unlearned model.
+
+    With a the accuracy under attack, u that of the unlearned and o that of the original model without attack:
+    (a - u) / (o - u). It is above 1 where training on the corpus makes the model better at it than the original was.
+
+    Args:
+        record: The attacks.
+        readings: Readings of one dose, on the held-out text that all were measured on.
+
+    Returns:
+        One share for each seed; NaN where the model had lost nothing.
+    """
+    before, original = (_mean_top1(record.base, who) for who in ("unlearned", "original"))
+    lost = original - before
+    return [
+        (reading.forget.top1 - before) / lost if lost > 0 else math.nan for reading in readings if reading.model == "unlearned"
+    ]
+
+
+def by_dose(readings: Iterable[Reading]) -> list[tuple[float, list[Reading]]]:
+    """Put readings of the same dose together.
+
+    Args:
+        readings: Readings of one attack.
+
+    Returns:
+        Where each dose stands on its axis, in order, with its readings.
+    """
+    doses: dict[float, list[Reading]] = {}
+    for reading in readings:
+        doses.setdefault(reading.at, []).append(reading)
+    return sorted(doses.items())
+
+
+def attack_table(record: AttackRecord) -> Table:
+    """Lay the outcome out for a terminal.
+
+    Args:
+        record: The attacks.
+
+    Returns:
+        A table; print it with `rich.print`.
+    """
+    caption = f"top-1 on held-out {record.corpus['corpus']}; came back: share of what was lost"
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, pad_edge=False)
+    for heading in ("attack", "dose", *attacked(record), "came back"):
+        table.add_column(heading, justify="left" if heading in ("attack", "dose") else "right")
+    for row in attack_rows(record):
+        table.add_row(row.attack, row.condition, *row.top1, row.came_back)
+    return table
+
+
+def attack_markdown(record: AttackRecord) -> str:
+    """Write the outcome as a Markdown table, with what was found besides below it.
+
+    Args:
+        record: The attacks.
+
+    Returns:
+        Markdown.
+    """
+    headings = ("attack", "dose", *attacked(record), "came back")
+    lines = [f"| {' | '.join(headings)} |", f"|---|---|{'--:|' * (len(headings) - 2)}"]
+    lines += [f"| {' | '.join((row.attack, row.condition, *row.top1, row.came_back))} |" for row in attack_rows(record)]
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in attack_sentences(record))]) + "\n"
+
+
+def attack_sentences(record: AttackRecord) -> tuple[str, ...]:
+    """Say what accuracies do not: what was found, what failed, and what met its time limit.
+
+    Args:
+        record: The attacks.
+
+    Returns:
+        Sentences, in the order of the attacks.
+    """
+    return tuple(sentence for outcome in record.outcomes for sentence in _sentences(outcome))
+
+
+def attack_settings(record: AttackRecord) -> str:
+    """Say how the attacks were run.
+
+    Args:
+        record: The attacks.
+
+    Returns:
+        One sentence.
+    """
+    chosen = record.settings
+    return (
+        f"{chosen['seeds']} seed{'s' if chosen['seeds'] > 1 else ''}; relearning on {chosen['samples']} blocks of "
+        f"{chosen['block_size']} tokens and benign training on the retain corpus, {chosen['steps']} steps of "
+        f"{numbers.amount(chosen['step_tokens'])} tokens each ({chosen['method']}); "
+        f"{numbers.amount(record.corpus['tokens'])} held-out tokens of {record.corpus['corpus']}; "
+        f"{numbers.duration(record.seconds)} on {record.date}."
+    )
+
+
+def _sentences(outcome: AttackOutcome) -> list[str]:
+    """What one attack found, and how it ended."""
+    sentences = list(outcome.findings)
+    if outcome.stopped:
+        sentences.append(f"The attack {outcome.attack} met its time limit after {numbers.duration(outcome.seconds)}.")
+    if outcome.error is not None:
+        sentences.append(f"The attack {outcome.attack} failed: {' '.join(outcome.error.split())}")
+    return sentences
+
+
+def _shown(outcome: AttackOutcome) -> list[tuple[str, list[Reading]]]:
+    """The doses that a table has room for, by their condition."""
+    doses = [(readings[0].condition, readings) for _, readings in by_dose(outcome.readings)]
+    if outcome.attack != "logit-lens" or len(doses) < 2:
+        return doses
+    name, readings = max(doses[:-1], key=lambda dose: _mean_top1(dose[1], "unlearned"))
+    return [(f"{name} of {len(doses) - 1}, the best inner one", readings)]
+
+
+def _row(record: AttackRecord, attack: str, condition: str, readings: Sequence[Reading]) -> AttackRow:
+    """Write one dose."""
+    shares = [] if attack in ("none", *OTHER_TEXT) else came_back(record, readings)
+    top1 = {who: [reading.forget.top1 for reading in readings if reading.model == who] for who in attacked(record)}
+    return AttackRow(
+        attack,
+        condition,
+        numbers.mean(shares, numbers.percent) if shares else "",
+        tuple(numbers.mean(values, numbers.percent) if values else "" for values in top1.values()),
+    )
+
+
+def _mean_top1(readings: Iterable[Reading], who: Who) -> float:
+    """The mean accuracy of one model; NaN where it was not measured."""
+    values = [reading.forget.top1 for reading in readings if reading.model == who]
+    return fmean(values) if values else math.nan

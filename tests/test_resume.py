@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from hf_untangle.pruning import iterative, journal, provenance
-from hf_untangle.pruning.journal import Journal, weights_fingerprint
+from hf_untangle.pruning.journal import Journal
+from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 
 @pytest.fixture

@@ -1,19 +1,26 @@
 """Streaming sums over tokens: what they are, and that nothing about how a corpus is cut changes them."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.pruning.config import UnlearnConfig
+from hf_untangle.pruning.evidence import Evidence, Pair, remove_next
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.hooks import observed
-from hf_untangle.statistics.moments import MomentAccumulator, Moments
+from hf_untangle.statistics.moments import MomentAccumulator, Moments, pieces
 
 CPU = torch.device("cpu")
 
@@ -259,3 +266,59 @@ def test_a_file_that_is_not_ours_is_an_error(tmp_path):
     }.items():
         with pytest.raises(StatisticsError, match=message):
             ActivationStatistics.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(("neurons", "tokens"), [(1, 131_072), (1536, 85), (200_000, 1)])
+def test_a_cpu_sums_as_many_tokens_at_a_time_as_its_cache_holds(neurons, tokens):
+    assert len(pieces(torch.empty(tokens + 1, neurons, device="meta"))) == 1
+    assert len(pieces(torch.empty(1).expand(tokens + 1, neurons))[0]) == tokens
+
+
+def wider(blocks: TokenBlocks, positions: int) -> TokenBlocks:
+    return replace(
+        blocks,
+        input_ids=F.pad(blocks.input_ids, (0, positions), value=257),
+        attention_mask=F.pad(blocks.attention_mask, (0, positions)),
+        counted=F.pad(blocks.counted, (0, positions)),
+    )
+
+
+@pytest.fixture(scope="module")
+def cuts(pairs) -> dict[str, tuple[Pair, int]]:
+    """The same packed blocks, cut, padded and ordered in other ways."""
+    train = pairs[0]
+    backwards = Pair(*(one.rows(torch.arange(len(one.input_ids)).flip(0)) for one in (train.forget, train.retain)))
+    return {
+        "one at a time": (train, 1),
+        "batches with a short last one": (train, 5),
+        "padded": (Pair(wider(train.forget, 9), wider(train.retain, 3)), 8),
+        "backwards": (backwards, 7),
+    }
+
+
+def first_mask(model: nn.Module, train: Pair, batch_size: int) -> NeuronMask:
+    """What is removed first, by activations alone."""
+    groups = neuron_groups(model)
+    config = UnlearnConfig(candidates=1, ffn_fraction=0.1, attention_fraction=0.1)
+    how = {"groups": groups, "batch_size": batch_size, "progress": False}
+    evidence = Evidence(collect(model, train.forget, **how), collect(model, train.retain, **how), {}, {})
+    return remove_next(NeuronMask.keep_all(groups, ""), evidence, groups, config)
+
+
+@pytest.mark.parametrize("cut", ["one at a time", "batches with a short last one", "padded", "backwards"])
+def test_however_blocks_are_cut_padded_or_ordered_the_same_neurons_go(taught, pairs, cuts, cut):
+    whole = first_mask(taught, pairs[0], 64)
+    assert whole.removed() > 0
+    assert first_mask(taught, *cuts[cut]) == whole
+
+
+def test_in_bfloat16_every_rms_is_within_two_percent_of_its_group_and_the_masks_agree(taught, pairs, cuts):
+    half = deepcopy(taught).bfloat16()
+    retain = pairs[0].retain
+    exact, rough = (collect(model, retain, progress=False) for model in (taught, half))
+    for name, moments in exact.items():
+        expected, found = ((one.square / one.count).sqrt() for one in (moments, rough[name]))
+        assert (found - expected).abs().max() < 0.02 * expected.max()
+    mask, wanted = first_mask(half, pairs[0], 64), first_mask(taught, pairs[0], 64)
+    both = sum(int((~kept & ~wanted[name]).sum()) for name, kept in mask.items())
+    assert both >= 0.9 * wanted.removed()

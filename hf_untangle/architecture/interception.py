@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from hf_untangle.architecture.compiled import eagerly
 from hf_untangle.architecture.expert_passes import Interceptor, Reading, intercepted_experts
 from hf_untangle.architecture.experts import experts_of
 from hf_untangle.architecture.projections import is_projection, weight_of
@@ -16,7 +17,8 @@ from hf_untangle.architecture.projections import is_projection, weight_of
 def intercepted(model: nn.Module, interceptors: Mapping[str, Interceptor]) -> Iterator[nn.Module]:
     """Call a function with the neurons of each group, whenever they are about to be read, inside the `with` block.
 
-    When calls are nested, the outer ones see and replace first.
+    When calls are nested, the outer ones see and replace first. What was compiled runs uncompiled inside the block, as
+    compiled code calls no hook that it was not compiled with.
 
     Args:
         model: The model.
@@ -36,6 +38,7 @@ def intercepted(model: nn.Module, interceptors: Mapping[str, Interceptor]) -> It
             else:
                 of_experts[experts] = interceptor
         hooks.enter_context(intercepted_experts(of_experts))
+        hooks.enter_context(eagerly())
         yield model
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from hf_untangle.architecture.ancestry import Lineage, lineages, output_projections
 from hf_untangle.architecture.by_hand import groups_by_hand
+from hf_untangle.architecture.compiled import eagerly, uncompiled
 from hf_untangle.architecture.experts import experts_of
 from hf_untangle.architecture.inputs import dummy_inputs
 from hf_untangle.architecture.modes import evaluation_mode
@@ -61,13 +62,14 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
         ArchitectureError: The model has no weights yet (meta device), was taken apart by ZeRO-3, or cannot be run; no
             neurons were found in it; or a pattern fits no projection.
     """
+    model = uncompiled(model)
     check_whole(model)
     check_loaded(model)
     if named is not None:
         return groups_by_hand(model, named)
     traced = twin_of(model) if comes_and_goes(model) else model
     # Gradients are what everything is read off, also where the caller has switched them off.
-    with evaluation_mode(traced), torch.inference_mode(False), torch.enable_grad():
+    with eagerly(), evaluation_mode(traced), torch.inference_mode(False), torch.enable_grad():
         groups = _traced_groups(traced) if find_blocks(traced) else ()
     if not groups:
         raise ArchitectureError(

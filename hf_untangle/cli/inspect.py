@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: `groups`, `corpora` and `collect`."""
+"""Commands that look and change nothing: `groups` and `corpora`."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,6 @@ from rich.table import Table
 from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors, console, print_json
 
 TokensOption = Annotated[int, typer.Option(help="How many tokens to read.")]
-CorpusArgument = Annotated[str, typer.Argument(help="A named corpus, a file or a folder.")]
 PartOption = Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part of the corpus.")]
 
 
@@ -64,28 +63,3 @@ def corpora_command(json: JsonOption = False) -> None:
         for row in rows:
             table.add_row(*row.values())
         console.print(table)
-
-
-def collect_command(
-    model: ModelArgument,
-    corpus: CorpusArgument,
-    output: Annotated[str, typer.Option("--output", "-o", help="The safetensors file to write.")],
-    tokens: TokensOption = 32_768,
-    part: PartOption = "train",
-    dtype: DtypeOption = "auto",
-    roots: Annotated[bool, typer.Option(help="Sum sqrt|z| too, for the importance `sqrt`.")] = False,
-    json: JsonOption = False,
-) -> None:
-    """Collect activation statistics of a model on a corpus."""
-    with clear_errors():
-        from hf_untangle import models
-        from hf_untangle.data.batches import token_blocks
-        from hf_untangle.statistics.collect import collect
-
-        loaded, tokenizer = models.load(model, dtype=dtype)
-        blocks = token_blocks(corpus, tokenizer, tokens=tokens, part=part)
-        collect(loaded, blocks, roots=roots).save(output)
-        if json:
-            print_json(blocks.record())
-        else:
-            console.print(f"Statistics of {blocks.tokens:,} tokens of {blocks.corpus.source} are in {output}.")

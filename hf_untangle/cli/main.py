@@ -7,6 +7,7 @@ import typer
 
 from hf_untangle.cli import (
     attack,
+    collect,
     compact,
     density,
     entropy,
@@ -46,7 +47,7 @@ app.command("show")(show.show_command)
 app.command("adapter")(sharing.adapter_command)
 app.command("push")(sharing.push_command)
 app.add_typer(translate.app, name="translate")
-app.command("collect")(inspect.collect_command)
+app.command("collect")(collect.collect_command)
 app.command("evaluate")(evaluate.evaluate_command)
 app.command("groups")(inspect.groups_command)
 app.command("entropy")(entropy.entropy_command)

@@ -63,7 +63,7 @@ class TokenBlocks:
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def rows(self, rows: slice) -> "TokenBlocks":
+    def rows(self, rows: slice | Int[Tensor, " row"]) -> "TokenBlocks":
         """Take some of the blocks.
 
         Args:

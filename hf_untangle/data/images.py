@@ -112,7 +112,7 @@ class ImageBlocks:
             digest.update(tensor.double().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def rows(self, rows: slice) -> "ImageBlocks":
+    def rows(self, rows: slice | Int[Tensor, " row"]) -> "ImageBlocks":
         """Some of the images."""
         return replace(self, pixel_values=self.pixel_values[rows], classes=self.classes[rows])
 

@@ -23,7 +23,7 @@ class MaskedTokenBlocks(TokenBlocks):
     """The hidden tokens, and IGNORED everywhere else."""
     task: ClassVar[Task] = "masked token"
 
-    def rows(self, rows: slice) -> "MaskedTokenBlocks":
+    def rows(self, rows: slice | Int[Tensor, " row"]) -> "MaskedTokenBlocks":
         """Some of the blocks."""
         part = {name: getattr(self, name)[rows] for name in ("input_ids", "attention_mask", "counted", "targets")}
         return replace(self, **part)

@@ -17,6 +17,8 @@ from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.blocks import Blocks
+from hf_untangle.data.fitting import Batches, BatchSize, limited
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 
@@ -63,7 +65,13 @@ def relative_drop(before: float, after: float) -> float:
 
 
 def next_token_metrics(
-    model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: int = 8, progress: bool = True
+    model: PreTrainedModel,
+    blocks: TokenBlocks,
+    *,
+    batch_size: BatchSize = 8,
+    max_tokens: int | None = None,
+    max_seconds: float | None = None,
+    progress: bool = True,
 ) -> NextTokenMetrics:
     """Measure accuracy and loss on blocks of tokens: of the next token, or of the hidden ones of `MaskedTokenBlocks`.
 
@@ -73,7 +81,10 @@ def next_token_metrics(
     Args:
         model: A causal language model, or a masked one.
         blocks: The tokens.
-        batch_size: Blocks in one forward pass of the base model.
+        batch_size: Blocks in one forward pass of the base model; "auto" halves them when memory runs out.
+        max_tokens: Reads the first blocks only, up to so many tokens.
+        max_seconds: Begins no batch after so many seconds, each process by its own clock. The metrics are those of the blocks
+            until then, so that only metrics without it, or of as many tokens, compare.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -82,7 +93,9 @@ def next_token_metrics(
     Raises:
         StatisticsError: No block has a second token, or the loss is NaN.
     """
-    parts = together(lambda: _sums_over(model, blocks.mine(), batch_size, progress))
+    mine = limited(blocks, max_tokens).mine()
+    batches = Batches(mine, batch_size, max_seconds=max_seconds)
+    parts = together(lambda: _sums_over(model, mine, batches, progress))
     return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)
 
 
@@ -113,21 +126,24 @@ def metrics_of(sums: Float[Tensor, " metric"], name: str) -> NextTokenMetrics:
     return NextTokenMetrics(int(tokens), hits1 / tokens, hits10 / tokens, loss / tokens)
 
 
-def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batch_size: int, progress: bool) -> Float[Tensor, " metric"]:
+def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batches: Batches, progress: bool) -> Float[Tensor, " metric"]:
     """The sums of `sums_of` over some blocks."""
     device = input_device(model)
     sums = torch.zeros(4, dtype=torch.float64)
+
+    def measure(batch: Blocks) -> None:
+        where, tokens = batch.queries()
+        found = logits_and_labels(model, batch.inputs(device), where.to(device), tokens.to(device))
+        # Added in one step, as a batch that fails is started again.
+        sums.add_(sum(sums_of(logits, labels).cpu() for logits, labels in found))
+
     with (
         blocks.bar("evaluation on", progress=progress) as bar,
         evaluation_mode(model),
         without_gradients(model),
-        in_step(model, blocks.batches(batch_size), run_body),
+        in_step(model, batches.passes(), run_body),
     ):
-        for batch in blocks.batches(batch_size):
-            inputs = batch.inputs(device)
-            where, tokens = batch.queries()
-            for logits, labels in logits_and_labels(model, inputs, where.to(device), tokens.to(device)):
-                sums += sums_of(logits, labels).cpu()
+        for batch in batches.run(measure):
             bar.update(batch.tokens)
     return sums
 

@@ -3,20 +3,21 @@
 from transformers import PreTrainedModel
 
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.data.fitting import BatchSize
 from hf_untangle.data.images import ImageBlocks
 from hf_untangle.evaluation.classification import class_metrics
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 
 
 def prediction_metrics(
-    model: PreTrainedModel, blocks: Blocks, *, batch_size: int = 8, progress: bool = True
+    model: PreTrainedModel, blocks: Blocks, *, batch_size: BatchSize = 8, progress: bool = True
 ) -> NextTokenMetrics:
     """Measure accuracy and loss by what the blocks ask for.
 
     Args:
         model: A model of their kind.
         blocks: Tokens, tokens some of which are hidden, or images.
-        batch_size: Blocks in one forward pass.
+        batch_size: Blocks in one forward pass; "auto" halves them when memory runs out.
         progress: Whether to show a progress bar.
 
     Returns:

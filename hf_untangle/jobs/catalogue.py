@@ -13,6 +13,7 @@ from hf_untangle.jobs.plan import Plan
 from hf_untangle.pruning.config import nearest
 
 JOBS: dict[str, str] = {
+    "collect": "hf_untangle.jobs.collect",
     "adapter": "hf_untangle.jobs.adapter",
     "attack": "hf_untangle.jobs.attack",
     "evaluate": "hf_untangle.jobs.evaluate",

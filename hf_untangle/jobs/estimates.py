@@ -4,6 +4,7 @@ Work is counted in parameters times tokens, and memory in tensors; docs/recipes.
 """
 
 from hf_untangle.attacks.config import AttackConfig
+from hf_untangle.data.fitting import first_size
 from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage
 from hf_untangle.pruning.comparison import random_seeds
@@ -42,9 +43,10 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     # The original, every step and its random masks; then the original, the result and its controls on the test parts.
     tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
     judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + tested)
+    batch = first_size(config.batch_size, config.block_size)
     # The search gives backward passes smaller batches too.
-    graph = graph_bytes(size, max(1, config.batch_size // 4) * config.block_size)
-    at_once = pass_bytes(size, config.batch_size * config.block_size)
+    graph = graph_bytes(size, max(1, batch // 4) * config.block_size)
+    at_once = pass_bytes(size, batch * config.block_size)
     return (
         Stage("load", f"{amount(size.parameters)} parameters, {str(size.dtype)[6:]}", memory=PROGRAM + size.weights),
         Stage(

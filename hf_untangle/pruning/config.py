@@ -2,9 +2,9 @@
 
 import difflib
 from collections.abc import Collection
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.errors import ConfigError
@@ -14,6 +14,17 @@ from hf_untangle.masks.fill import Fill
 from hf_untangle.masks.select import HEAD_SCORE, Scope
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def _readable_batch_size(value: Any) -> Any:
+    """Refuse a batch size that is neither a positive number nor `auto`."""
+    if value != "auto" and not (isinstance(value, int) and value >= 1):
+        raise ValueError(f"input should be greater than or equal to 1, or `auto`, but {value!r} came")
+    return value
+
+
+BatchSizeSetting = Annotated[int | Literal["auto"], BeforeValidator(_readable_batch_size)]
+"""Blocks in a forward pass, or `auto`."""
 
 
 class UnlearnConfig(BaseModel):
@@ -69,7 +80,17 @@ class UnlearnConfig(BaseModel):
     tokens: int = Field(default=32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
     evaluation_tokens: int = Field(default=6_144, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
-    batch_size: int = Field(default=8, ge=1, description="Blocks in a forward pass.")
+    batch_size: BatchSizeSetting = Field(
+        default=8, description="Blocks in a forward pass; `auto` halves them when memory runs out."
+    )
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that statistics of one corpus may take each time; the blocks read until then count.",
+    )
+    checkpoint_every: int | None = Field(
+        default=None, ge=1, description="Write statistics down every so many blocks, to go on from after the run was killed."
+    )
     packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document a block.")
     bos: Literal["count", "drop"] = Field(default="count", description="Whether statistics count the BOS position.")
     controls: int = Field(default=1, ge=0, description="Random masks of equal size that every step is compared with.")

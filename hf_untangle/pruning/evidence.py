@@ -11,6 +11,7 @@ from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import CorpusSource, Part
+from hf_untangle.data.fitting import BatchSize, fraction
 from hf_untangle.importance.functions import IMPORTANCE, Importance, needs_of, parts
 from hf_untangle.importance.observations import Observations
 from hf_untangle.importance.scores import SCORES, fused
@@ -123,14 +124,23 @@ def gather(
     needs = needs_of(config.importance)
 
     def activations(blocks: Blocks) -> ActivationStatistics:
-        return collect(model, blocks, groups=groups, batch_size=config.batch_size, roots="roots" in needs, progress=progress)
+        return collect(
+            model,
+            blocks,
+            groups=groups,
+            batch_size=config.batch_size,
+            roots="roots" in needs,
+            max_seconds=config.max_seconds,
+            checkpoint_every=config.checkpoint_every,
+            progress=progress,
+        )
 
     def saliency(blocks: Blocks, tokens: int) -> dict[str, Saliency]:
         if config.candidates == 1 and "gradients" not in needs:
             return {}
         few = blocks.first(max(1, tokens // blocks.width))
         # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
-        return collect_saliency(model, few, groups=groups, batch_size=max(1, config.batch_size // 4), progress=progress)
+        return collect_saliency(model, few, groups=groups, batch_size=fraction(config.batch_size, 4), progress=progress)
 
     return Evidence(
         activations(train.forget),
@@ -148,7 +158,7 @@ def fill_values(
     blocks: Blocks,
     groups: tuple[NeuronGroup, ...],
     *,
-    batch_size: int,
+    batch_size: BatchSize,
     progress: bool,
 ) -> Constants | None:
     """Find what removed neurons are to read.

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.data.fitting import BatchSize
 from hf_untangle.distributed import is_main
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.prediction import prediction_metrics
@@ -120,7 +121,7 @@ def search_mask(
     return Search(history, tuple(mask for _, mask in finished), original.forget, original.retain, journal, run.fill)
 
 
-def judge(model: PreTrainedModel, held_out: Pair, *, batch_size: int, progress: bool) -> Scores:
+def judge(model: PreTrainedModel, held_out: Pair, *, batch_size: BatchSize, progress: bool) -> Scores:
     """Measure a model on held-out blocks of both corpora.
 
     Args:

@@ -3,20 +3,17 @@
 import hashlib
 import json
 import shutil
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.parameters import parameter_names, read_parameter
 from hf_untangle.distributed import in_main
 from hf_untangle.folders import cache_folder, whole_file
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.provenance import versions
 from hf_untangle.pruning.record import Step
+from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 
 class Journal:
@@ -80,27 +77,3 @@ class Journal:
     def _mask(self, number: int) -> Path:
         """The file of a step's mask."""
         return self.folder / f"step-{number:03}.safetensors"
-
-
-@torch.no_grad()
-def weights_fingerprint(model: PreTrainedModel) -> str:
-    """Tell a model's weights from others by the sum, the sum of squares and a few values of every tensor.
-
-    Args:
-        model: Any model.
-
-    Returns:
-        16 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for name in chain(parameter_names(model), dict(model.named_buffers())):
-        weight = read_parameter(model, name)
-        some = weight.flatten()[:64].double().tolist()
-        values = [*some, *_sums(weight)] if weight.is_floating_point() else some
-        digest.update(repr((name, tuple(weight.shape), str(weight.dtype), values)).encode())
-    return digest.hexdigest()[:16]
-
-
-def _sums(weight: Tensor) -> list[float]:
-    """The sum and the sum of squares of a tensor, which a single zeroed neuron changes."""
-    return [float(weight.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(weight, dtype=torch.float64))]

@@ -1,8 +1,10 @@
 """Collect activation statistics: one pass of the model over a corpus, without its head."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -13,23 +15,30 @@ from hf_untangle.architecture.modes import evaluation_mode, without_gradients
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.passes import in_step, run_body
+from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.data.fitting import Batches, BatchSize, limited
 from hf_untangle.distributed import together
-from hf_untangle.errors import StatisticsError
+from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.checkpoint import Checkpoint
 from hf_untangle.statistics.hooks import Watch, observed
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
+from hf_untangle.statistics.sums import GroupSums
 
 logger = logging.getLogger("hf_untangle")
 
 
-def collect(
+def collect(  # noqa: PLR0913 (one parameter an option)
     model: PreTrainedModel,
     blocks: Blocks,
     *,
     groups: Sequence[NeuronGroup] | None = None,
-    batch_size: int = 8,
+    batch_size: BatchSize = 8,
     roots: bool = False,
+    max_tokens: int | None = None,
+    max_seconds: float | None = None,
+    checkpoint_every: int | None = None,
     progress: bool = True,
 ) -> ActivationStatistics:
     """Sum up what every neuron does on a corpus.
@@ -42,8 +51,14 @@ def collect(
         model: The model, which is left as it was.
         blocks: The tokens.
         groups: Which neuron groups to watch; all of them when None.
-        batch_size: Blocks in one forward pass.
+        batch_size: Blocks in one forward pass. "auto" begins with 4,096 positions and halves when memory runs out: the batch
+            that failed is started again, and nothing of it is counted twice.
         roots: Whether to sum sqrt|z| too, which the importance `sqrt` needs.
+        max_tokens: Reads the first blocks only, up to so many tokens.
+        max_seconds: Begins no batch after so many seconds, each process by its own clock, and at least one batch in each. The
+            statistics are right for, and their record names, the blocks that were read until then.
+        checkpoint_every: Writes the sums to the cache folder every so many blocks, so that the same call goes on from there
+            after it was killed, and ends with the same bits; never when None.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -51,21 +66,52 @@ def collect(
 
     Raises:
         StatisticsError: A neuron group saw no token, or an activation was infinite or NaN.
+        ConfigError: A limit is not positive, or cannot be kept by processes that share a model; or not even one block fits
+            into memory.
     """
     groups = neuron_groups(model) if groups is None else groups
-    sums: dict[str, MomentAccumulator] = {}
+    blocks = limited(blocks, max_tokens)
+    sums = GroupSums(groups, roots=roots)
+    mine = blocks.mine()
+    batches = Batches(mine, batch_size, max_seconds=max_seconds)
+    if checkpoint_every and is_sharded(model):
+        raise ConfigError(
+            "Processes that share a model must run as many passes each, but after a stop they may have come differently far. "
+            "Leave `checkpoint_every` out."
+        )
+    saved = Checkpoint(model, mine, batches, sums, every=checkpoint_every) if checkpoint_every else None
 
-    def add(group: NeuronGroup, z: Tensor, neurons: slice) -> None:
-        if group.name not in sums:
-            sums[group.name] = MomentAccumulator(group.size, z.device, roots=roots, experts=group.experts)
-        sums[group.name].update(z, neurons)
+    def of_my_blocks() -> tuple[dict[str, Moments], int]:
+        passes = forward_passes(model, groups, sums.add, batches.passes())
+        with mine.bar("statistics of", progress=progress) as bar, passes as forward:
+            for batch in batches.run(sums.whole(forward)):
+                bar.update(batch.tokens)
+                if saved is not None and saved.after_batch():
+                    bar.n = bar.initial = mine.rows(slice(0, batches.done)).tokens
+        return sums.results(mine.rows(slice(0, batches.done)).tokens), batches.done
 
-    def of_my_blocks() -> dict[str, Moments]:
-        mine = blocks.mine()
-        run_over(model, mine, groups, add, batch_size=batch_size, progress=progress)
-        return results(sums, mine.tokens)
+    parts = together(of_my_blocks)
+    read = read_by_all(blocks, [done for _, done in parts])
+    statistics = finished(model, read, groups, merged([moments for moments, _ in parts]))
+    if saved is not None:
+        saved.close()
+    return statistics
 
-    return finished(model, blocks, groups, merged(together(of_my_blocks)))
+
+def read_by_all(blocks: Blocks, done: Sequence[int]) -> Blocks:
+    """Find the blocks that were read, where a time limit may have come before the last.
+
+    Args:
+        blocks: The blocks of all processes together.
+        done: How many of its own blocks each process has read, of which n processes have every n-th.
+
+    Returns:
+        Those blocks, in order.
+    """
+    if sum(done) == len(blocks.counted):
+        return blocks
+    rows = [first + len(done) * number for first, own in enumerate(done) for number in range(own)]
+    return blocks.rows(torch.tensor(sorted(rows)))
 
 
 def results(sums: dict[str, MomentAccumulator], tokens: int) -> dict[str, Moments]:
@@ -119,23 +165,52 @@ def run_over(
         progress: Whether to show a progress bar.
         watch: What to watch of the groups, one row a position; their activations unless told otherwise.
     """
+    passes = forward_passes(model, groups, add, blocks.batches(batch_size), watch=watch)
+    with blocks.bar("statistics of", progress=progress) as bar, passes as forward:
+        for batch in blocks.batches(batch_size):
+            forward(batch)
+            bar.update(batch.tokens)
+
+
+@contextmanager
+def forward_passes(
+    model: PreTrainedModel,
+    groups: Sequence[NeuronGroup],
+    add: Callable[[NeuronGroup, Tensor, slice], None],
+    passes: Iterable[object],
+    *,
+    watch: Watch = observed,
+) -> Iterator[Callable[[Blocks], None]]:
+    """Run the base model batch by batch inside the `with` block, and show the activations at every token that counts.
+
+    Args:
+        model: The model, which is left as it was.
+        groups: Which neuron groups to watch.
+        add: As in `run_over`.
+        passes: As many things as batches will be run; looked at only where processes share the model and must run in step.
+        watch: As in `run_over`.
+
+    Yields:
+        A function that runs a batch.
+    """
     counted: list[Tensor | None] = [None]
 
     def show(group: NeuronGroup, reading: Reading) -> None:
         add(group, rows_that_count(reading, counted[0]), reading.neurons)
 
     device = input_device(model)
+
+    def forward(batch: Blocks) -> None:
+        counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
+        run_body(model, batch.inputs(device))
+
     with (
-        blocks.bar("statistics of", progress=progress) as bar,
         evaluation_mode(model),
         without_gradients(model),
-        in_step(model, blocks.batches(batch_size), run_body),
+        in_step(model, passes, run_body),
         watch(model, groups, show),
     ):
-        for batch in blocks.batches(batch_size):
-            counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
-            run_body(model, batch.inputs(device))
-            bar.update(batch.tokens)
+        yield forward
 
 
 def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) -> Float[Tensor, "row neuron"]:

@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.data.fitting import BatchSize
 from hf_untangle.statistics.collect import run_over
-from hf_untangle.statistics.moments import CPU_TOKENS, Moments
+from hf_untangle.statistics.moments import Moments, pieces
 
 BINS = 65
 """Bins of a histogram. Their number is odd, so that the mean lies in the middle of one."""
@@ -24,7 +25,7 @@ def collect_modes(
     moments: Mapping[str, Moments],
     *,
     groups: Sequence[NeuronGroup],
-    batch_size: int = 8,
+    batch_size: BatchSize = 8,
     progress: bool = True,
 ) -> dict[str, Float[Tensor, " neuron"]]:
     """Find the most frequent value of every neuron on a corpus, in a second pass over it.
@@ -37,7 +38,7 @@ def collect_modes(
         blocks: The tokens.
         moments: What `collect` summed up on the same corpus.
         groups: Which neuron groups to watch.
-        batch_size: Blocks in one forward pass.
+        batch_size: Blocks in one forward pass; "auto" is one, as histograms cannot take a batch back that failed.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -48,10 +49,10 @@ def collect_modes(
     def add(group: NeuronGroup, z: Tensor, neurons: slice) -> None:
         if group.name not in histograms:
             histograms[group.name] = _Histogram(moments[group.name], z.device)
-        for some in z.split(CPU_TOKENS):
+        for some in pieces(z):
             histograms[group.name].update(some.float(), neurons)
 
-    run_over(model, blocks, groups, add, batch_size=batch_size, progress=progress)
+    run_over(model, blocks, groups, add, batch_size=1 if batch_size == "auto" else batch_size, progress=progress)
     return {group.name: histograms[group.name].modes() for group in groups}
 
 

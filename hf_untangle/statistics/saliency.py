@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,6 +16,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.passes import in_step
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.data.fitting import Batches, BatchSize
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.collect import rows_that_count
@@ -53,7 +54,7 @@ def collect_saliency(
     blocks: Blocks,
     *,
     groups: Sequence[NeuronGroup],
-    batch_size: int = 2,
+    batch_size: BatchSize = 2,
     progress: bool = True,
 ) -> dict[str, Saliency]:
     """Sum up how the next-token loss on a corpus hangs on every neuron.
@@ -65,7 +66,8 @@ def collect_saliency(
         model: A causal language model, masked or not, which is left as it was.
         blocks: The tokens.
         groups: Which neuron groups to watch.
-        batch_size: Blocks in one pass, which holds all activations and the logits of its blocks.
+        batch_size: Blocks in one pass, which holds all activations and the logits of its blocks; "auto" halves them when
+            memory runs out.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -76,7 +78,8 @@ def collect_saliency(
     """
 
     def of_my_blocks() -> tuple[dict[str, Tensor], int]:
-        return _sums_over(model, blocks.mine(), groups, batch_size, progress)
+        mine = blocks.mine()
+        return _sums_over(model, mine, groups, Batches(mine, batch_size), progress)
 
     parts = together(of_my_blocks)
     predicted = sum(tokens for _, tokens in parts)
@@ -84,12 +87,12 @@ def collect_saliency(
 
 
 def _sums_over(
-    model: PreTrainedModel, blocks: Blocks, groups: Sequence[NeuronGroup], batch_size: int, progress: bool
+    model: PreTrainedModel, blocks: Blocks, groups: Sequence[NeuronGroup], batches: Batches, progress: bool
 ) -> tuple[dict[str, Float[Tensor, "sum neuron"]], int]:
     """The sums of each group over some blocks, and the number of tokens that were predicted."""
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
     seen: list[tuple[NeuronGroup, Reading]] = []
-    total = 0
+    predicted: list[int] = []
     device = input_device(model)
 
     def gradients_of(model: PreTrainedModel, inputs: dict[str, Any], weight: int = 1) -> tuple[Tensor, ...]:
@@ -98,23 +101,26 @@ def _sums_over(
             loss = model(**_labelled(inputs) | uncached(model)).loss * weight
         return torch.autograd.grad(loss, [reading.values for _, reading in seen])
 
+    def differentiate(batch: Blocks) -> None:
+        count = len(batch.queries()[1])
+        counted = None if bool(batch.counted.all()) else batch.counted.flatten()
+        gradients = gradients_of(model, batch.inputs(device) | {"labels": batch.labels().to(device)}, count)
+        of_batch = [_of_batch(reading, gradient, counted) for (_, reading), gradient in zip(seen, gradients, strict=True)]
+        # Added once all are there, as a batch that fails is started again.
+        for (group, reading), own in zip(seen, of_batch, strict=True):
+            _add(sums, group, own, reading.neurons)
+        predicted.append(count)
+
     with (
         blocks.bar("gradients on", progress=progress) as bar,
         evaluation_mode(model),
         _graph_from_embedding(model),
         observed(model, groups, _keep_in(seen)),
-        in_step(model, blocks.batches(batch_size), gradients_of),
+        in_step(model, batches.passes(), gradients_of),
     ):
-        for batch in blocks.batches(batch_size):
-            predicted = len(batch.queries()[1])
-            counted = None if bool(batch.counted.all()) else batch.counted.flatten()
-            total += predicted
-            gradients = gradients_of(model, batch.inputs(device) | {"labels": batch.labels().to(device)}, predicted)
-            for (group, reading), gradient in zip(seen, gradients, strict=True):
-                products = reading.values.detach().float() * gradient.float()
-                _add(sums, group, rows_that_count(replace(reading, values=products), counted), reading.neurons)
+        for batch in batches.run(differentiate):
             bar.update(batch.tokens)
-    return {name: one.cpu() for name, one in sums.items()}, total
+    return {name: one.cpu() for name, one in sums.items()}, sum(predicted)
 
 
 def _labelled(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -131,11 +137,19 @@ def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:
     return keep
 
 
-def _add(sums: dict[str, Tensor], group: NeuronGroup, products: Float[Tensor, "row neuron"], neurons: slice) -> None:
-    """Add the products of activations and gradients to the sums of their group."""
+def _of_batch(
+    reading: Reading, gradient: Float[Tensor, "*token neuron"], counted: Bool[Tensor, " token"] | None
+) -> Float[Tensor, "sum neuron"]:
+    """The sums of activations times gradients at the tokens of a batch that count."""
+    products = reading.values.detach().float() * gradient.float()
+    return _sums(rows_that_count(replace(reading, values=products), counted))
+
+
+def _add(sums: dict[str, Tensor], group: NeuronGroup, own: Float[Tensor, "sum neuron"], neurons: slice) -> None:
+    """Add the sums of a batch to those of their group."""
     if group.name not in sums:
-        sums[group.name] = torch.zeros(3, group.size, dtype=torch.float64, device=products.device)
-    sums[group.name][:, neurons] += _sums(products)
+        sums[group.name] = torch.zeros(3, group.size, dtype=torch.float64, device=own.device)
+    sums[group.name][:, neurons] += own
 
 
 @contextmanager

@@ -1,0 +1,166 @@
+"""Going over blocks in batches that fit: how many blocks at a time, until when, and what to do when memory runs out."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar, cast
+
+from hf_untangle.data.blocks import Blocks
+from hf_untangle.errors import ConfigError
+
+logger = logging.getLogger("hf_untangle")
+
+SomeBlocks = TypeVar("SomeBlocks", bound=Blocks)
+BatchSize = int | Literal["auto"]
+"""Blocks in one forward pass, or as many as fit."""
+FIRST_TOKENS, FIRST_BLOCKS = 4096, 64
+"""Positions and blocks that "auto" begins with at the most: enough to keep a GPU busy, and few enough for a laptop."""
+
+
+class Batches:
+    """A walk over blocks, batch by batch, which knows how far it has come.
+
+    With "auto", a batch that does not fit into memory is cut in half and started again, and all later ones are as small.
+    """
+
+    def __init__(self, blocks: Blocks, batch_size: BatchSize = "auto", *, max_seconds: float | None = None) -> None:
+        """Stand before the first block.
+
+        Args:
+            blocks: What to go over.
+            batch_size: Blocks a batch, or "auto".
+            max_seconds: No batch is begun after so many seconds, but one is run in any case; no limit when None.
+
+        Raises:
+            ConfigError: The batch size is not positive, or no time is given.
+        """
+        if batch_size != "auto" and batch_size < 1:
+            raise ConfigError(f"A batch must have at least one block, but batch_size={batch_size} came.")
+        if max_seconds is not None and not max_seconds > 0:
+            raise ConfigError(f"A time limit must be above 0 seconds, but max_seconds={max_seconds} came.")
+        self._blocks = blocks
+        self._halves = batch_size == "auto"
+        self._max_seconds = max_seconds
+        self.done = 0
+        """How many blocks have been run."""
+        self.size = first_size(batch_size, blocks.width)
+        """Blocks in the next batch."""
+
+    def passes(self) -> Iterator[int]:
+        """Number the batches, for processes that share a model and must run as many each.
+
+        Yields:
+            0, 1, and so on.
+
+        Raises:
+            ConfigError: How many there will be hangs on time or memory.
+        """
+        if self._halves or self._max_seconds is not None:
+            raise ConfigError(
+                "Processes that share a model must run as many passes each, so neither time nor memory can say how many. Give "
+                "a batch size as a number, and no max_seconds."
+            )
+        yield from range(-(-len(self._blocks.counted) // self.size))
+
+    def run(self, work: Callable[[Blocks], None]) -> Iterator[Blocks]:
+        """Do some work on every batch.
+
+        Args:
+            work: What to do. When memory runs out in it, whatever it did for this batch must not count: it is called again,
+                with fewer blocks.
+
+        Yields:
+            Each batch, after the work on it.
+
+        Raises:
+            ConfigError: Not even one block fits into memory.
+        """
+        end = None if self._max_seconds is None else time.monotonic() + self._max_seconds
+        failed_at = None
+        first = self.done
+        while self.done < len(self._blocks.counted):
+            if end is not None and self.done > first and time.monotonic() >= end:
+                return
+            batch = self._blocks.rows(slice(self.done, self.done + self.size))
+            if not self._fits(work, batch):
+                failed_at = failed_at or self.size
+                self.size = self._half(self.size)
+                continue
+            if failed_at is not None:
+                logger.warning("%d blocks in a batch did not fit into memory; going on with %d.", failed_at, self.size)
+                failed_at = None
+            self.done += len(batch.counted)
+            yield batch
+
+    def _fits(self, work: Callable[[Blocks], None], batch: Blocks) -> bool:
+        """Try a batch, and tell whether memory was large enough for it."""
+        if not self._halves:
+            work(batch)
+            return True
+        from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+        try:
+            work(batch)
+            return True
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+        # Out here nothing holds the tensors of the failed batch any more.
+        clear_device_cache(garbage_collection=True)
+        return False
+
+    def _half(self, size: int) -> int:
+        """Half as many blocks."""
+        if size == 1:
+            raise ConfigError(
+                f"At least one block must fit into memory, but not even one of {self._blocks.width} positions does. Read "
+                "shorter blocks (`block_size=`), or load the model in a smaller dtype."
+            )
+        return size // 2
+
+
+def first_size(batch_size: BatchSize, width: int) -> int:
+    """How many blocks the first batch has.
+
+    Args:
+        batch_size: Blocks a batch, or "auto".
+        width: Positions in a block.
+
+    Returns:
+        The size itself; for "auto", as many blocks as have 4,096 positions together, from 1 to 64.
+    """
+    return min(FIRST_BLOCKS, max(1, FIRST_TOKENS // width)) if batch_size == "auto" else batch_size
+
+
+def fraction(batch_size: BatchSize, share: int) -> BatchSize:
+    """A share of a batch, for passes that need more memory.
+
+    Args:
+        batch_size: Blocks a batch, or "auto".
+        share: By how much to divide.
+
+    Returns:
+        At least one block; "auto" finds out by itself.
+    """
+    return "auto" if batch_size == "auto" else max(1, batch_size // share)
+
+
+def limited(blocks: SomeBlocks, max_tokens: int | None) -> SomeBlocks:
+    """Take the first blocks, up to a number of tokens.
+
+    Args:
+        blocks: The blocks.
+        max_tokens: How many tokens may count, in whole blocks, but at least one block; no limit when None.
+
+    Returns:
+        As many of the blocks.
+
+    Raises:
+        ConfigError: The limit is below one token.
+    """
+    if max_tokens is None:
+        return blocks
+    if max_tokens < 1:
+        raise ConfigError(f"At least one token must be read, but max_tokens={max_tokens} came.")
+    so_far = blocks.counted.reshape(len(blocks.counted), -1).sum(1).cumsum(0)
+    return cast(SomeBlocks, blocks.first(max(1, int((so_far <= max_tokens).sum()))))

@@ -104,18 +104,18 @@ def attack_stage(size: ModelSize, config: AttackConfig) -> Stage:
     Returns:
         The stage; its time is not cut to the time limits.
     """
-    runs, training = 3 * config.seeds, config.training(config.seed)
+    runs, training, whole = 3 * config.seeds, config.training(config.seed), size.body + size.head
     batch = config.block_size * config.batch_size
     trainings = sum(name in ("relearn", "benign") for name in config.attacks)
     trained = trainings * runs * config.steps * training.passes * batch
     judged = runs * config.evaluation_tokens * (trainings * (config.points + 1) + 8)
-    each = FORWARD + BACKWARD_TO_ACTIVATIONS + (BACKWARD_TO_WEIGHTS if config.method == "full" else 0)
     copies = 4 * 4 * size.parameters if config.method == "full" else size.weights
     return Stage(
         "attack",
         f"{', '.join(config.attacks)}: {trainings * runs} trainings of {config.steps} steps",
-        (each * trained + FORWARD * judged) * size.parameters,
-        3 * size.weights + copies + graph_bytes(size, batch),
+        forward=judged * whole,
+        backward=int(TRAINING * trained * whole),
+        memory=PROGRAM + 3 * size.weights + copies + graph_bytes(size, batch),
     )
 
 

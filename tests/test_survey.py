@@ -20,7 +20,7 @@ LOCATED = (Path(__file__).parent / "located_types.txt").read_text().split()
 """Types of causal language models on which every law held when the list was made (benchmarks/support_table.py)."""
 DIVERSE = """
 llama gpt2 gpt_neox gptj falcon bloom mpt phi3 gemma2 gemma4_text cohere olmo2 opt xglm gpt_bigcode mixtral qwen3_moe gpt_oss
-llama4_text deepseek_v3 longcat_flash qwen3_next jamba rwkv bitnet doge zamba prophetnet
+deepseek_v3 longcat_flash qwen3_next jamba rwkv bitnet doge zamba prophetnet
 """
 """Types that differ from each other in what matters here."""
 

@@ -4,13 +4,16 @@ A hidden state is read through the model's own final norm and head (nostalgebrai
 arXiv:2303.08112 refines it). It shows what is decodable there without any training.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.trace import find_blocks
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, metrics_of, sums_of
@@ -33,13 +36,13 @@ def layer_metrics(model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: in
     """
     device = next(model.parameters()).device
     sums: list[Tensor] = []
-    with evaluation_mode(model), torch.inference_mode():
+    with evaluation_mode(model), torch.inference_mode(), _hidden_states(model) as seen:
         norm = final_norm(model, blocks.first(1))
         for batch in blocks.batches(batch_size):
-            states = model.base_model(**batch.inputs(device), output_hidden_states=True, **uncached(model))
+            states = model.base_model(**batch.inputs(device), **uncached(model))
             where, tokens = (one.to(device) for one in batch.queries())
-            # The last of them has been through the norm already.
-            hidden = [norm(layer)[where] for layer in states.hidden_states[:-1]] + [states.last_hidden_state[where]]
+            # What leaves the last layer has been through the norm already.
+            hidden = [norm(layer)[where] for layer in seen[:-1]] + [states.last_hidden_state[where]]
             found = [_sums(model, states, layer, tokens) for layer in hidden]
             sums = [one + other for one, other in zip(sums, found, strict=True)] if sums else found
     return tuple(metrics_of(one, f"{blocks.corpus.name}, layer {layer}") for layer, one in enumerate(sums))
@@ -73,6 +76,28 @@ def final_norm(model: PreTrainedModel, block: TokenBlocks) -> nn.Module:
         f"The logit lens needs a final norm whose output is the last hidden state, but {type(model).__name__} has none that "
         "could be found. Leave the attack `logit-lens` out for this model."
     )
+
+
+@contextmanager
+def _hidden_states(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Keep what enters the first layer and what leaves each, of the last pass inside the `with` block.
+
+    Asking transformers for `output_hidden_states` would leave its hooks on the model for good.
+    """
+    layers = [model.get_submodule(block.name) for block in find_blocks(model)]
+    seen: list[Tensor] = []
+
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen[:] = [args[0] if args else kwargs["hidden_states"]]
+
+    def leave(_: nn.Module, __: object, output: Any) -> None:
+        seen.append(output[0] if isinstance(output, tuple) else output)
+
+    with ExitStack() as hooks:
+        hooks.callback(layers[0].register_forward_pre_hook(enter, with_kwargs=True).remove)
+        for layer in layers:
+            hooks.callback(layer.register_forward_hook(leave).remove)
+        yield seen
 
 
 def _sums(model: PreTrainedModel, states: object, hidden: Tensor, tokens: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class AnswerBlocks(TokenBlocks):
     answers: Bool[Tensor, "block position"]
     """Where the tokens of the answers are."""
 
-    def rows(self, rows: slice) -> "AnswerBlocks":
+    def rows(self, rows: slice | Int[Tensor, " row"]) -> "AnswerBlocks":
         """Some of the blocks."""
         part = {name: getattr(self, name)[rows] for name in ("input_ids", "attention_mask", "counted", "answers")}
         return replace(self, **part)
@@ -110,8 +110,8 @@ def second_halves(blocks: TokenBlocks) -> AnswerBlocks:
         )
     later = torch.arange(blocks.width) >= (length + 1) // 2
     of_text = (blocks.corpus, blocks.part, int(long.sum()))
-    kept = (tensor[long] for tensor in (blocks.input_ids, blocks.attention_mask, blocks.counted))
-    return AnswerBlocks(*kept, *of_text, answers=(later & blocks.attention_mask)[long])
+    ids, mask, counted = (tensor[long] for tensor in (blocks.input_ids, blocks.attention_mask, blocks.counted))
+    return AnswerBlocks(ids, mask, counted, *of_text, answers=(later & blocks.attention_mask)[long])
 
 
 def joined(prompt: str, answer: str) -> str:

@@ -124,5 +124,5 @@ def _names(metrics: Sequence[str] | None, has_text: bool, has_pairs: bool, has_t
 def _computed(name: str, material: Material) -> dict[str, int | float]:
     """The numbers of one metric."""
     feed = FEEDS[name]
-    result = metric(feed.metric, keep_in_memory=True).compute(**feed.columns(material))
-    return {feed.called.get(key, key): value for key, value in (result or {}).items() if not isinstance(value, list)}
+    result: dict[str, Any] = metric(feed.metric, keep_in_memory=True).compute(**feed.columns(material)) or {}
+    return {feed.called.get(key, key): value for key, value in result.items() if not isinstance(value, list)}

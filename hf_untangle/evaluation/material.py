@@ -168,7 +168,7 @@ class Material:
         """Prompts, and what follows them in truth."""
         if self._pairs:
             return [(one.prompt, one.answer) for one in self._pairs]
-        halves = self._halves.first(self.settings.prompts)
+        halves = self._halves.rows(slice(self.settings.prompts))
         prompts = (ids[there] for ids, there in zip(halves.input_ids, halves.attention_mask & ~halves.answers, strict=True))
         after = (ids[there] for ids, there in zip(halves.input_ids, halves.answers, strict=True))
         return [(self._decoded(one), self._decoded(other)) for one, other in zip(prompts, after, strict=True)]

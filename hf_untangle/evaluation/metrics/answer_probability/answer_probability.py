@@ -6,6 +6,9 @@
 probability, which tells knowledge from wording.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 import math
 from collections.abc import Sequence
 from statistics import fmean

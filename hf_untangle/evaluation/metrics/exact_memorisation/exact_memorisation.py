@@ -5,6 +5,9 @@
 (Tirumala et al. 2022, arXiv:2205.10770.) The result is the mean over answers.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 from collections.abc import Sequence
 from statistics import fmean
 

@@ -6,6 +6,9 @@
 extracted: k = T, and the answer scores 0. The result is the mean over answers.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 from collections.abc import Sequence
 from itertools import takewhile
 from statistics import fmean

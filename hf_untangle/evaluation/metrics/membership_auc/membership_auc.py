@@ -9,6 +9,9 @@ chance that a member's number is above that of a text held out, where ties count
                  deviation of log p(v | tokens before) over v drawn from the model itself (Zhang et al. 2024, arXiv:2404.02936)
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 from collections.abc import Callable, Sequence
 
 import datasets

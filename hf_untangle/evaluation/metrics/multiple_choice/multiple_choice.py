@@ -4,6 +4,9 @@ Fed with the log-probabilities of the letters it is accuracy by letter (MMLU, WM
 accuracy by text. A model may have lost the letters and not the knowledge, so look at both, and at chance.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 from collections.abc import Sequence
 from statistics import fmean
 

@@ -5,6 +5,9 @@
 The mean is over all tokens of all texts, not over texts, so that a long text counts for more than a short one.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 import math
 from collections.abc import Sequence
 

@@ -4,6 +4,9 @@ A completion ends where its budget ends, so the last line may be cut off: a prog
 its last line. It must hold a statement: blank lines and comments alone do not count. Nothing is run.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 import ast
 import warnings
 from collections.abc import Sequence

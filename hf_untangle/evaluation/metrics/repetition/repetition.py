@@ -6,6 +6,9 @@ over words (Welleck et al. 2019, arXiv:1908.04319, seq-rep-n). A model that unle
 seems to have forgotten everywhere else.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 from collections.abc import Sequence
 from statistics import fmean
 

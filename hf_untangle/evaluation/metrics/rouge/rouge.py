@@ -4,6 +4,9 @@ ROUGE-1 counts single words, ROUGE-L the longest sequence of words that both hav
 share of the reference that is found. Unlearned knowledge in other words escapes it: never trust it alone.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 from collections.abc import Sequence
 from statistics import fmean
 

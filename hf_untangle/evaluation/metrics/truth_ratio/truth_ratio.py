@@ -7,6 +7,9 @@
 what is right, and near 1 when it has forgotten.
 """
 
+# evaluate hands columns over by name, and knows them from _info alone.
+# pyright: reportIncompatibleMethodOverride=false
+
 import math
 from collections.abc import Sequence
 from statistics import fmean

@@ -4,6 +4,8 @@ That none of our code is needed for it is tested in `test_hub.py`, in a process 
 """
 
 import json
+import subprocess
+import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +143,58 @@ def test_a_quantised_base_in_bfloat16_needs_autocast_as_peft_computes_in_float32
         expected, found, before = masked_logits(base, mask), logits(with_adapter), logits(base)
     assert (found - expected).norm() < 0.05 * expected.norm()
     assert (found - before).norm() > 0.5 * before.norm()
+
+
+ELSEWHERE = """
+import sys
+sys.modules["hf_untangle"] = None  # whoever imports it now fails
+import torch
+from peft import PeftModel
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+folder, adapter, found = sys.argv[1:]
+bases = {
+    "float32": {"dtype": torch.float32},
+    "bfloat16": {"dtype": torch.bfloat16},
+    "8": {"quantization_config": BitsAndBytesConfig(load_in_8bit=True), "dtype": torch.float32},
+    "4": {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        ),
+        "dtype": torch.float32,
+    },
+}
+logits = {}
+for name, how in bases.items():
+    for way in ("peft", "transformers"):
+        model = AutoModelForCausalLM.from_pretrained(folder, **how).eval()
+        if way == "peft":
+            model = PeftModel.from_pretrained(model, adapter)
+        else:
+            model.load_adapter(adapter)
+        with torch.no_grad():
+            logits[f"{name} {way}"] = model(torch.arange(40)[None]).logits.clone()
+save_file(logits, found)
+"""
+
+
+@pytest.mark.slow
+def test_every_base_is_masked_in_a_process_without_this_package(checkpoint, tmp_path):
+    adapter = a_mask(AutoModelForCausalLM.from_pretrained(checkpoint)).to_adapter(tmp_path / "adapter")
+    command = [sys.executable, "-c", ELSEWHERE, str(checkpoint), str(adapter), str(tmp_path / "found")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = load_file(tmp_path / "found")
+    mask = NeuronMask.from_adapter(adapter)
+    for dtype in (torch.float32, torch.bfloat16):
+        base = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).eval()
+        for way in ("peft", "transformers"):
+            assert torch.equal(found[f"{str(dtype)[6:]} {way}"], masked_logits(base, mask))
+    for bits in (8, 4):
+        for way in ("peft", "transformers"):
+            base = quantised(checkpoint, bits, torch.float32)
+            assert torch.equal(found[f"{bits} {way}"], masked_logits(base, mask))
 
 
 def test_two_adapters_together_are_both_masks(model, tmp_path):

@@ -23,7 +23,7 @@ class Batches:
     With "auto", a batch that does not fit into memory is cut in half and started again, and all later ones are as small.
     """
 
-    def __init__(self, blocks: Blocks, batch_size: BatchSize = "auto", *, max_seconds: float | None = None) -> None:
+    def __init__(self, blocks: Blocks, batch_size: BatchSize = "auto", *, max_seconds: int | float | None = None) -> None:
         """Stand before the first block.
 
         Args:

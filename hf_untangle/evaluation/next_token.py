@@ -70,7 +70,7 @@ def next_token_metrics(
     *,
     batch_size: BatchSize = 8,
     max_tokens: int | None = None,
-    max_seconds: float | None = None,
+    max_seconds: int | float | None = None,
     progress: bool = True,
 ) -> NextTokenMetrics:
     """Measure accuracy and loss on blocks of tokens: of the next token, or of the hidden ones of `MaskedTokenBlocks`.

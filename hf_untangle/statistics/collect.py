@@ -37,7 +37,7 @@ def collect(  # noqa: PLR0913 (one parameter an option)
     batch_size: BatchSize = 8,
     roots: bool = False,
     max_tokens: int | None = None,
-    max_seconds: float | None = None,
+    max_seconds: int | float | None = None,
     checkpoint_every: int | None = None,
     progress: bool = True,
 ) -> ActivationStatistics:

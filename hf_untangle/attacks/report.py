@@ -28,7 +28,7 @@ class AttackReport:
         return attack_table(self.record)
 
     def markdown(self) -> str:
-        """Write the outcome for a card or an issue.
+        """Write the outcome for a card or any page in Markdown.
 
         Returns:
             The same table in Markdown, and what was found besides.

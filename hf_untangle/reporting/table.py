@@ -95,7 +95,7 @@ def comparison_table(record: UnlearnRecord) -> Table:
     """
     words = wording(record)
     caption = f"{words.predicts} prediction on held-out {words.material}; the drop is relative"
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("", "top-1", "drop", "top-10", "perplexity"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     rows = comparison_rows(record)

@@ -27,6 +27,7 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_
 from hf_untangle.masks.select import random_like, top_like
+from hf_untangle.models import revision_of
 from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks
 from hf_untangle.pruning.provenance import counts, device_name, versions
 from hf_untangle.pruning.prune_config import PruneConfig
@@ -149,7 +150,7 @@ def prune(
     smaller = _carried_out(model, chosen)
     record = PruneRecord(
         model=chosen.mask.model,
-        revision=getattr(model.config, "_commit_hash", None),
+        revision=revision_of(model),
         dtype=str(model.dtype).removeprefix("torch."),
         parameters_removed=chosen.parameters_removed,
         groups=counts(chosen.groups, chosen.mask),

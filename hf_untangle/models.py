@@ -71,7 +71,19 @@ def name_and_revision(model: nn.Module) -> tuple[str, str | None]:
         Its name or path, its class where it has none; and its commit, where it was loaded from the Hub.
     """
     name = getattr(model, "name_or_path", "") or type(model).__name__
-    return str(name), getattr(getattr(model, "config", None), "_commit_hash", None)
+    return str(name), revision_of(model)
+
+
+def revision_of(model: nn.Module) -> str | None:
+    """Tell which commit of the Hub a model was loaded from.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        The commit; None for a model that came from elsewhere.
+    """
+    return getattr(getattr(model, "config", None), "_commit_hash", None)
 
 
 def load_classifier(name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None) -> PreTrainedModel:

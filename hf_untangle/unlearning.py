@@ -17,6 +17,7 @@ from hf_untangle.evaluation.generation import continuations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.undo import cut_out_
+from hf_untangle.models import revision_of
 from hf_untangle.pruning.comparison import compare
 from hf_untangle.pruning.config import UnlearnConfig, resolve_config
 from hf_untangle.pruning.evidence import Pair
@@ -84,7 +85,7 @@ def unlearn(
         after = _continued(model, processor, texts)
     record = UnlearnRecord(
         model=str(model.name_or_path),
-        revision=getattr(model.config, "_commit_hash", None),
+        revision=revision_of(model),
         dtype=str(model.dtype).removeprefix("torch."),
         parameters=model.num_parameters(),
         parameters_removed=removed_parameters(model, search.mask, groups),

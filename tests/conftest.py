@@ -1,9 +1,11 @@
 """What many tests need: a tokenizer that knows every text, tiny models of every family, and blocks of tokens."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -195,6 +197,17 @@ def blocks_of() -> Callable[..., TokenBlocks]:
         return TokenBlocks(ids, mask, mask if counted is None else counted, made, "train", documents=len(ids))
 
     return make
+
+
+@pytest.fixture(scope="module")
+def project(taught, tokenizer, tmp_path_factory) -> Path:
+    """A folder with a checkpoint `toy`, and the corpora `numbers.jsonl` and `words.jsonl`."""
+    folder = tmp_path_factory.mktemp("project")
+    taught.save_pretrained(folder / "toy")
+    tokenizer.save_pretrained(folder / "toy")
+    for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from toy_languages import BLOCK, NUMBERS, WORDS
+from toy_languages import BLOCK, UNLEARN
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -27,37 +27,18 @@ SMALL = {
     "evaluation_tokens": 128,
 }
 CORPORA = {"forget": "numbers.jsonl", "retain": "words.jsonl"}
-UNLEARN = CORPORA | {
-    "task": "unlearn",
-    "model": "toy",
-    "settings": {
-        "tokens": 1024,
-        "evaluation_tokens": 512,
-        "block_size": BLOCK,
-        "batch_size": 16,
-        "ffn_fraction": 0.1,
-        "steps": 1,
-        "retain_budget": 0.5,
-    },
-    "prompts": [],
-}
 ATTACK = CORPORA | {"task": "attack", "folder": "result", "original": "toy"}
 pytestmark = pytest.mark.filterwarnings("ignore:The PEFT config's `base_model_name_or_path` was renamed:UserWarning")
 
 
 @pytest.fixture(scope="module")
-def project(taught, tokenizer, tmp_path_factory) -> Path:
-    """A folder with a checkpoint `toy`, the corpora `numbers.jsonl` and `words.jsonl`, and a `result`."""
-    folder = tmp_path_factory.mktemp("project")
-    taught.save_pretrained(folder / "toy")
-    tokenizer.save_pretrained(folder / "toy")
-    for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+def project(project) -> Path:
+    """The project, with a `result` in it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+        patch.chdir(project)
         patch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
         carry_out(check_recipe(UNLEARN | {"output": "result"}), progress=False)
-    return folder
+    return project
 
 
 @pytest.fixture(autouse=True)

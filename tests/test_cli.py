@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from toy_languages import BLOCK, NUMBERS, WORDS
+from toy_languages import BLOCK
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
@@ -31,17 +31,6 @@ SETTINGS = {
     "steps": 2,
 }
 DONE, WRONG_USAGE, BAD_INPUT, OVER_BUDGET, INTERRUPTED = 0, 2, 3, 4, 130
-
-
-@pytest.fixture(scope="module")
-def project(taught, tokenizer, tmp_path_factory) -> Path:
-    """A folder with a checkpoint `toy`, and the corpora `numbers.jsonl` and `words.jsonl`."""
-    folder = tmp_path_factory.mktemp("project")
-    taught.save_pretrained(folder / "toy")
-    tokenizer.save_pretrained(folder / "toy")
-    for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Several processes find what one finds, and end together."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_languages import NUMBERS, WORDS
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
@@ -31,17 +29,6 @@ settings: {tokens: 1056, evaluation_tokens: 544, block_size: 32, batch_size: 4, 
 prompts: []
 output: OUTPUT
 """
-
-
-@pytest.fixture(scope="module")
-def project(taught, tokenizer, tmp_path_factory) -> Path:
-    """A folder with a checkpoint `toy`, and the corpora `numbers.jsonl` and `words.jsonl`."""
-    folder = tmp_path_factory.mktemp("project")
-    taught.save_pretrained(folder / "toy")
-    tokenizer.save_pretrained(folder / "toy")
-    for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return folder
 
 
 @pytest.fixture

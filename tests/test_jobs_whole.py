@@ -1,12 +1,11 @@
 """One recipe does a whole job: unlearn, repair, save, compact, push; and everything is checked before it begins."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from toy_languages import BLOCK, NUMBERS, WORDS
+from toy_languages import BLOCK
 from transformers import AutoModelForCausalLM
 
 from hf_untangle.errors import ConfigError, HubError, OutputError
@@ -26,17 +25,6 @@ SETTINGS = {
     "steps": 2,
 }
 REPAIR = {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4}
-
-
-@pytest.fixture(scope="module")
-def project(taught, tokenizer, tmp_path_factory) -> Path:
-    """A folder with a checkpoint `toy`, and the corpora `numbers.jsonl` and `words.jsonl`."""
-    folder = tmp_path_factory.mktemp("project")
-    taught.save_pretrained(folder / "toy")
-    tokenizer.save_pretrained(folder / "toy")
-    for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return folder
 
 
 @pytest.fixture

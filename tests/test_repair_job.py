@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from toy_languages import BLOCK, NUMBERS, WORDS
+from toy_languages import BLOCK, UNLEARN
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -21,22 +21,6 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.record import UnlearnRecord
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-UNLEARN = {
-    "task": "unlearn",
-    "model": "toy",
-    "forget": "numbers.jsonl",
-    "retain": "words.jsonl",
-    "settings": {
-        "tokens": 1024,
-        "evaluation_tokens": 512,
-        "block_size": BLOCK,
-        "batch_size": 16,
-        "ffn_fraction": 0.1,
-        "steps": 1,
-        "retain_budget": 0.5,
-    },
-    "prompts": [],
-}
 REPAIR = {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4}
 AGAIN = {"task": "repair", "forget": "numbers.jsonl", "retain": "words.jsonl", "settings": REPAIR, "output": "repaired"}
 pytestmark = [
@@ -49,17 +33,6 @@ pytestmark = [
 def no_report(monkeypatch):
     """Save without the report, which takes seconds to draw."""
     monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
-
-
-@pytest.fixture(scope="module")
-def project(taught, tokenizer, tmp_path_factory) -> Path:
-    """A folder with a checkpoint `toy`, and the corpora `numbers.jsonl` and `words.jsonl`."""
-    folder = tmp_path_factory.mktemp("project")
-    taught.save_pretrained(folder / "toy")
-    tokenizer.save_pretrained(folder / "toy")
-    for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Models that are spread over processes: FSDP2 finds what one process finds, and ZeRO-3 is refused."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import pytest
 import torch
 from fsdp_processes import SETTINGS, measured, removed
 from test_removal import random_mask
-from toy_languages import NUMBERS, WORDS
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
@@ -65,19 +63,14 @@ def test_the_class_of_a_sharded_model_is_found_again(tiny_model):
 
 
 @pytest.fixture(scope="module")
-def project(taught, tokenizer, tmp_path_factory) -> Path:
-    """A folder with a checkpoint `toy`, two corpora, and what two processes with FSDP have found there."""
-    folder = tmp_path_factory.mktemp("project")
-    taught.save_pretrained(folder / "toy")
-    tokenizer.save_pretrained(folder / "toy")
-    for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+def project(project) -> Path:
+    """The project, with what two processes with FSDP have found there."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent), "ACCELERATE_USE_CPU": "true"}
-    command = [*launcher, str(HERE / "fsdp_processes.py"), str(folder)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    command = [*launcher, str(HERE / "fsdp_processes.py"), str(project)]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    return folder
+    return project
 
 
 @pytest.fixture

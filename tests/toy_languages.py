@@ -15,6 +15,23 @@ FOLLOWER = random.Random(5).sample(range(100), 100)
 SMALL = {"tokens": 2048, "evaluation_tokens": 1024, "block_size": BLOCK, "batch_size": 16}
 """Settings that fit the toy languages."""
 TOY_CONFIG = UnlearnConfig().with_settings(**SMALL, ffn_fraction=0.1, attention_fraction=0.05, steps=4)
+UNLEARN = {
+    "task": "unlearn",
+    "model": "toy",
+    "forget": "numbers.jsonl",
+    "retain": "words.jsonl",
+    "settings": {
+        "tokens": 1024,
+        "evaluation_tokens": 512,
+        "block_size": BLOCK,
+        "batch_size": 16,
+        "ffn_fraction": 0.1,
+        "steps": 1,
+        "retain_budget": 0.5,
+    },
+    "prompts": [],
+}
+"""A recipe of one step for the folder `project`, whatever it costs."""
 """Four steps, which take most of the numbers from the model that knows both languages."""
 SENTENCE = "the cat sat on a mat and saw red birds fly over green hills while small dogs ran home"
 

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from hf_untangle.errors import ConfigError
 from hf_untangle.pruning.attack_record import NAMES, Attack
-from hf_untangle.pruning.config import explain
+from hf_untangle.pruning.config import checked
 from hf_untangle.repairing.config import Method, RepairConfig
 
 
@@ -61,10 +60,7 @@ class AttackConfig(BaseModel):
         Raises:
             ConfigError: A name is unknown, or a value out of its range.
         """
-        try:
-            return AttackConfig.model_validate(self.model_dump() | settings)
-        except ValidationError as error:
-            raise ConfigError(explain(error, AttackConfig)) from error
+        return checked(AttackConfig, self.model_dump() | settings)
 
 
 QUICK = AttackConfig(

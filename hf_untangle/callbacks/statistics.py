@@ -12,6 +12,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.models import revision_of
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import merged
 from hf_untangle.statistics.moments import Moments
@@ -110,7 +111,7 @@ class StatisticsCallback(TrainerCallback):
         """The statistics of one step, with where they come from."""
         below = model_below(model)
         record = {"corpus": "training batches", "step": step, "tokens": tokens}
-        revision = getattr(below.config, "_commit_hash", None)
+        revision = revision_of(below)
         return ActivationStatistics(
             moments, str(below.name_or_path), revision, str(below.dtype).removeprefix("torch."), (record,)
         )

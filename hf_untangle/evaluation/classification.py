@@ -1,16 +1,15 @@
 """How well a classifier tells what images show."""
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
-from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize
 from hf_untangle.data.images import ImageBlocks
 from hf_untangle.distributed import together
-from hf_untangle.evaluation.next_token import NextTokenMetrics, metrics_of, sums_of
+from hf_untangle.evaluation.next_token import NextTokenMetrics, metrics_of, sums_of, sums_over
 
 
 def class_metrics(
@@ -31,25 +30,12 @@ def class_metrics(
         StatisticsError: The loss is NaN.
     """
     mine = blocks.mine()
-    parts = together(lambda: _sums_over(model, mine, Batches(mine, batch_size), progress))
-    return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)
-
-
-def _sums_over(model: PreTrainedModel, blocks: ImageBlocks, batches: Batches, progress: bool) -> torch.Tensor:
-    """Hits, hits among the first ten, loss and number of some images."""
+    batches = Batches(mine, batch_size)
     device = input_device(model)
-    sums = torch.zeros(4, dtype=torch.float64)
 
-    def measure(batch: Blocks) -> None:
+    def measure(batch: Blocks) -> Tensor:
         logits = model(pixel_values=batch.inputs(device)["pixel_values"].to(model.dtype)).logits
-        sums.add_(sums_of(logits, batch.labels().to(device)).cpu())
+        return sums_of(logits, batch.labels().to(device))
 
-    with (
-        blocks.bar("evaluation on", progress=progress) as bar,
-        evaluation_mode(model),
-        without_gradients(model),
-        in_step(model, batches.passes(), run_body),
-    ):
-        for batch in batches.run(measure):
-            bar.update(batch.tokens)
-    return sums
+    parts = together(lambda: sums_over(model, mine, batches, measure, progress=progress))
+    return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)

@@ -1,7 +1,7 @@
 """How well a model predicts the next token of a text, or one that is hidden in it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,7 +95,14 @@ def next_token_metrics(
     """
     mine = limited(blocks, max_tokens).mine()
     batches = Batches(mine, batch_size, max_seconds=max_seconds)
-    parts = together(lambda: _sums_over(model, mine, batches, progress))
+    device = input_device(model)
+
+    def measure(batch: Blocks) -> Tensor:
+        where, tokens = batch.queries()
+        found = logits_and_labels(model, batch.inputs(device), where.to(device), tokens.to(device))
+        return sum((sums_of(logits, labels).cpu() for logits, labels in found), torch.zeros(4, dtype=torch.float64))
+
+    parts = together(lambda: sums_over(model, mine, batches, measure, progress=progress))
     return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)
 
 
@@ -126,16 +133,31 @@ def metrics_of(sums: Float[Tensor, " metric"], name: str) -> NextTokenMetrics:
     return NextTokenMetrics(int(tokens), hits1 / tokens, hits10 / tokens, loss / tokens)
 
 
-def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batches: Batches, progress: bool) -> Float[Tensor, " metric"]:
-    """The sums of `sums_of` over some blocks."""
-    device = input_device(model)
+def sums_over(
+    model: PreTrainedModel,
+    blocks: Blocks,
+    batches: Batches,
+    measure: Callable[[Blocks], Float[Tensor, " metric"]],
+    *,
+    progress: bool,
+) -> Float[Tensor, " metric"]:
+    """Add up what a model does on every batch.
+
+    Args:
+        model: The model.
+        blocks: What the batches are of.
+        batches: The walk over them.
+        measure: Runs the model on a batch, and gives the sums of `sums_of`.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The sums of all batches, on the CPU.
+    """
     sums = torch.zeros(4, dtype=torch.float64)
 
-    def measure(batch: Blocks) -> None:
-        where, tokens = batch.queries()
-        found = logits_and_labels(model, batch.inputs(device), where.to(device), tokens.to(device))
+    def add(batch: Blocks) -> None:
         # Added in one step, as a batch that fails is started again.
-        sums.add_(sum(sums_of(logits, labels).cpu() for logits, labels in found))
+        sums.add_(measure(batch).cpu())
 
     with (
         blocks.bar("evaluation on", progress=progress) as bar,
@@ -143,7 +165,7 @@ def _sums_over(model: PreTrainedModel, blocks: TokenBlocks, batches: Batches, pr
         without_gradients(model),
         in_step(model, batches.passes(), run_body),
     ):
-        for batch in batches.run(measure):
+        for batch in batches.run(add):
             bar.update(batch.tokens)
     return sums
 

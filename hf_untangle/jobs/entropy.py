@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
@@ -26,11 +26,9 @@ from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.jobs.choices import CorpusChoice
 from hf_untangle.jobs.outcome import Outcome
 from hf_untangle.models import Dtype
-from hf_untangle.pruning.config import explain, nearest
+from hf_untangle.pruning.config import checked, nearest
 from hf_untangle.reporting.entropy_plots import masking_costs
 from hf_untangle.reporting.style import quiet_style
-
-Settings = TypeVar("Settings", bound=BaseModel)
 
 DATA: dict[str, Callable[[], ItemSets]] = {"digits": digits, "cifar10": cifar10, "texts": texts}
 """What a k-contrast model can be trained on."""
@@ -85,7 +83,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
 
 def _contrast(recipe: Recipe, progress: bool) -> tuple[ContrastRecord, dict[int, ContrastModel]]:
     """Train and mask k-contrast models."""
-    settings = _checked(ContrastSettings, _preset(recipe.preset).model_dump() | recipe.settings)
+    settings = checked(ContrastSettings, _preset(recipe.preset).model_dump() | recipe.settings)
     experiment = run_contrast(_items(recipe), settings, progress=progress)
     return experiment.record, experiment.models
 
@@ -100,7 +98,7 @@ def _items(recipe: Recipe) -> ItemSets:
 
 def _neurons(recipe: Recipe, progress: bool) -> NeuronRecord:
     """Mask neurons of a language model."""
-    settings = _checked(NeuronSettings, recipe.settings)
+    settings = checked(NeuronSettings, recipe.settings)
     near = recipe.corpus.open()
     if recipe.shifts is None:
         far = {"code": CorpusChoice(source="code", prefer="embedded").open(), "manual": manual()}
@@ -119,14 +117,6 @@ def _preset(name: str) -> ContrastSettings:
     if name not in PRESETS:
         raise ConfigError(f"The preset must be one of {', '.join(PRESETS)}, but `{name}` came{nearest(name, PRESETS)}.")
     return PRESETS[name]
-
-
-def _checked(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
-    """Check settings, and say in one sentence each what is wrong."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(explain(error, kind)) from error
 
 
 def _save(record: ContrastRecord | NeuronRecord, trained: Mapping[int, ContrastModel], output: str) -> None:

@@ -2,10 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hf_untangle.errors import ConfigError
-from hf_untangle.pruning.config import explain
+from hf_untangle.pruning.config import checked
 
 
 class NetsConfig(BaseModel):
@@ -53,7 +52,4 @@ def nets_config(**settings: Any) -> NetsConfig:
     Raises:
         ConfigError: A name is unknown, or a value out of its range.
     """
-    try:
-        return NetsConfig.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(explain(error, NetsConfig)) from error
+    return checked(NetsConfig, settings)

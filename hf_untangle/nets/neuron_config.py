@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.nets.config import NetsConfig
-from hf_untangle.pruning.config import explain
+from hf_untangle.pruning.config import checked
 
 
 class NeuronNetsConfig(NetsConfig):
@@ -37,10 +37,7 @@ def neuron_nets_config(**settings: Any) -> NeuronNetsConfig:
     Raises:
         ConfigError: A name is unknown, a value out of its range, or learning is asked for without adapters.
     """
-    try:
-        config = NeuronNetsConfig.model_validate(settings)
-    except ValidationError as error:
-        raise ConfigError(explain(error, NeuronNetsConfig)) from error
+    config = checked(NeuronNetsConfig, settings)
     if config.steps and not config.rank:
         raise ConfigError(f"Learning needs an adapter, but steps={config.steps} came with rank=0. Set rank, such as 4.")
     return config

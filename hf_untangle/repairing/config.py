@@ -2,10 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from hf_untangle.errors import ConfigError
-from hf_untangle.pruning.config import explain
+from hf_untangle.pruning.config import checked
 
 Method = Literal["lora", "full"]
 """What is trained: a low-rank adapter that is merged in the end, or all weights."""
@@ -58,7 +57,4 @@ class RepairConfig(BaseModel):
         Raises:
             ConfigError: A name is unknown, or a value out of its range.
         """
-        try:
-            return RepairConfig.model_validate(self.model_dump() | settings)
-        except ValidationError as error:
-            raise ConfigError(explain(error, RepairConfig)) from error
+        return checked(RepairConfig, self.model_dump() | settings)

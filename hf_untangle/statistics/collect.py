@@ -20,6 +20,7 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.fitting import Batches, BatchSize, limited
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.models import revision_of
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.checkpoint import Checkpoint
 from hf_untangle.statistics.hooks import Watch, observed
@@ -261,7 +262,7 @@ def finished(
     return ActivationStatistics(
         moments={group.name: _checked(group, (unseen | sums).get(group.name)) for group in groups},
         model=str(model.name_or_path),
-        revision=getattr(model.config, "_commit_hash", None),
+        revision=revision_of(model),
         dtype=str(model.dtype).removeprefix("torch."),
         corpora=(blocks.record(),),
     )

@@ -13,9 +13,9 @@ from torch import Tensor
 from toy_languages import BLOCK, NUMBERS
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.data import fitting
+from hf_untangle.data import batch_size as batch_sizes
+from hf_untangle.data.batch_size import Batches, first_size, limited
 from hf_untangle.data.batches import token_blocks
-from hf_untangle.data.fitting import Batches, first_size, limited
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.apply import masked
@@ -169,7 +169,7 @@ def test_a_limit_on_tokens_counts_no_padding(padded_blocks):
 def clock(monkeypatch):
     """A clock that goes on by a second whenever it is read."""
     seconds = iter(range(10_000))
-    monkeypatch.setattr(fitting.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(batch_sizes.time, "monotonic", lambda: next(seconds))
 
 
 def test_a_limit_on_time_ends_with_the_blocks_read_until_then_and_the_record_says_which(model, many, clock):
@@ -223,13 +223,13 @@ EVERY_EIGHT = {"batch_size": 4, "checkpoint_every": 8, "progress": False}
 def batches_run(monkeypatch) -> list[int]:
     """How many blocks every pass of the model has from here on."""
     seen: list[int] = []
-    real = fitting.Batches._fits
+    real = batch_sizes.Batches._fits
 
     def fits(self, work, batch) -> bool:
         seen.append(len(batch.counted))
         return real(self, work, batch)
 
-    monkeypatch.setattr(fitting.Batches, "_fits", fits)
+    monkeypatch.setattr(batch_sizes.Batches, "_fits", fits)
     return seen
 
 
@@ -300,7 +300,7 @@ def test_sums_that_cannot_be_read_are_left_aside(model, many, stopped, cache, ca
 def test_experts_go_on_with_the_tokens_that_each_of_them_saw(tiny_experts, many, monkeypatch, cache):
     expected = collect(tiny_experts, many, batch_size=4, progress=False)
     with monkeypatch.context() as patch:
-        patch.setattr(fitting.time, "monotonic", clock_that_stops_after(7))
+        patch.setattr(batch_sizes.time, "monotonic", clock_that_stops_after(7))
         with pytest.raises(KeyboardInterrupt):
             collect(tiny_experts, many, max_seconds=1e9, **EVERY_EIGHT)
     assert len(files(cache)) == 1

@@ -5,8 +5,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.fitting import Batches, BatchSize
 from hf_untangle.data.images import ImageBlocks
 from hf_untangle.distributed import together
 from hf_untangle.evaluation.next_token import NextTokenMetrics, metrics_of, sums_of, sums_over

@@ -12,7 +12,7 @@ from hf_untangle.data.questions import QuestionSource, questions
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.feeds import FEEDS
-from hf_untangle.evaluation.harness import task_results
+from hf_untangle.evaluation.lm_eval_tasks import task_results
 from hf_untangle.evaluation.loading import metric
 from hf_untangle.evaluation.material import EvaluationSettings, Material, evaluation_settings
 

@@ -16,9 +16,9 @@ from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gr
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.architecture.sharding import is_sharded
+from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.fitting import Batches, BatchSize, limited
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 

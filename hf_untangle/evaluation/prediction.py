@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedModel
 
+from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.fitting import BatchSize
 from hf_untangle.data.images import ImageBlocks
 from hf_untangle.evaluation.classification import class_metrics
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics

@@ -4,7 +4,7 @@ Work is counted in parameters times tokens, and memory in tensors; docs/recipes.
 """
 
 from hf_untangle.attacks.config import AttackConfig
-from hf_untangle.data.fitting import first_size
+from hf_untangle.data.batch_size import first_size
 from hf_untangle.jobs.machine import ModelSize
 from hf_untangle.jobs.plan import Stage
 from hf_untangle.pruning.comparison import random_seeds

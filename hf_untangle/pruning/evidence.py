@@ -8,10 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
+from hf_untangle.data.batch_size import BatchSize, fraction
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import CorpusSource, Part
-from hf_untangle.data.fitting import BatchSize, fraction
 from hf_untangle.importance.functions import IMPORTANCE, Importance, needs_of, parts
 from hf_untangle.importance.observations import Observations
 from hf_untangle.importance.scores import SCORES, fused

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.data.fitting import BatchSize
+from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.distributed import is_main
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.prediction import prediction_metrics

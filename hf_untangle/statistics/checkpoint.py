@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_untangle.data.batch_size import Batches
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.fitting import Batches
 from hf_untangle.distributed import place
 from hf_untangle.errors import StatisticsError
 from hf_untangle.folders import cache_folder

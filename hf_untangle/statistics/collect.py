@@ -16,8 +16,8 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.architecture.sharding import is_sharded
+from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.fitting import Batches, BatchSize, limited
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.models import revision_of

@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.fitting import BatchSize
 from hf_untangle.statistics.collect import run_over
 from hf_untangle.statistics.moments import Moments, pieces
 

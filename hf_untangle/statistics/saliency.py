@@ -15,8 +15,8 @@ from hf_untangle.architecture.modes import evaluation_mode, uncached
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.passes import in_step
+from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.fitting import Batches, BatchSize
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.collect import rows_that_count

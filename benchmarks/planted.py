@@ -68,8 +68,8 @@ JUDGED: dict[str, dict] = {
 ALL_NEURONS = 1 / SHARE
 """Candidates for each neuron that goes when every neuron is one, in one step of the size of what is planted."""
 WEIGHTED: dict[str, dict] = (
-    {f"predicted loss of all neurons, retain_weight={w}": {"candidates": ALL_NEURONS, "retain_weight": w} for w in (1, 2, 5)}
-    | {f"default, retain_weight={w}, in 4 steps": {"candidates": 4.0, "retain_weight": w, "steps": 4} for w in (1, 5)}
+    {f"predicted loss of all neurons, retain_weight={w}": {"candidates": ALL_NEURONS, "retain_weight": w} for w in (1, 5, 20)}
+    | {f"default, retain_weight={w}, in 4 steps": {"candidates": 4.0, "retain_weight": w, "steps": 4} for w in (1, 5, 20)}
     | {
         f"predicted loss of all neurons, retain_weight={w}, in 4 steps": {
             "candidates": 4 * ALL_NEURONS,

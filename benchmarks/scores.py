@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import date
-from statistics import fmean
 
 import torch
+from frontier import BUDGETS, Curve, curve_of, reached, spread
 from transformers import PreTrainedModel
 
 from hf_untangle import models
@@ -68,8 +68,6 @@ METHODS: dict[str, dict] = {
 }
 """Settings beside `importance=rms`, `score=ratio` and no candidates."""
 
-Curve = list[tuple[float, float]]
-"""Retain drop and forget drop of growing masks, from the original model on."""
 Edit = Callable[[], AbstractContextManager]
 
 
@@ -190,29 +188,17 @@ def row(name: str, model: PreTrainedModel, sets: list[Set], edits: Callable[[Set
     start = time.perf_counter()
     curves = [curve(model, one, edits(one)) for one in sets]
     columns = [[max(forget - retain for retain, forget in points) for points in curves]]
-    columns += [[reached(points, budget) for points in curves] for budget in (0.01, 0.02, 0.05)]
-    cells = [f"{100 * fmean(c):.1f} ({100 * min(c):.1f} to {100 * max(c):.1f})" for c in columns]
-    print(f"| {name} | {' | '.join(cells)} | {time.perf_counter() - start:.0f} |", flush=True)
+    columns += [[reached(points, budget) for points in curves] for budget in BUDGETS]
+    print(f"| {name} | {' | '.join(map(spread, columns))} | {time.perf_counter() - start:.0f} |", flush=True)
 
 
 def curve(model: PreTrainedModel, one: Set, edits: Iterator[Edit]) -> Curve:
-    points = [(0.0, 0.0)]
-    for edit in edits:
-        with edit():
-            scores = judge(model, one.validation, batch_size=8, progress=False)
-        points.append((scores.retain_drop(one.base), scores.forget_drop(one.base)))
-    return points
+    def judged() -> Iterator[Scores]:
+        for edit in edits:
+            with edit():
+                yield judge(model, one.validation, batch_size=8, progress=False)
 
-
-def reached(points: Curve, budget: float) -> float:
-    """The largest forget drop on the curve at a retain drop inside the budget."""
-    best = 0.0
-    for (x, y), (to_x, to_y) in zip(points, points[1:], strict=False):
-        if to_x <= budget:
-            best = max(best, to_y)
-        elif x <= budget:
-            best = max(best, y + (to_y - y) * (budget - x) / (to_x - x))
-    return best
+    return curve_of(judged(), one.base)
 
 
 def iterate(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], one: Set, config: UnlearnConfig) -> None:

@@ -3,9 +3,10 @@
     python benchmarks/selectivity.py                                 # the default settings
     python benchmarks/selectivity.py --set importance=abs            # any other
     python benchmarks/selectivity.py --also wikitext.txt             # prose of another kind, to see that it stays too
-    python benchmarks/selectivity.py --sets 3 --set tokens=24576     # three runs that share no block but the test parts
+    python benchmarks/selectivity.py --sets 3 --set tokens=20480     # three runs, each on train blocks of its own
 
-Steps are chosen on the validation parts. The figures are of the test parts, which nothing was chosen by, and stand beside
+Two masks are chosen on the validation parts: the one of the largest difference, and what a run with a retain budget of 2%
+ends with. The figures are of the test parts, which nothing was chosen by, and stand beside
 random masks that remove as many neurons of every group.
 """
 
@@ -14,11 +15,13 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from statistics import fmean
 
 import torch
+from frontier import BUDGETS, Curve, curve_of, reached, spread
+from transformers import PreTrainedModel
 
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
@@ -31,8 +34,11 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.config import UnlearnConfig, resolve_config
 from hf_untangle.pruning.evidence import Pair, read_pair
-from hf_untangle.pruning.iterative import Search, judge, search_mask
-from hf_untangle.pruning.record import Scores
+from hf_untangle.pruning.iterative import judge, search_mask
+from hf_untangle.pruning.record import Scores, Step
+
+RUNS = {"largest difference": {"retain_budget": 0.25, "bisections": 0}, "retain budget of 2%": {"retain_budget": 0.02}}
+"""The masks that are chosen, and what sets each run apart: the first goes on past its best step."""
 
 
 def main() -> None:
@@ -41,13 +47,13 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="key=value")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--test-tokens", type=int, default=16_384)
-    parser.add_argument("--seeds", type=int, default=3, help="random masks")
-    parser.add_argument("--sets", type=int, default=1, help="runs, each on train and validation blocks of its own")
+    parser.add_argument("--seeds", type=int, default=3, help="random masks beside each, of other seeds in every run")
+    parser.add_argument("--sets", type=int, default=1, help="runs, each on train blocks of its own")
     parser.add_argument("--save", help="folder for the masks, which benchmarks/repair.py takes by --mask")
     parser.add_argument("--also", help="a file with prose of another kind")
     args = parser.parse_args()
     logging.getLogger("hf_untangle").setLevel(logging.ERROR)
-    config = resolve_config(args.preset, **{"controls": 0, "retain_budget": 0.25, **dict(map(parse_override, args.settings))})
+    config = resolve_config(args.preset, **{"controls": 0, **dict(map(parse_override, args.settings))})
     model, tokenizer = models.load("smollm2", dtype=args.dtype)
     groups = neuron_groups(model)
     forget, retain = corpus("code", prefer="embedded"), corpus("general", prefer="embedded")
@@ -56,27 +62,40 @@ def main() -> None:
         return read_pair(forget, retain, tokenizer, part, config.with_settings(tokens=tokens, evaluation_tokens=tokens))
 
     train, validation = (
-        read(part, args.sets * n) for part, n in (("train", config.tokens), ("validation", config.evaluation_tokens))
+        read(part, n) for part, n in (("train", args.sets * config.tokens), ("validation", config.evaluation_tokens))
     )
     test = read("test", args.test_tokens)
     base = judge(model, test, batch_size=config.batch_size, progress=True)
     also = token_blocks(args.also, tokenizer, tokens=args.test_tokens, part="test") if args.also else None
     found: dict[str, list[Scores]] = {}
+    curves: list[Curve] = []
     for number in range(args.sets):
         start = time.perf_counter()
-        own = (every(pair, number, args.sets) for pair in (train, validation))
-        search = search_mask(model, groups, *own, config=config)
-        search.journal.close()
+        searches = {
+            name: search_mask(
+                model, groups, every(train, number, args.sets), validation, config=config.with_settings(**settings)
+            )
+            for name, settings in RUNS.items()
+        }
         print_header(config, time.perf_counter() - start)
-        print_steps(search)
+        for name, search in searches.items():
+            search.journal.close()
+            steps = search.history.steps
+            print_steps(f"{name}, validation parts", steps, [step.scores for step in steps], search.history.base)
+        longest = searches["largest difference"]
+        on_test = [score(model, mask, test, config) for mask in longest.masks]
+        print_steps("the longer of both, test parts", longest.history.steps, on_test, base)
+        curves.append(curve_of(on_test, base))
         print_test_header(test, base)
-        for name, (step, mask) in chosen_masks(search).items():
-            scores = measure(model, f"{name} (step {step})", mask, test, base, also, args.seeds, config)
+        seeds = range(number * args.seeds, (number + 1) * args.seeds)
+        for name, search in searches.items():
+            mask = search.mask
+            scores = measure(model, f"{name} (step {search.history.chosen})", mask, test, base, also, seeds, config)
             found.setdefault(name, []).append(scores)
             if args.save:
                 mask.save(Path(args.save) / f"{name.replace(' ', '-').rstrip('%')}-{number}.safetensors")
     if args.sets > 1:
-        print_summary(found, base)
+        print_summary(found, curves, base)
 
 
 def every(pair: Pair, start: int, step: int) -> Pair:
@@ -84,43 +103,37 @@ def every(pair: Pair, start: int, step: int) -> Pair:
     return Pair(*(blocks.rows(slice(start, None, step)) for blocks in (pair.forget, pair.retain)))
 
 
-def print_summary(found: dict[str, list[Scores]], base: Scores) -> None:
-    """Print the mean over sets, with the lowest and the highest, and how many of the sets have such a step."""
-    print("\n| all sets | sets | forget drop | retain drop | difference |\n|---|---|---|---|---|")
+def print_summary(found: dict[str, list[Scores]], curves: list[Curve], base: Scores) -> None:
+    """Print the mean over sets, with the lowest and the highest."""
+    print("\ntest parts\n\n| all sets | sets | forget drop | retain drop | difference |\n|---|---|---|---|---|")
     for name, several in found.items():
         columns = zip(*((one.forget_drop(base), one.retain_drop(base), one.selectivity(base)) for one in several), strict=True)
-        cells = (f"{100 * fmean(column):.1f} ({100 * min(column):.1f} to {100 * max(column):.1f})" for column in columns)
-        print(f"| {name} | {len(several)} | {' | '.join(cells)} |")
+        print(f"| {name} | {len(several)} | {' | '.join(map(spread, columns))} |")
+    for budget in BUDGETS:
+        forgotten = spread(reached(points, budget) for points in curves)
+        print(f"| on the curve of steps | {len(curves)} | {forgotten} | {100 * budget:g} | |")
 
 
-def chosen_masks(search: Search) -> dict[str, tuple[int, NeuronMask]]:
-    """The step of the largest difference, and the strongest one that keeps to a retain drop of 2%, on validation parts."""
-    base, steps = search.history.base, search.history.steps
-    largest = max(steps, key=lambda step: step.scores.selectivity(base))
-    frugal = [step for step in steps if step.scores.retain_drop(base) <= 0.02]
-    chosen = {"largest difference": largest}
-    if frugal:
-        chosen["retain drop at most 2%"] = max(frugal, key=lambda step: step.scores.forget_drop(base))
-    return {name: (step.number, search.masks[step.number - 1]) for name, step in chosen.items()}
+def score(model: PreTrainedModel, mask: NeuronMask, test: Pair, config: UnlearnConfig) -> Scores:
+    with masked(model, mask):
+        return judge(model, test, batch_size=config.batch_size, progress=True)
 
 
 def measure(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     name: str,
     mask: NeuronMask,
     test: Pair,
     base: Scores,
     also: TokenBlocks | None,
-    seeds: int,
+    seeds: range,
     config: UnlearnConfig,
 ) -> Scores:
     """Print a mask's scores on the test parts, with random masks of its size below it."""
-    with masked(model, mask):
-        found = judge(model, test, batch_size=config.batch_size, progress=True)
+    found = score(model, mask, test, config)
     print(line(name, mask, found, base), flush=True)
-    for seed in range(seeds):
-        with masked(model, random_like(mask, seed)):
-            scores = judge(model, test, batch_size=config.batch_size, progress=True)
+    for seed in seeds:
+        scores = score(model, random_like(mask, seed), test, config)
         print(line(f"random, as many (seed {seed})", mask, scores, base), flush=True)
     if also is not None:
         before = next_token_metrics(model, also).top1
@@ -152,13 +165,11 @@ def print_test_header(test: Pair, base: Scores) -> None:
     print(line("none", None, base, base))
 
 
-def print_steps(search: Search) -> None:
-    base = search.history.base
-    print("\nvalidation parts:\n\n| step | forget drop | retain drop | difference |\n|---|---|---|---|")
-    for step in search.history.steps:
-        scores = step.scores
+def print_steps(name: str, steps: Sequence[Step], several: Sequence[Scores], base: Scores) -> None:
+    print(f"\n{name}:\n\n| step | forget drop | retain drop | difference |\n|---|---|---|---|")
+    for step, scores in zip(steps, several, strict=True):
         print(
-            f"| {step.number} | {scores.forget_drop(base):.1%} | {scores.retain_drop(base):.1%} "
+            f"| {step.number - 1 + step.share:g} | {scores.forget_drop(base):.1%} | {scores.retain_drop(base):.1%} "
             f"| {100 * scores.selectivity(base):.1f} |"
         )
 

@@ -164,7 +164,7 @@ def judged(search, monkeypatch):
     def run(scores: list[Scores], **settings: object) -> Search:
         script = iter(scores)
         monkeypatch.setattr(iterative, "judge", lambda *_, **__: next(script))
-        limits = {"steps": len(scores) - 1, "retain_budget": 0.1, "perplexity_budget": 2.0}
+        limits = {"steps": len(scores) - 1, "retain_budget": 0.1, "perplexity_budget": 2.0, "bisections": 0}
         return search(controls=0, ffn_fraction=0.02, **limits | settings)
 
     return run
@@ -194,6 +194,35 @@ def test_perplexity_has_a_budget_of_its_own(judged):
 def test_a_run_ends_when_perplexity_explodes(judged):
     history = judged(scripted((0.5, 0.5), (0.5, 0.4), (0.5, 0.1), perplexities=(1.0, 1.9, 4.1)), steps=9).history
     assert (len(history.steps), history.chosen) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("bisections", "parts", "share", "forget"),
+    [
+        (1, [(0.46, 0.2)], 0.5, 0.2),
+        (2, [(0.46, 0.2), (0.46, 0.15)], 0.75, 0.15),
+        (3, [(0.46, 0.2), (0.44, 0.15), (0.46, 0.18)], 0.625, 0.18),
+        (3, [(0.44, 0.2), (0.46, 0.3), (0.44, 0.25)], 0.25, 0.3),
+        (3, [(0.44, 0.2), (0.44, 0.3), (0.46, 0.35)], 0.125, 0.35),
+    ],
+)
+def test_of_a_step_over_the_budget_the_largest_part_is_taken_that_fits(judged, bisections, parts, share, forget):
+    found = judged(scripted((0.5, 0.5), (0.5, 0.4), (0.4, 0.1), *parts, (0.5, 0.0)), bisections=bisections)
+    first, last = found.history.steps
+    assert (first.share, last.share, last.scores.forget.top1, found.history.chosen) == (1.0, share, forget, 2)
+    taken, whole = last.removed["ffn"] - first.removed["ffn"], first.removed["ffn"]
+    assert taken == pytest.approx(share * whole, abs=1)
+
+
+def test_a_step_of_which_no_part_fits_ends_the_run_before_it(judged):
+    found = judged(scripted((0.5, 0.5), (0.5, 0.4), *[(0.4, 0.1)] * 4), bisections=3)
+    assert ([step.share for step in found.history.steps], found.history.chosen) == ([1.0, 0.125], 1)
+
+
+def test_parts_of_a_step_are_nested_in_it(judged):
+    script = ((0.5, 0.5), (0.4, 0.1), (0.46, 0.3))
+    part, whole = (judged(scripted(*script), bisections=n, retain_budget=budget).mask for n, budget in ((1, 0.1), (0, 0.5)))
+    assert part | whole == part and 0 < part.removed() < whole.removed()
 
 
 def test_a_run_ends_at_the_forget_target(judged):

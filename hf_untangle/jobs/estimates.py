@@ -40,9 +40,10 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     """
     gathers, whole = config.steps if config.iterative else 1, size.body + size.head
     read, predicted = 2 * gathers * config.tokens, gathers * (config.gradient_tokens + config.gradient_tokens // 2)
-    # The original, every step and its random masks; then the original, the result and its controls on the test parts.
+    # The original, every step with its random masks, and parts of the last one; then the original, the result and its
+    # controls on the test parts.
     tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
-    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + tested)
+    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + config.bisections + tested)
     batch = first_size(config.batch_size, config.block_size)
     # The search gives backward passes smaller batches too.
     graph = graph_bytes(size, max(1, batch // 4) * config.block_size)

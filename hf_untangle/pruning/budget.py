@@ -33,13 +33,16 @@ def is_over(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> bool:
         config: The settings.
 
     Returns:
-        True when the step limit or the forget target is reached, or the budget is broken.
+        True when the step limit or the forget target is reached, or the budget is broken or used up.
     """
     if not steps:
         return False
-    scores = steps[-1].scores
+    last = steps[-1]
     return (
-        len(steps) >= config.steps or scores.forget_drop(base) >= config.forget_target or not _is_inside(scores, base, config)
+        len(steps) >= config.steps
+        or last.share < 1
+        or last.scores.forget_drop(base) >= config.forget_target
+        or not is_inside(last.scores, base, config)
     )
 
 
@@ -57,7 +60,7 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
     Raises:
         BudgetError: No step is inside, or none of those is selective.
     """
-    inside = [step for step in steps if _is_inside(step.scores, base, config)]
+    inside = [step for step in steps if is_inside(step.scores, base, config)]
     if not inside:
         first = steps[0].scores
         raise BudgetError(
@@ -76,8 +79,17 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
     return best
 
 
-def _is_inside(scores: Scores, base: Scores, config: UnlearnConfig) -> bool:
-    """Tell whether a step keeps to the retain budget."""
+def is_inside(scores: Scores, base: Scores, config: UnlearnConfig) -> bool:
+    """Tell whether a step keeps to the retain budget.
+
+    Args:
+        scores: Of the model after the step.
+        base: Scores of the original model.
+        config: The settings, which have a budget of accuracy and one of perplexity.
+
+    Returns:
+        True when neither is broken.
+    """
     return scores.retain_drop(base) <= config.retain_budget and _perplexity_factor(scores, base) <= config.perplexity_budget
 
 

@@ -63,7 +63,7 @@ class UnlearnConfig(BaseModel):
         default=4.0, ge=1, description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone."
     )
     retain_weight: float = Field(
-        default=20.0, ge=0, description="How many nats on forget a nat on retain counts as, among them."
+        default=60.0, ge=0, description="How many nats on forget a nat on retain counts as, among them."
     )
     gradient_tokens: int = Field(
         default=12_288,
@@ -77,6 +77,9 @@ class UnlearnConfig(BaseModel):
     )
     retain_budget: float = Field(default=0.05, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
     perplexity_budget: float = Field(default=3.0, ge=1, description="Factor by which retain perplexity may grow.")
+    bisections: int = Field(
+        default=3, ge=0, description="Times that a step which breaks the budget is halved, to find the part of it that fits."
+    )
     tokens: int = Field(default=32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
     evaluation_tokens: int = Field(default=6_144, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
@@ -265,6 +268,7 @@ PRESETS: dict[str, UnlearnConfig] = {
         steps=50,
         retain_budget=1.0,
         perplexity_budget=float("inf"),
+        bisections=0,
         tokens=100_000,
         evaluation_tokens=100_000,
         block_size=1000,

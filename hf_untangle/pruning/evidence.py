@@ -180,7 +180,13 @@ def fill_values(
     return mean_fill(statistics) if fill == "mean" else None
 
 
-def remove_next(mask: NeuronMask, evidence: Evidence, groups: tuple[NeuronGroup, ...], config: UnlearnConfig) -> NeuronMask:
+def remove_next(
+    mask: NeuronMask,
+    evidence: Evidence,
+    groups: tuple[NeuronGroup, ...],
+    config: UnlearnConfig,
+    share: float = 1.0,
+) -> NeuronMask:
     """Add the neurons that go next to a mask.
 
     Args:
@@ -188,6 +194,7 @@ def remove_next(mask: NeuronMask, evidence: Evidence, groups: tuple[NeuronGroup,
         evidence: What is known about the model with this mask.
         groups: The neuron groups.
         config: The settings.
+        share: Which part of a full step to take; its neurons are among those of the full one.
 
     Returns:
         A mask that keeps less.
@@ -198,9 +205,9 @@ def remove_next(mask: NeuronMask, evidence: Evidence, groups: tuple[NeuronGroup,
 
     scores = neuron_scores(evidence, groups, config)
     if config.candidates == 1:
-        return top(scores, config.fractions())
+        return top(scores, config.fractions(share))
     without_candidates = top(scores, config.fractions(times=config.candidates))
-    return top(predicted_gains(without_candidates, evidence, config.retain_weight), config.fractions())
+    return top(predicted_gains(without_candidates, evidence, config.retain_weight), config.fractions(share))
 
 
 def neuron_scores(evidence: Evidence, groups: tuple[NeuronGroup, ...], config: UnlearnConfig) -> NeuronScores:

@@ -27,7 +27,7 @@ from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.models import name_and_revision
-from hf_untangle.pruning.budget import best_step, check_known, is_over
+from hf_untangle.pruning.budget import best_step, check_known, is_inside, is_over
 from hf_untangle.pruning.config import UnlearnConfig
 from hf_untangle.pruning.evidence import Evidence, Pair, fill_values, gather, remove_next
 from hf_untangle.pruning.journal import Journal
@@ -70,8 +70,9 @@ def search_mask(
 ) -> Search:
     """Find the neurons to remove.
 
-    The run ends at the forget target, at the step limit, or with the first step that breaks the retain budget. Its result is
-    the step with the largest selectivity among those inside the budget.
+    The run ends at the forget target, at the step limit, or with the first step that breaks the retain budget. Of that one the
+    part is taken that fits, which bisection finds without another look at the neurons. The result is the step with the
+    largest selectivity among those inside the budget.
 
     Args:
         model: The model, which is left as it was.
@@ -106,7 +107,7 @@ def search_mask(
     with bar:
         while not is_over([step for step, _ in finished], base, config):
             try:
-                step, mask = run.step(finished[-1][1] if finished else None, len(finished) + 1, original)
+                step, mask = run.step(finished[-1][1] if finished else None, len(finished) + 1, original, base)
             except StatisticsError as error:
                 if not finished:
                     raise
@@ -141,6 +142,15 @@ def judge(model: PreTrainedModel, held_out: Pair, *, batch_size: BatchSize, prog
 
 
 @dataclass(frozen=True, eq=False)
+class _Attempt:
+    """A step that was tried, or a part of it."""
+
+    share: float
+    mask: NeuronMask
+    scores: Scores
+
+
+@dataclass(frozen=True, eq=False)
 class _Run:
     """What stays the same over all steps."""
 
@@ -153,7 +163,7 @@ class _Run:
     fill: Constants | None = None
     """What removed neurons read, found on the original model; zero when None."""
 
-    def step(self, before: NeuronMask | None, number: int, original: Evidence) -> tuple[Step, NeuronMask]:
+    def step(self, before: NeuronMask | None, number: int, original: Evidence, base: Scores) -> tuple[Step, NeuronMask]:
         """Remove the next neurons, and judge what is left."""
         start = time.perf_counter()
         name, revision = name_and_revision(self.model)
@@ -163,24 +173,49 @@ class _Run:
         else:
             with masked(self.model, mask, fill=self.fill):
                 evidence = self.gather()
-        pruned = remove_next(mask, evidence, self.groups, self.config)
-        if pruned == mask:
+        taken = self.largest_inside(mask, evidence, base)
+        if taken is None:
             raise ConfigError(
                 "A step must remove at least one neuron, but ffn_fraction and attention_fraction round to none of these: "
                 f"{mask.neurons('ffn'):,} in FFNs and {mask.neurons('attention'):,} in attention. Raise them."
             )
-        mask = pruned
-        with masked(self.model, mask, fill=self.fill):
-            scores = self.judge()
         seeds = range(self.config.seed, self.config.seed + self.config.controls)
         step = Step(
             number=number,
-            removed={kind: mask.removed(kind) for kind in self.config.fractions()},
-            scores=scores,
-            controls=tuple(self.judge_control(mask, seed) for seed in seeds),
+            removed={kind: taken.mask.removed(kind) for kind in self.config.fractions()},
+            scores=taken.scores,
+            controls=tuple(self.judge_control(taken.mask, seed) for seed in seeds),
             seconds=time.perf_counter() - start,
+            share=taken.share,
         )
-        return step, mask
+        return step, taken.mask
+
+    def largest_inside(self, mask: NeuronMask, evidence: Evidence, base: Scores) -> _Attempt | None:
+        """The full step or, where it breaks the budget, the largest part that bisection finds inside.
+
+        Where no part is inside, it is the smallest one that was tried; None where a full step has no neurons.
+        """
+        beyond = self.attempt(mask, evidence, 1.0)
+        if beyond is None or is_inside(beyond.scores, base, self.config):
+            return beyond
+        within = None
+        for _ in range(self.config.bisections):
+            middle = self.attempt(mask, evidence, ((within.share if within else 0.0) + beyond.share) / 2)
+            if middle is None:
+                break
+            if is_inside(middle.scores, base, self.config):
+                within = middle
+            else:
+                beyond = middle
+        return within or beyond
+
+    def attempt(self, mask: NeuronMask, evidence: Evidence, share: float) -> _Attempt | None:
+        """Judge the model after a part of a step; None where no neuron is in it."""
+        pruned = remove_next(mask, evidence, self.groups, self.config, share)
+        if pruned == mask:
+            return None
+        with masked(self.model, pruned, fill=self.fill):
+            return _Attempt(share, pruned, self.judge())
 
     def gather(self) -> Evidence:
         """What is known about the neurons of the model as it is now."""

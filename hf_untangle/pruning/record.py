@@ -61,6 +61,8 @@ class Step(Frozen):
     controls: tuple[Scores, ...]
     """The same for random masks that remove as many neurons of every group."""
     seconds: float
+    share: float = 1.0
+    """The part of a full step that was taken: below 1 in the last one, where a full step would have broken the budget."""
 
 
 class History(Frozen):

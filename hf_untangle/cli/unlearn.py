@@ -14,7 +14,7 @@ DEMO: dict[str, Any] = {
     "forget": {"source": "code", "prefer": "embedded"},
     "retain": {"source": "general", "prefer": "embedded"},
     "prompts": ["def fibonacci(n):\n", "The history of the Roman Empire began when"],
-    "settings": {"steps": 3},
+    "settings": {"steps": 5},
 }
 
 

@@ -108,15 +108,15 @@ def test_a_model_that_is_nowhere_is_an_error(tmp_path):
 
 
 def test_work_of_a_search_by_hand():
-    config = UnlearnConfig(steps=2, tokens=100, gradient_tokens=10, evaluation_tokens=50, controls=1)
+    config = UnlearnConfig(steps=2, tokens=100, gradient_tokens=10, evaluation_tokens=50, controls=1, bisections=3)
     load, search, evaluation = unlearning_stages(SIZE, config)
     assert (load.forward, load.backward, load.memory) == (0, 0, PROGRAM + 2000)
     # 2 steps read 2 x 100 tokens without the head, at 5/4 of the price, and 10 + 5 forward and back.
     assert (search.forward, search.backward) == (2 * 2 * 100 * 744 * 5 // 4, 2 * 15 * 1000)
-    # The original, 2 steps with a control each, and on the test parts the original, the result, three random masks,
-    # magnitude and retain-only.
-    assert (evaluation.forward, evaluation.backward) == (2 * 50 * (1 + 2 * 2 + 7) * 1000, 0)
-    without = unlearning_stages(SIZE, config.with_settings(controls=0))[2]
+    # The original, 2 steps with a control each, three parts of the last, and on the test parts the original, the result, three
+    # random masks, magnitude and retain-only.
+    assert (evaluation.forward, evaluation.backward) == (2 * 50 * (1 + 2 * 2 + 3 + 7) * 1000, 0)
+    without = unlearning_stages(SIZE, config.with_settings(controls=0, bisections=0))[2]
     assert without.forward == 2 * 50 * (1 + 2 + 2) * 1000
 
 

@@ -72,7 +72,7 @@ def main() -> None:
 def largest_difference() -> NeuronMask:
     """The mask of the largest difference on the validation parts, as `benchmarks/selectivity.py` finds it."""
     model, tokenizer = models.load("smollm2", dtype="bfloat16")
-    config = resolve_config("default", controls=0, retain_budget=0.25, steps=5)
+    config = resolve_config("default", controls=0, retain_budget=0.25, bisections=0)
     train, validation = (read_pair(*corpora(), tokenizer, part, config) for part in ("train", "validation"))
     search = search_mask(model, neuron_groups(model), train, validation, config=config)
     search.journal.close()

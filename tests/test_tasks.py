@@ -108,7 +108,13 @@ def test_a_tokenizer_without_a_mask_token_is_refused(tokenizer):
 
 def test_a_masked_language_model_loses_one_language_and_keeps_the_other(masked_model, masking_tokenizer, tmp_path):
     settings = {"tokens": 2048, "evaluation_tokens": 2048, "block_size": BLOCK, "batch_size": 16, "controls": 1, "steps": 8}
-    settings |= {"ffn_fraction": 0.05, "attention_fraction": 0.05, "retain_budget": 0.3, "retain_weight": 5.0, "progress": False}
+    settings |= {
+        "ffn_fraction": 0.05,
+        "attention_fraction": 0.05,
+        "retain_budget": 0.3,
+        "retain_weight": 5.0,
+        "progress": False,
+    }
     result = unlearn(deepcopy(masked_model), NUMBERS, WORDS, tokenizer=masking_tokenizer, **settings)
     test = result.record.test
     assert result.record.task == "masked token" and result.record.continuations == ()

@@ -72,7 +72,7 @@ def test_b_splines_are_those_of_the_definition(order: int):
     torch.testing.assert_close(basis, torch.tensor(expected, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("base", [nn.Identity(), nn.ReLU(), torch.zeros_like], ids=str)
+@pytest.mark.parametrize("base", [nn.Identity(), nn.ReLU(), torch.zeros_like], ids=["identity", "relu", "zeros"])
 @pytest.mark.parametrize("scaler", [True, False])
 def test_order_one_with_a_straight_base_is_read_exactly(base: object, scaler: bool):
     spline = efficient_kan(1, base, scaler)

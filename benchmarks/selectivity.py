@@ -61,10 +61,8 @@ def main() -> None:
     def read(part: Part, tokens: int) -> Pair:
         return read_pair(forget, retain, tokenizer, part, config.with_settings(tokens=tokens, evaluation_tokens=tokens))
 
-    train, validation = (
-        read(part, n) for part, n in (("train", args.sets * config.tokens), ("validation", config.evaluation_tokens))
-    )
-    test = read("test", args.test_tokens)
+    train = read("train", args.sets * config.tokens)
+    validation, test = read("validation", config.evaluation_tokens), read("test", args.test_tokens)
     base = judge(model, test, batch_size=config.batch_size, progress=True)
     also = token_blocks(args.also, tokenizer, tokens=args.test_tokens, part="test") if args.also else None
     found: dict[str, list[Scores]] = {}

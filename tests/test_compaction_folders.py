@@ -162,6 +162,68 @@ def rename_tensor(folder: Path, name: str, new: str | None) -> None:
     (folder / INDEX).write_text(json.dumps(index))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../neighbor/model.safetensors", "{neighbor}/model.safetensors", "..", "", ".", "a/../model.safetensors"),
+        *("..\\neighbor\\model.safetensors", "C:model.safetensors", "model.safetensors\0", "config.json", 7, None, ["x"]),
+    ],
+)
+def test_an_index_that_names_files_elsewhere_is_refused_before_anything_is_opened(tiny_model, checkpoint, tmp_path, name):
+    model = tiny_model("llama")
+    source, neighbor = checkpoint(model), tmp_path / "neighbor"
+    model.save_pretrained(neighbor)
+    index = json.loads((source / INDEX).read_text())
+    name = name.format(neighbor=neighbor) if isinstance(name, str) else name
+    (source / INDEX).write_text(json.dumps(index | {"weight_map": dict.fromkeys(index["weight_map"], name)}))
+    before = content(source), content(neighbor)
+    for work in (compact_folder, remove_folder):
+        with pytest.raises(CheckpointError, match="must name|must map"):
+            work(source, tmp_path / "target", some_removed(neuron_groups(model)))
+    assert (content(source), content(neighbor)) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["neighbor", "source"]
+
+
+def test_links_out_of_a_checkpoint_are_not_carried_along(tiny_model, checkpoint, tmp_path):
+    model = tiny_model("llama")
+    source = checkpoint(model)
+    (tmp_path / "key").write_text("secret")
+    (source / "tokenizer_key.json").symlink_to(tmp_path / "key")
+    (source / "vocab.txt").symlink_to("../key")
+    for work in (compact_folder, remove_folder):
+        work(source, tmp_path / work.__name__, some_removed(neuron_groups(model)))
+        names = content(tmp_path / work.__name__)
+        assert "tokenizer.json" in names and not {"tokenizer_key.json", "vocab.txt"} & names.keys()
+
+
+@pytest.mark.parametrize("name", ["config.json", INDEX, "model-00001-of-*"])
+def test_a_checkpoint_whose_own_files_are_links_elsewhere_is_refused(tiny_model, checkpoint, tmp_path, name):
+    model = tiny_model("llama")
+    source = checkpoint(model)
+    file = next(source.glob(name))
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="got a link to a place outside the folder"):
+        remove_folder(source, tmp_path / "target", some_removed(neuron_groups(model)))
+
+
+def test_a_snapshot_in_the_cache_of_the_hub_is_a_checkpoint_of_its_own(tiny_model, checkpoint, tmp_path):
+    model = tiny_model("llama")
+    source = checkpoint(model)
+    blobs, snapshot = tmp_path / "models--me--it" / "blobs", tmp_path / "models--me--it" / "snapshots" / "0f"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(source.iterdir()):
+        shutil.copy2(file, blobs / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    mask = some_removed(neuron_groups(model))
+    remove_folder(source, tmp_path / "plain", mask)
+    remove_folder(snapshot, tmp_path / "linked", mask)
+    plain, linked = content(tmp_path / "plain"), content(tmp_path / "linked")
+    assert plain.keys() == linked.keys()
+    assert all(plain[name] == linked[name] for name in plain if name != "untangle.json")
+
+
 def settings(folder: Path, **values) -> None:
     """Change the configuration."""
     file = folder / "config.json"

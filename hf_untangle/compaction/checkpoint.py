@@ -16,6 +16,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 
 from hf_untangle.architecture.skeleton import Shapes, shapes_of
 from hf_untangle.errors import ArchitectureError, CheckpointError
+from hf_untangle.files.names import member
 
 INDEX, SINGLE, CONFIG = "model.safetensors.index.json", "model.safetensors", "config.json"
 
@@ -124,7 +125,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         CheckpointError: A file or a tensor is missing, or the weights are quantised.
     """
     path = Path(folder)
-    if not (path / CONFIG).is_file():
+    if not member(path, CONFIG, "the checkpoint").is_file():
         raise CheckpointError(f"`{folder}` must be a folder with a checkpoint, but it has no {CONFIG}.")
     if "quantization_config" in json.loads((path / CONFIG).read_text()):
         raise CheckpointError(
@@ -136,10 +137,10 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
 
 def _shards(folder: Path) -> dict[str, tuple[str, ...]]:
     """The names of the tensors in each file of a checkpoint."""
-    if (folder / INDEX).is_file():
+    if member(folder, INDEX, "the checkpoint").is_file():
         promised: dict[str, list[str]] = {}
-        for name, file in json.loads((folder / INDEX).read_text())["weight_map"].items():
-            promised.setdefault(file, []).append(name)
+        for name, file in _weight_map(folder).items():
+            promised.setdefault(member(folder, file, INDEX).name, []).append(name)
     elif (folder / SINGLE).is_file():
         promised = {SINGLE: []}
     else:
@@ -150,12 +151,24 @@ def _shards(folder: Path) -> dict[str, tuple[str, ...]]:
     return {file: _tensors_in(folder, file, names) for file, names in promised.items()}
 
 
+def _weight_map(folder: Path) -> dict[str, object]:
+    """The file of each tensor, as the index states it."""
+    index = json.loads((folder / INDEX).read_text())
+    stated = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(stated, dict):
+        raise CheckpointError(f"`{INDEX}` in `{folder}` must map tensors to files under `weight_map`. Download it again.")
+    return stated
+
+
 def _tensors_in(folder: Path, file: str, promised: list[str]) -> tuple[str, ...]:
     """The names of the tensors in one file, among which must be those that the index promises."""
-    if not (folder / file).is_file():
+    path = folder / file
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"The index of `{folder}` must name `.safetensors` files, got `{file}`. Download it again.")
+    if not path.is_file():
         raise CheckpointError(f"The index of `{folder}` names the shard `{file}`, but it is missing. Download it again.")
     try:
-        with safe_open(folder / file, framework="pt") as shard:
+        with safe_open(path, framework="pt") as shard:
             names = tuple(shard.keys())
     except SafetensorError as error:
         raise CheckpointError(f"The shard `{file}` of `{folder}` cannot be read: {error}. Download it again.") from error

@@ -24,6 +24,7 @@ from hf_untangle.compaction.removed import reads
 from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.compaction.stays import Layout, mask_of_all
 from hf_untangle.errors import CheckpointError
+from hf_untangle.files.names import own_files
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.masks.mask import NeuronMask
 
@@ -154,8 +155,8 @@ def _write(
     checkpoint = located.checkpoint
     _check_all_there(located, edits)
     with whole_folder(target) as draft:
-        for pattern in CARRIED:
-            for file in checkpoint.folder.glob(pattern):
+        for file in own_files(checkpoint.folder, CARRIED):
+            if file.name not in checkpoint.shards:
                 shutil.copy2(file, draft)
         config.save_pretrained(draft)
         by_name = {name: edits[parameter] for name, parameter in located.names.items() if parameter in edits}

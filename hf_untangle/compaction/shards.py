@@ -49,7 +49,7 @@ def rewrite_shard(source: Path, target: Path, edits: Mapping[str, Edit]) -> Size
     Raises:
         CheckpointError: A tensor that changes is not in floating point.
     """
-    with source.open("rb") as old, target.open("wb") as new:
+    with source.open("rb") as old, target.open("xb") as new:
         header = json.loads(old.read(int.from_bytes(old.read(8), "little")))
         begin = old.tell()
         metadata = {"__metadata__": header.pop("__metadata__")} if "__metadata__" in header else {}

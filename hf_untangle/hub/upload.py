@@ -1,9 +1,11 @@
 """Folders of ours go up to the Hub."""
 
+from glob import escape
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from hf_untangle.errors import HubError
+from hf_untangle.files.names import links_in
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.client import hub_client
 from hf_untangle.hub.problems import clear_problems
@@ -30,7 +32,7 @@ def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]
     """Push a folder that this package wrote, whole, in one commit; the repository is made when there is none.
 
     Files that the Hub has already are not sent again, so a push that was broken off goes on where it was. The file that can
-    undo a removal stays here.
+    undo a removal stays here, and so does what is only linked to.
 
     Args:
         folder: What `save_pretrained`, `to_adapter`, `save_adapters` or `hf-untangle` wrote.
@@ -54,7 +56,10 @@ def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
-            ignore_patterns=[REMOVED],
+            ignore_patterns=[
+                REMOVED,
+                *(pattern for link in links_in(folder) for pattern in (escape(link), f"{escape(link)}/*")),
+            ],
             revision=options.get("revision"),
             commit_message=options.get("commit_message", "Upload with hf_untangle"),
             create_pr=options.get("create_pr", False),

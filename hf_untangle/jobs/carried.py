@@ -7,6 +7,7 @@ from huggingface_hub import ModelCard
 from pydantic import ValidationError
 
 from hf_untangle.compaction.folder_to_folder import FolderRecord
+from hf_untangle.files.names import own_files
 from hf_untangle.folders import MARKER, whole_file
 from hf_untangle.masks.ladder import LADDER
 from hf_untangle.masks.mask import FILE
@@ -37,7 +38,7 @@ def carry_result(source: Path, target: Path, made: FolderRecord, round_to: int |
         record = UnlearnRecord.model_validate_json((source / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValidationError):
         return
-    for file in (file for pattern in BELONGINGS for file in source.glob(pattern)):
+    for file in own_files(source, BELONGINGS):
         with whole_file(target / file.relative_to(source)) as draft:
             shutil.copy2(file, draft)
     compaction = CompactionRecord(

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from hf_untangle.errors import MaskError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.ladder/1"
 LADDER = "ladder.safetensors"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.errors import MaskError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import MARKER, whole_folder
 from hf_untangle.hub.cards import licence_of
 from hf_untangle.hub.download import PullOptions, find_file
@@ -19,7 +20,6 @@ from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
 from hf_untangle.masks.card import mask_card
 from hf_untangle.masks.fill import Fill
-from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.mask/1"
 FILE = "mask.safetensors"

@@ -12,11 +12,11 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.parameters import Edit, Index, parameter_names, read_parameter, write_parameters_
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.errors import MaskError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, zeros_of
 from hf_untangle.models import name_and_revision
-from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.removed/1"
 INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -19,6 +19,7 @@ from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError, MaskError, StatisticsError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.models import name_and_revision
 from hf_untangle.nets.crowd import Crowd, neuron_genes
@@ -27,7 +28,6 @@ from hf_untangle.nets.islands import generator_for, immigrate, island
 from hf_untangle.nets.neuron_config import NeuronNetsConfig
 from hf_untangle.nets.population import Population, packed, unpacked
 from hf_untangle.nets.record import Generation
-from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.neuron-nets/1"
 

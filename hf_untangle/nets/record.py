@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import MaskError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.nets.config import NetsConfig, nets_config
-from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.ticket/1"
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from hf_untangle.errors import MaskError, StatisticsError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.nets.config import NetsConfig, nets_config
 from hf_untangle.nets.evolution import next_generation
 from hf_untangle.nets.genes import Genes, genes_of
@@ -26,7 +27,6 @@ from hf_untangle.nets.islands import exchanged, generator_for, immigrate, island
 from hf_untangle.nets.population import Population, first_population, packed, unpacked
 from hf_untangle.nets.program import Examples, Loss, Program, minibatches
 from hf_untangle.nets.record import Generation, Ticket
-from hf_untangle.tensor_files import read_tensors, write_tensors
 
 logger = logging.getLogger("hf_untangle")
 

@@ -10,12 +10,12 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from hf_untangle.errors import StatisticsError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.download import PullOptions, find_file
 from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.statistics.card import statistics_card
 from hf_untangle.statistics.moments import Moments
-from hf_untangle.tensor_files import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.statistics/1"
 FILE = "statistics.safetensors"

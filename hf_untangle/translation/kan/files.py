@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.tensor_files import read_tensors, write_tensors
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers
 from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 from hf_untangle.translation.weights import linear_of

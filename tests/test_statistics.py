@@ -35,7 +35,7 @@ def accumulated(*batches: Tensor, roots: bool = True) -> Moments:
 def reference(z: Tensor) -> Moments:
     z = z.double()
     sums = (z.sum(0), z.abs().sum(0), z.square().sum(0), (z > 0).double().sum(0), z.abs().sqrt().sum(0))
-    return Moments(torch.tensor(len(z)), *sums)
+    return Moments(torch.tensor(len(z)), *sums, spread=(z - z.mean(0)).square().sum(0))
 
 
 def assert_close(mine: Moments, theirs: Moments) -> None:
@@ -66,6 +66,7 @@ def test_sums_of_three_tokens_by_hand():
     assert moments.square.tolist() == [17, 97]
     assert moments.positive.tolist() == [2, 1]
     assert moments.root is not None and moments.root.tolist() == [3, 5]
+    torch.testing.assert_close(moments.variance, torch.tensor([26 / 9, 266 / 9], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -100,6 +101,75 @@ def test_roots_are_summed_only_when_asked_for_and_missing_ones_stay_missing():
     assert without.root is None
     assert (with_roots + without).root is None
     assert (with_roots + with_roots).root is not None
+
+
+FAR = [(1.0, 0.1), (-1e3, 0.1), (1e4, 0.1), (1e5, 3.0)]
+
+
+def far(tokens: int = 6000, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Neurons whose mean is up to 100,000 times their standard deviation, in an order that drifts."""
+    z = torch.randn(tokens, len(FAR), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return (torch.tensor([mean for mean, _ in FAR]) + z.sort(0).values * torch.tensor([sd for _, sd in FAR])).to(dtype)
+
+
+@pytest.mark.parametrize("size", [1, 7, 500, 6000])
+def test_a_standard_deviation_keeps_its_digits_where_the_mean_is_large(size):
+    z = far()
+    expected = z.double().var(0, unbiased=False)
+    torch.testing.assert_close(accumulated(*z.split(size)).variance, expected, rtol=1e-3, atol=0)
+
+
+def test_in_float64_it_keeps_them_where_float32_has_none():
+    z = 1e9 + far(dtype=torch.float64)
+    torch.testing.assert_close(accumulated(*z.split(500)).variance, z.var(0, unbiased=False), rtol=1e-4, atol=0)
+
+
+def test_an_outlier_in_the_first_batch_does_not_spoil_it():
+    z = far()
+    z[0] = 3e5
+    expected = z.double().var(0, unbiased=False)
+    torch.testing.assert_close(accumulated(*z.split(500)).variance, expected, rtol=1e-3, atol=0)
+
+
+def test_spreads_of_parts_are_merged_exactly_wherever_the_parts_come_together():
+    z = far()
+    parts = [accumulated(part, roots=False) for part in z.split([1, 2000, 17, 3982])]
+    mine, other = MomentAccumulator(len(FAR), CPU), MomentAccumulator(len(FAR), CPU)
+    mine.update(z[:2500])
+    other.update(z[2500:])
+    mine.absorb(other)
+    expected = z.double().var(0, unbiased=False)
+    for merged in (sum(parts[1:], start=parts[0]), sum(parts[:-1], start=parts[-1]), mine.result()):
+        torch.testing.assert_close(merged.variance, expected, rtol=1e-3, atol=0)
+
+
+def test_an_expert_is_zero_at_the_tokens_that_it_does_not_see():
+    seen, tokens = 1e4 + torch.randn(40, 2, generator=torch.Generator().manual_seed(0)), 100
+    accumulator = MomentAccumulator(4, CPU, experts=2)
+    for part in seen.split(15):
+        accumulator.update(part, slice(2, 4))
+    accumulator.update(seen[:0], slice(0, 2))
+    moments = accumulator.result(tokens)
+    with_zeros = torch.cat([seen.double(), torch.zeros(tokens - len(seen), 2)])
+    torch.testing.assert_close(moments.variance[2:], with_zeros.var(0, unbiased=False))
+    torch.testing.assert_close(moments.squared_deviations[2:] / 40, seen.double().var(0, unbiased=False), rtol=1e-4, atol=0)
+    assert moments.variance[:2].tolist() == [0, 0]
+    torch.testing.assert_close((moments + moments).variance, moments.variance)
+
+
+def test_sums_that_were_stored_without_a_spread_still_give_one_and_merge():
+    z = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    old = replace(accumulated(z), spread=None)
+    expected = z.double().var(0, unbiased=False)
+    torch.testing.assert_close(old.variance, expected, rtol=1e-5, atol=0)
+    assert (old + old).spread is None
+    torch.testing.assert_close((old + accumulated(z)).variance, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("tokens", "neurons"), [(0, 3), (5, 0), (0, 0)])
+def test_no_tokens_and_no_neurons_add_nothing(tokens, neurons):
+    moments = accumulated(torch.ones(tokens, neurons))
+    assert (int(moments.count), moments.total.tolist()) == (tokens, [0] * neurons)
 
 
 def test_collected_sums_are_those_of_the_activations(model, blocks):

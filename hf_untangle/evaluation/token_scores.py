@@ -92,10 +92,10 @@ def _told(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " token
     best = logs.topk(min(BEST, logs.shape[-1])).indices
     # A token that cannot come has log-probability minus infinity, but no part in a mean: 0 times a finite number is 0.
     logs.clamp_min_(-1e4)
-    weighted = logs.exp().mul_(logs)
-    means = weighted.sum(-1)
-    squares = weighted.mul_(logs).sum(-1)
-    return labels, best, of_labels, means, (squares - means.square()).clamp_min(0).sqrt()
+    probabilities = logs.exp()
+    means = (probabilities * logs).sum(-1)
+    deviations = logs.sub_(means[:, None]).square_().mul_(probabilities).sum(-1).sqrt()
+    return labels, best, of_labels, means, deviations
 
 
 def _check_finite(scores: list[TokenScores], name: str) -> None:

@@ -25,9 +25,8 @@ def root_mean_square(seen: Observations) -> Neurons:
 
 
 def standard_deviation(seen: Observations) -> Neurons:
-    """Square root of the mean of (z - mean z)^2, which is the mean of z^2 less the square of the mean."""
-    variance = seen.activations.square / seen.activations.count - mean(seen) ** 2
-    return variance.clamp_min(0).sqrt()
+    """Square root of the mean of (z - mean z)^2."""
+    return seen.activations.variance.sqrt()
 
 
 def mean_root(seen: Observations) -> Neurons:

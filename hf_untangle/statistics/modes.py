@@ -63,7 +63,7 @@ class _Histogram:
         """Lay the bins out around the mean."""
         count = moments.computed.clamp_min(1)
         mean = moments.total / count
-        deviation = (moments.square / count - mean.square()).clamp_min(0).sqrt()
+        deviation = (moments.squared_deviations / count).sqrt()
         # A neuron that never changes still has bins of some width, wider than the rounding of its values.
         width = torch.maximum(2 * REACH / BINS * deviation, 1e-5 * mean.abs()).clamp_min(1e-30)
         self._width = width.float().to(device)

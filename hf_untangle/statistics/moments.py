@@ -143,7 +143,9 @@ class MomentAccumulator:
         sums += batch
         seen += tokens
 
-    def _add(self, z: Float[Tensor, "token neuron"], shift: Float[Tensor, " neuron"], partial: Float[Tensor, "sum neuron"]) -> None:
+    def _add(
+        self, z: Float[Tensor, "token neuron"], shift: Float[Tensor, " neuron"], partial: Float[Tensor, "sum neuron"]
+    ) -> None:
         """Add up every power of some activations."""
         ones = z.new_ones(len(z))
         # A product with ones is the fastest sum over tokens on every device, and what is done in place stays in the cache.

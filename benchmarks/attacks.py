@@ -23,11 +23,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import hf_untangle as untangle
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.jobs.reading import parse_override
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Pair, read_pair
+from hf_untangle.pruning.scoring import Pair, read_pair
+from hf_untangle.recipes.read import parse_override
 
 
 @dataclass

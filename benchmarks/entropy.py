@@ -25,18 +25,18 @@ from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.entropy.bit_masks import ORDERS
+from hf_untangle.entropy.contrast_config import ContrastExperimentConfig
 from hf_untangle.entropy.experiment import measure_contrast, train_models
 from hf_untangle.entropy.images import digits
 from hf_untangle.entropy.item_sets import ItemSets
 from hf_untangle.entropy.neuron_masks import measure_neurons
-from hf_untangle.entropy.neuron_record import NeuronRecord, NeuronSettings
+from hf_untangle.entropy.neuron_record import NeuronEntropyConfig, NeuronRecord
 from hf_untangle.entropy.record import ContrastRecord, spread
-from hf_untangle.entropy.settings import ContrastSettings
 from hf_untangle.entropy.texts import manual, texts
 from hf_untangle.importance.entropy import always_off, always_on, entropy
-from hf_untangle.statistics.attention import collect_head_entropy
-from hf_untangle.statistics.bits import collect_bits
 from hf_untangle.statistics.collect import collect
+from hf_untangle.statistics.head_entropy import collect_head_entropy
+from hf_untangle.statistics.thresholded import collect_bits
 
 SHARE = 0.3
 
@@ -67,21 +67,21 @@ def language(args: argparse.Namespace) -> None:
 
 
 def contrast(data: ItemSets, bits: int, args: argparse.Namespace) -> None:
-    """Train once, then measure every fill and both places to measure entropy on the same models."""
-    settings = ContrastSettings(bits=bits, steps=args.steps, seeds=args.seeds)
+    """Train once, then measure every ablation and both places to measure entropy on the same models."""
+    settings = ContrastExperimentConfig(bits=bits, steps=args.steps, seeds=args.seeds)
     trained = train_models(data, settings, progress=True)
     losses = ", ".join(f"{one.of_chance:.2f}" for one in trained.values())
     print(f"\n{data.source}, {bits} bits, {args.steps} steps; training loss as a share of a guesser's: {losses}")
-    print(f"\n| set (accuracy) | fill, entropy on | {' | '.join(ORDERS)} |\n|---|---|{'---|' * len(ORDERS)}")
+    print(f"\n| set (accuracy) | ablation, entropy on | {' | '.join(ORDERS)} |\n|---|---|{'---|' * len(ORDERS)}")
     worse = cells = 0
     records = {}
-    for fill, entropy_on in product(("mean", "half", "zero"), ("eval", "train")):
-        changed = settings.model_copy(update={"fill": fill, "entropy_on": entropy_on})
-        records[fill, entropy_on] = measure_contrast(trained, data, changed)
+    for ablation, entropy_on in product(("mean", "half", "zero"), ("eval", "train")):
+        changed = settings.model_copy(update={"ablation": ablation, "entropy_on": entropy_on})
+        records[ablation, entropy_on] = measure_contrast(trained, data, changed)
     for name in data.sets:
-        for (fill, entropy_on), record in records.items():
+        for (ablation, entropy_on), record in records.items():
             base, deviation = spread(record.base(name))
-            print(f"| {name} ({base:.3f} ± {deviation:.3f}) | {fill}, {entropy_on} | {changes(record, name, SHARE)} |")
+            print(f"| {name} ({base:.3f} ± {deviation:.3f}) | {ablation}, {entropy_on} | {changes(record, name, SHARE)} |")
             if entropy_on == "eval":
                 cells += 1
                 worse += spread(record.changes(name, "top", SHARE))[0] < spread(record.changes(name, "bottom", SHARE))[0]
@@ -90,7 +90,7 @@ def contrast(data: ItemSets, bits: int, args: argparse.Namespace) -> None:
 
 
 def sweep(record: ContrastRecord) -> None:
-    print("\nmean fill, entropy on the evaluated set:")
+    print("\nmean ablation, entropy on the evaluated set:")
     print(f"\n| set | share | {' | '.join(ORDERS)} |\n|---|---|{'---|' * len(ORDERS)}")
     for name, share in product(record.sets, record.settings.shares):
         print(f"| {name} | {share:.0%} | {changes(record, name, share)} |")
@@ -102,8 +102,10 @@ def changes(record: ContrastRecord | NeuronRecord, name: str, share: float) -> s
 
 def neurons(args: argparse.Namespace) -> None:
     model, tokenizer = models.load("smollm2", dtype=args.dtype)
-    for kind, fill in (("ffn", "mean"), ("ffn", "zero"), ("attention", "mean")):
-        settings = NeuronSettings(seeds=args.seeds, kinds=(kind,), fill=fill, shares=(0.02, 0.1), evaluation_tokens=args.tokens)
+    for kind, ablation in (("ffn", "mean"), ("ffn", "zero"), ("attention", "mean")):
+        settings = NeuronEntropyConfig(
+            seeds=args.seeds, kinds=(kind,), ablation=ablation, shares=(0.02, 0.1), evaluation_tokens=args.tokens
+        )
         prose = token_blocks("general", tokenizer, tokens=settings.tokens * settings.seeds)
         corpora = {"general": "general", "code": "code", "manual": manual()}
         tests = {
@@ -111,7 +113,7 @@ def neurons(args: argparse.Namespace) -> None:
             for name, corpus in corpora.items()
         }
         record = measure_neurons(model, prose, tests, settings)
-        print(f"\n{kind} neurons, {fill} fill:")
+        print(f"\n{kind} neurons, {ablation} ablation:")
         print(f"\n| text (top-1) | share | {' | '.join(ORDERS)} |\n|---|---|{'---|' * len(ORDERS)}")
         for name, share in product(record.sets, settings.shares):
             print(f"| {name} ({record.base(name)[0]:.3f}) | {share:.0%} | {changes(record, name, share)} |", flush=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from statistics import fmean
 
-from hf_untangle.pruning.record import Scores
+from hf_untangle.records.unlearning import Scores
 
 Curve = list[tuple[float, float]]
 """Retain drop and forget drop, from the original model on, in the order of the masks."""

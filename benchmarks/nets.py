@@ -22,10 +22,10 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.nets import compare, search, search_neurons
+from hf_untangle.nets.functional import Program, minibatches
 from hf_untangle.nets.genes import genes_of
 from hf_untangle.nets.networks import Shape, digits_task
 from hf_untangle.nets.population import first_population
-from hf_untangle.nets.program import Program, minibatches
 from hf_untangle.statistics.collect import collect
 
 SEEDS = range(3)

@@ -23,7 +23,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 WIDTH, PATIENCE = 1280, 900
-COLOURS = 128
+COLORS = 128
 """Of the picture, which keeps it small."""
 
 
@@ -39,7 +39,7 @@ def main() -> None:
         continue_prompt(driver)
         fit_window(driver)
         driver.save_screenshot(str(args.picture))
-    Image.open(args.picture).convert("RGB").quantize(COLOURS).save(args.picture, optimize=True)
+    Image.open(args.picture).convert("RGB").quantize(COLORS).save(args.picture, optimize=True)
     print(f"{args.picture}: {args.picture.stat().st_size / 1000:.0f} kB")
 
 

@@ -25,14 +25,14 @@ from planted_model import BATCH, as_blocks, languages, planted_model
 from transformers import LlamaForCausalLM
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.apply import masked
-from hf_untangle.masks.fill import Fill
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Evidence, Pair, fill_values, gather, remove_next
+from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, remove_next
 
 BLOCKS = 512
 """Blocks of either language that scores are computed on, and that accuracy is measured on."""
@@ -80,7 +80,7 @@ WEIGHTED: dict[str, dict] = (
     }
 )
 """Rows of a second table of both languages: what a nat on retain counts as, and how many candidates there are."""
-FILLS: tuple[Fill, ...] = ("zero", "mean", "mode")
+ABLATIONS: tuple[Ablation, ...] = ("zero", "mean", "mode")
 EVIDENCE = "rms+sqrt+wanda+taylor"
 """Importances whose needs are everything that can be collected."""
 
@@ -114,7 +114,7 @@ def main() -> None:
     masks["the planted neurons"] = [bench.planted for bench in benches]
     table_of_languages(benches, masks)
     table_of_languages(benches, {name: [chosen(bench, how) for bench in benches] for name, how in WEIGHTED.items()})
-    table_of_fills(benches, masks)
+    table_of_ablations(benches, masks)
     table_of_relearning(benches, masks)
 
 
@@ -191,22 +191,22 @@ def print_languages(name: str, benches: list[Bench], models: list, hits: list[li
     print(f"| {name} | {' | '.join(cells)} | {spread([one.loss for one in second], digits=2)} |", flush=True)
 
 
-def table_of_fills(benches: list[Bench], masks: dict[str, list[NeuronMask]]) -> None:
+def table_of_ablations(benches: list[Bench], masks: dict[str, list[NeuronMask]]) -> None:
     """Print what is left of both languages when removed neurons read zero, their mean or their mode on the first."""
-    print(f"\n| first / second top-1, % | {' | '.join(FILLS)} |\n|{'---|' * (1 + len(FILLS))}")
+    print(f"\n| first / second top-1, % | {' | '.join(ABLATIONS)} |\n|{'---|' * (1 + len(ABLATIONS))}")
     for name, several in masks.items():
         cells = []
-        for fill in FILLS:
-            kept = [filled(bench, mask, fill) for bench, mask in zip(benches, several, strict=True)]
+        for ablation in ABLATIONS:
+            kept = [filled(bench, mask, ablation) for bench, mask in zip(benches, several, strict=True)]
             cells.append(" / ".join(spread(list(values)) for values in zip(*kept, strict=True)))
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def filled(bench: Bench, mask: NeuronMask, fill: Fill) -> tuple[float, float]:
-    """Accuracy on the first and on the second language while removed neurons are held at what the fill says."""
+def filled(bench: Bench, mask: NeuronMask, ablation: Ablation) -> tuple[float, float]:
+    """Accuracy on the first and on the second language while removed neurons are held at what the ablation says."""
     how = {"batch_size": 64, "progress": False}
-    values = fill_values(fill, bench.model, bench.evidence.retain, bench.train.retain, bench.groups, **how)
-    with masked(bench.model, mask, fill=values):
+    values = ablation_constants(ablation, bench.model, bench.evidence.retain, bench.train.retain, bench.groups, **how)
+    with masked(bench.model, mask, constants=values):
         first, second = (next_token_metrics(bench.model, one, progress=False) for one in (bench.test.retain, bench.test.forget))
     return 100 * first.top1, 100 * second.top1
 
@@ -232,15 +232,15 @@ def table_of_relearning(benches: list[Bench], masks: dict[str, list[NeuronMask]]
 def relearnt(bench: Bench, model: LlamaForCausalLM, moments: tuple[int, ...]) -> list[float]:
     """Accuracy on the second language after some steps of 8 blocks; removed neurons have no gradient, so they stay away."""
     _, language = languages(bench.seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.0)
     curve = []
     for step in range(max(moments) + 1):
         if step in moments:
             curve.append(100 * next_token_metrics(model, bench.test.forget, progress=False).top1)
         ids = language.text(8, seed=2 * HELD_OUT + step)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-        optimiser.step()
+        optimizer.step()
     return curve
 
 

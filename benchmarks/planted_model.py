@@ -119,8 +119,8 @@ def train_(
     """
     parameters = dict(model.named_parameters())
     of_second = planted_entries(model, mask)
-    optimiser = torch.optim.AdamW(parameters.values(), lr=rate, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     for step in range(steps):
         batches = [
             one.text(BATCH, seed=2 * (seed * steps + step) + n) for n, one in enumerate((first, second)) if one is not None
@@ -131,9 +131,9 @@ def train_(
         for number, (name, parameter) in enumerate(parameters.items()):
             routed = gradients[1][number] if second is not None else torch.zeros_like(parameter)
             parameter.grad = torch.where(of_second[name], routed, gradients[0][number])
-        optimiser.step()
+        optimizer.step()
         schedule.step()
-    optimiser.zero_grad()
+    optimizer.zero_grad()
 
 
 def planted_model(

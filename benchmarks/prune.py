@@ -1,4 +1,4 @@
-"""What a quarter of the FFN neurons is worth: SmolLM2-135M-Instruct, judged by `general`, every importance and fill.
+"""What a quarter of the FFN neurons is worth: SmolLM2-135M-Instruct, judged by `general`, every importance and ablation.
 
     python benchmarks/prune.py                       # 25% of the FFN neurons of every layer
     python benchmarks/prune.py --ratio 0.5 --only rms,wanda
@@ -17,16 +17,16 @@ import torch
 
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.corpora import corpus
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.apply import masked
-from hf_untangle.masks.fill import mean_fill
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks
-from hf_untangle.pruning.prune_config import PruneConfig
-from hf_untangle.statistics.modes import collect_modes
+from hf_untangle.statistics.histogram_modes import collect_modes
 
 
 def main() -> None:
@@ -46,8 +46,8 @@ def main() -> None:
     groups, source = neuron_groups(model), corpus("general", prefer="embedded")
     train, test = (read_blocks(source, tokenizer, part, config) for part in ("train", "test"))
 
-    def perplexity(mask: NeuronMask, fill: dict | None = None) -> str:
-        with masked(model, mask, fill=fill):
+    def perplexity(mask: NeuronMask, constants: dict | None = None) -> str:
+        with masked(model, mask, constants=constants):
             return f"{next_token_metrics(model, test, progress=False).perplexity:.1f}"
 
     print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, bfloat16")
@@ -63,8 +63,8 @@ def main() -> None:
         if modes is None:
             ffns = [group for group in groups if group.kind == "ffn"]
             modes, first = collect_modes(model, train, plan.statistics, groups=ffns, progress=False), plan
-        fills = [perplexity(plan.mask, fill) for fill in (None, mean_fill(plan.statistics), modes)]
-        print(f"| {name} | {' | '.join(fills)} | {perplexity(all_compete(plan))} | {seconds:.0f} |", flush=True)
+        ablations = [perplexity(plan.mask, ablation) for ablation in (None, mean_ablation(plan.statistics), modes)]
+        print(f"| {name} | {' | '.join(ablations)} | {perplexity(all_compete(plan))} | {seconds:.0f} |", flush=True)
     assert first is not None
     for seed in range(args.seeds):
         print(f"| random mask, seed {seed} | {perplexity(random_like(first.mask, seed))} | | | | |", flush=True)

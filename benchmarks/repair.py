@@ -23,18 +23,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.corpora import Part, corpus
-from hf_untangle.jobs.reading import parse_override
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
-from hf_untangle.pruning.config import resolve_config
-from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import judge, search_mask
-from hf_untangle.pruning.record import RepairRecord, Scores
-from hf_untangle.repairing.config import RepairConfig
-from hf_untangle.repairing.repair import repair_measured
+from hf_untangle.pruning.scoring import Pair, read_pair
+from hf_untangle.recipes.read import parse_override
+from hf_untangle.records.unlearning import RepairRecord, Scores
+from hf_untangle.repairs.repair import repair_measured
 
 RUNS = {
     "lora": {"method": "lora"},
@@ -72,7 +72,7 @@ def main() -> None:
 def largest_difference() -> NeuronMask:
     """The mask of the largest difference on the validation parts, as `benchmarks/selectivity.py` finds it."""
     model, tokenizer = models.load("smollm2", dtype="bfloat16")
-    config = resolve_config("default", controls=0, retain_budget=0.25, bisections=0)
+    config = UnlearnConfig.resolve("default", controls=0, retain_budget=0.25, bisections=0)
     train, validation = (read_pair(*corpora(), tokenizer, part, config) for part in ("train", "validation"))
     search = search_mask(model, neuron_groups(model), train, validation, config=config)
     search.journal.close()

@@ -1,6 +1,6 @@
 """Every score of the field on one pipeline: SmolLM2-135M-Instruct, forget `code`, retain `general`.
 
-    python benchmarks/scores.py                          # one shot on three sets of blocks, fills, and iterative runs
+    python benchmarks/scores.py                          # one shot on three sets of blocks, ablations, and iterative runs
     python benchmarks/scores.py --seeds 1 --only rms --only wanda
 
 For each score, masks of growing size give a curve of forget drop against retain drop on validation parts (relative drops of
@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import BudgetError
@@ -34,10 +35,9 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.dampening import dampened
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.rotation import rotate_heads_
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Evidence, Pair, fill_values, gather, read_pair, remove_next
 from hf_untangle.pruning.iterative import judge, search_mask
-from hf_untangle.pruning.record import Scores
+from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, read_pair, remove_next
+from hf_untangle.records.unlearning import Scores
 
 FRACTIONS = (0.005, 0.01, 0.02, 0.04, 0.08)
 """Shares of FFN neurons and of attention neurons that the masks of a curve remove."""
@@ -101,9 +101,14 @@ def main() -> None:
     for name, settings in METHODS.items():
         if not args.only or name in args.only:
             row(name, model, sets, lambda one, settings=settings: masks(model, groups, one, config, settings))
-    for fill in ("mean", "mode"):
+    for ablation in ("mean", "mode"):
         if not args.only or "rms" in args.only:
-            row(f"rms, fill {fill}", model, sets, lambda one, fill=fill: masks(model, groups, one, config, {"fill": fill}))
+            row(
+                f"rms, ablation {ablation}",
+                model,
+                sets,
+                lambda one, ablation=ablation: masks(model, groups, one, config, {"ablation": ablation}),
+            )
     if not args.only or "ssd" in args.only:
         row("ssd (dampening)", model, sets, lambda one: dampenings(model, one))
     if not args.only or "rotated" in args.only:
@@ -122,7 +127,7 @@ ITERATIVE: tuple[dict, ...] = (
     {"importance": "wanda"},
     {"importance": "rms", "candidates": 4.0},
     {"importance": "wanda", "candidates": 4.0},
-    {"importance": "rms", "candidates": 4.0, "fill": "mean"},
+    {"importance": "rms", "candidates": 4.0, "ablation": "mean"},
 )
 """Settings of the iterative runs."""
 
@@ -166,11 +171,13 @@ def masks(
 ) -> Iterator[Edit]:
     """Masks of growing size by one score."""
     config = config.with_settings(**settings)
-    fill = fill_values(config.fill, model, one.evidence.retain, one.train.retain, groups, batch_size=8, progress=False)
+    constants = ablation_constants(
+        config.ablation, model, one.evidence.retain, one.train.retain, groups, batch_size=8, progress=False
+    )
     for share in FRACTIONS:
         sized = config.with_settings(ffn_fraction=share, attention_fraction=share)
         mask = remove_next(NeuronMask.keep_all(groups, "smollm2"), one.evidence, groups, sized)
-        yield lambda mask=mask: masked(model, mask, fill=fill)
+        yield lambda mask=mask: masked(model, mask, constants=constants)
 
 
 def dampenings(model: PreTrainedModel, one: Set) -> Iterator[Edit]:
@@ -204,7 +211,7 @@ def curve(model: PreTrainedModel, one: Set, edits: Iterator[Edit]) -> Curve:
 def iterate(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], one: Set, config: UnlearnConfig) -> None:
     """Print the steps of one iterative run."""
     free = config.with_settings(controls=0, retain_budget=0.25)
-    parts = (config.importance, "candidates" if config.candidates > 1 else "", f"fill {config.fill}")
+    parts = (config.importance, "candidates" if config.candidates > 1 else "", f"ablation {config.ablation}")
     name = ", ".join(filter(None, parts))
     try:
         search = search_mask(model, groups, one.train, one.validation, config=free, progress=False)

@@ -25,17 +25,17 @@ from transformers import PreTrainedModel
 
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Part, corpus
 from hf_untangle.evaluation.next_token import next_token_metrics, relative_drop
-from hf_untangle.jobs.reading import parse_override
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
-from hf_untangle.pruning.config import UnlearnConfig, resolve_config
-from hf_untangle.pruning.evidence import Pair, read_pair
 from hf_untangle.pruning.iterative import judge, search_mask
-from hf_untangle.pruning.record import Scores, Step
+from hf_untangle.pruning.scoring import Pair, read_pair
+from hf_untangle.recipes.read import parse_override
+from hf_untangle.records.unlearning import Scores, Step
 
 RUNS = {"largest difference": {"retain_budget": 0.25, "bisections": 0}, "retain budget of 2%": {"retain_budget": 0.02}}
 """The masks that are chosen, and what sets each run apart: the first goes on past its best step."""
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--also", help="a file with prose of another kind")
     args = parser.parse_args()
     logging.getLogger("hf_untangle").setLevel(logging.ERROR)
-    config = resolve_config(args.preset, **{"controls": 0, **dict(map(parse_override, args.settings))})
+    config = UnlearnConfig.resolve(args.preset, **{"controls": 0, **dict(map(parse_override, args.settings))})
     model, tokenizer = models.load("smollm2", dtype=args.dtype)
     groups = neuron_groups(model)
     forget, retain = corpus("code", prefer="embedded"), corpus("general", prefer="embedded")

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from hf_untangle.survey.support import Support
-from hf_untangle.survey.sweep import sweep
+from hf_untangle.survey.survey import sweep
 
 ROOT = Path(__file__).parents[1]
 PAGE, LIST = ROOT / "docs" / "models.md", ROOT / "tests" / "located_types.txt"

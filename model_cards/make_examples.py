@@ -14,8 +14,8 @@ from hf_untangle.folders import MARKER
 from hf_untangle.masks.card import mask_card
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.models import EMBEDDED
-from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting.ladder import ladder_card
+from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.reporting.adapter_path import adapter_path_card
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.statistics.card import statistics_card
 
@@ -33,12 +33,12 @@ def example_cards(folder: Path = EXAMPLES) -> dict[str, ModelCard]:
     """
     record = UnlearnRecord.model_validate_json((folder / MARKER).read_text(encoding="utf-8"))
     mask = NeuronMask.load(folder / FILE)
-    licence = next(one.licence for one in EMBEDDED.values() if one.hub_id == record.model)
+    license = next(one.license for one in EMBEDDED.values() if one.hub_id == record.model)
     read = [record.corpora["forget_train"]]
     return {
-        "result.md": model_card(record, licence),
-        "strengths.md": ladder_card(record, "you/smollm2-without-code-strengths", licence),
-        "mask.md": mask_card(mask.kept, mask.kinds, mask.model, "you/smollm2-code-mask", licence),
+        "result.md": model_card(record, license),
+        "strengths.md": adapter_path_card(record, "you/smollm2-without-code-strengths", license),
+        "mask.md": mask_card(mask.kept, mask.kinds, mask.model, "you/smollm2-code-mask", license),
         "statistics.md": statistics_card(
             record.model, record.revision, record.dtype, read, roots=False, source="you/smollm2-on-code"
         ),

@@ -16,13 +16,13 @@ from toy_languages import BLOCK, NUMBERS, SMALL, TOY_CONFIG, WORDS, trained_mode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import Search, search_mask
-from hf_untangle.unlearned import UnlearnResult
-from hf_untangle.unlearning import unlearn
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.result import UnlearnResult
+from hf_untangle.unlearn import unlearn
 
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
@@ -182,7 +182,7 @@ def unlearned(taught, tokenizer) -> UnlearnResult:
 def no_report(monkeypatch) -> None:
     """The report of a result, which takes seconds to draw, is a word."""
     monkeypatch.setattr(
-        "hf_untangle.unlearned.write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card")
+        "hf_untangle.result.write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card")
     )
 
 

@@ -19,11 +19,11 @@ from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
-from hf_untangle.masks.undo import bit_sum, cut_out_, put_back_
+from hf_untangle.masks.removed_weights import bit_sum, cut_out_, put_back_
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
-from hf_untangle.statistics.weights import weight_norms
-from hf_untangle.unlearning import unlearn
+from hf_untangle.statistics.weight_norms import weight_norms
+from hf_untangle.unlearn import unlearn
 
 SETTINGS: dict[str, Any] = {"tokens": 1056, "evaluation_tokens": 544, "block_size": 32, "batch_size": 4}
 SETTINGS |= {"ffn_fraction": 0.1, "steps": 2, "controls": 0}

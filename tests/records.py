@@ -5,11 +5,11 @@ from hashlib import sha256
 
 import torch
 
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.attack_record import AttackOutcome, AttackRecord, Reading
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.record import (
+from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading
+from hf_untangle.records.unlearning import (
     Comparison,
     Continuation,
     GroupCount,
@@ -45,14 +45,14 @@ def corpora(forget: str = "code", retain: str = "general", origin: str = "embedd
             "corpus": name,
             "origin": origin,
             "source": source,
-            "licence": licence,
+            "license": license,
             "part": part,
             "documents": 40,
             "blocks": 32,
             "tokens": 32_768 if part == "train" else 8_192,
             "fingerprint": sha256(f"{use} {part}".encode()).hexdigest()[:16],
         }
-        for use, (name, source, licence) in places.items()
+        for use, (name, source, license) in places.items()
         for part in ("train", "validation", "test")
     }
 

@@ -24,12 +24,12 @@ from hf_untangle.cli.main import app
 from hf_untangle.errors import MaskError, OutputError
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.apply import masked
-from hf_untangle.masks.ladder import LADDER, load_ladder, save_ladder
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path, save_mask_path
 from hf_untangle.masks.select import random_like
-from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.survey.tiny import tiny_model as tiny_type
-from hf_untangle.unlearned import UnlearnResult
+from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.result import UnlearnResult
+from hf_untangle.survey.tiny_models import tiny_model as tiny_type
 
 IDS = torch.arange(40)[None]
 # peft turns gradient checkpointing off by a name that transformers is renaming, and takes Conv1D for what it is after a word.
@@ -96,7 +96,7 @@ def test_merging_equals_zeroed_columns(tiny_model, family, tmp_path, dtype):
     assert all(torch.equal(weights[name], value) for name, value in zeroed.state_dict().items())
 
 
-def quantised(folder: Path, bits: int, dtype: torch.dtype) -> PreTrainedModel:
+def quantized(folder: Path, bits: int, dtype: torch.dtype) -> PreTrainedModel:
     if bits == 8:
         config = BitsAndBytesConfig(load_in_8bit=True)
     else:
@@ -106,7 +106,7 @@ def quantised(folder: Path, bits: int, dtype: torch.dtype) -> PreTrainedModel:
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_model, tmp_path_factory) -> Path:
-    """A model that bitsandbytes can quantise: widths are multiples of its blocks."""
+    """A model that bitsandbytes can quantize: widths are multiples of its blocks."""
     folder = tmp_path_factory.mktemp("checkpoint")
     model = tiny_model("llama", hidden_size=64, intermediate_size=128)
     model.save_pretrained(folder)
@@ -114,9 +114,9 @@ def checkpoint(tiny_model, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_on_a_quantised_base_it_is_the_masked_base_bit_for_bit(checkpoint, tmp_path, bits):
+def test_on_a_quantized_base_it_is_the_masked_base_bit_for_bit(checkpoint, tmp_path, bits):
     # Each is loaded anew: bitsandbytes repacks 4-bit weights on CPUs when they are first used, and rounds as it unpacks them.
-    base, bare, adapted = (quantised(checkpoint, bits, torch.float32) for _ in range(3))
+    base, bare, adapted = (quantized(checkpoint, bits, torch.float32) for _ in range(3))
     mask = a_mask(base)
     expected, before = masked_logits(base, mask), logits(bare)
     with_adapter = PeftModel.from_pretrained(adapted, str(mask.to_adapter(tmp_path / "adapter")))
@@ -127,16 +127,16 @@ def test_on_a_quantised_base_it_is_the_masked_base_bit_for_bit(checkpoint, tmp_p
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_transformers_loads_it_on_a_quantised_base_too(checkpoint, tmp_path, bits):
-    base, adapted = (quantised(checkpoint, bits, torch.float32) for _ in range(2))
+def test_transformers_loads_it_on_a_quantized_base_too(checkpoint, tmp_path, bits):
+    base, adapted = (quantized(checkpoint, bits, torch.float32) for _ in range(2))
     mask = a_mask(base)
     adapted.load_adapter(str(mask.to_adapter(tmp_path / "adapter")))
     assert torch.equal(logits(adapted), masked_logits(base, mask))
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_a_quantised_base_in_bfloat16_needs_autocast_as_peft_computes_in_float32(checkpoint, tmp_path, bits):
-    base, adapted = (quantised(checkpoint, bits, torch.bfloat16) for _ in range(2))
+def test_a_quantized_base_in_bfloat16_needs_autocast_as_peft_computes_in_float32(checkpoint, tmp_path, bits):
+    base, adapted = (quantized(checkpoint, bits, torch.bfloat16) for _ in range(2))
     mask = a_mask(base)
     with_adapter = PeftModel.from_pretrained(adapted, str(mask.to_adapter(tmp_path / "adapter")))
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -193,7 +193,7 @@ def test_every_base_is_masked_in_a_process_without_this_package(checkpoint, tmp_
             assert torch.equal(found[f"{str(dtype)[6:]} {way}"], masked_logits(base, mask))
     for bits in (8, 4):
         for way in ("peft", "transformers"):
-            base = quantised(checkpoint, bits, torch.float32)
+            base = quantized(checkpoint, bits, torch.float32)
             assert torch.equal(found[f"{bits} {way}"], masked_logits(base, mask))
 
 
@@ -283,10 +283,12 @@ def test_an_adapter_that_is_no_mask_is_refused(tiny_model, tmp_path):
         NeuronMask.from_adapter(folder)
 
 
-@pytest.mark.parametrize("fill", ["mean", "mode"])
-def test_a_mask_of_a_run_that_held_neurons_at_another_value_is_refused_as_an_adapter_cannot_shift(tiny_model, tmp_path, fill):
-    mask = replace(a_mask(tiny_model("llama")), fill=fill)
-    message = f"An adapter can only silence neurons, but the run of this mask held them at fill='{fill}'.* Share the checkpoint"
+@pytest.mark.parametrize("ablation", ["mean", "mode"])
+def test_a_mask_of_a_run_that_held_neurons_at_another_value_is_refused_as_an_adapter_cannot_shift(
+    tiny_model, tmp_path, ablation
+):
+    mask = replace(a_mask(tiny_model("llama")), ablation=ablation)
+    message = f"An adapter can only silence neurons, but the run of this mask held them at ablation='{ablation}'.* Share the"
     with pytest.raises(MaskError, match=message):
         mask.to_adapter(tmp_path / "adapter")
     mask.save(tmp_path / "mask.safetensors")
@@ -314,14 +316,14 @@ def result(unlearned) -> UnlearnResult:
 def saved(result, tmp_path_factory) -> Path:
     """The run, saved without the report, which takes seconds to draw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
+        patch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
         return result.save_pretrained(tmp_path_factory.mktemp("results") / "toy")
 
 
 def test_every_step_of_a_run_is_an_adapter_on_the_original_model(result, taught, tmp_path):
-    folder = result.save_adapters(tmp_path / "ladder", licence="apache-2.0")
+    folder = result.save_adapters(tmp_path / "ladder", license="apache-2.0")
     assert [path.name for path in sorted(folder.glob("step-*"))] == ["step-01", "step-02", "step-03"]
-    for number, mask in enumerate(result.ladder, start=1):
+    for number, mask in enumerate(result.mask_path, start=1):
         model = PeftModel.from_pretrained(deepcopy(taught), str(folder), subfolder=f"step-{number:02}")
         assert torch.equal(logits(model), masked_logits(taught, mask))
         assert NeuronMask.from_adapter(folder / f"step-{number:02}") == mask
@@ -339,16 +341,16 @@ def test_the_card_of_a_ladder_says_what_each_strength_costs(result, tmp_path):
 
 
 def test_the_masks_of_all_steps_are_saved_in_a_file_no_larger_than_two_masks(saved, result):
-    assert load_ladder(saved / LADDER) == result.ladder
-    assert (saved / LADDER).stat().st_size < 2 * (saved / "mask.safetensors").stat().st_size
+    assert load_mask_path(saved / MASK_PATH) == result.mask_path
+    assert (saved / MASK_PATH).stat().st_size < 2 * (saved / "mask.safetensors").stat().st_size
 
 
-def test_masks_that_give_neurons_back_are_no_ladder(tmp_path):
+def test_masks_that_give_neurons_back_are_no_mask_path(tmp_path):
     first = NeuronMask({"a": torch.tensor([True, False])}, {"a": "ffn"}, "m")
     second = NeuronMask({"a": torch.tensor([False, True])}, {"a": "ffn"}, "m")
     for masks in ((), (first, second)):
         with pytest.raises(MaskError, match=f"removes at least what the one before removes, but these {len(masks)} do not"):
-            save_ladder(tmp_path / LADDER, masks)
+            save_mask_path(tmp_path / MASK_PATH, masks)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -360,28 +362,28 @@ def test_the_command_takes_a_mask_a_result_or_one_of_its_steps(saved, result, tm
     assert run("adapter", saved / "mask.safetensors", tmp_path / "mask").exit_code == 0
     assert run("adapter", saved, tmp_path / "chosen").exit_code == 0
     done = run("adapter", saved, tmp_path / "first", "--step", 1, "--json")
-    assert json.loads(done.stdout)["adapters"][0]["removed"] == result.ladder[0].removed()
+    assert json.loads(done.stdout)["adapters"][0]["removed"] == result.mask_path[0].removed()
     read = [NeuronMask.from_adapter(tmp_path / name) for name in ("mask", "chosen", "first")]
-    assert read == [result.mask, result.mask, result.ladder[0]]
+    assert read == [result.mask, result.mask, result.mask_path[0]]
 
 
 def test_the_command_writes_all_steps(saved, result, tmp_path):
-    done = run("adapter", saved, tmp_path / "ladder", "--ladder")
+    done = run("adapter", saved, tmp_path / "ladder", "--all-steps")
     assert (done.exit_code, done.stdout) == (0, "")
     assert "An adapter hides, it does not remove" in " ".join(done.stderr.split())
-    assert NeuronMask.from_adapter(tmp_path / "ladder" / "step-02") == result.ladder[1]
+    assert NeuronMask.from_adapter(tmp_path / "ladder" / "step-02") == result.mask_path[1]
 
 
 def test_the_recipe_writes_the_strengths_of_the_demo(saved, result, tmp_path):
     recipe = Path(__file__).parents[1] / "recipes" / "adapter" / "strengths-of-the-demo.yaml"
     assert run("run", recipe, "--set", f"source={saved}", "--set", f"output={tmp_path / 'out'}").exit_code == 0
-    assert NeuronMask.from_adapter(tmp_path / "out" / "step-03") == result.ladder[2]
+    assert NeuronMask.from_adapter(tmp_path / "out" / "step-03") == result.mask_path[2]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--step", "9"), "The step must be one of the result's, from 1 to 3, but 9 came"),
+        (("--step", "9"), "The step must be one of the result's, from 1 to 3, got 9"),
         (("--step", "0"), "`step`: input should be greater than or equal to 1"),
     ],
 )

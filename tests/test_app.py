@@ -14,13 +14,13 @@ from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from typer.testing import CliRunner
 
 import hf_untangle as untangle
-from hf_untangle.app.ladder import Ladder, open_ladder
+from hf_untangle.app.strengths import Strengths, open_strengths
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ArchitectureError, ConfigError, MaskError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.apply import masked
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.records.unlearning import UnlearnRecord
 
 PROMPTS = ["12 34", "the cat"]
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
@@ -41,83 +41,83 @@ def saved(taught, tokenizer, tmp_path_factory) -> Path:
     tokenizer.save_pretrained(folder / "toy")
     config = TOY_CONFIG.with_settings(steps=2, retain_budget=1.0, perplexity_budget=float("inf"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
+        patch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
         result = untangle.unlearn(model, NUMBERS, WORDS, tokenizer=tokenizer, config=config, prompts=PROMPTS, progress=False)
         return result.save_pretrained(folder / "result")
 
 
 @pytest.fixture(scope="module")
-def ladder(saved) -> Ladder:
-    return open_ladder(saved)
+def strengths(saved) -> Strengths:
+    return open_strengths(saved)
 
 
-def test_strength_0_is_the_original(ladder):
-    before, after = ladder.compare(0, "12 34", 12)
-    assert before == after == continuations(ladder.original, ladder.tokenizer, ["12 34"], max_new_tokens=12)[0]
+def test_strength_0_is_the_original(strengths):
+    before, after = strengths.compare(0, "12 34", 12)
+    assert before == after == continuations(strengths.original, strengths.tokenizer, ["12 34"], max_new_tokens=12)[0]
 
 
-def test_a_strength_is_the_step_of_the_run(ladder):
-    for step, mask in enumerate(ladder.masks, start=1):
-        before, after = ladder.compare(step, "12 34", 12)
-        with masked(ladder.original, mask):
-            assert after == continuations(ladder.original, ladder.tokenizer, ["12 34"], max_new_tokens=12)[0]
-        assert before == ladder.compare(0, "12 34", 12)[0]
+def test_a_strength_is_the_step_of_the_run(strengths):
+    for step, mask in enumerate(strengths.masks, start=1):
+        before, after = strengths.compare(step, "12 34", 12)
+        with masked(strengths.original, mask):
+            assert after == continuations(strengths.original, strengths.tokenizer, ["12 34"], max_new_tokens=12)[0]
+        assert before == strengths.compare(0, "12 34", 12)[0]
 
 
-def test_the_chosen_strength_says_what_the_run_wrote_down(ladder):
-    chosen = ladder.record.history.chosen
-    for text in ladder.record.continuations:
-        assert ladder.compare(chosen, text.prompt, 40) == (text.before, text.after)
+def test_the_chosen_strength_says_what_the_run_wrote_down(strengths):
+    chosen = strengths.record.history.chosen
+    for text in strengths.record.continuations:
+        assert strengths.compare(chosen, text.prompt, 40) == (text.before, text.after)
 
 
-def test_an_empty_prompt_is_an_error(ladder):
+def test_an_empty_prompt_is_an_error(strengths):
     with pytest.raises(ConfigError, match="The prompt must have some text to go on from"):
-        ladder.compare(1, " \n", 8)
+        strengths.compare(1, " \n", 8)
 
 
-def test_the_record_at_a_strength_counts_its_neurons(ladder):
-    assert ladder.record_at(ladder.record.history.chosen) == ladder.record
-    assert sum(group.removed for group in ladder.record_at(0).groups) == 0
-    for step, mask in enumerate(ladder.masks, start=1):
-        record = ladder.record_at(step)
+def test_the_record_at_a_strength_counts_its_neurons(strengths):
+    assert strengths.record_at(strengths.record.history.chosen) == strengths.record
+    assert sum(group.removed for group in strengths.record_at(0).groups) == 0
+    for step, mask in enumerate(strengths.masks, start=1):
+        record = strengths.record_at(step)
         assert sum(group.removed for group in record.groups) == mask.removed()
         assert record.history.chosen == step
 
 
 def test_another_folder_is_an_error(tmp_path):
     with pytest.raises(MaskError, match="The result must be a folder that `unlearn` wrote"):
-        open_ladder(tmp_path)
+        open_strengths(tmp_path)
 
 
 def test_an_original_that_is_nowhere_is_an_error(saved):
     with pytest.raises(ArchitectureError, match="`nowhere/at/all` must be a folder with a checkpoint"):
-        open_ladder(saved, original="nowhere/at/all")
+        open_strengths(saved, original="nowhere/at/all")
 
 
 def test_another_size_of_the_original_is_an_error(saved, tiny_model, tokenizer, tmp_path):
     tiny_model("llama").save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
     with pytest.raises(MaskError, match="mask"):
-        open_ladder(saved, original=str(tmp_path / "other"))
+        open_strengths(saved, original=str(tmp_path / "other"))
 
 
-def copy_with_fill(saved: Path, folder: Path, fill: str) -> Path:
+def copy_with_ablation(saved: Path, folder: Path, ablation: str) -> Path:
     """The same result, as if its neurons had been held at other values."""
     shutil.copytree(saved, folder)
     record = UnlearnRecord.model_validate_json((folder / MARKER).read_text())
-    changed = record.model_copy(update={"config": record.config.with_settings(fill=fill)})
+    changed = record.model_copy(update={"config": record.config.with_settings(ablation=ablation)})
     (folder / MARKER).write_text(changed.model_dump_json())
     return folder
 
 
 def test_neurons_that_were_held_at_their_means_are_held_there(saved, tmp_path):
-    fill = open_ladder(copy_with_fill(saved, tmp_path / "mean", "mean")).fill
-    assert fill is not None and all(values.any() for values in fill.values())
+    constants = open_strengths(copy_with_ablation(saved, tmp_path / "mean", "mean")).constants
+    assert constants is not None and all(values.any() for values in constants.values())
 
 
 def test_a_run_whose_fill_is_not_in_the_folder_is_refused(saved, tmp_path):
-    with pytest.raises(MaskError, match="A run with fill=mode cannot be shown"):
-        open_ladder(copy_with_fill(saved, tmp_path / "mode", "mode"))
+    with pytest.raises(MaskError, match="A run with ablation=mode cannot be shown"):
+        open_strengths(copy_with_ablation(saved, tmp_path / "mode", "mode"))
 
 
 @needs_gradio
@@ -193,27 +193,27 @@ def set_strength(browser, value: int) -> None:
 
 @needs_gradio
 @needs_browser
-def test_the_page_shows_both_continuations_side_by_side(page, ladder):
+def test_the_page_shows_both_continuations_side_by_side(page, strengths):
     browser, wait = page
-    chosen = ladder.record.history.chosen
+    chosen = strengths.record.history.chosen
     assert text_of(browser, "prompt") == PROMPTS[0]
     browser.find_element("css selector", "#continue").click()
-    expected = ladder.record.continuations[0]
+    expected = strengths.record.continuations[0]
     wait.until(lambda driver: text_of(driver, "after") == expected.after)
     assert text_of(browser, "before") == expected.before
-    assert f"Step {chosen} of {len(ladder.masks)}, the chosen one" in browser.find_element("id", "description").text
+    assert f"Step {chosen} of {len(strengths.masks)}, the chosen one" in browser.find_element("id", "description").text
     left, right = (browser.find_element("id", name).rect for name in ("before", "after"))
     assert left["x"] < right["x"] and left["y"] == right["y"]
 
 
 @needs_gradio
 @needs_browser
-def test_moving_the_strength_redraws_curve_and_layers(page, ladder):
+def test_moving_the_strength_redraws_curve_and_layers(page, strengths):
     browser, wait = page
     drawings = {
         name: browser.find_element("css selector", f"#{name} svg").get_attribute("innerHTML") for name in ("curve", "layers")
     }
-    other = next(step for step in (1, 2) if step != ladder.record.history.chosen)
+    other = next(step for step in (1, 2) if step != strengths.record.history.chosen)
     set_strength(browser, other)
     wait.until(lambda driver: f"Step {other} of 2" in driver.find_element("id", "description").text)
     for name, drawing in drawings.items():

@@ -10,17 +10,16 @@ from toy_languages import BLOCK, NUMBERS, TOY_CONFIG, WORDS
 import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.attacks import run
-from hf_untangle.attacks.config import QUICK
 from hf_untangle.attacks.few_shot import prompted
 from hf_untangle.attacks.fine_tuning import due_steps
-from hf_untangle.attacks.neighbour import NEIGHBOURS
+from hf_untangle.attacks.neighbor import NEIGHBORS
+from hf_untangle.configs.attack import NAMES, QUICK
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.lens import layer_metrics
+from hf_untangle.evaluation.logit_lens import layer_metrics
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
-from hf_untangle.pruning.attack_record import NAMES
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.records.unlearning import UnlearnRecord
 
 SMALL = {
     "seeds": 2,
@@ -92,12 +91,12 @@ def test_the_models_as_they_are_are_the_result_the_original_and_random_masks_of_
             assert reading.forget == next_token_metrics(model, blocks, batch_size=16, progress=False)
 
 
-def test_exact_zeros_survive_quantisation_in_both_formats(of):
-    assert [finding.partition(":")[0] for finding in of("quantise").findings if "still exactly zero" in finding] == [
+def test_exact_zeros_survive_quantization_in_both_formats(of):
+    assert [finding.partition(":")[0] for finding in of("quantize").findings if "still exactly zero" in finding] == [
         "INT8",
         "NF4",
     ]
-    assert {one.condition for one in of("quantise").readings} == {"INT8", "NF4"}
+    assert {one.condition for one in of("quantize").readings} == {"INT8", "NF4"}
 
 
 def test_relearning_is_read_on_the_way_and_in_the_end_for_every_seed(of, record):
@@ -132,21 +131,21 @@ def test_the_adapter_gives_the_original_back_and_the_checkpoint_does_not(of, rec
     assert on.top1 == pytest.approx(unlearned.top1)
 
 
-def test_without_a_neighbour_the_attack_says_so(of):
-    assert of("neighbour").readings == ()
-    assert "No corpus near to strings is known: pass one as `neighbour=`" in of("neighbour").findings[0]
+def test_without_a_neighbor_the_attack_says_so(of):
+    assert of("neighbor").readings == ()
+    assert "No corpus near to strings is known: pass one as `neighbor=`" in of("neighbor").findings[0]
 
 
-def test_the_neighbour_of_code_is_a_corpus_that_is_there_without_network(monkeypatch):
+def test_the_neighbor_of_code_is_a_corpus_that_is_there_without_network(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert {name: untangle.corpus(near, prefer="embedded").origin for name, near in NEIGHBOURS.items()} == {
+    assert {name: untangle.corpus(near, prefer="embedded").origin for name, near in NEIGHBORS.items()} == {
         "code": "embedded",
         "python": "embedded",
     }
 
 
-def test_a_neighbour_and_a_gold_model_stand_beside_the_others_when_they_are_given(attack, taught):
-    record = attack("neighbour", neighbour=[text.upper() for text in NUMBERS], gold=deepcopy(taught), seeds=1)
+def test_a_neighbor_and_a_gold_model_stand_beside_the_others_when_they_are_given(attack, taught):
+    record = attack("neighbor", neighbor=[text.upper() for text in NUMBERS], gold=deepcopy(taught), seeds=1)
     (outcome,) = record.outcomes
     assert [one.model for one in outcome.readings] == ["unlearned", "original", "random mask", "gold"]
     assert top1(outcome.readings, "gold") == top1(outcome.readings, "original")
@@ -203,8 +202,8 @@ def test_an_attack_that_fails_loses_neither_its_own_readings_nor_the_others(atta
         yield from list(run.logit_lens(scene))[:1]
         raise RuntimeError("the disk is full")
 
-    monkeypatch.setitem(run.ATTACKS, "quantise", failing)
-    broken, whole = attack("quantise", "logit-lens", seeds=1).outcomes
+    monkeypatch.setitem(run.ATTACKS, "quantize", failing)
+    broken, whole = attack("quantize", "logit-lens", seeds=1).outcomes
     assert broken.error == "RuntimeError: the disk is full" and len(broken.readings) == 1
     assert whole.error is None and whole.readings
 
@@ -253,7 +252,7 @@ def test_a_repaired_model_is_another_one_so_that_its_attacks_begin_anew(result, 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"attacks": ["relern"]}, "`attacks.0`: input should be 'quantise', 'relearn'.* but 'relern' came"),
+        ({"attacks": ["relern"]}, "`attacks.0`: input should be 'quantize', 'relearn'.* got 'relern'"),
         ({"attacks": []}, "`attacks`: tuple should have at least 1 item"),
         ({"sedes": 3}, "There is no setting `sedes` .did you mean `seeds`"),
         ({"max_seconds": 0}, "`max_seconds`: input should be greater than 0"),

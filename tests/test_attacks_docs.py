@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_untangle.attacks.config import QUICK, AttackConfig
-from hf_untangle.pruning.attack_record import NAMES
+from hf_untangle.configs.attack import NAMES, QUICK, AttackConfig
 
 PAGE = (Path(__file__).parents[1] / "docs" / "attacks.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]

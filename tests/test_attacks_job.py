@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import MARKER
-from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
+from hf_untangle.records.unlearning import UnlearnRecord
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL = {
@@ -36,7 +36,7 @@ def project(project) -> Path:
     """The project, with a `result` in it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        patch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
+        patch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
         carry_out(check_recipe(UNLEARN | {"output": "result"}), progress=False)
     return project
 
@@ -45,7 +45,7 @@ def project(project) -> Path:
 def inside(project, monkeypatch):
     """Work in the project, and save without the figures, which take seconds to draw."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
 
 
 def attacks_in(folder: str) -> list[list[str]]:
@@ -83,17 +83,17 @@ def test_the_command_prints_the_readings():
 def test_a_wrong_attack_is_named_before_anything_is_loaded():
     done = CliRunner().invoke(app, ["attack", "nowhere", "--attacks", "relern"])
     assert done.exit_code == 3
-    assert "`attacks.0`: input should be 'quantise', 'relearn'" in " ".join(done.stderr.split())
+    assert "`attacks.0`: input should be 'quantize', 'relearn'" in " ".join(done.stderr.split())
     with pytest.raises(ConfigError, match="There is no setting `sedes` .did you mean `seeds`"):
         carry_out(check_recipe(UNLEARN | {"attack": {"settings": {"sedes": 1}}, "output": "x"}))
 
 
 def test_the_recipe_that_attacks_the_demo_runs():
     overrides = ATTACK | {f"settings.{key}": value for key, value in SMALL.items()}
-    recipe = read_recipe(RECIPES / "attack" / "demo-quick.yaml", overrides | {"settings.attacks": ["quantise"]})
+    recipe = read_recipe(RECIPES / "attack" / "demo-quick.yaml", overrides | {"settings.attacks": ["quantize"]})
     assert recipe.model_dump()["quick"]
     carry_out(recipe, progress=False)
-    assert attacks_in("result")[-1] == ["quantise"]
+    assert attacks_in("result")[-1] == ["quantize"]
 
 
 @pytest.mark.slow

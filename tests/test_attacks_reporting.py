@@ -8,9 +8,9 @@ from records import a_record, an_attack, outcome, reading
 from rich.console import Console
 
 from hf_untangle.attacks.report import AttackReport
-from hf_untangle.pruning.attack_record import AttackRecord
+from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.reporting.attacks import attack_markdown, attack_rows, attack_sentences, came_back
-from hf_untangle.reporting.facts import limits
+from hf_untangle.reporting.card_text import limits
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
 
@@ -25,9 +25,9 @@ def record() -> AttackRecord:
             *(reading("unlearned", 0.6, "3 steps", 3, seed) for seed in (0, 1)),
             stopped=True,
         ),
-        outcome("neighbour", reading("unlearned", 0.3, "other-code", 1), reading("original", 0.5, "other-code", 1)),
+        outcome("neighbor", reading("unlearned", 0.3, "other-code", 1), reading("original", 0.5, "other-code", 1)),
         outcome("logit-lens", *(reading("unlearned", top1, f"layer {i}", i) for i, top1 in enumerate((0.0, 0.3, 0.2, 0.1)))),
-        outcome("quantise", error="OSError: no room\non the disk"),
+        outcome("quantize", error="OSError: no room\non the disk"),
         outcome("adapter", findings=("It can be undone.",)),
     )
 
@@ -56,7 +56,7 @@ def test_rows_have_the_mean_and_the_spread_over_seeds_of_every_model(record):
 def test_what_failed_stopped_or_was_found_is_said(record):
     assert attack_sentences(record) == (
         "The attack relearn met its time limit after 1 min 1 s.",
-        "The attack quantise failed: OSError: no room on the disk",
+        "The attack quantize failed: OSError: no room on the disk",
         "It can be undone.",
     )
 
@@ -71,7 +71,7 @@ def test_table_markdown_json_and_figure_are_of_the_same_record(record, tmp_path)
     report.save(tmp_path / "attacks.json")
     assert AttackRecord.model_validate_json((tmp_path / "attacks.json").read_text()) == record
     panels = [axes for axes in report.figure().axes if axes.get_title(loc="left")]
-    assert [axes.get_title(loc="left") for axes in panels] == ["relearn", "neighbour (other text)", "logit-lens"]
+    assert [axes.get_title(loc="left") for axes in panels] == ["relearn", "neighbor (other text)", "logit-lens"]
     first = {line.get_label(): line for line in panels[0].get_lines()}
     assert list(first["unlearned"].get_xdata()) == [0, 2, 3]
     assert list(first["unlearned"].get_ydata()) == pytest.approx([0.1, 0.25, 0.6])

@@ -1,4 +1,4 @@
-"""Removed neurons stay removed through training, whatever the optimiser, the adapter and the number of processes."""
+"""Removed neurons stay removed through training, whatever the optimizer, the adapter and the number of processes."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from hf_untangle.architecture.adapters import groups_below
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.holding import all_zero, held_parameters
+from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
@@ -60,12 +60,12 @@ def removed(tiny_model):
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "phi3"], indirect=True)
-@pytest.mark.parametrize("optimiser", ["adamw_torch", "sgd"])
-def test_removed_neurons_are_zero_after_every_step_and_the_rest_learns(removed, family, optimiser, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
+def test_removed_neurons_are_zero_after_every_step_and_the_rest_learns(removed, family, optimizer, tmp_path):
     model, mask, groups = removed(family)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     watch = ZeroAfterEveryStep(mask, groups)
-    a_trainer(model, tmp_path, MaskCallback(mask), watch, optim=optimiser, gradient_accumulation_steps=2).train()
+    a_trainer(model, tmp_path, MaskCallback(mask), watch, optim=optimizer, gradient_accumulation_steps=2).train()
     assert [zero for zero, _, _ in watch.seen] == [True] * 4
     assert all(empty for _, empty, _ in watch.seen)
     for group in groups:
@@ -79,7 +79,7 @@ def test_without_the_callback_columns_of_shared_value_rows_grow_back(removed, tm
     assert not zeros_of(model, mask, groups)
 
 
-def test_the_state_of_the_optimiser_has_nothing_of_removed_neurons(removed, tmp_path):
+def test_the_state_of_the_optimizer_has_nothing_of_removed_neurons(removed, tmp_path):
     model, mask, groups = removed()
     watch = ZeroAfterEveryStep(mask, groups)
     a_trainer(model, tmp_path, MaskCallback(mask), watch).train()
@@ -119,7 +119,7 @@ def test_a_checkpoint_in_which_neurons_had_grown_back_is_cut_again(removed, tmp_
     resumed, _, _ = removed()
     trainer = a_trainer(resumed, tmp_path, MaskCallback(mask), watch, **saving)
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert [zero for zero, _, _ in watch.seen] == [True, True], "although the optimiser remembers gradients of removed neurons"
+    assert [zero for zero, _, _ in watch.seen] == [True, True], "although the optimizer remembers gradients of removed neurons"
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # by peft

@@ -12,7 +12,7 @@ from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import MomentAccumulator
-from hf_untangle.statistics.passes import PassCollector, overview
+from hf_untangle.statistics.training_collector import PassCollector, overview
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # by peft
@@ -187,5 +187,5 @@ def test_before_the_first_watched_step_there_are_no_statistics(watched, model):
 
 
 def test_every_must_be_positive(watched, model):
-    with pytest.raises(ConfigError, match="every so many steps, at least 1, but every=0 came"):
+    with pytest.raises(ConfigError, match="every so many steps, at least 1, got every=0"):
         watched(model, every=0)

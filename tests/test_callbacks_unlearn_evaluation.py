@@ -97,7 +97,7 @@ def test_a_tokenizer_that_the_trainer_has_is_taken(pruned, tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"every": 0}, "every so many steps, at least 1, but every=0 came"),
+        ({"every": 0}, "every so many steps, at least 1, got every=0"),
         ({"blocksize": 4}, "There is no setting `blocksize` .did you mean `block_size`"),
     ],
 )

@@ -10,12 +10,12 @@ import yaml
 from huggingface_hub import ModelCard
 from records import a_mask, a_record, scores
 
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import MaskError
 from hf_untangle.hub import cards
 from hf_untangle.masks.card import mask_card
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.record import CompactionRecord, Comparison
-from hf_untangle.reporting.ladder import ladder_card, write_ladder
+from hf_untangle.records.unlearning import CompactionRecord, Comparison
+from hf_untangle.reporting.adapter_path import adapter_path_card, write_adapter_path
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.table import summary
 from hf_untangle.statistics.card import statistics_card
@@ -79,7 +79,7 @@ def test_a_card_follows_its_record():
 
 def test_the_card_of_a_ladder_marks_the_chosen_step():
     record = a_record()
-    rows = [line for line in ladder_card(record, "me/steps").text.splitlines() if line.startswith("| `step-")]
+    rows = [line for line in adapter_path_card(record, "me/steps").text.splitlines() if line.startswith("| `step-")]
     assert len(rows) == len(record.history.steps)
     assert [number for number, row in enumerate(rows, start=1) if "(chosen)" in row] == [record.history.chosen]
     assert rows[0].startswith("| `step-01` | 6 | 1 | 31.8% |")
@@ -99,18 +99,18 @@ def test_the_card_of_a_smaller_checkpoint_says_how_small_it_is_and_how_to_load_i
 
 
 def test_a_run_that_held_neurons_at_their_mean_makes_no_ladder(tmp_path):
-    record = a_record(config=UnlearnConfig(fill="mean"))
+    record = a_record(config=UnlearnConfig(ablation="mean"))
     with pytest.raises(
-        MaskError, match="can only silence neurons, but the run of this mask held them at fill='mean', and its numbers"
+        MaskError, match="can only silence neurons, but the run of this mask held them at ablation='mean', and its numbers"
     ):
-        write_ladder(tmp_path, record, [a_mask(record)] * len(record.history.steps), "me/steps")
+        write_adapter_path(tmp_path, record, [a_mask(record)] * len(record.history.steps), "me/steps")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_ladder_without_controls_leaves_their_cells_empty():
     record = a_record()
     steps = tuple(step.model_copy(update={"controls": ()}) for step in record.history.steps)
-    text = ladder_card(
+    text = adapter_path_card(
         record.model_copy(update={"history": record.history.model_copy(update={"steps": steps})}), "me/steps"
     ).text
     assert all(row.endswith("|  |  |") for row in text.splitlines() if row.startswith("| `step-"))
@@ -121,7 +121,7 @@ def test_the_folders_of_a_machine_stay_out_of_every_card():
     mask = a_mask(record)
     read = [record.corpora["retain_train"]]
     made = (
-        ladder_card(record, "me/steps"),
+        adapter_path_card(record, "me/steps"),
         mask_card(mask.kept, mask.kinds, mask.model, "me/mask"),
         statistics_card(record.model, None, "float32", read, roots=True, source="me/sums"),
     )
@@ -130,13 +130,13 @@ def test_the_folders_of_a_machine_stay_out_of_every_card():
         assert "base_model" not in card.data.to_dict()
 
 
-def test_a_licence_is_told_where_it_is_known_and_not_invented():
+def test_a_license_is_told_where_it_is_known_and_not_invented():
     record = a_record()
     mask = a_mask(record)
-    assert ladder_card(record, "me/steps", "Apache-2.0").data.license == "apache-2.0"
-    assert "which this run did not record" in ladder_card(record, "me/steps").text
+    assert adapter_path_card(record, "me/steps", "Apache-2.0").data.license == "apache-2.0"
+    assert "which this run did not record" in adapter_path_card(record, "me/steps").text
     assert mask_card(mask.kept, mask.kinds, mask.model, "me/mask", "mit").data.license == "mit"
-    assert "licence" not in mask_card(mask.kept, mask.kinds, mask.model, "me/mask").text
+    assert "license" not in mask_card(mask.kept, mask.kinds, mask.model, "me/mask").text
 
 
 def test_a_dataset_of_the_hub_is_named_once():

@@ -1,6 +1,7 @@
 """The command line on a tiny checkpoint and two small files: what it prints where, and how it ends."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ from toy_languages import BLOCK
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
-from hf_untangle import models, unlearning
+from hf_untangle import models
 from hf_untangle.cli.main import app
 from hf_untangle.cli.unlearn import DEMO
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.folders import MARKER
-from hf_untangle.jobs.reading import check_recipe
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning import iterative
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.recipes.read import check_recipe
+from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.statistics.activations import ActivationStatistics
 
 SETTINGS = {
@@ -56,7 +57,7 @@ def recipe(tmp_path):
 @pytest.fixture
 def no_report(monkeypatch):
     """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
 
 
 def parsed(result: Result) -> Any:
@@ -120,11 +121,11 @@ def test_groups_as_a_table_leave_standard_output_to_machines(run):
     assert all(word in result.stderr for word in ("256", "gate_proj", "up_proj", "attention"))
 
 
-def test_corpora_are_listed_with_their_licences(run):
+def test_corpora_are_listed_with_their_licenses(run):
     rows = parsed(run("corpora", "--json"))
     assert [row["name"] for row in rows] == list(CORPORA)
     assert next(row for row in rows if row["name"] == "general")["without network"] == "yes"
-    assert all(row["licence"] for row in rows)
+    assert all(row["license"] for row in rows)
     assert "general" in run("corpora").stderr
 
 
@@ -218,12 +219,12 @@ UNLEARN = ("unlearn", "toy", "-o", "new", "--retain", "words.jsonl")
     ("words", "message"),
     [
         (("groups", "nowhere/at/all"), "`nowhere/at/all` must be a folder with a checkpoint"),
-        (("groups", "toy", "--dtype", "float31"), "must be one of auto, float32, bfloat16, float16, but `float31` came"),
+        (("groups", "toy", "--dtype", "float31"), "must be one of auto, float32, bfloat16, float16, got `float31`"),
         (("evaluate", "toy", "cod"), "no corpus named `cod`"),
         (("evaluate", "toy", "none.csv"), "There is no file or folder `none.csv`"),
         (("evaluate", "toy", "none[train].csv"), "There is no file or folder `none[train].csv`"),
         (("evaluate", "toy", "words.jsonl:txet"), "has no column `txet`"),
-        (("evaluate", "toy", "words.jsonl", "--tokens", "0"), "`tokens` must be at least 1, but 0 came"),
+        (("evaluate", "toy", "words.jsonl", "--tokens", "0"), "`tokens` must be at least 1, got 0"),
         (("collect", "toy", "words.jsonl", "-o", "words.jsonl/a"), "words.jsonl/a"),
         ((*UNLEARN, "--forget", "words.jsonl", "--set", "block_size=32"), "must differ, but both are `words.jsonl`"),
         ((*UNLEARN, "--forget", "numbers.jsonl", "--set", "stepz=3"), "no setting `stepz` (did you mean `steps`?)"),
@@ -277,7 +278,7 @@ def test_an_interruption_ends_with_130_and_the_same_command_goes_on(run, recipe,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(unlearning, "continuations", interrupted)
+        patch.setattr(import_module("hf_untangle.unlearn"), "continuations", interrupted)
         result = run("run", recipe())
     assert result.exit_code == INTERRUPTED
     assert "An unlearning run goes on after its last finished step when the same command is given" in sentence(result)

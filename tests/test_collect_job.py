@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ConfigError
-from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
+from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
 from hf_untangle.statistics.activations import ActivationStatistics
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "collect").glob("*.yaml"))
@@ -48,11 +48,11 @@ def test_a_batch_size_that_is_no_number_is_wrong_usage(places, tmp_path):
     command = ["collect", places["model"], places["corpus"], "-o", str(tmp_path / "a"), "--batch-size", "many"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 2
-    assert "must be a number or `auto`, but `many` came" in " ".join(done.output.replace("│", "").split())
+    assert "must be a number or `auto`, got `many`" in " ".join(done.output.replace("│", "").split())
 
 
 @pytest.mark.parametrize("size", [0, -1, "many", 2.5])
 def test_a_batch_size_of_a_recipe_is_a_number_from_1_or_auto(size):
     content = {"task": "collect", "model": "toy", "corpus": "a.txt", "output": "b", "batch_size": size}
-    with pytest.raises(ConfigError, match="^`batch_size`: input should be greater than or equal to 1, or `auto`, but .* came"):
+    with pytest.raises(ConfigError, match="^`batch_size`: input should be greater than or equal to 1, or `auto`, got .*"):
         check_recipe(content)

@@ -191,9 +191,9 @@ def test_processes_that_came_differently_far_record_the_blocks_of_each(many):
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"batch_size": 0}, "at least one block, but batch_size=0 came"),
-        ({"max_tokens": 0}, "At least one token must be read, but max_tokens=0 came"),
-        ({"max_seconds": 0.0}, "must be above 0 seconds, but max_seconds=0.0 came"),
+        ({"batch_size": 0}, "at least one block, got batch_size=0"),
+        ({"max_tokens": 0}, "At least one token must be read, got max_tokens=0"),
+        ({"max_seconds": 0.0}, "must be above 0 seconds, got max_seconds=0.0"),
     ],
 )
 def test_limits_that_allow_nothing_are_errors(model, many, limits, message):

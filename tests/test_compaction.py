@@ -208,11 +208,11 @@ def test_a_mask_of_another_model_is_refused(tiny_model, untouched):
         compact(model, mask)
 
 
-def test_quantised_weights_are_refused(tiny_model):
+def test_quantized_weights_are_refused(tiny_model):
     model = tiny_model("llama")
     mask = some_removed(neuron_groups(model))
     vars(model.model.layers[0].mlp.up_proj.weight)["quant_state"] = "as bitsandbytes marks its weights"
-    with pytest.raises(MaskError, match="they are quantised. Try the mask with .* from the full-precision checkpoint"):
+    with pytest.raises(MaskError, match="they are quantized. Try the mask with .* from the full-precision checkpoint"):
         compact(model, mask)
 
 

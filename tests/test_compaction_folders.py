@@ -11,9 +11,9 @@ from test_compaction import logits, some_removed
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.skeleton import hollow
+from hf_untangle.architecture.meta_models import hollow
 from hf_untangle.compaction.compact import compact
-from hf_untangle.compaction.folder_to_folder import compact_folder, remove_folder
+from hf_untangle.compaction.offline import compact_folder, remove_folder
 from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.errors import CheckpointError, MaskError, OutputError
 from hf_untangle.masks.mask import NeuronMask
@@ -135,7 +135,7 @@ def test_a_single_file_stays_one(tiny_model, checkpoint, tmp_path):
         (lambda folder: next(folder.glob("*-00002-*")).write_bytes(b"no"), "the shard `model-00002.*cannot be read|The shard"),
         (lambda folder: rename_tensor(folder, "lm_head.weight", "odd.weight"), "but `odd.weight` in .* is none"),
         (lambda folder: rename_tensor(folder, "lm_head.weight", None), "says that `lm_head.weight` is in .*, but it is not"),
-        (lambda folder: quantised(folder), "must be in full precision to be cut, but they are quantised. Calibrate on"),
+        (lambda folder: quantized(folder), "must be in full precision to be cut, but they are quantized. Calibrate on"),
         (lambda folder: settings(folder, intermediate_size=40), r"must have the shape \[.*40.*\] that config.json states"),
     ],
 )
@@ -230,7 +230,7 @@ def settings(folder: Path, **values) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def quantised(folder: Path) -> None:
+def quantized(folder: Path) -> None:
     """Say that the weights are in 4 bits."""
     settings(folder, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True})
 
@@ -257,7 +257,7 @@ def test_an_interruption_leaves_no_target_and_the_source_as_it_was(tiny_model, c
         written.append(rewrite_shard(*arguments))
         return written[-1]
 
-    monkeypatch.setattr("hf_untangle.compaction.folder_to_folder.rewrite_shard", write_one_and_stop)
+    monkeypatch.setattr("hf_untangle.compaction.offline.rewrite_shard", write_one_and_stop)
     with pytest.raises(KeyboardInterrupt if stop is KeyboardInterrupt else OutputError):
         compact_folder(source, tmp_path / "target", some_removed(neuron_groups(model)))
     assert written and sorted(path.name for path in tmp_path.iterdir()) == ["source"]

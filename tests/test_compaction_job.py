@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.cli.main import app
-from hf_untangle.jobs.reading import carry_out, read_recipe
 from hf_untangle.masks.removal import remove_
+from hf_untangle.recipes.read import carry_out, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "compact").glob("*.yaml"))
 

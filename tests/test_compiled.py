@@ -87,8 +87,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.statistics.hooks import observed
-from hf_untangle.statistics.sums import GroupSums
+from hf_untangle.statistics.watching import observed
+from hf_untangle.statistics.accumulators import GroupSums
 
 torch.manual_seed(0)
 shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}

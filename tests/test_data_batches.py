@@ -195,7 +195,7 @@ def test_the_record_says_where_the_tokens_come_from_and_fits_json(tokenizer):
         "corpus": "strings",
         "origin": "strings",
         "source": "strings that were passed in",
-        "licence": "unknown",
+        "license": "unknown",
         "part": "test",
         "documents": blocks.documents,
         "blocks": 3,

@@ -48,7 +48,7 @@ def test_blank_documents_are_in_no_part():
 def test_a_list_of_strings_is_a_corpus():
     opened = corpus(["one", "two"])
     assert list(opened.read()) == list(opened.read()) == ["one", "two"]
-    assert (opened.name, opened.origin, opened.licence) == ("strings", "strings", "unknown")
+    assert (opened.name, opened.origin, opened.license) == ("strings", "strings", "unknown")
 
 
 def test_a_corpus_is_given_back_as_it_is():
@@ -118,7 +118,7 @@ def test_a_data_set_without_rows_is_an_error():
 
 def test_a_dictionary_of_splits_is_an_error_because_one_must_be_chosen():
     splits = DatasetDict(train=Dataset.from_dict({"text": ["a"]}))
-    with pytest.raises(CorpusError, match="but DatasetDict came. Of several splits, choose one"):
+    with pytest.raises(CorpusError, match="got DatasetDict. Of several splits, choose one"):
         corpus(splits)
 
 

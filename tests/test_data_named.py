@@ -1,4 +1,4 @@
-"""Named corpora: the catalogue, what stands in offline, and the Hub (here a fake one)."""
+"""Named corpora: the catalog, what stands in offline, and the Hub (here a fake one)."""
 
 import logging
 import platform
@@ -59,7 +59,7 @@ def offline(monkeypatch) -> None:
 @pytest.mark.parametrize("name", CORPORA)
 def test_every_named_corpus_reads_documents_from_the_hub(opened, name):
     taken = corpus(name)
-    assert (taken.name, taken.origin, taken.licence) == (name, "hub", CORPORA[name].licence)
+    assert (taken.name, taken.origin, taken.license) == (name, "hub", CORPORA[name].license)
     assert taken.source.startswith(CORPORA[name].repository)
     assert all(isinstance(document, str) for document in taken.read())
     assert list(taken.read())
@@ -155,7 +155,7 @@ def test_only_code_python_other_code_and_general_are_embedded():
 def test_offline_code_is_the_standard_library_of_this_interpreter(offline):
     taken = corpus("code")
     assert taken.source == f"Python {platform.python_version()} standard library"
-    assert taken.licence == "PSF-2.0"
+    assert taken.license == "PSF-2.0"
     documents = list(islice(taken.read(), 50))
     assert documents == list(islice(corpus("python").read(), 50))
     assert sum("import " in document for document in documents) > 25
@@ -183,7 +183,7 @@ def test_offline_general_is_the_prose_of_this_package(offline, tmp_path, monkeyp
         (tmp_path / "general" / f"{title}.txt").write_text(f"A {title}.\n\nIts second paragraph.")
     monkeypatch.setattr(embedded, "files", {"hf_untangle.data": tmp_path}.__getitem__)
     taken = corpus("general")
-    assert taken.licence == "Apache-2.0"
+    assert taken.license == "Apache-2.0"
     assert sorted(taken.read()) == [f"A {title}.\n\nIts second paragraph." for title in ("letter", "recipe", "story")]
 
 

@@ -64,11 +64,11 @@ def test_the_curve_of_neurons_is_that_of_masks(toy_model, accuracy):
 
 def test_wanda_of_a_neuron_is_the_size_of_what_it_writes(toy_model, accuracy, words):
     from hf_untangle.density.neurons import score_neurons
-    from hf_untangle.density.settings import SweepSettings
-    from hf_untangle.statistics.hooks import observed
+    from hf_untangle.density.sweep_config import SweepConfig
+    from hf_untangle.statistics.watching import observed
 
     groups = neuron_groups(toy_model)
-    scores = score_neurons(toy_model, groups, SweepSettings(unit="neurons", score="wanda"), accuracy.calibrate)
+    scores = score_neurons(toy_model, groups, SweepConfig(unit="neurons", score="wanda"), accuracy.calibrate)
     seen = []
     with observed(toy_model, groups[:1], lambda _, reading: seen.append(reading.values.flatten(0, -2))), torch.no_grad():
         accuracy.calibrate(toy_model)

@@ -73,7 +73,7 @@ def test_a_model_without_such_parameters_is_refused():
         prunable_parameters(nn.Linear(2, 2), skip=["*"])
 
 
-def test_quantised_and_missing_weights_are_refused():
+def test_quantized_and_missing_weights_are_refused():
     network = nn.Linear(2, 2)
     network.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.int8), requires_grad=False)
     with pytest.raises(MaskError, match="`weight` must be whole and in floating point to be pruned, but they are torch.int8"):
@@ -85,5 +85,5 @@ def test_quantised_and_missing_weights_are_refused():
 def test_weights_of_four_bits_are_refused():
     bitsandbytes = pytest.importorskip("bitsandbytes")
     layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False)
-    with pytest.raises(MaskError, match="quantised or sharded. Sweep the full-precision checkpoint"):
+    with pytest.raises(MaskError, match="quantized or sharded. Sweep the full-precision checkpoint"):
         prunable_parameters(layer)

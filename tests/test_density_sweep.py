@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_untangle.density import SweepSettings, sweep
+from hf_untangle.density import SweepConfig, sweep
 from hf_untangle.density.crossing import around_crossings, first_crossing, last_crossing
 from hf_untangle.density.measure import Measure
 from hf_untangle.density.tolerance import TOLERANCES
@@ -259,7 +259,7 @@ def test_refining_finds_what_the_full_grid_finds_where_the_metric_only_falls():
     ],
 )
 def test_tolerances_by_hand(tolerance, allowed, base, limit):
-    settings = SweepSettings(tolerance=tolerance, allowed=allowed)
+    settings = SweepConfig(tolerance=tolerance, allowed=allowed)
     kind = TOLERANCES[tolerance]
     assert kind.limit(base, settings.allowance) == pytest.approx(limit)
     better = 0.01 if kind.metric == "accuracy" else -0.01
@@ -278,15 +278,15 @@ def test_an_evaluation_set_too_small_for_the_tolerance_is_refused_with_its_resol
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"unit": "layers"}, "unit must be one of weights, neurons, but `layers` came"),
-        ({"score": "size"}, "score must be one of magnitude, wanda, random, but `size` came"),
+        ({"unit": "layers"}, "unit must be one of weights, neurons, got `layers`"),
+        ({"score": "size"}, "score must be one of magnitude, wanda, random, got `size`"),
         ({"tolerance": "none"}, "tolerance must be one of points, relative, loss, perplexity"),
         ({"parts": ("heads",)}, "parts must be some of weights, biases"),
         ({"grid": (0.5, 0.2)}, "grid must be shares above 0 and at most 1, increasing"),
         ({"grid": ()}, "grid must be shares above 0"),
         ({"grid": (0.5, 1.5)}, "grid must be shares above 0"),
         ({"refine": 1.0}, "refine must be a share from 0 to below 1"),
-        ({"allowed": -0.1}, "allowed must be above 0 for the tolerance `points`, but -0.1 came"),
+        ({"allowed": -0.1}, "allowed must be above 0 for the tolerance `points`, got -0.1"),
         ({"tolerance": "loss", "allowed": 0.9}, "allowed must be above 1 for the tolerance `loss`"),
         ({"step": 0.1}, "A sweep has no setting `step`; its settings are unit, score"),
     ],
@@ -297,9 +297,7 @@ def test_settings_out_of_range_are_refused(classifier, settings, message):
 
 
 def test_a_corpus_cannot_judge_a_network_that_reads_no_tokens(classifier):
-    with pytest.raises(
-        ArchitectureError, match="A corpus can judge a causal language model from transformers, but a Linear came"
-    ):
+    with pytest.raises(ArchitectureError, match="A corpus can judge a causal language model from transformers, got a Linear"):
         run(classifier, "general")
 
 

@@ -10,10 +10,10 @@ from toy_languages import BLOCK, WORDS
 
 from hf_untangle import models
 from hf_untangle.density import (
-    LabelledImages,
+    LabeledImages,
     LanguageTraining,
     Measure,
-    SweepSettings,
+    SweepConfig,
     Training,
     across_widths,
     image_family,
@@ -33,13 +33,13 @@ FAST = {"grid": (0.3, 0.6, 0.9), "refine": 0.1, "progress": False}
 
 
 @pytest.fixture(scope="module")
-def shapes() -> LabelledImages:
+def shapes() -> LabeledImages:
     """Bright rows, one a class, with some noise: eight rows of eight pixels."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(160) % 4
     pixels = 0.3 * torch.rand(160, 1, 8, 8, generator=generator)
     pixels[torch.arange(160), 0, 2 * labels] += 0.7
-    return LabelledImages(pixels[:100], labels[:100], pixels[100:], labels[100:], classes=4)
+    return LabeledImages(pixels[:100], labels[:100], pixels[100:], labels[100:], classes=4)
 
 
 def runs_of(cores):
@@ -48,7 +48,7 @@ def runs_of(cores):
 
 
 def result_of(cores):
-    return ScalingResult("made", SweepSettings(), runs_of(cores), 0.0)
+    return ScalingResult("made", SweepConfig(), runs_of(cores), 0.0)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -94,7 +94,7 @@ def test_the_initial_scale_multiplies_what_training_begins_from(shapes):
 
 
 def test_weight_decay_shrinks_what_learns_nothing():
-    nothing = LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10), torch.zeros(10, 1, 8, 8), torch.arange(10), classes=10)
+    nothing = LabeledImages(torch.zeros(10, 1, 8, 8), torch.arange(10), torch.zeros(10, 1, 8, 8), torch.arange(10), classes=10)
     kept, decayed = (
         trained_classifier("mlp", 4, nothing, Training(epochs=10, weight_decay=decay), 0)[1].weight for decay in (0.0, 10.0)
     )
@@ -135,7 +135,7 @@ def test_images_of_the_hub_are_read_as_channels_first(monkeypatch, name, column,
 
 
 def test_images_that_cannot_be_read_are_refused(monkeypatch):
-    with pytest.raises(ConfigError, match="Images must be one of digits, mnist, cifar10, but `faces` came"):
+    with pytest.raises(ConfigError, match="Images must be one of digits, mnist, cifar10, got `faces`"):
         read_images("faces")
 
     def unreachable(_):
@@ -158,7 +158,7 @@ def test_language_models_learn_bytes_by_trainer(architecture):
 
 def test_widths_that_do_not_divide_into_heads_are_refused():
     training = LanguageTraining(steps=1, block_size=32, tokens=500)
-    with pytest.raises(ConfigError, match="must be a multiple of 8, but 12 came"):
+    with pytest.raises(ConfigError, match="must be a multiple of 8, got 12"):
         trained_language_model("llama", 12, byte_text(WORDS, training), training, 0)
 
 
@@ -203,7 +203,7 @@ def test_claims_by_hand():
 
 def test_seeds_of_one_width_are_summed_up_together():
     runs = tuple(Run(8, seed, 100, 0.9, share, 0.9, int(100 * (1 - share)), 0.1) for seed, share in enumerate((0.4, 0.5, 0.6)))
-    (width,) = ScalingResult("made", SweepSettings(), runs, 0.0).widths
+    (width,) = ScalingResult("made", SweepConfig(), runs, 0.0).widths
     assert (width.share, width.share_spread) == (pytest.approx(0.5), pytest.approx(0.1))
     assert (width.unprunable, width.random) == (pytest.approx(50), pytest.approx(0.1))
 
@@ -235,7 +235,7 @@ def test_every_name_is_a_family():
         ),
         (lambda: image_family("vit"), "A network must be one of mlp"),
         (lambda: language_family("rnn"), "An architecture must be one of gpt2, llama"),
-        (lambda: pretrained_family("org/model"), "must have `{}` in the place of the width, but `org/model` came"),
+        (lambda: pretrained_family("org/model"), "must have `{}` in the place of the width, got `org/model`"),
         (lambda: across_widths("mlp", ()), "widths must be different and seeds at least one"),
         (lambda: across_widths("mlp", (4, 4)), "widths must be different"),
         (lambda: across_widths("mlp", (4,), ()), "seeds at least one"),

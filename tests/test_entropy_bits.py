@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from hf_untangle.entropy.bit_masks import FILLS, bits_to_mask, keep_after
+from hf_untangle.entropy.bit_masks import ABLATIONS, bits_to_mask, keep_after
 from hf_untangle.entropy.channel import BitChannel, replace_bits
 from hf_untangle.entropy.measurement import EncodedItems, bit_moments
 from hf_untangle.entropy.problems import ProblemDataset, draw_problems
@@ -65,15 +65,15 @@ def test_a_masked_bit_is_replaced_and_the_others_arrive():
 
 def test_fills_are_the_mean_a_half_and_zero():
     train = bit_moments(planted())
-    assert FILLS["mean"](train).tolist() == [1, 0.5, 0.125, 0]
-    assert FILLS["half"](train).tolist() == [0.5] * 4
-    assert FILLS["zero"](train).tolist() == [0.0] * 4
+    assert ABLATIONS["mean"](train).tolist() == [1, 0.5, 0.125, 0]
+    assert ABLATIONS["half"](train).tolist() == [0.5] * 4
+    assert ABLATIONS["zero"](train).tolist() == [0.0] * 4
 
 
 def test_a_constant_bit_that_is_filled_with_its_mean_arrives_as_it_was():
     bits, moments = planted().bits, bit_moments(planted())
     kept = keep_after("bottom", ENTROPY, 2, seed=0)
-    assert torch.equal(replace_bits(bits, kept, FILLS["mean"](moments).float()), bits)
+    assert torch.equal(replace_bits(bits, kept, ABLATIONS["mean"](moments).float()), bits)
 
 
 @pytest.mark.parametrize(("share", "bits", "count"), [(0.3, 10, 3), (0.29, 100, 29), (1.0, 7, 7), (0.35, 10, 3)])
@@ -108,7 +108,7 @@ def test_every_place_of_a_problem_goes_through_all_items_before_one_comes_again(
     assert set(problems.labels.tolist()) == {0, 1, 2}
 
 
-def test_the_answer_is_the_item_at_the_labelled_place():
+def test_the_answer_is_the_item_at_the_labeled_place():
     problems = draw_problems(items=12, choices=3, count=5, seed=1)
     items = torch.arange(12, dtype=torch.uint8)[:, None]
     data = ProblemDataset(items, problems)

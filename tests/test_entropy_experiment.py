@@ -11,18 +11,18 @@ from torch import Tensor
 from hf_untangle.entropy import images, texts
 from hf_untangle.entropy.augmentation import change_images, change_texts
 from hf_untangle.entropy.configuration import ContrastConfig
+from hf_untangle.entropy.contrast_config import PRESETS, ContrastExperimentConfig
 from hf_untangle.entropy.experiment import measure_contrast, run_contrast
 from hf_untangle.entropy.item_sets import ItemSets
 from hf_untangle.entropy.measurement import accuracy, encode
 from hf_untangle.entropy.modeling import ContrastModel
 from hf_untangle.entropy.problems import draw_problems
 from hf_untangle.entropy.record import ContrastRecord, spread
-from hf_untangle.entropy.settings import PRESETS, ContrastSettings
 from hf_untangle.entropy.training import TrainedContrast, train_contrast
 from hf_untangle.errors import ConfigError, CorpusError, StatisticsError
 
 SIZES = {"filters": [4], "embedding_size": 8, "hidden_size": 12, "num_hidden_layers": 1, "intermediate_size": 8}
-QUICK = ContrastSettings(
+QUICK = ContrastExperimentConfig(
     choices=3,
     bits=6,
     model=SIZES | {"augment": False},
@@ -172,7 +172,7 @@ def test_entropy_is_measured_on_the_evaluated_set_or_in_distribution(data, exper
 
 def test_the_paper_mode_has_the_published_choices():
     paper = PRESETS["paper"]
-    assert (paper.fill, paper.entropy_on, paper.corrected, paper.shares, paper.bits) == ("half", "eval", False, (0.3,), 512)
+    assert (paper.ablation, paper.entropy_on, paper.corrected, paper.shares, paper.bits) == ("half", "eval", False, (0.3,), 512)
     sizes = ContrastConfig()
     assert (sizes.filters, sizes.embedding_size, sizes.hidden_size) == ((64, 64, 64), 128, 192)
     assert (sizes.num_hidden_layers, sizes.num_attention_heads, sizes.intermediate_size) == (2, 3, 64)
@@ -226,8 +226,8 @@ def test_digits_come_with_three_shifts_of_the_same_test_images():
     assert not torch.equal(shuffled, plain)
 
 
-def test_images_of_the_hub_are_resized_in_colour():
-    rows = ({"img": Image.new(mode, (50, 40), colour)} for mode, colour in (("RGB", (255, 0, 10)), ("L", 7)))
+def test_images_of_the_hub_are_resized_in_color():
+    rows = ({"img": Image.new(mode, (50, 40), color)} for mode, color in (("RGB", (255, 0, 10)), ("L", 7)))
     read = images.read_images(rows, "img")
     assert read.shape == (2, 3, 32, 32)
     assert read[0, :, 3, 3].tolist() == [255, 0, 10]

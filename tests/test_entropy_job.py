@@ -9,14 +9,14 @@ from toy_languages import BLOCK, NUMBERS, WORDS
 from typer.testing import CliRunner
 
 from hf_untangle.cli.main import app
+from hf_untangle.entropy.contrast_config import ContrastExperimentConfig
 from hf_untangle.entropy.modeling import ContrastModel
 from hf_untangle.entropy.neuron_record import NeuronRecord
 from hf_untangle.entropy.record import Cell, ContrastRecord
-from hf_untangle.entropy.settings import ContrastSettings
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import MARKER
-from hf_untangle.jobs import entropy as job
-from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
+from hf_untangle.recipes import entropy as job
+from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
 from hf_untangle.reporting.entropy_plots import entropy_histograms, entropy_over_time, masking_costs
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "entropy"
@@ -92,7 +92,7 @@ def test_a_recipe_names_data_or_a_model(which, tmp_path):
     ("settings", "message"),
     [
         ({"bist": 3}, "There is no setting `bist` .did you mean `bits`"),
-        ({"fill": "median"}, "`fill`: input should be 'mean', 'half' or 'zero'"),
+        ({"ablation": "median"}, "`ablation`: input should be 'mean', 'half' or 'zero'"),
         ({"shares": [0.001]}, "0.001 of 32 bits is 0"),
     ],
 )
@@ -105,7 +105,7 @@ def test_wrong_settings_are_refused_before_anything_is_trained(settings, message
 
 def test_an_unknown_preset_is_an_error(tmp_path):
     recipe = check_recipe({"task": "entropy", "data": "digits", "preset": "papr", "output": str(tmp_path / "out")})
-    with pytest.raises(ConfigError, match="must be one of default, paper, but `papr` came .did you mean `paper`"):
+    with pytest.raises(ConfigError, match="must be one of default, paper, got `papr` .did you mean `paper`"):
         carry_out(recipe, progress=False)
 
 
@@ -138,7 +138,7 @@ def a_record(**changes) -> ContrastRecord:
         for share in (0.1, 0.3)
         for order in ("bottom", "top", "random")
     ]
-    settings = ContrastSettings(shares=(0.1, 0.3, "low"))
+    settings = ContrastExperimentConfig(shares=(0.1, 0.3, "low"))
     fields = {"settings": settings, "source": "made", "sets": ("near", "far"), "models": (), "cells": tuple(cells)}
     return ContrastRecord(**fields | changes)
 

@@ -8,19 +8,19 @@ from torch import Tensor
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.entropy.neuron_masks import entropy_mask, measure_neurons
-from hf_untangle.entropy.neuron_record import NeuronRecord, NeuronSettings
+from hf_untangle.entropy.neuron_record import NeuronEntropyConfig, NeuronRecord
 from hf_untangle.entropy.overview import collect_entropy, drift, entropy_quantiles, overview
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.entropy import entropy
+from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.apply import masked
-from hf_untangle.masks.fill import mean_fill
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.attention import collect_head_entropy, eager_attention, head_entropy
-from hf_untangle.statistics.bits import collect_bits, quantile_thresholds
 from hf_untangle.statistics.collect import collect
+from hf_untangle.statistics.head_entropy import collect_head_entropy, eager_attention, head_entropy
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
+from hf_untangle.statistics.thresholded import collect_bits, quantile_thresholds
 
 
 def moments_of(z: Tensor) -> Moments:
@@ -44,7 +44,7 @@ def test_bits_above_a_threshold_are_those_of_the_activations(llama, blocks):
     groups = neuron_groups(llama)
     seen = {}
     plain = collect(llama, blocks, groups=groups, progress=False)
-    thresholds = mean_fill(plain)
+    thresholds = mean_ablation(plain)
     statistics = collect_bits(llama, blocks, thresholds=thresholds, groups=groups, batch_size=6, progress=False)
     assert statistics.corpora[0]["bit"] == "above a threshold of each neuron"
     for name, moments in statistics.items():
@@ -66,7 +66,7 @@ def test_thresholds_of_zero_give_the_plain_statistics(llama, blocks):
 def test_in_a_single_batch_the_running_mean_is_the_mean(fine, blocks):
     groups = neuron_groups(fine)
     running = collect_bits(fine, blocks, groups=groups, batch_size=6, progress=False)
-    fixed = mean_fill(collect(fine, blocks, groups=groups, progress=False))
+    fixed = mean_ablation(collect(fine, blocks, groups=groups, progress=False))
     known = collect_bits(fine, blocks, thresholds=fixed, groups=groups, batch_size=6, progress=False)
     assert running.corpora[0]["bit"] == "above the running mean"
     for name, moments in running.items():
@@ -78,7 +78,7 @@ def test_the_running_mean_is_that_of_all_tokens_so_far(fine, blocks):
     running = collect_bits(fine, blocks, groups=groups, batch_size=1, progress=False)
     expected = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in groups}
     for number, block in enumerate(blocks.batches(1), start=1):
-        so_far = mean_fill(collect(fine, blocks.first(number), groups=groups, progress=False))
+        so_far = mean_ablation(collect(fine, blocks.first(number), groups=groups, progress=False))
         alone = collect_bits(fine, block, thresholds=so_far, groups=groups, progress=False)
         expected = {name: count + alone[name].positive for name, count in expected.items()}
     for name, moments in running.items():
@@ -113,7 +113,7 @@ def test_half_of_the_tokens_are_above_the_median(llama, blocks):
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.2])
 def test_a_quantile_outside_of_0_to_1_is_an_error(llama, blocks, share):
-    with pytest.raises(ConfigError, match=f"must lie between 0 and 1, but {share} came"):
+    with pytest.raises(ConfigError, match=f"must lie between 0 and 1, got {share}"):
         quantile_thresholds(llama, blocks, share, progress=False)
 
 
@@ -156,7 +156,7 @@ def test_padding_counts_for_nothing_in_head_entropy(llama, padded_blocks, blocks
 
 def test_the_models_own_attention_comes_back_also_after_an_error(llama, blocks, monkeypatch):
     own = llama.config._attn_implementation
-    monkeypatch.setattr("hf_untangle.statistics.attention.head_entropy", lambda _: 1 / 0)
+    monkeypatch.setattr("hf_untangle.statistics.head_entropy.head_entropy", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         collect_head_entropy(llama, blocks, progress=False)
     assert llama.config._attn_implementation == own
@@ -188,7 +188,7 @@ def test_drift_is_the_mean_distance_of_shares():
 def test_thresholds_are_chosen_by_name(llama, blocks):
     assert "bit" not in collect_entropy(llama, blocks, progress=False).corpora[0]
     assert collect_entropy(llama, blocks, "running mean", progress=False).corpora[0]["bit"] == "above the running mean"
-    with pytest.raises(ConfigError, match="must be one of zero, running mean, but `median` came"):
+    with pytest.raises(ConfigError, match="must be one of zero, running mean, got `median`"):
         collect_entropy(llama, blocks, "median", progress=False)
 
 
@@ -215,10 +215,10 @@ def test_a_mask_goes_on_from_what_is_masked_already(llama, blocks):
     assert twice & once == twice
 
 
-SMALL = NeuronSettings(shares=(0.25,), seeds=2, tokens=24, evaluation_tokens=24, block_size=12, batch_size=2)
+SMALL = NeuronEntropyConfig(shares=(0.25,), seeds=2, tokens=24, evaluation_tokens=24, block_size=12, batch_size=2)
 
 
-def test_the_experiment_measures_what_a_mask_with_mean_fill_costs(llama, blocks, untouched):
+def test_the_experiment_measures_what_a_mask_with_mean_ablation_costs(llama, blocks, untouched):
     with untouched(llama):
         record = measure_neurons(llama, blocks, {"near": blocks, "far": blocks.first(2)}, SMALL, progress=False)
     assert len(record.cells) == 2 * 3 * 2
@@ -226,7 +226,7 @@ def test_the_experiment_measures_what_a_mask_with_mean_fill_costs(llama, blocks,
     part = next(blocks.batches(3))
     statistics = collect(llama, part, groups=groups, progress=False)
     mask = entropy_mask(NeuronMask.keep_all(groups, ""), statistics, groups, 0.25)
-    with masked(llama, mask, fill=mean_fill(statistics)):
+    with masked(llama, mask, constants=mean_ablation(statistics)):
         expected = next_token_metrics(llama, blocks, progress=False)
     cell = record.cells[0]
     assert (cell.seed, cell.set, cell.order, cell.masked) == (0, "near", "bottom", 24)

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from hf_untangle.cli.main import app
 from hf_untangle.data.questions import questions
 from hf_untangle.errors import ConfigError, CorpusError, MissingExtraError
-from hf_untangle.evaluation import material
+from hf_untangle.evaluation import score_cache as material
 from hf_untangle.evaluation.evaluate import evaluate
-from hf_untangle.evaluation.feeds import FEEDS
+from hf_untangle.evaluation.metric_inputs import FEEDS
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.evaluation.token_scores import token_scores
-from hf_untangle.jobs.reading import read_recipe
+from hf_untangle.recipes.read import read_recipe
 from hf_untangle.reporting.evaluation import AS_THEY_ARE, WHAT, evaluation_table
 
 DOCS = Path(__file__).parents[1] / "docs" / "evidence.md"
@@ -87,14 +87,14 @@ def test_the_page_names_every_metric_and_every_number_has_words():
 def test_the_model_runs_once_over_each_text_whatever_is_asked_of_it(taught, tokenizer, monkeypatch):
     passes = []
     monkeypatch.setattr(material, "token_scores", lambda *args, **how: passes.append(1) or token_scores(*args, **how))
-    metrics = ["top_k_accuracy", "perplexity", "exact_memorisation", "extraction_strength", "answer_probability"]
+    metrics = ["top_k_accuracy", "perplexity", "exact_memorization", "extraction_strength", "answer_probability"]
     evaluate(taught, WORDS, metrics=metrics, tokenizer=tokenizer, **SMALL)
     assert len(passes) == 2  # Running text, and its documents by halves.
 
 
 def test_the_usual_metrics_of_pairs_are_about_what_is_known_by_heart(taught, tokenizer):
     found = evaluate(taught, pairs=PAIRS, tokenizer=tokenizer, **SMALL)
-    assert set(found.values) == {"answer_probability", "exact_memorisation", "extraction_strength"}
+    assert set(found.values) == {"answer_probability", "exact_memorization", "extraction_strength"}
     assert found.values["answer_probability"] > 0.3
 
 
@@ -110,13 +110,13 @@ def test_the_probability_of_an_answer_is_that_of_the_model(taught, tokenizer):
     ("how", "message"),
     [
         ({}, "must be judged on something"),
-        ({"corpus": WORDS, "metrics": ["bleu"]}, "A metric must be one of .*, but `bleu` came"),
-        ({"corpus": WORDS, "metrics": ["membership_auc"]}, "needs holdout=, but none came"),
-        ({"pairs": PAIRS, "metrics": ["perplexity"]}, "needs corpus=, but none came"),
-        ({"corpus": WORDS, "metrics": ["choice_by_text"]}, "needs pairs=, but none came"),
+        ({"corpus": WORDS, "metrics": ["bleu"]}, "A metric must be one of .*, got `bleu`"),
+        ({"corpus": WORDS, "metrics": ["membership_auc"]}, "needs holdout=, got none"),
+        ({"pairs": PAIRS, "metrics": ["perplexity"]}, "needs corpus=, got none"),
+        ({"corpus": WORDS, "metrics": ["choice_by_text"]}, "needs pairs=, got none"),
         ({"pairs": [{"prompt": "a", "answer": "b"}], "metrics": ["paraphrase_probability"]}, "`paraphrase` in every row"),
-        ({"corpus": WORDS, "tokns": 3}, "Settings of an evaluation are tokens, .*, but tokns came"),
-        ({"corpus": WORDS, "prompts": 0}, "`prompts` must be at least 1, but 0 came"),
+        ({"corpus": WORDS, "tokns": 3}, "Settings of an evaluation are tokens, .*, got tokns"),
+        ({"corpus": WORDS, "prompts": 0}, "`prompts` must be at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(taught, tokenizer, how, message):

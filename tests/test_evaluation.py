@@ -63,8 +63,8 @@ def assert_same(mine: NextTokenMetrics, theirs: NextTokenMetrics) -> None:
 def test_metrics_by_hand(blocks_of):
     # The places of the next tokens are 0, 0, 9 and 10, so two are the first and three are among the first ten.
     metrics = next_token_metrics(Counting(), blocks_of(torch.tensor([[0, 1, 2, 0, 11]])), progress=False)
-    normaliser = math.log(2 - 2**-11)
-    loss = (0 + 0 + 9 + 10) / 4 * math.log(2) + normaliser
+    normalizer = math.log(2 - 2**-11)
+    loss = (0 + 0 + 9 + 10) / 4 * math.log(2) + normalizer
     assert (metrics.tokens, metrics.top1, metrics.top10) == (4, 0.5, 0.75)
     assert metrics.loss == pytest.approx(loss)
     assert metrics.perplexity == pytest.approx(math.exp(loss))

@@ -7,19 +7,19 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from hf_untangle.architecture.expert_passes import Reading
-from hf_untangle.architecture.interception import intercepted
+from hf_untangle.architecture.hooks import intercepted
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.errors import MaskError, StatisticsError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_, removed_parameters
 from hf_untangle.statistics.collect import collect
-from hf_untangle.statistics.hooks import observed
 from hf_untangle.statistics.saliency import collect_saliency
-from hf_untangle.survey.law import random_mask
-from hf_untangle.survey.tiny import tiny_model
+from hf_untangle.statistics.watching import observed
+from hf_untangle.survey.invariants import random_mask
+from hf_untangle.survey.tiny_models import tiny_model
 
 EXPERTS, WIDTH, ROWS = 4, 40, 80
 FUSED = ("mixtral", "gpt_oss", "nemotron_h", "llama4_text", "longcat_flash")

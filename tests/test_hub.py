@@ -21,15 +21,15 @@ import hf_untangle as untangle
 from hf_untangle.cli.main import app
 from hf_untangle.errors import HubError, MaskError
 from hf_untangle.folders import MARKER
-from hf_untangle.hub.cards import licence_of
+from hf_untangle.hub.cards import license_of
 from hf_untangle.hub.upload import push_folder
-from hf_untangle.jobs.afterwards import Afterwards
-from hf_untangle.jobs.compact import Compaction
-from hf_untangle.jobs.push import PushTarget
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.recipes.compact import Compaction
+from hf_untangle.recipes.pipeline import Afterwards
+from hf_untangle.recipes.push import PushTarget
+from hf_untangle.result import UnlearnResult
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.unlearned import UnlearnResult
 
 # huggingface_hub hands a file to httpx by a keyword that is going out of use.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -93,7 +93,7 @@ def test_pushed_statistics_are_read_back_with_their_record(hub: HubServer, stati
     assert (pulled.model, pulled.revision, pulled.corpora) == (statistics.model, statistics.revision, statistics.corpora)
 
 
-def test_the_card_of_statistics_names_the_model_the_text_and_its_licence(hub: HubServer, statistics):
+def test_the_card_of_statistics_names_the_model_the_text_and_its_license(hub: HubServer, statistics):
     statistics.push_to_hub("me/sums")
     card = ModelCard(hub.repositories["me/sums"].files["README.md"].decode())
     assert (card.data.base_model, card.data.datasets, card.data.library_name) == ("gpt2", ["allenai/c4"], "hf_untangle")
@@ -312,13 +312,13 @@ def test_a_refusal_of_chunks_is_a_sentence(xet: HubServer, noise, status, messag
     assert xet.repositories[REPO].files == {}
 
 
-def test_the_licence_of_a_model_on_the_hub_is_asked_for(hub: HubServer):
+def test_the_license_of_a_model_on_the_hub_is_asked_for(hub: HubServer):
     hub.repositories["org/model"] = Repository(files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
     hub.repositories["org/bare"] = Repository(files={"README.md": b"nothing"})
-    assert licence_of("org/model") == "apache-2.0"
-    assert licence_of("org/bare") is None
-    assert licence_of("org/missing") is None
-    assert licence_of("./folder") is None
+    assert license_of("org/model") == "apache-2.0"
+    assert license_of("org/bare") is None
+    assert license_of("org/missing") is None
+    assert license_of("./folder") is None
 
 
 @pytest.fixture
@@ -332,7 +332,7 @@ def test_a_result_is_pushed_whole_but_for_the_removed_weights(hub: HubServer, re
     result.push_to_hub("me/toy")
     pushed = hub.repositories["me/toy"].files
     assert set(pushed) == saved - {"removed.safetensors"}
-    assert {"model.safetensors", "ladder.safetensors", "mask.safetensors", "statistics-forget.safetensors", MARKER} <= set(
+    assert {"model.safetensors", "mask-path.safetensors", "mask.safetensors", "statistics-forget.safetensors", MARKER} <= set(
         pushed
     )
     assert NeuronMask.from_pretrained("me/toy") == result.mask
@@ -353,13 +353,13 @@ def test_a_job_that_compacts_pushes_the_smaller_checkpoint_with_all_that_belongs
         assert torch.allclose(pulled(ids).logits, result.model(ids).logits, atol=1e-5)
     assert NeuronMask.from_pretrained("me/small") == result.mask
     files = hub.repositories["me/small"].files
-    assert {"ladder.safetensors", "statistics-forget.safetensors", "README.md", MARKER} <= set(files)
+    assert {"mask-path.safetensors", "statistics-forget.safetensors", "README.md", MARKER} <= set(files)
     assert "removed.safetensors" not in files and (tmp_path / "out" / "removed.safetensors").is_file()
     assert "once `hf_untangle` is imported, as its layers differ in width" in files["README.md"].decode()
     assert not any(str(tmp_path).encode() in content for content in files.values())
 
 
-def test_a_ladder_is_pushed_with_the_licence_that_the_hub_knows(hub: HubServer, result):
+def test_a_ladder_is_pushed_with_the_license_that_the_hub_knows(hub: HubServer, result):
     hub.repositories["org/toy"] = Repository(files={"README.md": b"---\nlicense: apache-2.0\n---\n"})
     of_the_hub = replace(result, record=result.record.model_copy(update={"model": "org/toy"}))
     of_the_hub.push_adapters_to_hub("me/steps")

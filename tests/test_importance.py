@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.importance.functions import IMPORTANCE, needs_of
 from hf_untangle.importance.observations import Observations
 from hf_untangle.importance.scores import SCORES, Epsilon, difference, distance, forget_only, fused, rank, ratio, retain_only
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Evidence, neuron_scores, remove_next
+from hf_untangle.pruning.scoring import Evidence, neuron_scores, remove_next
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 from hf_untangle.statistics.saliency import Saliency
-from hf_untangle.statistics.weights import WeightNorms
+from hf_untangle.statistics.weight_norms import WeightNorms
 
 NONE = Epsilon(0.0, relative=False)
 
@@ -200,7 +200,7 @@ def test_epsilon_is_a_number_or_a_share_of_the_mean(text, value, relative):
 
 @pytest.mark.parametrize("text", ["", "%", "ten", "10%%", "-0.1", "-1%", "inf", "nan", "1,5"])
 def test_an_epsilon_that_means_nothing_is_an_error(text):
-    with pytest.raises(ConfigError, match=r"eps must be a number \(`0.001`\) or a share of the mean .* but `.*` came"):
+    with pytest.raises(ConfigError, match=r"eps must be a number \(`0.001`\) or a share of the mean .* got `.*`"):
         Epsilon.parse(text)
 
 

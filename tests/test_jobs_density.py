@@ -14,7 +14,7 @@ from hf_untangle.cli.main import app
 from hf_untangle.density import Measure, across_widths, measure, sweep
 from hf_untangle.density.families import Family, Member
 from hf_untangle.errors import ConfigError
-from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
+from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
 from hf_untangle.reporting.density import density_across_widths, density_curves
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "density").glob("*.yaml"))

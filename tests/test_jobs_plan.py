@@ -12,15 +12,15 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from hf_untangle.cli.main import app
+from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import ArchitectureError
-from hf_untangle.jobs.catalogue import JOBS, job_of
-from hf_untangle.jobs.estimates import PROGRAM, graph_bytes, repair_stage, unlearning_stages
-from hf_untangle.jobs.machine import ModelSize, bare_model, size_of
-from hf_untangle.jobs.plan import Plan, Stage, size_in_words
-from hf_untangle.jobs.schema import recipe_schema
-from hf_untangle.jobs.speed import Speed, measure_speed
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.repairing.config import RepairConfig
+from hf_untangle.recipes.estimates import PROGRAM, graph_bytes, repair_stage, unlearning_stages
+from hf_untangle.recipes.model_size import ModelSize, bare_model, size_of
+from hf_untangle.recipes.plan import Plan, Stage, size_in_words
+from hf_untangle.recipes.registry import JOBS, job_of
+from hf_untangle.recipes.schema import recipe_schema
+from hf_untangle.recipes.speed import Speed, measure_speed
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 SIZE = ModelSize(parameters=1000, head=256, body=744, layers=2, hidden=8, intermediate=16, vocabulary=32, dtype=torch.bfloat16)

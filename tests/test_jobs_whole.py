@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM
 
 from hf_untangle.errors import ConfigError, HubError, OutputError
 from hf_untangle.folders import MARKER
-from hf_untangle.jobs import push
-from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.recipes import push
+from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
+from hf_untangle.records.unlearning import UnlearnRecord
 
 SETTINGS = {
     "tokens": 1024,
@@ -31,7 +31,7 @@ REPAIR = {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4}
 def whole(project, tmp_path, monkeypatch):
     """Check a recipe for the project, with other stages; no report is drawn, which takes seconds."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
 
     def make(**changes: Any):
         content = {"task": "unlearn", "model": "toy", "forget": "numbers.jsonl", "retain": "words.jsonl"}
@@ -103,7 +103,7 @@ def test_a_failed_repair_leaves_the_unlearned_result(whole, tmp_path, monkeypatc
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hf_untangle.unlearned.repair_measured", interrupted)
+    monkeypatch.setattr("hf_untangle.result.repair_measured", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole(repair=REPAIR), progress=False)
     assert UnlearnRecord.model_validate_json((tmp_path / "out" / MARKER).read_text()).repairs == ()
@@ -123,7 +123,7 @@ def test_folders_are_checked_before_anything_long_begins(whole, tmp_path, monkey
     ("stages", "message"),
     [
         ({"repair": {"stpes": 3}}, "There is no setting `repair.stpes` .did you mean `steps`"),
-        ({"repair": {"steps": 0}}, "`repair.steps`: input should be greater than or equal to 1, but 0 came"),
+        ({"repair": {"steps": 0}}, "`repair.steps`: input should be greater than or equal to 1, got 0"),
         ({"compact": {"output": "a", "layuot": "ragged"}}, "no setting `compact.layuot` .did you mean `layout`"),
         ({"push": {}}, "`push.repository`: field required"),
         ({"push": {"repository": "me/a", "token": "hf_x"}}, "There is no setting `push.token`"),

@@ -13,8 +13,8 @@ from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.compaction.compact import compact
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.apply import masked
-from hf_untangle.masks.ladder import load_ladder, save_ladder
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.mask_path import load_mask_path, save_mask_path
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -107,21 +107,21 @@ def test_masks_of_different_models_cannot_be_combined():
 
 def test_masks_whose_neurons_read_different_things_cannot_be_combined():
     mask = mask_of("11", "11")
-    with pytest.raises(MaskError, match="whose removed neurons read the same can be combined, but one has fill='zero' and"):
-        mask & replace(mask, fill="mean")
+    with pytest.raises(MaskError, match="whose removed neurons read the same can be combined, but one has ablation='zero' and"):
+        mask & replace(mask, ablation="mean")
 
 
-@pytest.mark.parametrize("fill", ["zero", "mean", "mode"])
-def test_a_mask_knows_what_its_neurons_read_wherever_it_goes(tmp_path, fill):
-    mask = replace(mask_of("10", "01"), fill=fill)
+@pytest.mark.parametrize("ablation", ["zero", "mean", "mode"])
+def test_a_mask_knows_what_its_neurons_read_wherever_it_goes(tmp_path, ablation):
+    mask = replace(mask_of("10", "01"), ablation=ablation)
     mask.save(tmp_path / "mask.safetensors")
-    save_ladder(tmp_path / "ladder.safetensors", [mask, mask & mask])
+    save_mask_path(tmp_path / "mask-path.safetensors", [mask, mask & mask])
     again = [
         NeuronMask.load(tmp_path / "mask.safetensors"),
-        *load_ladder(tmp_path / "ladder.safetensors"),
+        *load_mask_path(tmp_path / "mask-path.safetensors"),
         random_like(mask, 0),
     ]
-    assert [one.fill for one in again] == [fill] * 4
+    assert [one.ablation for one in again] == [ablation] * 4
 
 
 def test_what_is_saved_is_loaded(tmp_path):

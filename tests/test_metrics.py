@@ -16,12 +16,12 @@ from torch.nn import functional as F  # noqa: N812
 
 import hf_untangle
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.loading import FOLDER, METRICS, metric
+from hf_untangle.evaluation.metric_modules import FOLDER, METRICS, metric
 
 ROOT = Path(hf_untangle.__file__).parents[1]
 EXAMPLES = {
     "answer_probability": {"predictions": [[-1.0, -2.0], [0.0]]},
-    "exact_memorisation": {"predictions": [[1, 2], [3]], "references": [[1, 9], [3]]},
+    "exact_memorization": {"predictions": [[1, 2], [3]], "references": [[1, 9], [3]]},
     "extraction_strength": {"predictions": [[1, 2], [3]], "references": [[9, 2], [3]]},
     "membership_auc": {
         "predictions": [[-1.0], [-2.0]],
@@ -100,7 +100,7 @@ def test_two_processes_give_what_one_gives_for_every_metric(name, tmp_path):
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match="A metric must be one of answer_probability, .*, but `bleu` came"):
+    with pytest.raises(ConfigError, match="A metric must be one of answer_probability, .*, got `bleu`"):
         metric("bleu")
 
 
@@ -153,13 +153,13 @@ def test_perplexity_is_the_exponential_of_cross_entropy():
 
 
 def test_what_is_known_by_heart_scores_one_in_both_measures_of_memory():
-    assert result("exact_memorisation", **RIGHT) == {"exact_memorisation": 1.0}
+    assert result("exact_memorization", **RIGHT) == {"exact_memorization": 1.0}
     assert result("extraction_strength", **RIGHT) == {"extraction_strength": 1.0}
 
 
-def test_exact_memorisation_is_a_mean_over_answers_of_shares():
-    found = result("exact_memorisation", predictions=[[1, 2, 3, 4], [5]], references=[[1, 9, 3, 9], [5]])
-    assert found == {"exact_memorisation": 0.75}
+def test_exact_memorization_is_a_mean_over_answers_of_shares():
+    found = result("exact_memorization", predictions=[[1, 2, 3, 4], [5]], references=[[1, 9, 3, 9], [5]])
+    assert found == {"exact_memorization": 0.75}
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ def test_extraction_strength_is_one_minus_the_shortest_sufficient_prefix():
     assert found["extraction_strength"] == pytest.approx(sum(by_definition(*pair) for pair in pairs) / len(pairs))
 
 
-@pytest.mark.parametrize("name", ["exact_memorisation", "extraction_strength"])
+@pytest.mark.parametrize("name", ["exact_memorization", "extraction_strength"])
 @pytest.mark.parametrize(("predicted", "answer"), [([], []), ([1], [1, 2])])
 def test_an_answer_needs_a_prediction_for_each_of_its_tokens(name, predicted, answer):
-    with pytest.raises(ValueError, match=f"but {len(predicted)} predictions for {len(answer)} tokens came"):
+    with pytest.raises(ValueError, match=f"got {len(predicted)} predictions for {len(answer)} tokens"):
         result(name, predictions=[predicted], references=[answer])
 
 
@@ -281,7 +281,7 @@ def test_membership_is_the_share_of_pairs_that_are_in_order():
 def test_membership_needs_texts_of_both_kinds_and_a_share():
     with pytest.raises(ValueError, match="needs texts of both kinds"):
         membership([[-1.0]], [])
-    with pytest.raises(ValueError, match="k is a share of the tokens, above 0 and at most 1, but 20 came"):
+    with pytest.raises(ValueError, match="k is a share of the tokens, above 0 and at most 1, got 20"):
         membership([[-1.0]], [[-2.0]], k=20)
     with pytest.raises(ValueError, match="at least one token that is predicted"):
         membership([[-1.0]], [[]])
@@ -348,5 +348,5 @@ def test_a_model_without_preference_is_at_chance():
 
 
 def test_the_right_choice_must_be_there():
-    with pytest.raises(ValueError, match="must be one of 2, from 0, but 2 came"):
+    with pytest.raises(ValueError, match="must be one of 2, from 0, got 2"):
         result("multiple_choice", predictions=[[0.0, 1.0]], references=[2])

@@ -34,7 +34,7 @@ def test_the_dtype_is_the_checkpoints_own_unless_another_is_asked_for(saved):
 
 
 def test_an_unknown_dtype_is_an_error(saved):
-    with pytest.raises(ConfigError, match="must be one of auto, float32, bfloat16, float16, but `float31` came"):
+    with pytest.raises(ConfigError, match="must be one of auto, float32, bfloat16, float16, got `float31`"):
         load(str(saved), dtype="float31")
 
 
@@ -60,16 +60,16 @@ def test_an_embedded_model_is_named_as_on_the_hub(saved, monkeypatch):
     assert load("smollm2")[0].name_or_path == "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
-def test_an_embedded_model_is_dequantised_once(cache, monkeypatch):
+def test_an_embedded_model_is_dequantized_once(cache, monkeypatch):
     folder = cache / "SmolLM2-135M-Instruct"
     made = []
 
-    def dequantise(embedded, target):
+    def dequantize(embedded, target):
         made.append(embedded)
         target.mkdir(parents=True)
         (target / MARKER).write_text("{}")
 
-    monkeypatch.setattr(models, "_dequantise", dequantise)
+    monkeypatch.setattr(models, "_dequantize", dequantize)
     assert embedded_checkpoint("smollm2") == embedded_checkpoint("smollm2") == folder
     assert made == [EMBEDDED["smollm2"]]
 

@@ -7,9 +7,9 @@ from torch import nn
 from hf_untangle.errors import ConfigError
 from hf_untangle.nets.baselines import iterative_magnitude, keep_top, random_mask, snip, synflow
 from hf_untangle.nets.comparison import compare
-from hf_untangle.nets.config import nets_config
+from hf_untangle.nets.functional import Program
 from hf_untangle.nets.genes import genes_of
-from hf_untangle.nets.program import Program
+from hf_untangle.nets.search_config import NetsConfig
 from hf_untangle.nets.ticket_search import search
 
 
@@ -57,7 +57,7 @@ def test_magnitude_pruning_rewinds_and_keeps_what_training_makes_large(layer):
         row(0.0, 0.5, 0.5, 0.5),
         {"weight": 0.25},
         (inputs, 3 * inputs[:, 0]),
-        config=nets_config(learning_rate=0.1, batch_size=32),
+        config=NetsConfig.resolve(learning_rate=0.1, batch_size=32),
         rounds=2,
         steps=100,
         generator=torch.Generator().manual_seed(0),

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ConfigError
-from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.nets.record import Ticket
+from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "nets"
 TINY = {"population": 4, "generations": 1}

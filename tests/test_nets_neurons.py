@@ -12,11 +12,11 @@ from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
-from hf_untangle.nets.crowd import Crowd, neuron_genes
-from hf_untangle.nets.neuron_config import neuron_nets_config
+from hf_untangle.nets.batched_models import Crowd, neuron_genes
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
 from hf_untangle.nets.neuron_search import search_neurons
-from hf_untangle.survey.tiny import tiny_model
+from hf_untangle.nets.search_config import NeuronNetsConfig
+from hf_untangle.survey.tiny_models import tiny_model
 
 QUICK = {"population": 4, "generations": 2, "batch_size": 4, "progress": False}
 
@@ -123,7 +123,7 @@ def test_a_search_can_start_from_a_mask(toy_model, pairs):
     groups = neuron_groups(toy_model)
     start = NeuronMask.keep_all(groups, "toy")
     start = start.with_kept({name: torch.arange(len(kept)) % 4 > 0 for name, kept in start.items()})
-    config = neuron_nets_config(population=3, shrink=0.0, grow=0.0)
+    config = NeuronNetsConfig.resolve(population=3, shrink=0.0, grow=0.0)
     evolution = NeuronEvolution(toy_model, pairs[0].retain, config=config, start=start)
     assert evolution.mask == start
     evolution.advance()
@@ -141,8 +141,8 @@ def test_learning_in_the_loop_lowers_the_loss(toy_model, pairs):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 3}, "Learning needs an adapter, but steps=3 came with rank=0"),
-        ({"forget_weight": 1.0}, "needs forget blocks and a forget_weight above 0, but only one of them came"),
+        ({"steps": 3}, "Learning needs an adapter, got steps=3 with rank=0"),
+        ({"forget_weight": 1.0}, "needs forget blocks and a forget_weight above 0, got only one of them"),
         ({"popolation": 3}, "no setting `popolation` .did you mean `population`"),
     ],
 )

@@ -8,12 +8,12 @@ from torch import nn
 
 from hf_untangle.errors import ArchitectureError, ConfigError, MaskError, StatisticsError
 from hf_untangle.nets import ticket_search as search_module
-from hf_untangle.nets.config import nets_config
 from hf_untangle.nets.evolution import crossover, mutate, next_generation, tournament_pairs
+from hf_untangle.nets.functional import Program, minibatches
 from hf_untangle.nets.genes import fresh_parameters, genes_of
 from hf_untangle.nets.population import Population, first_population, packed, unpacked
-from hf_untangle.nets.program import Program, minibatches
 from hf_untangle.nets.record import Ticket
+from hf_untangle.nets.search_config import NetsConfig
 from hf_untangle.nets.ticket_search import search
 
 QUICK = {"population": 6, "generations": 3, "steps": 4, "batch_size": 16}
@@ -69,7 +69,7 @@ def test_running_statistics_are_refused_by_name():
         genes_of(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)))
 
 
-def test_initialisations_differ_and_a_seed_repeats_them(network):
+def test_initializations_differ_and_a_seed_repeats_them(network):
     genes, before = genes_of(network), torch.get_rng_state()
     some, same = (fresh_parameters(network, genes, 2, seed=3) for _ in range(2))
     assert torch.equal(some, same) and not torch.equal(some[0], some[1])
@@ -93,13 +93,13 @@ def test_a_batched_population_learns_what_each_individual_learns_alone(network, 
         masks = genes.unflatten(population.kept[row])
         start = genes.unflatten(population.parameters[row])
         alone.load_state_dict({name: start[name] * masks[name] for name in start})
-        optimiser = torch.optim.SGD(alone.parameters(), lr=0.5)
+        optimizer = torch.optim.SGD(alone.parameters(), lr=0.5)
         for _ in range(2):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nn.functional.cross_entropy(alone(examples[0]), examples[1]).backward()
             for name, parameter in alone.named_parameters():
                 parameter.grad *= masks[name]
-            optimiser.step()
+            optimizer.step()
         torch.testing.assert_close(genes.flatten(dict(alone.named_parameters())), individual)
 
 
@@ -137,7 +137,7 @@ def test_a_child_takes_parameter_and_mask_of_a_gene_from_one_parent_and_every_ch
 def test_mutation_removes_and_returns_weights_at_its_rates_and_spares_biases(network):
     genes = genes_of(network)
     kept = torch.ones(4000, len(genes.maskable), dtype=torch.bool)
-    config = nets_config(shrink=0.1, grow=0.0, mutation=0.2, sigma=1.0)
+    config = NetsConfig.resolve(shrink=0.1, grow=0.0, mutation=0.2, sigma=1.0)
     before = Population(torch.zeros(kept.shape), kept)
     after = mutate(before, genes, config, generator=generator())
     assert after.kept[:, ~genes.maskable].all()
@@ -147,7 +147,7 @@ def test_mutation_removes_and_returns_weights_at_its_rates_and_spares_biases(net
 
 
 def test_the_elite_lives_on_unchanged(network):
-    genes, config = genes_of(network), nets_config(**QUICK, elite=2)
+    genes, config = genes_of(network), NetsConfig.resolve(**QUICK, elite=2)
     population = first_population(network, genes, 6, density=0.5, seed=0)
     fitness = torch.tensor([5.0, 1.0, 4.0, 0.5, 3.0, 2.0])
     after = next_generation(population, fitness, genes, config, generator=generator())

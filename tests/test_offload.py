@@ -17,16 +17,16 @@ from hf_untangle.architecture.parameters import Edit, read_parameter, write_para
 from hf_untangle.compaction.compact import compact
 from hf_untangle.errors import ArchitectureError, MaskError
 from hf_untangle.evaluation.next_token import next_token_metrics
+from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.dampening import dampen_
-from hf_untangle.masks.fill import mean_fill
 from hf_untangle.masks.removal import remove_, removed_parameters
-from hf_untangle.masks.undo import bit_sum, cut_out_, put_back_
-from hf_untangle.pruning.journal import weights_fingerprint
+from hf_untangle.masks.removed_weights import bit_sum, cut_out_, put_back_
+from hf_untangle.pruning.resume import weights_fingerprint
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
-from hf_untangle.statistics.weights import weight_norms
-from hf_untangle.unlearning import unlearn
+from hf_untangle.statistics.weight_norms import weight_norms
+from hf_untangle.unlearn import unlearn
 
 CPU = torch.device("cpu")
 
@@ -93,17 +93,17 @@ def test_a_pass_leaves_nothing_behind_that_could_not_be_trained(tiny_model, offl
     assert input_device(elsewhere) == CPU
 
 
-@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_removal_lands_where_the_weights_are_and_is_undone_bit_for_bit(tiny_model, offload, blocks, family, fill):
+def test_removal_lands_where_the_weights_are_and_is_undone_bit_for_bit(tiny_model, offload, blocks, family, held):
     model = tiny_model(family, **({"mlp_bias": True, "attention_bias": True} if family == "llama" else {}))
     elsewhere, groups = offload(model), neuron_groups(model)
     mask = random_mask(groups)
-    values = mean_fill(collect(model, blocks, progress=False)) if fill else None
+    values = mean_ablation(collect(model, blocks, progress=False)) if held else None
     assert removed_parameters(elsewhere, mask, groups) == removed_parameters(model, mask, groups)
     original = bit_sum(model)
-    removed = cut_out_(elsewhere, mask, groups, fill=values)
-    pruned = remove_(deepcopy(model), mask, groups, fill=values)
+    removed = cut_out_(elsewhere, mask, groups, constants=values)
+    pruned = remove_(deepcopy(model), mask, groups, constants=values)
     assert torch.equal(logits(elsewhere, blocks.input_ids), logits(pruned, blocks.input_ids))
     assert bit_sum(elsewhere) == bit_sum(pruned) != original
     put_back_(elsewhere, removed)
@@ -203,9 +203,9 @@ def test_what_needs_all_weights_in_memory_says_so(tiny_model, offload):
 def test_a_bias_cannot_be_made_where_weights_are_elsewhere(tiny_model, offload, blocks):
     model = tiny_model("llama")
     elsewhere, groups = offload(model), neuron_groups(model)
-    values = mean_fill(collect(model, blocks, progress=False))
+    values = mean_ablation(collect(model, blocks, progress=False))
     with pytest.raises(ArchitectureError, match="must have a bias .* no bias can be made in a model that is offloaded"):
-        remove_(elsewhere, random_mask(groups), groups, fill=values)
+        remove_(elsewhere, random_mask(groups), groups, constants=values)
     assert bit_sum(elsewhere) == bit_sum(model)
 
 

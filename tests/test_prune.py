@@ -1,6 +1,7 @@
 """General compression: plans that touch nothing, budgets, the one call, and what it measures."""
 
 import json
+from importlib import import_module
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hf_untangle.errors import ArchitectureError, ConfigError, MaskError, Statis
 from hf_untangle.evaluation.footprint import footprint
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.masks.select import top_like
-from hf_untangle.pruning.prune_record import PruneRecord
+from hf_untangle.records.compression import PruneRecord
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def gone(mask) -> list[int]:
 
 def test_a_plan_touches_nothing(plan, toy_model, untouched):
     with untouched(toy_model):
-        plan(fill="mean")
+        plan(ablation="mean")
 
 
 @pytest.mark.parametrize("importance", IMPORTANCE)
@@ -126,18 +127,18 @@ def test_the_record_holds_what_was_measured(prune, taught, tmp_path):
 
 
 def test_what_is_saved_loads_with_plain_transformers(prune, toy_model, tmp_path):
-    result = prune(ratio=0.25, fill="mean")
+    result = prune(ratio=0.25, ablation="mean")
     folder = result.save_pretrained(tmp_path / "smaller")
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(folder)), logits(toy_model))
     assert untangle.NeuronMask.load(folder / "mask.safetensors") == result.mask
 
 
 @pytest.mark.parametrize("settings", [{"compact": "uniform"}, {"compact": "ragged", "per_layer": (0.25, 0.5)}])
-@pytest.mark.parametrize("fill", ["zero", "mean"])
-def test_compaction_makes_a_smaller_model_and_leaves_the_given_one(prune, toy_model, untouched, tmp_path, settings, fill):
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_compaction_makes_a_smaller_model_and_leaves_the_given_one(prune, toy_model, untouched, tmp_path, settings, ablation):
     with untouched(toy_model):
-        result = prune(fill=fill, **settings)
-        with untangle.masked(toy_model, result.mask, fill=result.plan.fill):
+        result = prune(ablation=ablation, **settings)
+        with untangle.masked(toy_model, result.mask, constants=result.plan.constants):
             expected = logits(toy_model)
     assert result.model is not toy_model
     torch.testing.assert_close(logits(result.model), expected, rtol=1e-4, atol=1e-4)
@@ -160,12 +161,12 @@ def test_entropy_is_an_importance_like_any_other(plan):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"ratio": 0}, "`ratio`: input should be greater than 0, but 0 came"),
+        ({"ratio": 0}, "`ratio`: input should be greater than 0, got 0"),
         ({"ratio": 1.0}, "`ratio`: input should be less than 1"),
         ({"ratio": 0.001}, "must remove at least one of 512 FFN neurons, but it rounds to none"),
-        ({"per_layer": (0.5,)}, "per_layer must have a share for each of the 2 FFNs of .*, but 1 came"),
+        ({"per_layer": (0.5,)}, "per_layer must have a share for each of the 2 FFNs of .*, got 1"),
         ({"per_layer": (0.0, 0.0)}, "every share must be at least 0 and below 1, and one above 0"),
-        ({"per_layer": (0.5, 0.1), "parameters": 5}, "either `parameters` or `per_layer`, but both came"),
+        ({"per_layer": (0.5, 0.1), "parameters": 5}, "either `parameters` or `per_layer`, got both"),
         ({"per_layer": (0.5, 0.1), "allocation": "global"}, "`per_layer` says what each layer loses"),
         ({"parameters": 10**9}, "parameters must be below the 49,152 that all FFN neurons"),
         ({"parameters": 3}, "must remove at least one of"),
@@ -193,14 +194,14 @@ def test_a_plan_for_another_model_is_refused(plan, tiny_model, tokenizer, untouc
 def test_a_fill_that_no_bias_can_hold_is_refused(tiny_model, tokenizer, untouched):
     model = tiny_model("qwen2")
     with untouched(model), pytest.raises(ArchitectureError, match="must have a bias"):
-        untangle.prune(model, WORDS, tokenizer=tokenizer, fill="mean", progress=False)
+        untangle.prune(model, WORDS, tokenizer=tokenizer, ablation="mean", progress=False)
 
 
 def test_an_interruption_leaves_the_model_as_it_was(prune, toy_model, untouched, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hf_untangle.compression.next_token_metrics", stop)
+    monkeypatch.setattr(import_module("hf_untangle.prune"), "next_token_metrics", stop)
     with untouched(toy_model), pytest.raises(KeyboardInterrupt):
         prune()
 

@@ -1,15 +1,16 @@
 """The code on the pages about compression and scores runs as it is printed."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from toy_languages import NUMBERS, WORDS
 
 import hf_untangle as untangle
+from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
-from hf_untangle.pruning.prune_config import PruneConfig
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -22,10 +23,10 @@ def code(page: str) -> str:
 def reader(toy_model, tokenizer, tmp_path, monkeypatch):
     """What a reader has: a model, its tokenizer, and two corpora, all of them small."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hf_untangle.compression.find_tokenizer", lambda model, given: tokenizer)
-    monkeypatch.setattr("hf_untangle.compression.corpus", lambda source: untangle.corpus(WORDS))
+    monkeypatch.setattr(import_module("hf_untangle.prune"), "find_tokenizer", lambda model, given: tokenizer)
+    monkeypatch.setattr(import_module("hf_untangle.prune"), "corpus", lambda source: untangle.corpus(WORDS))
     small = PruneConfig(tokens=1024, evaluation_tokens=512, block_size=32)
-    monkeypatch.setattr("hf_untangle.compression.PruneConfig", lambda: small)
+    monkeypatch.setattr(import_module("hf_untangle.prune"), "PruneConfig", lambda: small)
     forget, retain = (untangle.token_blocks(texts, tokenizer, tokens=512, block_size=32) for texts in (NUMBERS, WORDS))
     return {"untangle": untangle, "model": toy_model, "forget_blocks": forget, "retain_blocks": retain}
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hf_untangle import models
 from hf_untangle.cli.main import app
-from hf_untangle.jobs.reading import carry_out, read_recipe
+from hf_untangle.recipes.read import carry_out, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "prune").glob("*.yaml"))
 

@@ -8,7 +8,8 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 
 import hf_untangle as untangle
-from hf_untangle.pruning import config, iterative
+from hf_untangle.configs import unlearn as config
+from hf_untangle.pruning import iterative
 
 README = Path(__file__).parent.parent / "README.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.errors import ConfigError
-from hf_untangle.jobs.choices import CorpusChoice
-from hf_untangle.jobs.reading import check_recipe, parse_override, read_recipe
-from hf_untangle.pruning.config import resolve_config
+from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.read import check_recipe, parse_override, read_recipe
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.yaml"))
@@ -77,10 +77,10 @@ def test_an_override_may_set_what_the_file_leaves_out(written):
         ({"retain": {"source": "general", "perfer": "hub"}}, "There is no setting `retain.perfer` .did you mean `prefer`"),
         ({"forget": {"column": "x"}}, r"^`forget.source`: field required\.$"),
         ({"forget": {"source": "code", "prefer": "disk"}}, "`forget.prefer`: input should be 'auto', 'hub' or 'embedded'"),
-        ({"forget": 3}, "`forget`: .*but 3 came"),
-        ({"dtype": "float31"}, "`dtype`: input should be 'auto', 'float32', .* but 'float31' came"),
-        ({"task": "unlern"}, "`task` must be one of .*unlearn.*, but 'unlern' came .did you mean `unlearn`"),
-        ({"settings": [1]}, "`settings`: input should be a valid dictionary, but .1. came"),
+        ({"forget": 3}, "`forget`: .*got 3"),
+        ({"dtype": "float31"}, "`dtype`: input should be 'auto', 'float32', .* got 'float31'"),
+        ({"task": "unlern"}, "`task` must be one of .*unlearn.*, got 'unlern' .did you mean `unlearn`"),
+        ({"settings": [1]}, "`settings`: input should be a valid dictionary, got .1."),
     ],
 )
 def test_a_wrong_key_or_value_is_an_error_that_offers_the_nearest(written, wrong, message):
@@ -159,5 +159,5 @@ def test_our_own_recipes_hold_nothing_unknown_and_say_how_to_run_them(path):
 @pytest.mark.parametrize("path", sorted((FOLDER / "unlearn").glob("*.yaml")), ids=lambda path: path.stem)
 def test_our_own_unlearning_recipes_have_settings_and_corpora_that_exist(path):
     recipe = read_recipe(path)
-    resolve_config(recipe.preset, **recipe.settings)
+    UnlearnConfig.resolve(recipe.preset, **recipe.settings)
     assert recipe.kind == "image-classifier" or {recipe.forget.source, recipe.retain.source} <= set(CORPORA)

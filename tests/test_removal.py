@@ -111,13 +111,13 @@ def test_removed_neurons_get_no_gradient_and_do_not_grow_back(model, blocks):
     mask = whole_rows_mask(groups)
     remove_(model, mask, groups)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
     for _ in range(3):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(blocks.input_ids, labels=blocks.input_ids).loss.backward()
         for group in groups:
             assert not any(part.any() for part in slices(model, group, mask[group.name]))
-        optimiser.step()
+        optimizer.step()
     for group in groups:
         assert not any(part.any() for part in slices(model, group, mask[group.name]))
         assert not torch.equal(weight_of(model.get_submodule(group.name)), before[f"{group.name}.weight"])
@@ -159,13 +159,13 @@ def test_a_mask_of_another_model_removes_nothing(tiny_model, untouched):
             remove_(other, mask, groups)
 
 
-def test_a_quantised_model_is_refused_before_anything_is_written(tiny_model, untouched):
+def test_a_quantized_model_is_refused_before_anything_is_written(tiny_model, untouched):
     model = tiny_model("llama")
     groups = neuron_groups(model)
     mask = random_mask(groups)
     last = model.get_submodule(groups[-1].producers[-1].name)
     last.weight = nn.Parameter(torch.ones_like(last.weight, dtype=torch.int8), requires_grad=False)
-    message = f"The weights of `{groups[-1].producers[-1].name}` must be in floating point .* they are quantised. Try the mask"
+    message = f"The weights of `{groups[-1].producers[-1].name}` must be in floating point .* they are quantized. Try the mask"
     with untouched(model), pytest.raises(MaskError, match=message):
         remove_(model, mask, groups)
     with pytest.raises(MaskError, match=message):

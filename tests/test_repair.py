@@ -11,16 +11,16 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.configs.repair import LEARNING_RATE
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.errors import ConfigError, MaskError, StatisticsError
-from hf_untangle.masks.holding import all_zero, held_parameters
+from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import judge
-from hf_untangle.repairing import methods, training
-from hf_untangle.repairing import repair as module
-from hf_untangle.repairing.config import LEARNING_RATE
-from hf_untangle.repairing.training import mixed_target_loss
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.repairs import methods, training
+from hf_untangle.repairs import repair as module
+from hf_untangle.repairs.training import mixed_target_loss
 
 SMALL = {"steps": 30, "step_tokens": 512, "block_size": BLOCK, "batch_size": 16, "evaluation_tokens": 1024}
 METHODS = [{"method": "lora", "learning_rate": 5e-3}, {"method": "full", "learning_rate": 1e-3}]
@@ -210,7 +210,7 @@ def test_the_record_says_what_was_done(repair, model):
 @pytest.mark.parametrize(
     ("wrong", "kind", "message"),
     [
-        ({"method": "lorra"}, ConfigError, "`method`: input should be 'lora' or 'full', but 'lorra' came"),
+        ({"method": "lorra"}, ConfigError, "`method`: input should be 'lora' or 'full', got 'lorra'"),
         ({"stepz": 3}, ConfigError, "There is no setting `stepz` .did you mean `steps`"),
         ({"steps": 0}, ConfigError, "`steps`: input should be greater than or equal to 1"),
         ({"distill": 2}, ConfigError, "`distill`: input should be less than or equal to 1"),
@@ -223,7 +223,7 @@ def test_bad_settings_are_an_error_that_says_what_to_do(repair, model, untouched
 
 
 def test_the_pruned_model_is_no_original(repair, model):
-    with pytest.raises(ConfigError, match="must be the model before pruning, but the pruned model itself came"):
+    with pytest.raises(ConfigError, match="must be the model before pruning, got the pruned model itself"):
         repair(distill=0.5, original=model)
 
 

@@ -9,9 +9,9 @@ from trainers import a_trainer, examples
 
 import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.configs import unlearn as config
+from hf_untangle.configs.repair import LEARNING_RATE, RepairConfig
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning import config
-from hf_untangle.repairing.config import LEARNING_RATE, RepairConfig
 
 PAGE = (Path(__file__).parents[1] / "docs" / "repair.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -14,11 +14,11 @@ from hf_untangle.cli.main import app
 from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.folders import MARKER
-from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
-from hf_untangle.jobs.saved import read_result
-from hf_untangle.masks.holding import all_zero, held_parameters
+from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
+from hf_untangle.recipes.saved import read_result
+from hf_untangle.records.unlearning import UnlearnRecord
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 REPAIR = {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4}
@@ -32,7 +32,7 @@ pytestmark = [
 @pytest.fixture
 def no_report(monkeypatch):
     """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr("hf_untangle.unlearned.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_the_key_repair_is_checked_before_anything_long_begins():
 def test_a_saved_result_is_read_whole(unlearned):
     result = read_result(unlearned, forget=corpus("numbers.jsonl"), retain=corpus("words.jsonl"))
     assert result.record == record_in(unlearned)
-    assert result.ladder[result.history.chosen - 1] == result.mask
+    assert result.mask_path[result.history.chosen - 1] == result.mask
     assert result.held_out.forget.record() == result.record.corpora["forget_test"]
 
 

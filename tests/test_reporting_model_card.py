@@ -8,8 +8,8 @@ import yaml
 from huggingface_hub import ModelCard
 from records import a_record, corpora, scores
 
-from hf_untangle.pruning.config import PRESETS
-from hf_untangle.pruning.record import Comparison
+from hf_untangle.configs.unlearn import PRESETS
+from hf_untangle.records.unlearning import Comparison
 from hf_untangle.reporting.model_card import hub_id, model_card, snippet
 from hf_untangle.reporting.table import summary
 
@@ -136,7 +136,7 @@ def test_nothing_is_said_of_neurons_that_are_still_computed_when_there_are_none(
     assert "still computed" not in model_card(a_record(still_computed=0)).text
 
 
-def test_a_licence_that_is_not_known_is_not_invented():
+def test_a_license_that_is_not_known_is_not_invented():
     card = model_card(a_record())
     assert "license" not in card.data.to_dict()
     assert "which this run did not record" in card.text

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 from records import a_mask, a_record, an_attack, corpora, outcome, reading, some_statistics
 
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.record import Comparison, Continuation
+from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.records.unlearning import Comparison, Continuation
 from hf_untangle.reporting.attack_plot import attack_figure
 from hf_untangle.reporting.page import CAPTIONS, report_page
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
@@ -56,7 +56,7 @@ def read(page):
 
 @pytest.fixture(scope="module")
 def page():
-    record = a_record(attacks=(an_attack(outcome("quantise", reading("unlearned", 0.2, "NF4", 2), findings=("a <b> c",))),))
+    record = a_record(attacks=(an_attack(outcome("quantize", reading("unlearned", 0.2, "NF4", 2), findings=("a <b> c",))),))
     statistics = some_statistics(record, 1), some_statistics(record, 2)
     figures = {
         "trade_off": trade_off(record),
@@ -103,7 +103,7 @@ def test_the_page_has_every_setting_and_marks_what_differs(page):
 def test_the_page_has_all_that_was_read_and_where_it_ran(page):
     record, text = a_record(), read(page).text
     for corpus in record.corpora.values():
-        for key in ("corpus", "source", "licence", "fingerprint"):
+        for key in ("corpus", "source", "license", "fingerprint"):
             assert corpus[key] in text
     for fact in (record.model, record.revision, record.device, record.date, "4 min 12 s", "torch 2.13.0", "32,768"):
         assert fact in text
@@ -144,10 +144,10 @@ def test_without_prompts_there_is_no_heading_for_them():
     assert "In its own words" not in report_page(a_record(continuations=()), {})
 
 
-def test_every_colour_of_a_figure_follows_the_page():
+def test_every_color_of_a_figure_follows_the_page():
     drawing = inline_svg(trade_off(a_record()), "a < b")
     assert not set(re.findall(r"#[0-9a-f]{6}\b", drawing))
-    assert set(re.findall(r"var\(--(\w+)\)", drawing)) <= {colour.name for colour in PALETTE}
+    assert set(re.findall(r"var\(--(\w+)\)", drawing)) <= {color.name for color in PALETTE}
     assert drawing.startswith('<svg role="img" aria-label="a &lt; b"')
     assert 'width="' not in drawing.partition(">")[0]
 

@@ -9,10 +9,10 @@ import torch
 from matplotlib.colors import to_hex
 from records import a_mask, a_record, corpora, history, scores, some_statistics
 
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.record import History, Step
+from hf_untangle.records.unlearning import History, Step
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
 from hf_untangle.reporting.scatter import POINTS, importance_scatter
 from hf_untangle.reporting.style import ATTENTION, FFN, POINT, RUN
@@ -32,9 +32,9 @@ def words(figure):
     return " ".join(texts + labels)
 
 
-def line(axes, colour, marker):
-    """The only line of a colour and marker, as a list of points."""
-    (found,) = (each for each in axes.lines if to_hex(each.get_color()) == colour.light and each.get_marker() == marker)
+def line(axes, color, marker):
+    """The only line of a color and marker, as a list of points."""
+    (found,) = (each for each in axes.lines if to_hex(each.get_color()) == color.light and each.get_marker() == marker)
     return list(zip(found.get_xdata(), found.get_ydata(), strict=True))
 
 
@@ -99,10 +99,10 @@ def test_a_run_of_one_step_is_drawn_wherever_it_ends(base, result):
 def test_the_bars_are_the_shares_of_each_layer():
     record = a_record()
     figure = drawn(removed_by_layer(record))
-    for axes, kind, colour in zip(figure.axes, ("ffn", "attention"), (FFN, ATTENTION), strict=True):
+    for axes, kind, color in zip(figure.axes, ("ffn", "attention"), (FFN, ATTENTION), strict=True):
         groups = [group for group in record.groups if group.kind == kind]
         assert [bar.get_height() for bar in axes.patches] == [group.removed / group.neurons for group in groups]
-        assert {to_hex(bar.get_facecolor()) for bar in axes.patches} == {colour.light}
+        assert {to_hex(bar.get_facecolor()) for bar in axes.patches} == {color.light}
     # By hand: 2 + 4 + ... + 12 of 6 * 96, and 0 + 0 + 1 + 1 + 2 + 2 of 6 * 32.
     assert "FFN: 7.3% removed in all" in words(figure)
     assert "attention: 3.1% removed in all" in words(figure)

@@ -5,7 +5,7 @@ import ast
 import pytest
 from records import a_record, a_repair
 
-from hf_untangle.reporting.facts import limits
+from hf_untangle.reporting.card_text import limits
 from hf_untangle.reporting.model_card import model_card, snippet
 from hf_untangle.reporting.page import report_page
 from hf_untangle.reporting.repairs import repair_sentences

@@ -6,7 +6,7 @@ import pytest
 from records import a_record, corpora, scores
 from rich.console import Console
 
-from hf_untangle.pruning.record import Comparison
+from hf_untangle.records.unlearning import Comparison
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
 from hf_untangle.reporting.table import comparison_rows, comparison_table, summary

@@ -5,7 +5,7 @@ from huggingface_hub import ModelCard
 from records import a_mask, a_record, an_attack, outcome, reading, some_statistics
 
 from hf_untangle.errors import StatisticsError
-from hf_untangle.reporting.write import write_report
+from hf_untangle.reporting.report import write_report
 
 PLOTS = ("trade_off", "removed_by_layer", "importance_scatter")
 
@@ -20,7 +20,7 @@ def test_the_page_the_plots_and_the_card_lie_in_the_folder(tmp_path):
 
 
 def test_attacks_have_a_plot_of_their_own(tmp_path):
-    record = a_record(attacks=(an_attack(outcome("quantise", reading("unlearned", 0.2, "NF4", 2))),))
+    record = a_record(attacks=(an_attack(outcome("quantize", reading("unlearned", 0.2, "NF4", 2))),))
     write_report(tmp_path, record, some_statistics(record, 1), some_statistics(record, 2), a_mask(record))
     assert sorted(file.stem for file in (tmp_path / "plots").iterdir()) == sorted((*PLOTS, "attacks"))
 

@@ -17,9 +17,9 @@ from hf_untangle.errors import MaskError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
+from hf_untangle.masks.removed_weights import RemovedWeights, bit_sum, cut_out_, put_back_
 from hf_untangle.masks.select import random_like
-from hf_untangle.masks.undo import RemovedWeights, bit_sum, cut_out_, put_back_
-from hf_untangle.unlearned import UnlearnResult
+from hf_untangle.result import UnlearnResult
 
 
 def same(model: nn.Module, other: nn.Module) -> bool:
@@ -67,7 +67,7 @@ def constants(groups) -> dict[str, torch.Tensor]:
 def test_biases_that_a_constant_went_into_come_back_too(tiny_model, family, tmp_path):
     model = tiny_model(family)
     original, groups = deepcopy(model), neuron_groups(model)
-    removed = cut_out_(model, random_mask(groups), groups, fill=constants(groups))
+    removed = cut_out_(model, random_mask(groups), groups, constants=constants(groups))
     removed.save(tmp_path / "removed.safetensors")
     put_back_(model, RemovedWeights.load(tmp_path / "removed.safetensors"))
     assert same(model, original)

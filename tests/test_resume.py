@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from hf_untangle.pruning import iterative, journal, provenance
-from hf_untangle.pruning.journal import Journal
+from hf_untangle.pruning import iterative
+from hf_untangle.pruning import resume as journal
+from hf_untangle.pruning.resume import Journal
+from hf_untangle.records import provenance
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 

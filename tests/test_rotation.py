@@ -63,7 +63,7 @@ def test_where_something_stands_between_the_projections_the_model_is_left_as_it_
 
 
 def test_heads_that_a_gate_computes_too_are_refused(untouched):
-    from hf_untangle.survey.tiny import tiny_model
+    from hf_untangle.survey.tiny_models import tiny_model
 
     model = tiny_model("qwen3_next")
     groups = neuron_groups(model)

@@ -7,6 +7,7 @@ import torch
 from toy_languages import SMALL
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.configs.unlearn import PRESETS, UnlearnConfig
 from hf_untangle.errors import BudgetError, StatisticsError
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.importance.functions import IMPORTANCE
@@ -14,10 +15,9 @@ from hf_untangle.importance.scores import SCORES
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning import iterative
-from hf_untangle.pruning.config import PRESETS, UnlearnConfig
-from hf_untangle.pruning.evidence import Pair, gather
 from hf_untangle.pruning.iterative import Search
-from hf_untangle.pruning.record import Scores
+from hf_untangle.pruning.scoring import Pair, gather
+from hf_untangle.records.unlearning import Scores
 from hf_untangle.statistics.collect import collect
 
 

@@ -121,7 +121,7 @@ def test_the_mask_that_is_added_to_is_left_as_it_was():
 
 @pytest.mark.parametrize("fraction", [-0.01, 1.01, float("nan")])
 def test_a_fraction_outside_0_to_1_is_an_error(fraction):
-    with pytest.raises(ConfigError, match=f"The ffn fraction must be between 0 and 1, but {fraction} came"):
+    with pytest.raises(ConfigError, match=f"The ffn fraction must be between 0 and 1, got {fraction}"):
         remove_top(WHOLE, scores(), GROUPS, {"ffn": fraction})
 
 

@@ -11,14 +11,14 @@ from fsdp_processes import SETTINGS, measured, removed
 from test_removal import random_mask
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
+from hf_untangle.architecture.forward import in_step, run_body
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.architecture.sharding import is_sharded, own_class
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.unlearning import unlearn
+from hf_untangle.unlearn import unlearn
 
 HERE = Path(__file__).parent
 

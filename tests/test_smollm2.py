@@ -10,9 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import hf_untangle as untangle
 from hf_untangle import models
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.evaluation.generation import continuations
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.unlearned import UnlearnResult
+from hf_untangle.result import UnlearnResult
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_to
 
 @pytest.fixture(autouse=True)
 def cache(shared_cache) -> None:
-    """The cache that tests share, in the place of one a test: the model is dequantised once."""
+    """The cache that tests share, in the place of one a test: the model is dequantized once."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_it_no_longer_continues_code_as_it_did(result):
 
 
 def test_a_process_without_this_package_loads_what_is_left_and_writes_the_same(result, tmp_path):
-    folder = result.save_pretrained(tmp_path / "out", licence="apache-2.0")
+    folder = result.save_pretrained(tmp_path / "out", license="apache-2.0")
     ran = subprocess.run(
         [sys.executable, "-c", LOAD, str(folder), PROMPTS[1]],
         capture_output=True,

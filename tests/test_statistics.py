@@ -11,16 +11,16 @@ from torch.nn import functional as F  # noqa: N812
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Evidence, Pair, remove_next
+from hf_untangle.pruning.scoring import Evidence, Pair, remove_next
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
-from hf_untangle.statistics.hooks import observed
 from hf_untangle.statistics.moments import MomentAccumulator, Moments, pieces
+from hf_untangle.statistics.watching import observed
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup, Producer
 from hf_untangle.architecture.projections import bias_of, input_axis, weight_of
 from hf_untangle.errors import StatisticsError
-from hf_untangle.statistics.weights import weight_norms
+from hf_untangle.statistics.weight_norms import weight_norms
 
 
 def test_norms_by_hand():

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ArchitectureError
-from hf_untangle.survey.inputs import random_inputs
-from hf_untangle.survey.law import broken_laws
+from hf_untangle.survey.invariants import broken_laws
+from hf_untangle.survey.random_inputs import random_inputs
 from hf_untangle.survey.support import support_of
-from hf_untangle.survey.sweep import OTHER_TYPES, sweep
-from hf_untangle.survey.tiny import causal_types, tiny_config, tiny_model
+from hf_untangle.survey.survey import OTHER_TYPES, sweep
+from hf_untangle.survey.tiny_models import causal_types, tiny_config, tiny_model
 
 LOCATED = (Path(__file__).parent / "located_types.txt").read_text().split()
 """Types of causal language models on which every law held when the list was made (benchmarks/support_table.py)."""
@@ -91,7 +91,7 @@ def test_a_sweep_takes_the_types_that_are_asked_for():
 
 
 def test_an_unknown_type_is_an_error():
-    with pytest.raises(ArchitectureError, match="must be one that transformers knows, but `lama` came"):
+    with pytest.raises(ArchitectureError, match="must be one that transformers knows, got `lama`"):
         next(sweep(["lama"]))
 
 

@@ -19,12 +19,12 @@ from hf_untangle.errors import ConfigError, CorpusError, TokenizerError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.evaluation.prediction import prediction_metrics
 from hf_untangle.folders import MARKER
-from hf_untangle.jobs.digits_vit import digits_vit
-from hf_untangle.jobs.reading import carry_out, read_recipe
-from hf_untangle.pruning.record import UnlearnRecord
 from hf_untangle.pruning.tasks import task_of
+from hf_untangle.recipes.digits_vit import digits_vit
+from hf_untangle.recipes.read import carry_out, read_recipe
+from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.statistics.collect import collect
-from hf_untangle.unlearning import unlearn
+from hf_untangle.unlearn import unlearn
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "unlearn"
 
@@ -57,14 +57,14 @@ def masked_model(masking_tokenizer):
         torch.manual_seed(0)
         model = AutoModelForMaskedLM.from_config(config).train()
         ids = [token_blocks(texts, masking_tokenizer, tokens=12_000, block_size=BLOCK) for texts in (NUMBERS, WORDS)]
-        optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         for step in range(400):
             hidden = mask_tokens(ids[step % 2], masking_tokenizer, seed=step)
             rows = torch.randperm(len(hidden.input_ids))[:32]
             loss = model(input_ids=hidden.input_ids[rows], labels=hidden.targets[rows]).loss
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
     model.name_or_path = "tiny-modernbert"
     return model.eval()
 
@@ -153,7 +153,7 @@ def test_class_accuracy_is_the_share_of_images_named_right(classifier):
 
 
 def test_a_classifier_loses_two_classes_and_keeps_the_rest(classifier, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_untangle.jobs.unlearn.digits_vit", lambda progress: deepcopy(classifier))
+    monkeypatch.setattr("hf_untangle.recipes.unlearn.digits_vit", lambda progress: deepcopy(classifier))
     recipe = read_recipe(RECIPES / "digits-classes-from-vit.yaml", {"output": str(tmp_path / "out"), "settings.controls": 1})
     carry_out(recipe, progress=False)
     record = UnlearnRecord.model_validate_json((tmp_path / "out" / MARKER).read_text())
@@ -197,8 +197,8 @@ def test_a_data_set_is_read_by_its_features_and_cut_into_parts(pictures):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("digits", "must be some of 0 to 9, but .. came"),
-        ("digits:11", "but .11. came"),
+        ("digits", "must be some of 0 to 9, got .."),
+        ("digits:11", "got .11."),
         ("digits:a", "must be numbers"),
     ],
 )

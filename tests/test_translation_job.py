@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ArchitectureError, ConfigError
 from hf_untangle.folders import MARKER
-from hf_untangle.jobs.reading import carry_out, check_recipe, read_recipe
+from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
 from hf_untangle.translation import rewriting
 from hf_untangle.translation.digits import digits_network
 from hf_untangle.translation.kan.convert import NOTE, kan_layers_of, to_kan_
@@ -44,7 +44,7 @@ def project(tmp_path, monkeypatch, tiny_model, tokenizer) -> Path:
     data = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     small = Original(tiny(2, 4, 3, 10), data, torch.arange(40) % 10)
     read = rewriting.read_original
-    monkeypatch.setattr("hf_untangle.jobs.translate.read_original", lambda name: small if name == "digits" else read(name))
+    monkeypatch.setattr("hf_untangle.recipes.translate.read_original", lambda name: small if name == "digits" else read(name))
     monkeypatch.setattr(rewriting, "POINTS", 200)
     return tmp_path
 
@@ -147,13 +147,13 @@ def test_a_network_that_is_too_large_for_the_limits_leaves_nothing_behind(projec
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"to": "kan", "form": "gate"}, "`form`: must be one of fused, shifted, alternating, but 'gate' came"),
-        ({"to": "relu", "form": "fused"}, "`form`: must be left out, but 'fused' came"),
+        ({"to": "kan", "form": "gate"}, "`form`: must be one of fused, shifted, alternating, got 'gate'"),
+        ({"to": "relu", "form": "fused"}, "`form`: must be left out, got 'fused'"),
         ({"to": "spline"}, "`to`: input should be 'kan', 'relu' or 'three-layer'"),
         ({"to": "three-layer", "max_regions": 0}, "`max_regions`: input should be greater than 0"),
         ({"to": "three-layer", "network": "opt"}, "Three layers need a file .* but `opt` is no file"),
-        ({"to": "kan", "network": "opt", "form": "shifted"}, "can take the form `fused` only, but `shifted` came"),
-        ({"to": "kan", "network": "opt", "data": "README.md", "block": 7}, "one of the 2 blocks of `opt`, but 7 came"),
+        ({"to": "kan", "network": "opt", "form": "shifted"}, "can take the form `fused` only, got `shifted`"),
+        ({"to": "kan", "network": "opt", "data": "README.md", "block": 7}, "one of the 2 blocks of `opt`, got 7"),
         ({"to": "three-layer", "network": "mlp.pt", "box": [1, 1]}, "finite width above 0"),
     ],
 )

@@ -4,7 +4,7 @@ import torch
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.density.neurons import score_neurons
-from hf_untangle.density.settings import SweepSettings
+from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.density.weight_scores import wanda
 from hf_untangle.translation.kan.convert import kan_layers_of, to_kan_
 from hf_untangle.translation.kan.edge_statistics import collect_edge_statistics
@@ -18,7 +18,7 @@ def test_strengths_of_edges_are_the_scores_that_prune_weights_and_neurons(tiny_m
     with torch.no_grad():
         of_weights = wanda(model, lambda model: model(input_ids=ids))(f"{name}.weight", weight)
     groups = tuple(group for group in neuron_groups(model) if group.name == name)
-    settings = SweepSettings(score="wanda")
+    settings = SweepConfig(score="wanda")
     with torch.no_grad():
         of_neurons = score_neurons(model, groups, settings, lambda model: model(input_ids=ids))[name]
     statistics = collect_edge_statistics(to_kan_(model), [{"input_ids": ids}])[name]

@@ -29,12 +29,12 @@ def mlp(*widths: int) -> nn.Sequential:
     return module
 
 
-def ball(centre: torch.Tensor, radius: float, count: int = 20_000) -> torch.Tensor:
+def ball(center: torch.Tensor, radius: float, count: int = 20_000) -> torch.Tensor:
     """Seeded points of a ball."""
     generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(count, len(centre), dtype=torch.float64, generator=generator)
-    length = torch.rand(count, 1, dtype=torch.float64, generator=generator) ** (1 / len(centre))
-    return centre + radius * length * direction / direction.norm(dim=1, keepdim=True)
+    direction = torch.randn(count, len(center), dtype=torch.float64, generator=generator)
+    length = torch.rand(count, 1, dtype=torch.float64, generator=generator) ** (1 / len(center))
+    return center + radius * length * direction / direction.norm(dim=1, keepdim=True)
 
 
 @pytest.mark.parametrize("inputs", [2, 3])

@@ -12,7 +12,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.decision_rules import decision_rules, rules_table
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.region_maps import plot_regions, slope_colours
+from hf_untangle.translation.shallow.region_maps import plot_regions, slope_colors
 from hf_untangle.translation.shallow.slices import restrict
 
 
@@ -38,11 +38,11 @@ def test_a_map_shows_every_region_in_its_place(tmp_path):
     axes.figure.savefig(tmp_path / "map.png")
 
 
-def test_equal_slopes_have_equal_colours_and_flat_regions_are_nearly_white():
-    colours = slope_colours(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
-    assert np.array_equal(colours[0], colours[1]) and not np.array_equal(colours[0], colours[2])
-    assert colours[3] == pytest.approx([0.97] * 3)
-    assert slope_colours(torch.zeros(2, 2)) == pytest.approx(0.97)
+def test_equal_slopes_have_equal_colors_and_flat_regions_are_nearly_white():
+    colors = slope_colors(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
+    assert np.array_equal(colors[0], colors[1]) and not np.array_equal(colors[0], colors[2])
+    assert colors[3] == pytest.approx([0.97] * 3)
+    assert slope_colors(torch.zeros(2, 2)) == pytest.approx(0.97)
 
 
 def test_data_is_drawn_by_class_on_axes_that_are_given():

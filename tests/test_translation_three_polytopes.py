@@ -39,13 +39,13 @@ def test_the_corner_of_a_square_is_farthest():
 def test_the_largest_ball_of_a_triangle_is_its_incircle():
     polytope = Polytope(np.zeros(2), np.full(2, 5.0))
     polytope.constrain(unit(np.array([[-3.0, -4.0, 12.0]])))  # the triangle (0, 0), (4, 0), (0, 3)
-    radius, centre = polytope.largest_ball()
-    assert radius == pytest.approx(1) and centre == pytest.approx([1, 1, 1])
+    radius, center = polytope.largest_ball()
+    assert radius == pytest.approx(1) and center == pytest.approx([1, 1, 1])
 
 
 def test_the_ball_does_not_stick_out_of_the_box():
-    radius, centre = Polytope(*SQUARE).largest_ball()
-    assert radius == pytest.approx(1) and centre == pytest.approx([0, 0, 1])
+    radius, center = Polytope(*SQUARE).largest_ball()
+    assert radius == pytest.approx(1) and center == pytest.approx([0, 0, 1])
 
 
 def test_an_empty_polytope_has_no_point():

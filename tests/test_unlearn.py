@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_untangle as untangle
-from hf_untangle import unlearning
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.errors import (
     ArchitectureError,
@@ -24,15 +25,16 @@ from hf_untangle.errors import (
 )
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.folders import MARKER
-from hf_untangle.masks.fill import mean_fill
+from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.pruning import comparison, iterative
-from hf_untangle.pruning.config import resolve_config
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
 
 PROMPTS = ["12 34", "the cat"]
+
+unlearning = import_module("hf_untangle.unlearn")
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_the_model_is_changed_in_place(call, toy_model):
 def test_the_history_is_that_of_the_loop(result, finished):
     assert result.history.chosen == finished.history.chosen
     assert [step.scores for step in result.history.steps] == [step.scores for step in finished.history.steps]
-    assert result.ladder == finished.masks
+    assert result.mask_path == finished.masks
 
 
 def test_the_record_counts_what_was_removed(result, taught):
@@ -206,7 +208,7 @@ def test_mask_statistics_and_record_are_saved_beside_the_checkpoint(saved, resul
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_the_saved_record_is_strict_json_that_reads_back(result, preset):
-    record = result.record.model_copy(update={"config": resolve_config(preset)})
+    record = result.record.model_copy(update={"config": UnlearnConfig.resolve(preset)})
     parse_strictly(record.model_dump_json())
     assert UnlearnRecord.model_validate_json(record.model_dump_json()) == record
 
@@ -273,7 +275,7 @@ def test_a_broken_budget_leaves_the_model_as_it_was(call, toy_model, untouched):
         ({"forget": ["too short"]}, CorpusError, "part of corpus `strings` has .* tokens, too few for one block"),
         ({"forget": "missing.txt"}, CorpusError, "There is no file or folder `missing.txt`"),
         ({"tokenizer": None}, TokenizerError, "tokenizer"),
-        ({"config": "papr"}, ConfigError, "config must be an UnlearnConfig or one of default, paper, but `papr` came .did you"),
+        ({"config": "papr"}, ConfigError, "config must be an UnlearnConfig or one of default, paper, got `papr` .did you"),
         ({"stepz": 3}, ConfigError, "There is no setting `stepz` .did you mean `steps`"),
         ({"ffn_fraction": -0.1}, ConfigError, "`ffn_fraction`: input should be greater than or equal to 0"),
         ({"ffn_fraction": 2}, ConfigError, "`ffn_fraction`: input should be less than or equal to 1"),
@@ -304,10 +306,10 @@ def test_a_model_on_the_meta_device_is_refused(tokenizer, toy_model):
         untangle.unlearn(toy_model.to("meta"), NUMBERS, WORDS, tokenizer=tokenizer)
 
 
-def test_a_quantised_model_is_refused_before_anything_long_begins(call, toy_model, monkeypatch):
+def test_a_quantized_model_is_refused_before_anything_long_begins(call, toy_model, monkeypatch):
     monkeypatch.setattr(unlearning, "search_mask", None)
     toy_model.model.layers[1].mlp.up_proj.weight.quant_state = "4 bit"
-    with pytest.raises(MaskError, match="must be in floating point to be removed, but they are quantised. Try the mask with"):
+    with pytest.raises(MaskError, match="must be in floating point to be removed, but they are quantized. Try the mask with"):
         call()
 
 
@@ -316,15 +318,15 @@ def test_a_fraction_that_rounds_to_no_neuron_is_refused(call, toy_model, untouch
         call(ffn_fraction=0.001, attention_fraction=0, steps=1)
 
 
-@pytest.mark.parametrize("fill", ["mean", "mode"])
-def test_what_removed_neurons_read_ends_up_in_biases(call, toy_model, taught, tmp_path, fill):
-    result = call(steps=1, fill=fill, importance="wanda", candidates=1.0)
+@pytest.mark.parametrize("ablation", ["mean", "mode"])
+def test_what_removed_neurons_read_ends_up_in_biases(call, toy_model, taught, tmp_path, ablation):
+    result = call(steps=1, ablation=ablation, importance="wanda", candidates=1.0)
     assert any(bias.any() for name, bias in toy_model.named_parameters() if name.endswith("down_proj.bias"))
-    with pytest.raises(MaskError, match=f"the run of this mask held them at fill='{fill}'"):
+    with pytest.raises(MaskError, match=f"the run of this mask held them at ablation='{ablation}'"):
         result.mask.to_adapter(tmp_path / "adapter")
-    means = mean_fill(result.retain)
-    if fill == "mean":
-        with untangle.masked(taught, result.mask, fill=means):
+    means = mean_ablation(result.retain)
+    if ablation == "mean":
+        with untangle.masked(taught, result.mask, constants=means):
             torch.testing.assert_close(logits(toy_model), logits(taught), rtol=1e-4, atol=1e-4)
     result.save_pretrained(tmp_path / "out")
     assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out")), logits(toy_model))
@@ -333,4 +335,4 @@ def test_what_removed_neurons_read_ends_up_in_biases(call, toy_model, taught, tm
 def test_a_fill_that_no_bias_can_hold_is_refused_before_the_search(tiny_model, tokenizer, untouched):
     model = tiny_model("qwen2")
     with untouched(model), pytest.raises(ArchitectureError, match="must have a bias"):
-        untangle.unlearn(model, NUMBERS, WORDS, tokenizer=tokenizer, fill="mean", progress=False)
+        untangle.unlearn(model, NUMBERS, WORDS, tokenizer=tokenizer, ablation="mean", progress=False)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import token_blocks
-from hf_untangle.pruning.config import UnlearnConfig
 
 DOCUMENTS = 400
 BLOCK = 32
@@ -62,11 +62,11 @@ def trained_model(tiny_model: Callable[..., PreTrainedModel], tokenizer: PreTrai
         parameter.data = 0.08 * torch.randn(parameter.shape, generator=generator) if parameter.ndim > 1 else parameter * 0 + 1
     blocks = [token_blocks(texts, tokenizer, tokens=12_000, block_size=BLOCK).input_ids for texts in (NUMBERS, WORDS)]
     ids = torch.cat(blocks)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(250):
         batch = ids[torch.randint(len(ids), (16,), generator=generator)]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model(batch, labels=batch).loss.backward()
-        optimiser.step()
-    optimiser.zero_grad()
+        optimizer.step()
+    optimizer.zero_grad()
     return model.eval()

@@ -20,10 +20,10 @@ from hf_untangle.callbacks.nets import NetsCallback
 from hf_untangle.callbacks.statistics import StatisticsCallback
 from hf_untangle.callbacks.unlearn_evaluation import UnlearnEvaluationCallback
 from hf_untangle.data.batches import token_blocks
-from hf_untangle.masks.holding import all_zero, held_parameters
+from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.repairing.repair import repair
+from hf_untangle.repairs.repair import repair
 
 ACCUMULATING = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
 """Twelve of the 24 examples a step, over two processes."""

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from hf_untangle.app.ladder import Ladder
+from hf_untangle.app.strengths import Strengths
 from hf_untangle.architecture.neurons import KINDS
 from hf_untangle.errors import UntangleError
-from hf_untangle.reporting import numbers
+from hf_untangle.reporting import formatting
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
 from hf_untangle.reporting.style import KIND_NAME, PALETTE
 from hf_untangle.reporting.svg import inline_svg
@@ -23,22 +23,22 @@ LIMIT = (
 )
 
 
-def build_page(ladder: Ladder) -> "Blocks":
+def build_page(strengths: Strengths) -> "Blocks":
     """Lay the page out, and connect its parts.
 
     Args:
-        ladder: What to try.
+        strengths: What to try.
 
     Returns:
         The page, which `launch` serves.
     """
     import gradio as gr
 
-    chosen, prompts = ladder.record.history.chosen, [text.prompt for text in ladder.record.continuations]
-    with gr.Blocks(title=f"{TITLE}: {ladder.record.model}", analytics_enabled=False) as page:
-        gr.Markdown(f"## {ladder.record.model} without {corpus_name(ladder.record, 'forget')}")
-        strength = gr.Slider(0, len(ladder.masks), value=chosen, step=1, label="Strength", elem_id="strength")
-        words = gr.Markdown(describe(ladder, chosen), elem_id="description")
+    chosen, prompts = strengths.record.history.chosen, [text.prompt for text in strengths.record.continuations]
+    with gr.Blocks(title=f"{TITLE}: {strengths.record.model}", analytics_enabled=False) as page:
+        gr.Markdown(f"## {strengths.record.model} without {corpus_name(strengths.record, 'forget')}")
+        strength = gr.Slider(0, len(strengths.masks), value=chosen, step=1, label="Strength", elem_id="strength")
+        words = gr.Markdown(describe(strengths, chosen), elem_id="description")
         prompt = gr.Textbox(prompts[0] if prompts else "", label="Prompt", lines=2, elem_id="prompt", elem_classes="text")
         with gr.Row(equal_height=True):
             length = gr.Slider(8, 256, value=40, step=8, label="New tokens", elem_id="length")
@@ -50,18 +50,18 @@ def build_page(ladder: Ladder) -> "Blocks":
         if len(prompts) > 1:
             gr.Examples([[one] for one in prompts], prompt, label="Prompts of the run")
         with gr.Row():
-            curve = gr.HTML(draw_curve(ladder, chosen), elem_id="curve")
-            layers = gr.HTML(draw_layers(ladder, chosen), elem_id="layers")
+            curve = gr.HTML(draw_curve(strengths, chosen), elem_id="curve")
+            layers = gr.HTML(draw_layers(strengths, chosen), elem_id="layers")
         gr.Markdown(LIMIT)
 
         def compare(at: float, text: str, new_tokens: float) -> tuple[str, str]:
             try:
-                return ladder.compare(int(at), text, int(new_tokens))
+                return strengths.compare(int(at), text, int(new_tokens))
             except UntangleError as error:
                 raise gr.Error(str(error)) from error
 
         def look(at: float) -> tuple[str, str, str]:
-            return describe(ladder, int(at)), draw_curve(ladder, int(at)), draw_layers(ladder, int(at))
+            return describe(strengths, int(at)), draw_curve(strengths, int(at)), draw_layers(strengths, int(at))
 
         # There is one model, which is masked while it runs, so visitors wait for each other.
         gr.on([button.click, strength.release], compare, [strength, prompt, length], [before, after], concurrency_limit=1)
@@ -69,11 +69,11 @@ def build_page(ladder: Ladder) -> "Blocks":
     return page
 
 
-def describe(ladder: Ladder, strength: int) -> str:
+def describe(strengths: Strengths, strength: int) -> str:
     """Say what a strength removes, and what that costs on the validation parts.
 
     Args:
-        ladder: What to try.
+        strengths: What to try.
         strength: 0 for the original, or the number of a step.
 
     Returns:
@@ -81,47 +81,47 @@ def describe(ladder: Ladder, strength: int) -> str:
     """
     if not strength:
         return "The original model: nothing is hidden."
-    history = ladder.record.history
-    step, mask = history.steps[strength - 1], ladder.masks[strength - 1]
+    history = strengths.record.history
+    step, mask = history.steps[strength - 1], strengths.masks[strength - 1]
     gone = [
         f"{mask.removed(kind):,} of {mask.neurons(kind):,} {KIND_NAME[kind]} neurons" for kind in KINDS if mask.neurons(kind)
     ]
     costs = [
-        f"{corpus_name(ladder.record, use)} {numbers.drop(drop_of(use, step.scores, history.base))}"
+        f"{corpus_name(strengths.record, use)} {formatting.drop(drop_of(use, step.scores, history.base))}"
         for use in ("forget", "retain")
     ]
     which = ", the chosen one" if strength == history.chosen else ""
     return f"Step {strength} of {len(history.steps)}{which}: without {' and '.join(gone)}. Top-1 drop: {', '.join(costs)}."
 
 
-def draw_curve(ladder: Ladder, strength: int) -> str:
+def draw_curve(strengths: Strengths, strength: int) -> str:
     """Draw the trade-off of all steps, with the strength ringed.
 
     Args:
-        ladder: What to try.
+        strengths: What to try.
         strength: 0 for the original, or the number of a step.
 
     Returns:
         HTML.
     """
-    return _in_colours(inline_svg(trade_off(ladder.record_at(strength)), "What every step took from both corpora"))
+    return _in_colors(inline_svg(trade_off(strengths.record_at(strength)), "What every step took from both corpora"))
 
 
-def draw_layers(ladder: Ladder, strength: int) -> str:
+def draw_layers(strengths: Strengths, strength: int) -> str:
     """Draw the share of neurons that a strength removes from every layer.
 
     Args:
-        ladder: What to try.
+        strengths: What to try.
         strength: 0 for the original, or the number of a step.
 
     Returns:
         HTML.
     """
-    return _in_colours(inline_svg(removed_by_layer(ladder.record_at(strength)), "Removed neurons by layer"))
+    return _in_colors(inline_svg(removed_by_layer(strengths.record_at(strength)), "Removed neurons by layer"))
 
 
 def page_style() -> str:
-    """The colours of the figures as CSS variables, for Gradio's light and dark pages, and a font that keeps code in columns.
+    """The colors of the figures as CSS variables, for Gradio's light and dark pages, and a font that keeps code in columns.
 
     Returns:
         CSS.
@@ -130,6 +130,6 @@ def page_style() -> str:
     return f".untangle{{{light}}} .dark .untangle{{{dark}}} .text textarea{{font-family:monospace}}"
 
 
-def _in_colours(drawing: str) -> str:
-    """Put a drawing where the colours of the palette are known."""
+def _in_colors(drawing: str) -> str:
+    """Put a drawing where the colors of the palette are known."""
     return f'<div class="untangle">{drawing}</div>'

@@ -3,8 +3,8 @@
 import importlib.util
 from typing import TYPE_CHECKING
 
-from hf_untangle.app.ladder import Ladder
 from hf_untangle.app.page import build_page, page_style
+from hf_untangle.app.strengths import Strengths
 from hf_untangle.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 
 
-def launch(ladder: Ladder, *, port: int | None = None, browser: bool = False) -> "Blocks":
+def launch(strengths: Strengths, *, port: int | None = None, browser: bool = False) -> "Blocks":
     """Begin to serve the page of a result on the loopback interface; it loads nothing from elsewhere and tells nobody.
 
     Args:
-        ladder: What to try.
+        strengths: What to try.
         port: Where to listen; a free one when None.
         browser: Whether to open a browser.
 
@@ -29,7 +29,7 @@ def launch(ladder: Ladder, *, port: int | None = None, browser: bool = False) ->
     """
     from gradio.themes import Default
 
-    page = build_page(ladder)
+    page = build_page(strengths)
     try:
         page.launch(
             server_name=HOST,

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.projections import matrix_of
-from hf_untangle.architecture.quantised import has_codes
+from hf_untangle.architecture.quantized import has_codes
 from hf_untangle.architecture.sharding import comes_and_goes
 from hf_untangle.errors import ArchitectureError
 
@@ -22,19 +22,20 @@ def check_biases(model: nn.Module, names: Collection[str]) -> None:
 
     Raises:
         ArchitectureError: One of them has no bias, and no switch of the configuration would give it one, or the model
-            is offloaded, sharded or quantised.
+            is offloaded, sharded or quantized.
     """
     missing = _without_bias(model, names)
     impossible = sorted(missing - _new_biases(model, _switches(model, missing)))
     if impossible:
         raise ArchitectureError(
             f"`{impossible[0]}` must have a bias to hold the mean of removed neurons, but {type(model).__name__} has none "
-            "there and its configuration knows no switch for one. Use fill='zero', or the mask alone with `masked(..., fill=)`."
+            "there and its configuration knows no switch for one. Use ablation='zero', or "
+            "the mask alone with `masked(..., constants=)`."
         )
     if missing and (comes_and_goes(model) or any(map(has_codes, model.parameters()))):
         raise ArchitectureError(
             f"`{min(missing)}` must have a bias to hold the mean of removed neurons, but no bias can be made in a model that "
-            "is offloaded, sharded or quantised. Use fill='zero', or load the model whole."
+            "is offloaded, sharded or quantized. Use ablation='zero', or load the model whole."
         )
 
 

@@ -6,9 +6,9 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from hf_untangle.architecture.config_hints import stated_heads
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.architecture.projections import input_width, is_projection
-from hf_untangle.architecture.stated import stated_heads
 from hf_untangle.errors import ArchitectureError
 
 

@@ -7,12 +7,14 @@ from functools import partial
 import torch
 from torch import nn
 
-from hf_untangle.architecture.ancestry import Lineage, lineages, output_projections
 from hf_untangle.architecture.by_hand import groups_by_hand
 from hf_untangle.architecture.compiled import eagerly, uncompiled
-from hf_untangle.architecture.experts import experts_of
-from hf_untangle.architecture.inputs import dummy_inputs
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.config_hints import stated_heads
+from hf_untangle.architecture.dataflow import Lineage, lineages, output_projections
+from hf_untangle.architecture.dummy_inputs import dummy_inputs
+from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.architecture.meta_models import twin_of
+from hf_untangle.architecture.moe import experts_of
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
 from hf_untangle.architecture.offload import check_loaded
 from hf_untangle.architecture.producers import (
@@ -27,10 +29,8 @@ from hf_untangle.architecture.producers import (
 )
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.architecture.sharding import check_whole, comes_and_goes
-from hf_untangle.architecture.siblings import with_unvisited_experts
-from hf_untangle.architecture.skeleton import twin_of
-from hf_untangle.architecture.stated import stated_heads
 from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
+from hf_untangle.architecture.unvisited_experts import with_unvisited_experts
 from hf_untangle.errors import ArchitectureError
 
 BY_HAND = (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.offload import Home, home_of
 from hf_untangle.architecture.projections import Matrix, place_of
-from hf_untangle.architecture.quantised import codes_of, dequantised, has_codes, write_codes_, zero_code
+from hf_untangle.architecture.quantized import codes_of, dequantized, has_codes, write_codes_, zero_code
 from hf_untangle.architecture.sharding import is_shard, write_shard_
 
 Index = tuple[slice | Int[Tensor, " _"], ...]
@@ -53,7 +53,7 @@ def read_parameter(model: nn.Module, name: str) -> Tensor:
 
     Returns:
         All of its numbers: the tensor itself where it is in the model, what accelerate would bring, or what all processes
-        have together, which all must ask for. Of quantised weights
+        have together, which all must ask for. Of quantized weights
         the codes, in the shape of the weights.
     """
     tensor = _own(model, name)
@@ -73,11 +73,11 @@ def read_matrix(model: nn.Module, name: str) -> Matrix:
         name: Path of a projection, or of a parameter that holds one matrix an expert.
 
     Returns:
-        The weights, seen as `matrix_of` shows them, but with all of their numbers, and dequantised. They are to be read only.
+        The weights, seen as `matrix_of` shows them, but with all of their numbers, and dequantized. They are to be read only.
     """
     place = place_of(model, name)
-    is_quantised = has_codes(_own(model, place.weight))
-    weight = dequantised(model.get_submodule(name)) if is_quantised else read_parameter(model, place.weight)
+    is_quantized = has_codes(_own(model, place.weight))
+    weight = dequantized(model.get_submodule(name)) if is_quantized else read_parameter(model, place.weight)
     bias = None if place.bias is None else read_parameter(model, place.bias)
     stacked = weight if place.is_stack else weight[None]
     biases = bias if place.is_stack or bias is None else bias[None]
@@ -116,7 +116,7 @@ def _prepared(model: nn.Module, name: str, edits: list[Edit], drafts: ExitStack)
 
 
 def _write_codes(projection: nn.Module, edits: list[Edit]) -> None:
-    """Write to the codes of a quantised projection."""
+    """Write to the codes of a quantized projection."""
     codes = codes_of(projection).clone()
     _write(codes, edits, zero_code(projection))
     write_codes_(projection, codes)

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hf_untangle.architecture.ancestry import NEGLIGIBLE, NEUTRAL, Ancestor, Lineage, gradients_of
 from hf_untangle.architecture.codes import DIGITS, digits_of, number_of
-from hf_untangle.architecture.experts import activated, producer_of
+from hf_untangle.architecture.dataflow import NEGLIGIBLE, NEUTRAL, Ancestor, Lineage, gradients_of
+from hf_untangle.architecture.moe import activated, producer_of
 from hf_untangle.architecture.neurons import NeuronGroup, Producer
 from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.architecture.trace import Call, Writer

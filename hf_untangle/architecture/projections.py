@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 
 
 def is_projection(module: nn.Module) -> bool:
-    """Tell whether a module is a linear projection, quantised ones included.
+    """Tell whether a module is a linear projection, quantized ones included.
 
     Args:
         module: Any module.
@@ -58,7 +58,7 @@ def input_axis(projection: nn.Module) -> int:
 
 
 def input_width(projection: nn.Module) -> int:
-    """How many neurons a projection reads; quantised weights may be packed, so their shape does not tell.
+    """How many neurons a projection reads; quantized weights may be packed, so their shape does not tell.
 
     Args:
         projection: A linear projection.
@@ -164,7 +164,7 @@ def place_of(model: nn.Module, name: str) -> Place:
     found, matrix = getattr(parent, name.rpartition(".")[2]), matrix_of(model, name)
     is_module = isinstance(found, nn.Module)
     weight, bias = (f"{name}.weight", f"{name}.bias") if is_module else (name, f"{name}_bias")
-    # Quantised weights are packed, so that their shape does not tell.
+    # Quantized weights are packed, so that their shape does not tell.
     shape = (
         (1, output_width(found), input_width(found)) if is_module else cast(tuple[int, int, int], tuple(matrix.weight.shape))
     )

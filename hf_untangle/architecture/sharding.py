@@ -91,7 +91,7 @@ def check_whole(model: nn.Module) -> None:
     """
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
         raise ArchitectureError(
-            "A model can be sharded by FSDP2, but `FullyShardedDataParallel` came, which is its first version. Use "
+            "A model can be sharded by FSDP2, got `FullyShardedDataParallel`, which is its first version. Use "
             "`fully_shard`, or `fsdp_version: 2` with accelerate."
         )
     apart = next((name for name, one in model.named_parameters() if hasattr(one, "ds_id")), None)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hf_untangle.architecture.experts import READS, is_experts
+from hf_untangle.architecture.moe import READS, is_experts
 from hf_untangle.architecture.projections import is_projection, weight_of
 
 Writer = Callable[[str, Tensor], Tensor]

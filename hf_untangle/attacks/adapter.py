@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from hf_untangle.attacks.quiet import quiet
-from hf_untangle.attacks.scene import Scene
-from hf_untangle.masks.holding import all_zero, held_parameters
-from hf_untangle.pruning.attack_record import Reading
+from hf_untangle.attacks.context import Scene
+from hf_untangle.logs import quiet
+from hf_untangle.masks.hold_removed import all_zero, held_parameters
+from hf_untangle.records.attacks import Reading
 
 
 def adapter(scene: Scene) -> Iterator[Reading | str]:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from hf_untangle.attacks.scene import Scene
+from hf_untangle.attacks.context import Scene
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.packing import bos_prefix
-from hf_untangle.pruning.attack_record import Reading
+from hf_untangle.records.attacks import Reading
 
 
 @dataclass(frozen=True)

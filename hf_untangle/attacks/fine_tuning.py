@@ -13,12 +13,12 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.architecture.adapters import model_below
-from hf_untangle.attacks.scene import Scene, Victim
+from hf_untangle.attacks.context import Scene, Victim
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.next_token import NextTokenMetrics
-from hf_untangle.pruning.attack_record import Reading
-from hf_untangle.repairing.methods import METHODS
-from hf_untangle.repairing.training import train_
+from hf_untangle.records.attacks import Reading
+from hf_untangle.repairs.methods import METHODS
+from hf_untangle.repairs.training import train_
 
 
 def relearn(scene: Scene) -> Iterator[Reading]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from hf_untangle.attacks.scene import Scene
-from hf_untangle.evaluation.lens import layer_metrics
-from hf_untangle.pruning.attack_record import Reading
+from hf_untangle.attacks.context import Scene
+from hf_untangle.evaluation.logit_lens import layer_metrics
+from hf_untangle.records.attacks import Reading
 
 
 def logit_lens(scene: Scene) -> Iterator[Reading]:

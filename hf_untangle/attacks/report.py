@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from hf_untangle.folders import whole_file
-from hf_untangle.pruning.attack_record import AttackRecord
+from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.reporting.attack_plot import attack_figure
 from hf_untangle.reporting.attacks import attack_markdown, attack_table
 

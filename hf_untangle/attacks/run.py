@@ -10,29 +10,29 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.attacks.adapter import adapter
-from hf_untangle.attacks.config import QUICK, AttackConfig
+from hf_untangle.attacks.context import Scene
 from hf_untangle.attacks.few_shot import few_shot
 from hf_untangle.attacks.fine_tuning import benign, relearn
 from hf_untangle.attacks.logit_lens import logit_lens
-from hf_untangle.attacks.neighbour import neighbour as near_text
-from hf_untangle.attacks.quantisation import quantise
+from hf_untangle.attacks.neighbor import neighbor as near_text
+from hf_untangle.attacks.quantization import quantize
 from hf_untangle.attacks.report import AttackReport
-from hf_untangle.attacks.scene import Scene
 from hf_untangle.attacks.subject import Unlearned, scene_of
+from hf_untangle.configs.attack import QUICK, Attack, AttackConfig
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
-from hf_untangle.pruning.attack_record import Attack, AttackOutcome, AttackRecord, Reading
-from hf_untangle.pruning.provenance import device_name
+from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading
+from hf_untangle.records.provenance import device_name
 
 logger = logging.getLogger("hf_untangle")
 
 ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
-    "quantise": quantise,
+    "quantize": quantize,
     "relearn": relearn,
     "benign": benign,
     "few-shot": few_shot,
-    "neighbour": near_text,
+    "neighbor": near_text,
     "logit-lens": logit_lens,
     "adapter": adapter,
 }
@@ -45,7 +45,7 @@ def attack(
     quick: bool = False,
     original: PreTrainedModel | str | None = None,
     gold: PreTrainedModel | str | None = None,
-    neighbour: CorpusSource | None = None,
+    neighbor: CorpusSource | None = None,
     progress: bool = True,
     **settings: object,
 ) -> AttackReport:
@@ -60,10 +60,10 @@ def attack(
         quick: Whether to start from settings that fit ten minutes for SmolLM2 on two cores.
         original: The model before unlearning, or its name; the name in the record when None.
         gold: A model that never learnt the forget corpus, or its name, where there is one.
-        neighbour: A corpus near to the forget corpus, such as a paraphrase of it; for `code` and `python`, programs in other
+        neighbor: A corpus near to the forget corpus, such as a paraphrase of it; for `code` and `python`, programs in other
             languages when None.
         progress: Whether to show progress bars.
-        **settings: Fields of `AttackConfig`, such as `attacks=["relearn", "quantise"]`, `seeds` or `max_seconds`.
+        **settings: Fields of `AttackConfig`, such as `attacks=["relearn", "quantize"]`, `seeds` or `max_seconds`.
 
     Returns:
         The report: every reading, a table, and a figure.
@@ -75,7 +75,7 @@ def attack(
     config = (QUICK if quick else AttackConfig()).with_settings(**settings)
     _check(result)
     start = time.perf_counter()
-    scene = scene_of(result, config, original, gold, neighbour)
+    scene = scene_of(result, config, original, gold, neighbor)
     base = _as_they_are(scene)
     outcomes = []
     for name in tqdm(config.attacks, unit="attack", desc="attacking", disable=not progress):

@@ -9,16 +9,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.attacks.config import AttackConfig
-from hf_untangle.attacks.neighbour import NEIGHBOURS
-from hf_untangle.attacks.scene import Scene
+from hf_untangle.attacks.context import Scene
+from hf_untangle.attacks.neighbor import NEIGHBORS
+from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning.evidence import Pair
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.records.unlearning import UnlearnRecord
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ def scene_of(
         tokenizer=cast(PreTrainedTokenizerBase, result.tokenizer),
         forget=forget,
         retain=retain,
-        neighbour=NEIGHBOURS.get(forget.corpus.name) if near is None else near,
+        neighbor=NEIGHBORS.get(forget.corpus.name) if near is None else near,
         config=config,
     )
 
@@ -108,7 +108,7 @@ def _name_of_original(record: UnlearnRecord) -> str:
 def _check_original(original: PreTrainedModel, groups: tuple[NeuronGroup, ...], result: Unlearned) -> None:
     """Refuse an original that the result cannot have been made from."""
     result.mask.check_fits(groups, str(original.name_or_path))
-    if result.record.repairs or result.record.config.fill != "zero":
+    if result.record.repairs or result.record.config.ablation != "zero":
         return
     pruned = remove_(deepcopy(original), result.mask, groups).state_dict()
     if not all(torch.equal(value, pruned[name]) for name, value in result.model.state_dict().items()):

@@ -9,14 +9,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.density.measure import Evaluate, Measure
-from hf_untangle.density.settings import SweepSettings
 from hf_untangle.density.snapshot import snapshot
+from hf_untangle.density.sweep_config import SweepConfig
 
 GRID = tuple(tick / 10 for tick in range(1, 11))
 
 
 class DensityCallback(TrainerCallback):
-    """Logs, every so many optimiser steps, how much of the model could be pruned and how much of it is in use.
+    """Logs, every so many optimizer steps, how much of the model could be pruned and how much of it is in use.
 
     The training does not notice: no gradient is taken, and weights, modes and random states are put back. Steps are counted
     by the trainer, so that accumulated gradients and resumed runs change nothing. Under several processes each of them
@@ -39,19 +39,19 @@ class DensityCallback(TrainerCallback):
 
         Args:
             evaluate: What judges the model, as for `density.sweep`.
-            every: Optimiser steps between two measurements.
+            every: Optimizer steps between two measurements.
             grid: The shares that are tried.
             max_share_of_time: How much of the training's time measuring may take. A measurement that would take more, as far
                 as the last one tells, is left out; the first one is always made.
             log: Where numbers go, such as `trainer.log`, which tells every reporter; the trainer's history alone if None.
-            **settings: Other fields of `SweepSettings`.
+            **settings: Other fields of `SweepConfig`.
 
         Raises:
             ConfigError: A setting is unknown or out of its range.
         """
         self.evaluate = evaluate
         self.every = every
-        self.settings = SweepSettings(grid=tuple(grid), refine=0.0).changed(**settings)
+        self.settings = SweepConfig(grid=tuple(grid), refine=0.0).with_settings(**settings)
         self.max_share_of_time = max_share_of_time
         self.log = log
         self._began = self._spent = self._last = 0.0

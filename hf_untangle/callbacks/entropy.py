@@ -18,7 +18,7 @@ from hf_untangle.importance.entropy import entropy
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.reporting.entropy_plots import entropy_histograms, entropy_over_time
 from hf_untangle.statistics.moments import Moments
-from hf_untangle.statistics.passes import PassCollector
+from hf_untangle.statistics.training_collector import PassCollector
 
 Phase = Literal["train", "eval"]
 
@@ -57,9 +57,7 @@ class EntropyCallback(MaskCallback):
             ConfigError: The share is not from 0 to below 1, or `every` is not positive.
         """
         if not 0 <= mask_share < 1 or (every is not None and every < 1):
-            raise ConfigError(
-                f"mask_share must be from 0 to below 1 and every at least 1 epoch, but {mask_share} and {every} came."
-            )
+            raise ConfigError(f"mask_share must be from 0 to below 1 and every at least 1 epoch, got {mask_share} and {every}.")
         super().__init__(NeuronMask({}, {}, ""), groups)
         self.trainer, self.figures, self.mask_share, self.every = trainer, figures, mask_share, every
         self.history: dict[Phase, list[tuple[float, Tensor]]] = {"train": [], "eval": []}

@@ -6,7 +6,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hf_untangle.architecture.adapters import groups_below, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.masks.holding import Held, held_parameters, zero_gradients_, zero_weights_
+from hf_untangle.masks.hold_removed import Held, held_parameters, zero_gradients_, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
 
@@ -16,8 +16,8 @@ class MaskCallback(TrainerCallback):
 
     Most of what belongs to a removed neuron has no gradient. What can grow back without this callback: the column of an
     attention neuron whose value row a kept query head needs, neurons whose activation function is not zero at zero, and
-    whatever an adapter, an optimiser with a history or a noisy one writes there. Their gradients are set to zero before every
-    optimiser step, so that its state stays empty too, and their weights after it. Under LoRA the adapter's factors are held,
+    whatever an adapter, an optimizer with a history or a noisy one writes there. Their gradients are set to zero before every
+    optimizer step, so that its state stays empty too, and their weights after it. Under LoRA the adapter's factors are held,
     so that the merged weights are zero as well.
 
         trainer = Trainer(model, ..., callbacks=[MaskCallback(mask)])
@@ -45,11 +45,11 @@ class MaskCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Keep gradients of removed neurons out of the optimiser's state."""
+        """Keep gradients of removed neurons out of the optimizer's state."""
         zero_gradients_(self._held)
 
     def on_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Take back whatever the optimiser wrote."""
+        """Take back whatever the optimizer wrote."""
         zero_weights_(self._held)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

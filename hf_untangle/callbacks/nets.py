@@ -11,14 +11,14 @@ from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.nets.neuron_config import neuron_nets_config
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
+from hf_untangle.nets.search_config import NeuronNetsConfig
 
 
 class NetsCallback(TrainerCallback):
     """Masks and parameters in tandem: training goes on under the best mask, and masks are judged on the weights as they are.
 
-    Every so many optimiser steps the population is judged and bred once. The masks act through hooks, and no weight is
+    Every so many optimizer steps the population is judged and bred once. The masks act through hooks, and no weight is
     written to: `callback.mask` is what was found, for `masked` or `remove_` once training has ended. The population is part of
     every checkpoint, so that a resumed run goes on with it; under several processes all of them evolve the same one.
 
@@ -39,7 +39,7 @@ class NetsCallback(TrainerCallback):
 
         Args:
             retain: Blocks whose loss is to stay low.
-            every: Optimiser steps between two generations.
+            every: Optimizer steps between two generations.
             forget: Blocks whose loss is to rise, weighed by the setting forget_weight.
             log: Where numbers go, such as `trainer.log`; nowhere when None.
             **settings: Fields of `NeuronNetsConfig`; `generations` does not count here.
@@ -48,7 +48,7 @@ class NetsCallback(TrainerCallback):
             ConfigError: A setting is unknown, out of its range, or at odds with another.
         """
         self.every = every
-        self._config = neuron_nets_config(**settings)
+        self._config = NeuronNetsConfig.resolve(**settings)
         self._retain, self._forget, self._log = retain, forget, log
         self._evolution: NeuronEvolution | None = None
         self._applied = ExitStack()

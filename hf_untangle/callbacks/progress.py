@@ -7,7 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class ProgressBarCallback(TrainerCallback):
-    """One bar that counts optimiser steps and shows the last loss that was logged, on standard error alone."""
+    """One bar that counts optimizer steps and shows the last loss that was logged, on standard error alone."""
 
     def __init__(self, description: str, *, progress: bool = True) -> None:
         """Name what is being trained.

@@ -16,7 +16,7 @@ from hf_untangle.models import revision_of
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import merged
 from hf_untangle.statistics.moments import Moments
-from hf_untangle.statistics.passes import PassCollector, overview
+from hf_untangle.statistics.training_collector import PassCollector, overview
 
 logger = logging.getLogger("hf_untangle")
 
@@ -25,7 +25,7 @@ FILE = "activation-statistics.safetensors"
 
 
 class StatisticsCallback(TrainerCallback):
-    """Collects statistics of every few optimiser steps, all of their passes and all processes, and logs an overview of each.
+    """Collects statistics of every few optimizer steps, all of their passes and all processes, and logs an overview of each.
 
     No pass is run twice. What is collected is written beside every checkpoint, and a run that is resumed goes on from there.
 
@@ -43,7 +43,7 @@ class StatisticsCallback(TrainerCallback):
 
         Args:
             trainer: The trainer that this is added to; its `log` takes the numbers to where the run reports to.
-            every: How many optimiser steps apart the steps are that are watched.
+            every: How many optimizer steps apart the steps are that are watched.
             groups: Which neuron groups to watch; all of them when None.
             roots: Whether to sum sqrt|z| too, which the importance `sqrt` needs.
 
@@ -51,7 +51,7 @@ class StatisticsCallback(TrainerCallback):
             ConfigError: `every` is not positive.
         """
         if every < 1:
-            raise ConfigError(f"Statistics must be collected every so many steps, at least 1, but every={every} came.")
+            raise ConfigError(f"Statistics must be collected every so many steps, at least 1, got every={every}.")
         self._trainer = trainer
         self._every = every
         self._groups = groups

@@ -26,13 +26,13 @@ class TranslationCallback(TrainerCallback):
         Args:
             trainer: Whose log the numbers go to, and from there to its reporters.
             inputs: Keyword arguments of the model: a batch of evaluation data.
-            every: How many optimiser steps there are between two looks.
+            every: How many optimizer steps there are between two looks.
 
         Raises:
             ConfigError: The interval is no step at all.
         """
         if every < 1:
-            raise ConfigError(f"There must be at least 1 step between two looks, but every={every} came.")
+            raise ConfigError(f"There must be at least 1 step between two looks, got every={every}.")
         self.trainer = trainer
         self.watch = TrainingWatch(inputs)
         self.every = every

@@ -6,12 +6,12 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 
 from hf_untangle.architecture.adapters import model_below
 from hf_untangle.callbacks.due import own_log_stays_due
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import read_pair
 from hf_untangle.pruning.iterative import judge
+from hf_untangle.pruning.scoring import read_pair
 
 
 class UnlearnEvaluationCallback(TrainerCallback):
@@ -40,7 +40,7 @@ class UnlearnEvaluationCallback(TrainerCallback):
             trainer: The trainer that this is added to; its `log` takes the numbers to where the run reports to.
             forget: The corpus whose capability is to be gone.
             retain: The corpus whose capability is to stay.
-            every: How many optimiser steps apart the measurements are.
+            every: How many optimizer steps apart the measurements are.
             part: The part of both corpora to measure.
             tokenizer: The model's tokenizer; the trainer's, or found by the model's name, when None.
             **settings: `evaluation_tokens`, `block_size`, `batch_size` and `packed`, as in `UnlearnConfig`.
@@ -49,7 +49,7 @@ class UnlearnEvaluationCallback(TrainerCallback):
             ConfigError: `every` is not positive, or a setting is unknown or out of range.
         """
         if every < 1:
-            raise ConfigError(f"The model must be measured every so many steps, at least 1, but every={every} came.")
+            raise ConfigError(f"The model must be measured every so many steps, at least 1, got every={every}.")
         self._trainer = trainer
         self._every = every
         self._config = UnlearnConfig().with_settings(**settings)

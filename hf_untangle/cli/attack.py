@@ -12,11 +12,11 @@ def attack_command(  # noqa: PLR0913 (one parameter an option)
     folder: Annotated[str, typer.Argument(help="A folder that `unlearn` wrote.")],
     quick: Annotated[bool, typer.Option("--quick", help="At most ten minutes for SmolLM2 on two cores.")] = False,
     attacks: Annotated[
-        str | None, typer.Option("--attacks", help="Which ones, joined by commas: `--attacks relearn,quantise`.")
+        str | None, typer.Option("--attacks", help="Which ones, joined by commas: `--attacks relearn,quantize`.")
     ] = None,
     original: Annotated[str | None, typer.Option(help="The model before unlearning; the run's own when left out.")] = None,
     gold: Annotated[str | None, typer.Option(help="A model that never learnt the forget corpus.")] = None,
-    neighbour: Annotated[str | None, typer.Option(help="A corpus near to the forget corpus.")] = None,
+    neighbor: Annotated[str | None, typer.Option(help="A corpus near to the forget corpus.")] = None,
     forget: Annotated[str | None, typer.Option(help="The run's forget corpus, where it was a file of yours.")] = None,
     retain: Annotated[str | None, typer.Option(help="The run's retain corpus, likewise.")] = None,
     output: Annotated[
@@ -25,7 +25,7 @@ def attack_command(  # noqa: PLR0913 (one parameter an option)
     settings: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: `--set seeds=5`.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Quantise, retrain, prompt and look inside a copy of an unlearned model: does what it forgot come back?"""
+    """Quantize, retrain, prompt and look inside a copy of an unlearned model: does what it forgot come back?"""
     chosen = {} if attacks is None else {"attacks": attacks.split(",")}
     content = {
         "task": "attack",
@@ -33,7 +33,7 @@ def attack_command(  # noqa: PLR0913 (one parameter an option)
         "quick": quick,
         "original": original,
         "gold": gold,
-        "neighbour": neighbour,
+        "neighbor": neighbor,
         "forget": forget,
         "retain": retain,
         "settings": chosen | settings_of(settings),

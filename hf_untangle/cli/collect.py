@@ -12,7 +12,7 @@ from hf_untangle.cli.run import do
 def _checked(size: str) -> str:
     """Refuse what is neither a number nor `auto`."""
     if size != "auto" and not size.lstrip("-").isdigit():
-        raise typer.BadParameter(f"A batch size must be a number or `auto`, but `{size}` came.")
+        raise typer.BadParameter(f"A batch size must be a number or `auto`, got `{size}`.")
     return size
 
 

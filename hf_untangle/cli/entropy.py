@@ -54,7 +54,7 @@ def entropy_masks_command(  # noqa: PLR0913 (one parameter an option)
     corpus: Annotated[str, typer.Option(help="Texts in distribution.")] = "general",
     preset: Annotated[str, typer.Option(help="Settings to start from: default or paper.")] = "default",
     dtype: DtypeOption = "auto",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: `--set fill=half`.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: `--set ablation=half`.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Mask bits or neurons of the lowest, of the highest and of any entropy, and measure what it costs near and far."""

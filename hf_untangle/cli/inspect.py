@@ -51,7 +51,7 @@ def corpora_command(json: JsonOption = False) -> None:
                 "name": name,
                 "what": entry.summary,
                 "on the Hub": entry.repository,
-                "licence": entry.licence,
+                "license": entry.license,
                 "without network": "yes" if entry.embedded else "no",
             }
             for name, entry in CORPORA.items()

@@ -17,7 +17,7 @@ def models_command(
 ) -> None:
     """Build a tiny model of every type in the installed transformers, and say what works on it."""
     with clear_errors():
-        from hf_untangle.survey.sweep import sweep
+        from hf_untangle.survey.survey import sweep
 
         found = list(sweep(types or None))
         if json:

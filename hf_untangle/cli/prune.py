@@ -18,7 +18,7 @@ def prune_command(  # noqa: PLR0913 (one parameter an option)
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go where, and write nothing.")] = False,
     dtype: DtypeOption = "auto",
     device_map: Annotated[str | None, typer.Option(help="As in from_pretrained, such as auto or cuda.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: `--set fill=mean`.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: `--set ablation=mean`.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Remove the FFN neurons that a text needs least, and save an ordinary checkpoint without them."""

@@ -23,7 +23,7 @@ def run_recipe(
 ) -> None:
     """Do the whole job that a recipe describes."""
     with clear_errors():
-        from hf_untangle.jobs.reading import plan_of, read_recipe
+        from hf_untangle.recipes.read import plan_of, read_recipe
 
         checked = read_recipe(recipe, settings_of(overrides))
         if not dry_run:
@@ -39,7 +39,7 @@ def run_recipe(
 def schema_command() -> None:
     """Print the JSON schema of recipes, by which editors complete and check them."""
     with clear_errors():
-        from hf_untangle.jobs.schema import recipe_schema
+        from hf_untangle.recipes.schema import recipe_schema
 
         print_json(recipe_schema())
 
@@ -52,7 +52,7 @@ def do(content: dict[str, Any], *, as_json: bool) -> None:
         as_json: Whether to print the record as JSON in the place of a table.
     """
     with clear_errors():
-        from hf_untangle.jobs.reading import check_recipe
+        from hf_untangle.recipes.read import check_recipe
 
         _finish(check_recipe(content), as_json=as_json)
 
@@ -67,7 +67,7 @@ def settings_of(overrides: list[str] | None) -> dict[str, Any]:
         Values by key.
     """
     with clear_errors():
-        from hf_untangle.jobs.reading import parse_override
+        from hf_untangle.recipes.read import parse_override
 
         return dict(map(parse_override, overrides or []))
 
@@ -75,7 +75,7 @@ def settings_of(overrides: list[str] | None) -> dict[str, Any]:
 def _finish(recipe: "BaseModel", *, as_json: bool) -> None:
     """Carry a recipe out and show what came of it."""
     from hf_untangle.distributed import is_main
-    from hf_untangle.jobs.reading import carry_out
+    from hf_untangle.recipes.read import carry_out
 
     outcome = carry_out(recipe)
     if not is_main():

@@ -12,11 +12,11 @@ def adapter_command(
     source: Annotated[str, typer.Argument(help="A mask file, or the folder of a result.")],
     output: Annotated[str, typer.Argument(help="The folder that the adapter is written to.")],
     step: Annotated[int | None, typer.Option(help="Take this step of the result, not the chosen one.")] = None,
-    ladder: Annotated[bool, typer.Option(help="Write every step, each into a folder of its own.")] = False,
+    all_steps: Annotated[bool, typer.Option(help="Write every step, each into a folder of its own.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Write a mask as a stock peft (IA)3 adapter, which the original model can switch on and off."""
-    content = {"task": "adapter", "source": source, "output": output, "step": step, "ladder": ladder}
+    content = {"task": "adapter", "source": source, "output": output, "step": step, "all_steps": all_steps}
     do(content, as_json=json)
 
 

@@ -19,9 +19,9 @@ def show_command(
         from hf_untangle.app.serve import check_installed, launch
 
         check_installed()
-        from hf_untangle.app.ladder import open_ladder
+        from hf_untangle.app.strengths import open_strengths
 
-        ladder = open_ladder(result, original=original, device_map=device_map)
-        page = launch(ladder, port=port, browser=browser)
+        strengths = open_strengths(result, original=original, device_map=device_map)
+        page = launch(strengths, port=port, browser=browser)
         console.print(f"The page is at {page.local_url}, on this machine alone. Stop it with Ctrl+C.", soft_wrap=True)
         page.block_thread()

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from hf_untangle.architecture.skeleton import skeleton
+from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.compaction.edits import Edit, Edits
 
 

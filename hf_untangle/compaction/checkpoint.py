@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from hf_untangle.architecture.skeleton import Shapes, shapes_of
+from hf_untangle.architecture.meta_models import Shapes, shapes_of
 from hf_untangle.errors import ArchitectureError, CheckpointError
 from hf_untangle.files.names import member
 
@@ -122,15 +122,15 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         The checkpoint.
 
     Raises:
-        CheckpointError: A file or a tensor is missing, or the weights are quantised.
+        CheckpointError: A file or a tensor is missing, or the weights are quantized.
     """
     path = Path(folder)
     if not member(path, CONFIG, "the checkpoint").is_file():
         raise CheckpointError(f"`{folder}` must be a folder with a checkpoint, but it has no {CONFIG}.")
     if "quantization_config" in json.loads((path / CONFIG).read_text()):
         raise CheckpointError(
-            f"The weights in `{folder}` must be in full precision to be cut, but they are quantised. Calibrate on the "
-            "quantised model, save the mask, and cut the full-precision checkpoint."
+            f"The weights in `{folder}` must be in full precision to be cut, but they are quantized. Calibrate on the "
+            "quantized model, save the mask, and cut the full-precision checkpoint."
         )
     return Checkpoint(path, _shards(path))
 

@@ -8,10 +8,10 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compaction.assemble import assemble
-from hf_untangle.compaction.law import compact_lawfully
+from hf_untangle.compaction.detect_removed import removed_neurons
 from hf_untangle.compaction.lora import compact_with_lora, has_adapters
-from hf_untangle.compaction.removed import removed_neurons
-from hf_untangle.compaction.stays import Layout, mask_of_all
+from hf_untangle.compaction.target_widths import Layout, mask_of_all
+from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.models import name_and_revision
@@ -46,7 +46,7 @@ def compact(
         The smaller model.
 
     Raises:
-        MaskError: The mask is not this model's, or the weights are quantised or not loaded.
+        MaskError: The mask is not this model's, or the weights are quantized or not loaded.
         CompactionError: The configuration of the model has no setting for such widths, or the layout is impossible.
     """
     if has_adapters(model):
@@ -55,4 +55,4 @@ def compact(
     groups = neuron_groups(model)
     check_in_memory(model, groups)
     mask = removed_neurons(model, groups) if mask is None else mask_of_all(mask, groups, *name_and_revision(model))
-    return cast(Model, compact_lawfully(model, groups, mask, assemble, layout=layout, round_to=round_to)[0])
+    return cast(Model, compact_verified(model, groups, mask, assemble, layout=layout, round_to=round_to)[0])

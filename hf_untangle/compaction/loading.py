@@ -2,80 +2,83 @@
 
 A configuration can say how wide each layer is (`config.per_layer_config`), but the models of transformers read one width for
 all of them. So whenever a model is made from such a configuration, the classes of its module that take a configuration and
-the number of a layer are taught to read that layer's own. Models with one width for all layers are made as ever.
+the number of a layer are taught to read that layer's own. Models with one width for all layers are made as before.
 
-`transformers.monkey_patching.register_patch_mapping` would put subclasses in the place of those classes. It is not used, as
+A ragged checkpoint is of no use to a transformers that was not told so, and would fail there on the shape of some tensor. Its
+configuration therefore names the missing call among the numbers of its layers, where transformers' own error shows it.
+
+`transformers.monkey_patching.register_patch_mapping` would substitute subclasses for those classes. It is not used, as
 it reaches no class that a module keeps in a table, and models made without `from_pretrained` then lose their hidden states.
-
-Nothing of transformers is imported here before the program imports it: `teach_transformers` is called by `import hf_untangle`.
 """
 
 import sys
 from collections.abc import Callable
 from functools import cache, wraps
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 from warnings import catch_warnings, filterwarnings
 
-HOME = "transformers.modeling_utils"
-"""The module that every model of transformers is made with."""
+MISSING_CALL = "to load layers of different widths, call hf_untangle.compaction.enable_ragged_checkpoints() first"
+"""Stands among the layers of a ragged configuration: transformers' error shows it where the call is missing."""
 NATIVE = "apply_heterogeneous_modeling"
 """What a transformers that reads per-layer widths itself has in its integration of heterogeneous models."""
 LAYER_NUMBERS = ("layer_idx", "layer_id", "layer_number")
 """What constructors of layers call the number of the layer."""
 
 
-def teach_transformers() -> None:
-    """Let transformers make models whose layers differ in width: now, or as soon as the program imports it.
+def enable_ragged_checkpoints() -> None:
+    """Let transformers load and save models whose layers differ in width, in this process.
 
-    Also the entry point of vLLM's general plugins, which runs it in every process of vLLM.
+    Loaders of this package call it themselves. It is also the entry point of vLLM's general plugins, which runs it in every
+    process of vLLM. A transformers that reads per-layer widths itself is left alone, except that it passes over the name of
+    this function in configurations.
     """
-    loaded = sys.modules.get(HOME)
-    if loaded is not None and hasattr(loaded, "PreTrainedModel"):
-        _teach(loaded)
-    elif not any(isinstance(finder, _Watcher) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Watcher())
-
-
-class _Watcher(MetaPathFinder):
-    """Waits for the program's import of transformers' models."""
-
-    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Let the usual finders find the module, and teach it once it has run."""
-        if fullname != HOME:
-            return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
-        if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
-
-            def run_and_teach(module: ModuleType) -> None:
-                run(module)
-                _teach(module)
-
-            spec.loader.exec_module = run_and_teach
-        return spec
-
-
-def _teach(modeling_utils: ModuleType) -> None:
-    """Have every model look at its configuration first, unless transformers reads per-layer widths itself."""
+    from transformers import PreTrainedModel
     from transformers.integrations import heterogeneity
+    from transformers.integrations.heterogeneity import configuration_utils
 
-    model_class = modeling_utils.PreTrainedModel
-    if hasattr(heterogeneity, NATIVE) or hasattr(model_class.__init__, "__wrapped__"):
+    mixin = configuration_utils.HeterogeneousConfigMixin
+    if hasattr(mixin._update_heterogeneous_to_dict_output, "__wrapped__"):
         return
-    make = model_class.__init__
+    configuration_utils._apply_heterogeneous_config = _without_missing_call(configuration_utils._apply_heterogeneous_config)
+    if hasattr(heterogeneity, NATIVE):
+        return
+    mixin._update_heterogeneous_to_dict_output = _with_missing_call(mixin._update_heterogeneous_to_dict_output)
+    PreTrainedModel.__init__ = _with_own_widths(PreTrainedModel.__init__)
+
+
+def _without_missing_call(apply: Callable[..., None]) -> Callable[..., None]:
+    """Read the widths of layers, and pass over the call that stands among them."""
+
+    @wraps(apply)
+    def read(config: Any, per_layer_config: dict[Any, Any]) -> None:
+        apply(config, {layer: own for layer, own in per_layer_config.items() if layer != MISSING_CALL})
+
+    return read
+
+
+def _with_missing_call(update: Callable[..., None]) -> Callable[..., None]:
+    """Write the widths of layers, and among them which call reads them."""
+
+    @wraps(update)
+    def write(config: Any, output: dict[str, Any]) -> None:
+        update(config, output)
+        if output.get("per_layer_config"):
+            output["per_layer_config"][MISSING_CALL] = {}
+
+    return write
+
+
+def _with_own_widths(make: Callable[..., None]) -> Callable[..., None]:
+    """Make models so that each layer reads its own widths."""
 
     @wraps(make)
-    def make_with_own_widths(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
+    def make_model(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         if getattr(config, "is_heterogeneous", False):
             teach_layers(sys.modules[type(self).__module__])
         make(self, config, *args, **kwargs)
 
-    model_class.__init__ = make_with_own_widths
+    return make_model
 
 
 @cache

@@ -8,13 +8,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.architecture.projections import place_of
-from hf_untangle.architecture.skeleton import skeleton
 from hf_untangle.compaction.assemble import assemble
+from hf_untangle.compaction.detect_removed import removed_neurons
 from hf_untangle.compaction.edits import Edit, Edits
-from hf_untangle.compaction.law import compact_lawfully
-from hf_untangle.compaction.removed import removed_neurons
-from hf_untangle.compaction.stays import Layout, mask_of_all
+from hf_untangle.compaction.target_widths import Layout, mask_of_all
+from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import Index, check_in_memory
@@ -60,7 +60,7 @@ def compact_with_lora(
 
     Raises:
         CompactionError: An adapter is no LoRA, or the model cannot be made smaller.
-        MaskError: The mask is not this model's, or its weights are quantised or not loaded.
+        MaskError: The mask is not this model's, or its weights are quantized or not loaded.
     """
     from peft import get_peft_model, set_peft_model_state_dict
 
@@ -69,7 +69,7 @@ def compact_with_lora(
     groups = neuron_groups(plain)
     check_in_memory(plain, groups)
     mask = removed_neurons(plain, groups) if mask is None else mask_of_all(mask, groups, str(plain.name_or_path))
-    small, _, edits = compact_lawfully(plain, groups, mask, assemble, layout=layout, round_to=round_to)
+    small, _, edits = compact_verified(plain, groups, mask, assemble, layout=layout, round_to=round_to)
     first, *others = adapters
     adapted = get_peft_model(small, deepcopy(model.peft_config[first]), adapter_name=first)
     for name in others:

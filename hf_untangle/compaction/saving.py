@@ -50,7 +50,7 @@ def gathered(model: PreTrainedModel) -> dict[str, Tensor] | None:
 def _without_gguf_record(model: PreTrainedModel) -> Iterator[None]:
     """Let a model forget inside the `with` block that it was read from GGUF."""
     own: Any = model
-    quantiser = getattr(own, "hf_quantizer", None)
+    quantizer = getattr(own, "hf_quantizer", None)
     record = getattr(own.config, "quantization_config", None)
     if getattr(record, "quant_method", None) != "gguf":
         yield
@@ -60,4 +60,4 @@ def _without_gguf_record(model: PreTrainedModel) -> Iterator[None]:
     try:
         yield
     finally:
-        own.hf_quantizer, own.config.quantization_config = quantiser, record
+        own.hf_quantizer, own.config.quantization_config = quantizer, record

@@ -12,12 +12,12 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from hf_untangle.architecture.meta_models import Shapes, shapes_of, skeleton
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.skeleton import Shapes, shapes_of, skeleton
-from hf_untangle.compaction.cuts import cuts
+from hf_untangle.compaction.config_changes import ConfigChanges, head_settings, width_settings
 from hf_untangle.compaction.edits import Stays
-from hf_untangle.compaction.settings import Settings, head_settings, width_settings
-from hf_untangle.compaction.stays import Layout, groups_alike, padded, places_in, units_in_use, units_wanted
+from hf_untangle.compaction.slices import cuts
+from hf_untangle.compaction.target_widths import Layout, groups_alike, padded, places_in, units_in_use, units_wanted
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask
 
@@ -84,7 +84,7 @@ class Search:
     """By group: which units hold neurons that stay."""
     units: dict[str, Bool[Tensor, "expert unit"]]
     """By group: which units have a place with the settings found so far; at first, all of them."""
-    settings: Settings = Settings()
+    settings: ConfigChanges = ConfigChanges()
     cuts: dict[str, list[Stays]] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
 
@@ -102,7 +102,7 @@ class Search:
         units = {name: own | True for name, own in used.items()}
         return cls(model_class, config, groups, layout, shapes_of(skeleton(model_class, config)), used, units)
 
-    def try_settings(self, settings: Settings, counts: dict[str, int]) -> dict[str, list[Stays]] | None:
+    def try_settings(self, settings: ConfigChanges, counts: dict[str, int]) -> dict[str, list[Stays]] | None:
         """Make the model of some settings, and see whether it is the one in which groups have so many units.
 
         Args:
@@ -122,7 +122,7 @@ class Search:
         except CompactionError:
             return None
 
-    def take(self, settings: Settings, counts: dict[str, int]) -> bool:
+    def take(self, settings: ConfigChanges, counts: dict[str, int]) -> bool:
         """Go on with some settings if they make the model in which groups have so many units."""
         found = self.try_settings(settings, counts)
         if found is None:
@@ -131,7 +131,7 @@ class Search:
         self.units |= {name: padded(self.used[name], count) for name, count in counts.items()}
         return True
 
-    def with_widths(self, settings: Settings, changes: dict[int, dict[str, int]]) -> Settings:
+    def with_widths(self, settings: ConfigChanges, changes: dict[int, dict[str, int]]) -> ConfigChanges:
         """Add widths, by layer, to some settings; all layers' are the same where the layout is uniform."""
         if self.layout == "uniform":
             return settings.also(next(iter(changes.values())), {})
@@ -176,7 +176,9 @@ def _narrow_attention(search: Search, alike: list[NeuronGroup], wanted: dict[str
     return False
 
 
-def _possible_count(search: Search, settings: Settings, alike: list[NeuronGroup], each: dict[str, int], wanted: int) -> int:
+def _possible_count(
+    search: Search, settings: ConfigChanges, alike: list[NeuronGroup], each: dict[str, int], wanted: int
+) -> int:
     """The smallest number of key-value groups, from what is wanted on, that a model can be made with."""
     fitting = [group for group in alike if int(search.used[group.name].sum()) <= wanted]
     tried = alike if search.layout == "uniform" else fitting[:1]

@@ -72,7 +72,7 @@ def answer_blocks(
         CorpusError: There are none, or an answer has no token that can be predicted, or too many.
     """
     if not answers or len(prompts) != len(answers):
-        raise CorpusError(f"Every prompt needs one answer, but {len(prompts)} prompts and {len(answers)} answers came.")
+        raise CorpusError(f"Every prompt needs one answer, got {len(prompts)} prompts and {len(answers)} answers.")
     wholes = [joined(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
     bos = bos_prefix(tokenizer)
     given, all_of_it = ([bos + ids for ids in _encode(texts, tokenizer)] for texts in (list(prompts), wholes))

@@ -35,9 +35,9 @@ class Batches:
             ConfigError: The batch size is not positive, or no time is given.
         """
         if batch_size != "auto" and batch_size < 1:
-            raise ConfigError(f"A batch must have at least one block, but batch_size={batch_size} came.")
+            raise ConfigError(f"A batch must have at least one block, got batch_size={batch_size}.")
         if max_seconds is not None and not max_seconds > 0:
-            raise ConfigError(f"A time limit must be above 0 seconds, but max_seconds={max_seconds} came.")
+            raise ConfigError(f"A time limit must be above 0 seconds, got max_seconds={max_seconds}.")
         self._blocks = blocks
         self._halves = batch_size == "auto"
         self._max_seconds = max_seconds
@@ -161,6 +161,6 @@ def limited(blocks: SomeBlocks, max_tokens: int | None) -> SomeBlocks:
     if max_tokens is None:
         return blocks
     if max_tokens < 1:
-        raise ConfigError(f"At least one token must be read, but max_tokens={max_tokens} came.")
+        raise ConfigError(f"At least one token must be read, got max_tokens={max_tokens}.")
     so_far = blocks.counted.reshape(len(blocks.counted), -1).sum(1).cumsum(0)
     return cast(SomeBlocks, blocks.first(max(1, int((so_far <= max_tokens).sum()))))

@@ -101,7 +101,7 @@ class TokenBlocks:
             ConfigError: The batch size is not positive.
         """
         if batch_size < 1:
-            raise ConfigError(f"A batch must have at least one block, but batch_size={batch_size} came.")
+            raise ConfigError(f"A batch must have at least one block, got batch_size={batch_size}.")
         for start in range(0, len(self.input_ids), batch_size):
             block = slice(start, start + batch_size)
             yield self.rows(block)
@@ -157,14 +157,14 @@ class TokenBlocks:
         """Describe the tokens for a report.
 
         Returns:
-            Name, origin, source and licence of the corpus, the part, how many documents, blocks and tokens,
+            Name, origin, source and license of the corpus, the part, how many documents, blocks and tokens,
             and the fingerprint. JSON can hold all of it.
         """
         return {
             "corpus": self.corpus.name,
             "origin": self.corpus.origin,
             "source": self.corpus.source,
-            "licence": self.corpus.licence,
+            "license": self.corpus.license,
             "part": self.part,
             "documents": self.documents,
             "blocks": len(self.input_ids),
@@ -214,7 +214,7 @@ def token_blocks(
     if tokens < 1 or block_size <= bos_length or (excerpt is not None and excerpt < 1):
         raise ConfigError(
             "The budget, an excerpt, and a block besides its BOS must have room for at least one token, "
-            f"but tokens={tokens}, excerpt={excerpt} and block_size={block_size} came. Ask for more."
+            f"got tokens={tokens}, excerpt={excerpt} and block_size={block_size}. Ask for more."
         )
     opened = corpus(source)
     documents = opened.documents(part)

@@ -178,7 +178,7 @@ def _from_strings(strings: Iterable[str]) -> Corpus:
     if not isinstance(strings, Iterable) or isinstance(strings, Mapping):
         raise CorpusError(
             "A corpus must be a name, a path, a data set or an iterable of strings, "
-            f"but {type(strings).__name__} came. Of several splits, choose one."
+            f"got {type(strings).__name__}. Of several splits, choose one."
         )
     read = _replayable(strings) if isinstance(strings, Iterator) else partial(iter, strings)
     return Corpus("strings", "strings", "strings that were passed in", "unknown", partial(_checked_strings, read))

@@ -13,7 +13,7 @@ TRAIN, VALIDATION = 1000, 297
 """Images to learn from and to choose by; the other 500 are to test on."""
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """Images with the digit that each shows."""
 
     images: Float[Tensor, "image y x"]
@@ -34,9 +34,9 @@ class Labelled(NamedTuple):
 class Digits:
     """Three parts, which are the same every time."""
 
-    train: Labelled
-    validation: Labelled
-    test: Labelled
+    train: Labeled
+    validation: Labeled
+    test: Labeled
 
 
 def digits(seed: int = 0) -> Digits:
@@ -63,4 +63,4 @@ def digits(seed: int = 0) -> Digits:
     labels = torch.as_tensor(shown).long()[order]
     ends = [TRAIN, TRAIN + VALIDATION]
     parts = zip(images.tensor_split(ends), labels.tensor_split(ends), strict=True)
-    return Digits(*(Labelled(*part) for part in parts))
+    return Digits(*(Labeled(*part) for part in parts))

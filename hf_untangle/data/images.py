@@ -34,7 +34,7 @@ class ImageClasses:
     origin: str
     source: str
     """Where the images come from, as a model card prints it."""
-    licence: str
+    license: str
     classes: tuple[int, ...]
     """The labels that belong to it."""
     all_classes: int
@@ -67,15 +67,15 @@ def image_classes(source: str | DatasetDict | Dataset | ImageClasses, classes: S
         return source
     name, chosen = _split(source, classes)
     if name == "digits":
-        origin, where, licence, count, read = "embedded", "scikit-learn's handwritten digits", "BSD-3-Clause", 10, _read_digits
+        origin, where, license, count, read = "embedded", "scikit-learn's handwritten digits", "BSD-3-Clause", 10, _read_digits
     else:
         data = source if not isinstance(source, str) else _load(name)
-        origin, where, licence = "dataset", name, "unknown"
+        origin, where, license = "dataset", name, "unknown"
         count, read = _reader(data)
     if not chosen or not set(chosen) <= set(range(count)):
-        raise ConfigError(f"Classes of `{name}` must be some of 0 to {count - 1}, but {list(chosen)} came, as in `{name}:0,1`.")
+        raise ConfigError(f"Classes of `{name}` must be some of 0 to {count - 1}, got {list(chosen)}, as in `{name}:0,1`.")
     listed = ",".join(map(str, chosen))
-    return ImageClasses(f"{name}:{listed}", origin, where, licence, tuple(chosen), count, read)
+    return ImageClasses(f"{name}:{listed}", origin, where, license, tuple(chosen), count, read)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class ImageBlocks:
             "corpus": self.corpus.name,
             "origin": self.corpus.origin,
             "source": self.corpus.source,
-            "licence": self.corpus.licence,
+            "license": self.corpus.license,
             "part": self.part,
             "classes": list(self.corpus.classes),
             "images": self.tokens,
@@ -193,7 +193,7 @@ def _split(source: Any, classes: Sequence[int] | None) -> tuple[str, list[int]]:
     try:
         return name, list(classes) if classes is not None else [int(label) for label in listed.split(",") if label]
     except ValueError as error:
-        raise ConfigError(f"Classes must be numbers, as in `digits:0,1`, but `{source}` came.") from error
+        raise ConfigError(f"Classes must be numbers, as in `digits:0,1`, got `{source}`.") from error
 
 
 def _read_digits(part: Part) -> tuple[list[Any], list[int]]:

@@ -31,7 +31,7 @@ class Activity:
     sparsity: float
     """Share of activations that are not above zero."""
     effective_rank: float
-    """exp of the entropy of the singular values of a layer's activations, normalised to sum to 1: from 1 to its width."""
+    """exp of the entropy of the singular values of a layer's activations, normalized to sum to 1: from 1 to its width."""
 
 
 def activity(model: nn.Module, run: Callable[[nn.Module], object]) -> Activity:

@@ -9,7 +9,7 @@ from torch import nn
 
 from hf_untangle import models
 from hf_untangle.data.corpora import CorpusSource
-from hf_untangle.density.images import LabelledImages, read_images
+from hf_untangle.density.images import LabeledImages, read_images
 from hf_untangle.density.language import LANGUAGE_MODELS, ByteText, LanguageTraining, byte_text, trained_language_model
 from hf_untangle.density.measure import Measure, corpus_measure, next_token_measure
 from hf_untangle.density.networks import NETWORKS
@@ -43,7 +43,7 @@ class Family:
 def image_family(
     network: str,
     *,
-    data: str | LabelledImages = "digits",
+    data: str | LabeledImages = "digits",
     training: Training = TRAINING,
 ) -> Family:
     """Classifiers of images, trained here.
@@ -60,10 +60,10 @@ def image_family(
         ConfigError: There is no such network.
     """
     if network not in NETWORKS:
-        raise ConfigError(f"A network must be one of {', '.join(NETWORKS)}, but `{network}` came.")
+        raise ConfigError(f"A network must be one of {', '.join(NETWORKS)}, got `{network}`.")
 
     @cache
-    def read() -> LabelledImages:
+    def read() -> LabeledImages:
         return read_images(data) if isinstance(data, str) else data
 
     def member(width: Width, seed: int, tolerance: str) -> Member:
@@ -99,7 +99,7 @@ def language_family(
         ConfigError: There is no such architecture.
     """
     if architecture not in LANGUAGE_MODELS:
-        raise ConfigError(f"An architecture must be one of {', '.join(LANGUAGE_MODELS)}, but `{architecture}` came.")
+        raise ConfigError(f"An architecture must be one of {', '.join(LANGUAGE_MODELS)}, got `{architecture}`.")
 
     @cache
     def read() -> ByteText:
@@ -128,7 +128,7 @@ def pretrained_family(pattern: str, *, corpus: CorpusSource = "general", dtype: 
         ConfigError: The pattern has no place for the width.
     """
     if "{}" not in pattern:
-        raise ConfigError(f"The name of a family must have `{{}}` in the place of the width, but `{pattern}` came.")
+        raise ConfigError(f"The name of a family must have `{{}}` in the place of the width, got `{pattern}`.")
 
     def member(width: Width, _: int, tolerance: str) -> Member:
         model, tokenizer = models.load(pattern.format(width), dtype=dtype)
@@ -162,4 +162,4 @@ def family_of(name: str | Family) -> Family:
         return FAMILIES[name](name)
     if "{}" in name:
         return pretrained_family(name)
-    raise ConfigError(f"A family must be one of {', '.join(FAMILIES)} or a name such as `org/model-{{}}`, but `{name}` came.")
+    raise ConfigError(f"A family must be one of {', '.join(FAMILIES)} or a name such as `org/model-{{}}`, got `{name}`.")

@@ -1,4 +1,4 @@
-"""Small labelled images: scikit-learn's digits, which need no network, and MNIST and CIFAR-10 from the Hub."""
+"""Small labeled images: scikit-learn's digits, which need no network, and MNIST and CIFAR-10 from the Hub."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from hf_untangle.errors import ConfigError, CorpusError
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages:
+class LabeledImages:
     """Images with a class each, pixels from 0 to 1, in a train and a test part."""
 
     train_x: Float[Tensor, "image channel row column"]
@@ -30,8 +30,8 @@ class LabelledImages:
         return channels, rows, columns
 
 
-def read_images(name: str) -> LabelledImages:
-    """Read labelled images by name.
+def read_images(name: str) -> LabeledImages:
+    """Read labeled images by name.
 
     Args:
         name: A key of `IMAGES`.
@@ -45,21 +45,21 @@ def read_images(name: str) -> LabelledImages:
         MissingExtraError: scikit-learn, which carries the digits, is not installed.
     """
     if name not in IMAGES:
-        raise ConfigError(f"Images must be one of {', '.join(IMAGES)}, but `{name}` came.")
+        raise ConfigError(f"Images must be one of {', '.join(IMAGES)}, got `{name}`.")
     return IMAGES[name]()
 
 
-def _digits() -> LabelledImages:
+def _digits() -> LabeledImages:
     """1,297 handwritten digits to learn from and 500 to test on, as nothing is chosen here that validation would be for."""
     found = digits()
     (train, labels), (more, more_labels) = found.train.planes(), found.validation.planes()
-    return LabelledImages(torch.cat([train, more]), torch.cat([labels, more_labels]), *found.test.planes(), classes=10)
+    return LabeledImages(torch.cat([train, more]), torch.cat([labels, more_labels]), *found.test.planes(), classes=10)
 
 
-def _from_hub(repository: str, image: str) -> Callable[[], LabelledImages]:
+def _from_hub(repository: str, image: str) -> Callable[[], LabeledImages]:
     """Reads a data set of the Hub, whose column `image` holds pictures."""
 
-    def read() -> LabelledImages:
+    def read() -> LabeledImages:
         from datasets import load_dataset
 
         try:
@@ -70,19 +70,19 @@ def _from_hub(repository: str, image: str) -> Callable[[], LabelledImages]:
             ) from error
         train_x, test_x = (_pixels(parts[part][image]) for part in ("train", "test"))
         train_y, test_y = (torch.tensor(parts[part]["label"]) for part in ("train", "test"))
-        return LabelledImages(train_x, train_y, test_x, test_y, classes=int(train_y.max()) + 1)
+        return LabeledImages(train_x, train_y, test_x, test_y, classes=int(train_y.max()) + 1)
 
     return read
 
 
 def _pixels(pictures: Any) -> Float[Tensor, "image channel row column"]:
-    """Bring pictures, grey or in colour, into one tensor."""
+    """Bring pictures, grey or in color, into one tensor."""
     array = np.stack([np.asarray(picture) for picture in pictures])
     pixels = torch.from_numpy(array.reshape(*array.shape[:3], -1)).movedim(-1, 1)
     return pixels.float() / 255
 
 
-IMAGES: dict[str, Callable[[], LabelledImages]] = {
+IMAGES: dict[str, Callable[[], LabeledImages]] = {
     "digits": _digits,
     "mnist": _from_hub("ylecun/mnist", "image"),
     "cifar10": _from_hub("uoft-cs/cifar10", "img"),

@@ -142,7 +142,7 @@ def trained_language_model(name: str, width: int, text: ByteText, training: Lang
         ConfigError: The width does not divide into heads.
     """
     if width % WIDTH_STEP:
-        raise ConfigError(f"The width of a transformer here must be a multiple of {WIDTH_STEP}, but {width} came.")
+        raise ConfigError(f"The width of a transformer here must be a multiple of {WIDTH_STEP}, got {width}.")
     with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         torch.manual_seed(seed)
         config = LANGUAGE_MODELS[name](width, VOCABULARY, training.block_size)

@@ -83,7 +83,7 @@ def _language_model(model: nn.Module) -> PreTrainedModel:
     """The model as one of transformers."""
     if not isinstance(model, PreTrainedModel):
         raise ArchitectureError(
-            f"A corpus can judge a causal language model from transformers, but a {type(model).__name__} came. Pass a function "
+            f"A corpus can judge a causal language model from transformers, got a {type(model).__name__}. Pass a function "
             "of the model in the place of the corpus."
         )
     return model

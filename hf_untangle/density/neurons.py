@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_untangle.architecture.expert_passes import Reading
+from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
-from hf_untangle.density.settings import SweepSettings
+from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.density.units import Removal, Units
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.importance.functions import IMPORTANCE
@@ -20,15 +20,15 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import Scope, remove_top
 from hf_untangle.statistics.collect import rows_that_count
-from hf_untangle.statistics.hooks import observed
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
-from hf_untangle.statistics.weights import weight_norms
+from hf_untangle.statistics.watching import observed
+from hf_untangle.statistics.weight_norms import weight_norms
 
 NeuronScores = Mapping[str, Float[Tensor, " neuron"]]
 """One score a neuron, by the name of its group."""
 
 
-def neuron_units(model: nn.Module, settings: SweepSettings, scores: NeuronScores, groups: tuple[NeuronGroup, ...]) -> Units:
+def neuron_units(model: nn.Module, settings: SweepConfig, scores: NeuronScores, groups: tuple[NeuronGroup, ...]) -> Units:
     """Take neurons as what may go, an equal share of FFN and of attention neurons.
 
     Args:
@@ -46,7 +46,7 @@ def neuron_units(model: nn.Module, settings: SweepSettings, scores: NeuronScores
     whole = NeuronMask.keep_all(groups, getattr(model, "name_or_path", type(model).__name__))
     if any(name not in scores or scores[name].shape != kept.shape for name, kept in whole.items()):
         sizes = {name: len(kept) for name, kept in whole.items()}
-        raise ConfigError(f"scores must hold one number for each neuron of every group ({sizes}), but others came.")
+        raise ConfigError(f"scores must hold one number for each neuron of every group ({sizes}), got others.")
     lowest_first = {name: -scores[name].cpu() for name in whole}
     scope: Scope = "layer" if settings.scope == "layer" else "global"
 
@@ -62,7 +62,7 @@ def neuron_units(model: nn.Module, settings: SweepSettings, scores: NeuronScores
 
 
 def score_neurons(
-    model: nn.Module, groups: tuple[NeuronGroup, ...], settings: SweepSettings, run: Callable[[nn.Module], object]
+    model: nn.Module, groups: tuple[NeuronGroup, ...], settings: SweepConfig, run: Callable[[nn.Module], object]
 ) -> NeuronScores:
     """Score every neuron by an importance: its `magnitude`, its weights times its activation (`wanda`), or by chance.
 

@@ -38,7 +38,7 @@ def prunable_parameters(model: nn.Module, parts: Sequence[str] = ("weights",), s
 
     Raises:
         ArchitectureError: There are none.
-        MaskError: Some of them are quantised, or not loaded.
+        MaskError: Some of them are quantized, or not loaded.
     """
     uses = defaultdict(list)
     for path, module in model.named_modules():
@@ -84,7 +84,7 @@ def _reason_to_skip(places: list[tuple[str, str]], parts: Sequence[str], skip: S
 
 
 def _check_editable(name: str, parameter: nn.Parameter) -> None:
-    """Refuse weights that are quantised, sharded or not loaded."""
+    """Refuse weights that are quantized, sharded or not loaded."""
     if parameter.is_meta:
         raise MaskError(
             f"The weights `{name}` must be loaded to be pruned, but they are on the meta device (offloaded). Load the model "
@@ -93,5 +93,5 @@ def _check_editable(name: str, parameter: nn.Parameter) -> None:
     if parameter.dtype not in EDITABLE or type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor:
         raise MaskError(
             f"The weights `{name}` must be whole and in floating point to be pruned, but they are {parameter.dtype} in a "
-            f"{type(parameter).__name__}: quantised or sharded. Sweep the full-precision checkpoint."
+            f"{type(parameter).__name__}: quantized or sharded. Sweep the full-precision checkpoint."
         )

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hf_untangle.density.settings import SweepSettings
+from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.density.tolerance import TOLERANCES
 
 
@@ -42,7 +42,7 @@ class DensityResult:
     What is left at the first crossing is the core of the network, and its parameters are the unprunable ones.
     """
 
-    settings: SweepSettings
+    settings: SweepConfig
     base: float
     """The metric of the whole network."""
     limit: float

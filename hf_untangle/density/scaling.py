@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from hf_untangle.density.families import Width
-from hf_untangle.density.settings import SweepSettings
+from hf_untangle.density.sweep_config import SweepConfig
 
 STABLE = 0.10
 """A share is called stable when its means lie no further apart."""
@@ -80,7 +80,7 @@ class ScalingResult:
     """The density of a family across its widths."""
 
     family: str
-    settings: SweepSettings
+    settings: SweepConfig
     runs: tuple[Run, ...]
     """By increasing width, then by seed."""
     seconds: float

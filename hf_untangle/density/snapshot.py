@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.density.activity import activity
 from hf_untangle.density.measure import Evaluate, Measure
-from hf_untangle.density.one_shot import sweep
-from hf_untangle.density.settings import SweepSettings
+from hf_untangle.density.sweep import sweep
+from hf_untangle.density.sweep_config import SweepConfig
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def random_state_kept() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def snapshot(model: nn.Module, evaluate: Evaluate | Measure, settings: SweepSettings) -> dict[str, float]:
+def snapshot(model: nn.Module, evaluate: Evaluate | Measure, settings: SweepConfig) -> dict[str, float]:
     """Measure how much of a network can go now, and how much of it is in use.
 
     Weights, modes, gradients and random states are as before afterwards.

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from hf_untangle.architecture.modes import evaluation_mode
-from hf_untangle.density.images import LabelledImages
+from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.density.images import LabeledImages
 from hf_untangle.density.networks import NETWORKS
 from hf_untangle.errors import ConfigError
 
@@ -30,12 +30,10 @@ class Training:
     def __post_init__(self) -> None:
         """Refuse a training that trains nothing."""
         if self.epochs < 1 or self.batch_size < 1 or not self.learning_rate > 0 or not self.initial_scale > 0:
-            raise ConfigError(
-                f"A training needs positive epochs, batch_size, learning_rate and initial_scale, but {self} came."
-            )
+            raise ConfigError(f"A training needs positive epochs, batch_size, learning_rate and initial_scale, got {self}.")
 
 
-def trained_classifier(name: str, width: int, images: LabelledImages, training: Training, seed: int) -> nn.Module:
+def trained_classifier(name: str, width: int, images: LabeledImages, training: Training, seed: int) -> nn.Module:
     """Train a classifier from the beginning.
 
     Args:
@@ -58,19 +56,19 @@ def trained_classifier(name: str, width: int, images: LabelledImages, training: 
     return network.eval()
 
 
-def _fit_(network: nn.Module, images: LabelledImages, training: Training) -> None:
+def _fit_(network: nn.Module, images: LabeledImages, training: Training) -> None:
     """Train a network in place."""
-    optimiser = torch.optim.AdamW(network.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), training.learning_rate, weight_decay=training.weight_decay)
     for _ in range(training.epochs):
         for batch in torch.randperm(len(images.train_x)).split(training.batch_size):
             loss = F.cross_entropy(network(images.train_x[batch]), images.train_y[batch])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, images: LabelledImages) -> float:
+def accuracy(network: nn.Module, images: LabeledImages) -> float:
     """Measure the share of test images whose class is the largest output.
 
     Args:

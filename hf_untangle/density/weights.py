@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hf_untangle.density.parameters import prunable_parameters
 from hf_untangle.density.ranking import Ranking
-from hf_untangle.density.settings import SweepSettings
+from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.density.undo import originals_kept
 from hf_untangle.density.units import Removal, Units, share_of
 
@@ -17,7 +17,7 @@ WeightScore = Callable[[str, Tensor], Float[Tensor, "..."]]
 """From a parameter's name and value to a score for each of its weights, on its device, none of them negative."""
 
 
-def weight_units(model: nn.Module, settings: SweepSettings, score: WeightScore) -> Units:
+def weight_units(model: nn.Module, settings: SweepConfig, score: WeightScore) -> Units:
     """Take single weights as what may go.
 
     Args:

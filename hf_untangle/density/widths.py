@@ -7,9 +7,9 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from hf_untangle.density.families import Family, Width, family_of
-from hf_untangle.density.one_shot import DEFAULT, sweep
 from hf_untangle.density.scaling import Run, ScalingResult
-from hf_untangle.density.settings import SweepSettings
+from hf_untangle.density.sweep import DEFAULT, sweep
+from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.errors import ConfigError
 
 
@@ -18,7 +18,7 @@ def across_widths(
     widths: Sequence[Width],
     seeds: Sequence[int] = (0, 1, 2),
     *,
-    settings: SweepSettings = DEFAULT,
+    settings: SweepConfig = DEFAULT,
     control: bool = True,
     progress: bool = True,
     **changes: Any,
@@ -36,7 +36,7 @@ def across_widths(
         settings: Of every sweep.
         control: Whether to sweep each network in random order too.
         progress: Whether to show a progress bar.
-        **changes: Fields of `SweepSettings` that override `settings`.
+        **changes: Fields of `SweepConfig` that override `settings`.
 
     Returns:
         All runs, with their summary, the fit, and the claims that hold.
@@ -45,9 +45,9 @@ def across_widths(
         ConfigError: There is no such family or setting, or no width or seed.
     """
     start = time.perf_counter()
-    settings, found = settings.changed(**changes), family_of(family)
+    settings, found = settings.with_settings(**changes), family_of(family)
     if not widths or not seeds or len(set(widths)) < len(widths):
-        raise ConfigError(f"widths must be different and seeds at least one, but {list(widths)} and {list(seeds)} came.")
+        raise ConfigError(f"widths must be different and seeds at least one, got {list(widths)} and {list(seeds)}.")
     cells = [(width, seed) for width in widths for seed in seeds]
     runs = [
         _run(found, width, seed, settings, control)
@@ -57,7 +57,7 @@ def across_widths(
     return ScalingResult(found.name, settings, tuple(runs), time.perf_counter() - start)
 
 
-def _run(family: Family, width: Width, seed: int, settings: SweepSettings, control: bool) -> Run:
+def _run(family: Family, width: Width, seed: int, settings: SweepConfig, control: bool) -> Run:
     """Train or load one network, and sweep it."""
     member = family.member(width, seed, settings.tolerance)
     result = sweep(member.model, member.measure, settings=settings, progress=False)

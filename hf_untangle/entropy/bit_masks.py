@@ -19,7 +19,7 @@ ORDERS: dict[str, Order] = {
 }
 """The masks of arXiv:2305.12238 beside none: bits of the lowest entropy go, of the highest, or any."""
 
-FILLS: dict[str, Callable[[Moments], Float[Tensor, " bit"]]] = {
+ABLATIONS: dict[str, Callable[[Moments], Float[Tensor, " bit"]]] = {
     "mean": lambda train: train.total / train.count,
     "half": lambda train: torch.full_like(train.total, 0.5),
     "zero": lambda train: torch.zeros_like(train.total),

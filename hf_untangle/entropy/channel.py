@@ -37,16 +37,16 @@ class BitChannel(nn.Module):
 
 
 def replace_bits(
-    bits: Float[Tensor, "item bit"], kept: Bool[Tensor, " bit"], fill: Float[Tensor, " bit"]
+    bits: Float[Tensor, "item bit"], kept: Bool[Tensor, " bit"], constants: Float[Tensor, " bit"]
 ) -> Float[Tensor, "item bit"]:
-    """Put a constant in the place of masked bits: kept ? bit : fill.
+    """Put a constant instead of masked bits: kept ? bit : constants.
 
     Args:
         bits: The message.
         kept: Which bits arrive.
-        fill: What the receiver reads in the place of each of the others.
+        constants: What the receiver reads instead of each of the others.
 
     Returns:
         The message as it is read.
     """
-    return torch.where(kept, bits, fill)
+    return torch.where(kept, bits, constants)

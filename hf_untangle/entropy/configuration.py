@@ -20,7 +20,7 @@ class ContrastConfig(PreTrainedConfig):
     image_size: int = 32
     """Pixels on a side of an image."""
     channels: int = 3
-    """Colours of a pixel."""
+    """Colors of a pixel."""
     filters: list[int] | tuple[int, ...] = (64, 64, 64)
     """Channels of the convolutions; the first keeps the size of an image, each later one halves it."""
     byte_size: int = 32

@@ -9,14 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_untangle.entropy.bit_masks import FILLS, ORDERS, bits_to_mask, keep_after
+from hf_untangle.entropy.bit_masks import ABLATIONS, ORDERS, bits_to_mask, keep_after
 from hf_untangle.entropy.configuration import ContrastConfig
+from hf_untangle.entropy.contrast_config import LEAST_LOW_SHARE, LOW_ENTROPY, ContrastExperimentConfig
 from hf_untangle.entropy.item_sets import ItemSets
 from hf_untangle.entropy.measurement import EncodedItems, accuracy, bit_moments, encode
 from hf_untangle.entropy.modeling import ContrastModel
 from hf_untangle.entropy.problems import draw_problems
 from hf_untangle.entropy.record import Cell, ContrastRecord, ModelRecord
-from hf_untangle.entropy.settings import LEAST_LOW_SHARE, LOW_ENTROPY, ContrastSettings
 from hf_untangle.entropy.training import TrainedContrast, train_contrast
 from hf_untangle.errors import StatisticsError
 from hf_untangle.importance.entropy import always_off, always_on, bit_entropy
@@ -34,7 +34,9 @@ class ContrastExperiment:
     """Every trained model by its seed, those that were left out too."""
 
 
-def run_contrast(data: ItemSets, settings: ContrastSettings | None = None, *, progress: bool = True) -> ContrastExperiment:
+def run_contrast(
+    data: ItemSets, settings: ContrastExperimentConfig | None = None, *, progress: bool = True
+) -> ContrastExperiment:
     """Train models and measure all masks at all shares on all sets.
 
     Args:
@@ -50,13 +52,13 @@ def run_contrast(data: ItemSets, settings: ContrastSettings | None = None, *, pr
         CorpusError: A set has fewer items than a problem has choices.
         StatisticsError: A set is too small to measure an entropy on, or no model has learnt anything.
     """
-    settings = settings or ContrastSettings()
+    settings = settings or ContrastExperimentConfig()
     _check_shares(settings)
     trained = train_models(data, settings, progress=progress)
     return ContrastExperiment(measure_contrast(trained, data, settings), {seed: one.model for seed, one in trained.items()})
 
 
-def train_models(data: ItemSets, settings: ContrastSettings, *, progress: bool = True) -> dict[int, TrainedContrast]:
+def train_models(data: ItemSets, settings: ContrastExperimentConfig, *, progress: bool = True) -> dict[int, TrainedContrast]:
     """Train as many models as there are seeds.
 
     Args:
@@ -83,7 +85,7 @@ def train_models(data: ItemSets, settings: ContrastSettings, *, progress: bool =
     return trained
 
 
-def measure_contrast(trained: dict[int, TrainedContrast], data: ItemSets, settings: ContrastSettings) -> ContrastRecord:
+def measure_contrast(trained: dict[int, TrainedContrast], data: ItemSets, settings: ContrastExperimentConfig) -> ContrastRecord:
     """Measure all masks at all shares on all sets, for models that are trained already.
 
     Args:
@@ -112,14 +114,16 @@ def measure_contrast(trained: dict[int, TrainedContrast], data: ItemSets, settin
     )
 
 
-def _check_shares(settings: ContrastSettings) -> None:
+def _check_shares(settings: ContrastExperimentConfig) -> None:
     """Refuse shares of no bit before anything is trained."""
     for share in settings.shares:
         if share != "low":
             bits_to_mask(float(share), settings.bits)
 
 
-def _measure(seed: int, trained: TrainedContrast, data: ItemSets, settings: ContrastSettings) -> tuple[ModelRecord, list[Cell]]:
+def _measure(
+    seed: int, trained: TrainedContrast, data: ItemSets, settings: ContrastExperimentConfig
+) -> tuple[ModelRecord, list[Cell]]:
     """Measure one model, or say why not."""
     judged = {"seed": seed, "loss": trained.loss, "of_chance": trained.of_chance}
     if trained.of_chance > settings.untrained:
@@ -129,11 +133,11 @@ def _measure(seed: int, trained: TrainedContrast, data: ItemSets, settings: Cont
     encoded = {name: encode(trained.model, items) for name, items in data.sets.items()}
     moments = {name: bit_moments(one) for name, one in encoded.items()}
     entropies = {name: _entropy(one, settings) for name, one in moments.items()}
-    fill = FILLS[settings.fill](bit_moments(encode(trained.model, data.train))).float()
+    constants = ABLATIONS[settings.ablation](bit_moments(encode(trained.model, data.train))).float()
     cells = []
     for name, one in encoded.items():
         entropy = entropies[name if settings.entropy_on == "eval" else data.in_distribution]
-        cells += list(_sweep(seed, trained.model, name, one, entropy, fill, settings))
+        cells += list(_sweep(seed, trained.model, name, one, entropy, constants, settings))
     model = ModelRecord(
         **judged,
         left_out=None if cells else f"under {LEAST_LOW_SHARE:.0%} of the bits of seed {seed} are of low entropy.",
@@ -150,23 +154,23 @@ def _sweep(  # noqa: PLR0913 (what one model is on one set)
     name: str,
     encoded: EncodedItems,
     entropy: Float[Tensor, " bit"],
-    fill: Float[Tensor, " bit"],
-    settings: ContrastSettings,
+    constants: Float[Tensor, " bit"],
+    settings: ContrastExperimentConfig,
 ) -> Iterator[Cell]:
     """Mask bits of one model in every order at every share, and solve the same problems each time."""
     problems = draw_problems(len(encoded.bits), settings.choices, settings.problems, seed)
-    before = accuracy(model, encoded, problems, torch.ones(len(entropy), dtype=torch.bool), fill)
+    before = accuracy(model, encoded, problems, torch.ones(len(entropy), dtype=torch.bool), constants)
     for share in settings.shares:
         exact = float((entropy < LOW_ENTROPY).float().mean()) if share == "low" else float(share)
         if share == "low" and exact < LEAST_LOW_SHARE:
             continue
         count = bits_to_mask(exact, len(entropy))
         for order in ORDERS:
-            after = accuracy(model, encoded, problems, keep_after(order, entropy, count, seed), fill)
+            after = accuracy(model, encoded, problems, keep_after(order, entropy, count, seed), constants)
             yield Cell(seed=seed, set=name, share=share, masked=count, order=order, before=before, after=after)
 
 
-def _entropy(moments: Moments, settings: ContrastSettings) -> Float[Tensor, " bit"]:
+def _entropy(moments: Moments, settings: ContrastExperimentConfig) -> Float[Tensor, " bit"]:
     """Entropy of every bit, with or without the correction for small sets."""
     if settings.corrected:
         return bit_entropy(moments.positive, moments.count)

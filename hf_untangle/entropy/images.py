@@ -65,7 +65,7 @@ def digits() -> ItemSets:
 
 
 def cifar10(limit: int = 10_000) -> ItemSets:
-    """Read CIFAR-10 from the Hub, with MNIST, colorectal histology and PlantVillage as shifts, all at 32 x 32 in colour.
+    """Read CIFAR-10 from the Hub, with MNIST, colorectal histology and PlantVillage as shifts, all at 32 x 32 in color.
 
     Args:
         limit: Images of a test set at most.
@@ -87,7 +87,7 @@ def cifar10(limit: int = 10_000) -> ItemSets:
 
 
 def read_images(rows: Iterator[dict[str, Any]], column: str) -> Images:
-    """Resize images to 32 x 32 by bilinear interpolation, in colour.
+    """Resize images to 32 x 32 by bilinear interpolation, in color.
 
     Args:
         rows: Rows of a data set.

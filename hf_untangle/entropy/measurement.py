@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.entropy.channel import replace_bits
 from hf_untangle.entropy.encoders import Items
 from hf_untangle.entropy.modeling import ContrastModel
@@ -52,7 +52,7 @@ def bit_moments(encoded: EncodedItems) -> Moments:
         encoded: The items.
 
     Returns:
-        Sums over items, a bit in the place of a neuron.
+        Sums over items, a bit instead of a neuron.
 
     Raises:
         StatisticsError: There are so few items that the correction of an entropy, 1 / (2 N ln 2) bits, is above 0.05.
@@ -73,7 +73,7 @@ def accuracy(
     encoded: EncodedItems,
     problems: Problems,
     kept: Bool[Tensor, " bit"],
-    fill: Float[Tensor, " bit"],
+    constants: Float[Tensor, " bit"],
 ) -> float:
     """Share of problems that are solved when some bits are replaced by constants.
 
@@ -82,13 +82,13 @@ def accuracy(
         encoded: The items that the problems are made of.
         problems: Problems over them.
         kept: Which bits arrive.
-        fill: What is read in the place of the others.
+        constants: What is read instead of the others.
 
     Returns:
         From 0 to 1.
     """
     hits = 0
-    message = replace_bits(encoded.bits, kept.to(encoded.bits.device), fill.to(encoded.bits))
+    message = replace_bits(encoded.bits, kept.to(encoded.bits.device), constants.to(encoded.bits))
     with evaluation_mode(model), torch.inference_mode():
         for some in torch.arange(len(problems.labels)).split(BATCH):
             logits = model.solve(message[problems.answers[some]], encoded.features[problems.choices[some]])

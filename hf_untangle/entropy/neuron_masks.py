@@ -11,12 +11,12 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.entropy.neuron_record import NeuronCell, NeuronOrder, NeuronRecord, NeuronSettings
+from hf_untangle.entropy.neuron_record import NeuronCell, NeuronEntropyConfig, NeuronOrder, NeuronRecord
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.entropy import entropy
+from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.apply import masked
-from hf_untangle.masks.fill import mean_fill
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import remove_top
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -28,7 +28,7 @@ def measure_neurons(
     model: PreTrainedModel,
     prose: TokenBlocks,
     tests: Mapping[str, TokenBlocks],
-    settings: NeuronSettings | None = None,
+    settings: NeuronEntropyConfig | None = None,
     *,
     progress: bool = True,
 ) -> NeuronRecord:
@@ -49,7 +49,7 @@ def measure_neurons(
     Raises:
         ConfigError: A share masks no neuron, or the prose has fewer blocks than there are seeds.
     """
-    settings = settings or NeuronSettings()
+    settings = settings or NeuronEntropyConfig()
     groups = neuron_groups(model)
     _check_shares(groups, settings)
     before = {name: next_token_metrics(model, blocks, progress=False) for name, blocks in tests.items()}
@@ -59,7 +59,7 @@ def measure_neurons(
         for seed, part in enumerate(_parts(prose, settings.seeds)):
             statistics = collect(model, part, groups=groups, batch_size=settings.batch_size, progress=False)
             for order, share, mask in _masks(statistics, groups, settings, seed):
-                with masked(model, mask, fill=mean_fill(statistics) if settings.fill == "mean" else None):
+                with masked(model, mask, constants=mean_ablation(statistics) if settings.ablation == "mean" else None):
                     for name, blocks in tests.items():
                         after = next_token_metrics(model, blocks, batch_size=settings.batch_size, progress=False)
                         cell = {"seed": seed, "set": name, "share": share, "masked": mask.removed(), "order": order}
@@ -75,7 +75,7 @@ def entropy_mask(
     share: float,
     order: NeuronOrder = "bottom",
     *,
-    settings: NeuronSettings | None = None,
+    settings: NeuronEntropyConfig | None = None,
     seed: int = 0,
 ) -> NeuronMask:
     """Mask a share of the neurons that are still there, in the order of their entropy.
@@ -92,14 +92,14 @@ def entropy_mask(
     Returns:
         A mask that keeps less.
     """
-    settings = settings or NeuronSettings()
+    settings = settings or NeuronEntropyConfig()
     generator = torch.Generator().manual_seed(seed)
     scores = {group.name: _score(order, entropy(statistics[group.name]), generator) for group in groups}
     return remove_top(mask, scores, groups, dict.fromkeys(settings.kinds, share), scope=settings.scope)
 
 
 def _masks(
-    statistics: ActivationStatistics, groups: tuple[NeuronGroup, ...], settings: NeuronSettings, seed: int
+    statistics: ActivationStatistics, groups: tuple[NeuronGroup, ...], settings: NeuronEntropyConfig, seed: int
 ) -> Iterator[tuple[NeuronOrder, float, NeuronMask]]:
     """Every mask of one round."""
     everything = NeuronMask.keep_all(groups, statistics.model)
@@ -119,13 +119,13 @@ def _parts(prose: TokenBlocks, seeds: int) -> list[TokenBlocks]:
     """Cut the blocks into as many parts as there are seeds."""
     if len(prose.input_ids) < seeds:
         raise ConfigError(
-            f"Every seed needs a block of its own to measure entropy on, but {seeds} seeds came and {len(prose.input_ids)} "
+            f"Every seed needs a block of its own to measure entropy on, got {seeds} seeds and {len(prose.input_ids)} "
             "blocks. Read more tokens, or take fewer seeds."
         )
     return list(prose.batches(len(prose.input_ids) // seeds))[:seeds]
 
 
-def _check_shares(groups: Sequence[NeuronGroup], settings: NeuronSettings) -> None:
+def _check_shares(groups: Sequence[NeuronGroup], settings: NeuronEntropyConfig) -> None:
     """Refuse shares of no neuron before anything is measured."""
     sizes = [group.size for group in groups if group.kind in settings.kinds]
     competitors = {"global": sum(sizes), "layer": min(sizes, default=0)}[settings.scope]

@@ -4,20 +4,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hf_untangle.config import Config
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 
 NeuronOrder = Literal["bottom", "top", "random"]
 
 
-class NeuronSettings(BaseModel):
+class NeuronEntropyConfig(Config):
     """Settings of the experiment on a language model's neurons."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shares: tuple[float, ...] = Field(default=(0.05, 0.1, 0.2), description="Shares of the neurons of each kind to mask.")
     orders: tuple[NeuronOrder, ...] = Field(default=("bottom", "top", "random"), description="Which neurons go first.")
     kinds: tuple[Literal["ffn", "attention"], ...] = Field(default=("ffn",), description="Kinds of neurons that are masked.")
-    fill: Literal["mean", "zero"] = Field(
+    ablation: Literal["mean", "zero"] = Field(
         default="mean", description="What a masked neuron reads: its mean where its entropy was measured, or zero."
     )
     scope: Literal["global", "layer"] = Field(default="layer", description="Rank neurons in each layer, or over all of them.")
@@ -53,7 +52,7 @@ class NeuronRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    settings: NeuronSettings
+    settings: NeuronEntropyConfig
     model: str
     sets: tuple[str, ...]
     """Names of the texts; the first is in distribution."""

@@ -13,9 +13,9 @@ from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.entropy import always_off, always_on, entropy
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.bits import collect_bits
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import Moments
+from hf_untangle.statistics.thresholded import collect_bits
 
 COLLECTORS: dict[str, Callable[..., ActivationStatistics]] = {"zero": collect, "running mean": collect_bits}
 """How statistics are collected whose `positive` counts a neuron's bit, by the threshold above which the bit is on."""
@@ -61,7 +61,7 @@ def collect_entropy(
         ConfigError: There is no such threshold.
     """
     if threshold not in COLLECTORS:
-        raise ConfigError(f"The threshold must be one of {', '.join(COLLECTORS)}, but `{threshold}` came.")
+        raise ConfigError(f"The threshold must be one of {', '.join(COLLECTORS)}, got `{threshold}`.")
     return COLLECTORS[threshold](model, blocks, progress=progress)
 
 

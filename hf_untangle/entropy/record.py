@@ -4,7 +4,7 @@ from statistics import fmean, stdev
 
 from pydantic import BaseModel, ConfigDict
 
-from hf_untangle.entropy.settings import ContrastSettings
+from hf_untangle.entropy.contrast_config import ContrastExperimentConfig
 
 
 class ModelRecord(BaseModel):
@@ -55,7 +55,7 @@ class ContrastRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    settings: ContrastSettings
+    settings: ContrastExperimentConfig
     source: str
     """Where the training items come from."""
     sets: tuple[str, ...]

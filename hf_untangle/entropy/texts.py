@@ -86,7 +86,7 @@ def manual() -> Corpus:
     from pydoc_data.topics import topics
 
     opened = corpus(list(topics.values()))
-    return replace(opened, name="manual", source="topics of Python's reference manual", licence="PSF-2.0")
+    return replace(opened, name="manual", source="topics of Python's reference manual", license="PSF-2.0")
 
 
 def _usual_shifts() -> dict[str, Corpus]:

@@ -11,13 +11,13 @@ from hf_untangle.data.corpora import corpus as opened
 from hf_untangle.data.questions import QuestionSource, questions
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.feeds import FEEDS
 from hf_untangle.evaluation.lm_eval_tasks import task_results
-from hf_untangle.evaluation.loading import metric
-from hf_untangle.evaluation.material import EvaluationSettings, Material, evaluation_settings
+from hf_untangle.evaluation.metric_inputs import FEEDS
+from hf_untangle.evaluation.metric_modules import metric
+from hf_untangle.evaluation.score_cache import EvaluationConfig, Material
 
 ON_TEXT = ("top_k_accuracy", "perplexity")
-ON_PAIRS = ("answer_probability", "exact_memorisation", "extraction_strength")
+ON_PAIRS = ("answer_probability", "exact_memorization", "extraction_strength")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Evaluation:
     """Every number by name; `docs/evidence.md` says what each is."""
     tasks: dict[str, dict[str, float]]
     """The numbers of each lm-eval task."""
-    settings: EvaluationSettings
+    settings: EvaluationConfig
     """How much was read."""
 
     def record(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
         tasks: Tasks of lm-eval, such as `arc_easy`; they need the extra `eval`, and most of them the network.
         tokenizer: The model's tokenizer; found by the model's name when None.
         progress: Whether to show progress bars.
-        **settings: Fields of `EvaluationSettings`, such as `tokens`, `part` or `prompts`.
+        **settings: Fields of `EvaluationConfig`, such as `tokens`, `part` or `prompts`.
 
     Returns:
         Every number by name.
@@ -76,10 +76,10 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
         CorpusError: A corpus or the pairs cannot be read.
         MissingExtraError: Tasks were asked for where lm-eval is not installed.
     """
-    how = evaluation_settings(**settings)
+    how = EvaluationConfig.resolve(**settings)
     names = _names(metrics, corpus is not None, pairs is not None, bool(tasks))
     if not model.can_generate():
-        raise ConfigError(f"Metrics of next tokens need a causal language model, but {type(model).__name__} came.")
+        raise ConfigError(f"Metrics of next tokens need a causal language model, got {type(model).__name__}.")
     text, held_out = (None if one is None else opened(one) for one in (corpus, holdout))
     asked = () if pairs is None else questions(pairs)
     found = find_tokenizer(model, tokenizer)
@@ -108,13 +108,13 @@ def check_metrics(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in FEEDS:
-            raise ConfigError(f"A metric must be one of {', '.join(FEEDS)}, but `{name}` came.")
+            raise ConfigError(f"A metric must be one of {', '.join(FEEDS)}, got `{name}`.")
 
 
 def _names(metrics: Sequence[str] | None, has_text: bool, has_pairs: bool, has_tasks: bool) -> Sequence[str]:
     """Which metrics are asked for."""
     if not (has_text or has_pairs or has_tasks):
-        raise ConfigError("A model must be judged on something, but nothing came. Pass a corpus, pairs= or tasks=.")
+        raise ConfigError("A model must be judged on something, got nothing. Pass a corpus, pairs= or tasks=.")
     check_metrics(metrics or ())
     if metrics is not None:
         return list(dict.fromkeys(metrics))

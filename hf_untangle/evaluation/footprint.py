@@ -7,7 +7,7 @@ from statistics import median
 import torch
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import TokenBlocks
 

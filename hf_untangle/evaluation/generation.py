@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
 
 

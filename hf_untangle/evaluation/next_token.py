@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, uncached, without_gradients
+from hf_untangle.architecture.forward import in_step, run_body
+from hf_untangle.architecture.inference_mode import evaluation_mode, uncached, without_gradients
 from hf_untangle.architecture.offload import input_device
-from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import TokenBlocks

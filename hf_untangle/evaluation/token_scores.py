@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.forward import in_step, run_body
+from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
-from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError

@@ -86,8 +86,8 @@ def card(template: str, data: ModelCardData, **values: Any) -> ModelCard:
     return ModelCard.from_template(data, template_path=str(TEMPLATES / template), **values)
 
 
-def licence_of(model: str, revision: str | None = None, token: str | None = None) -> str | None:
-    """Ask the Hub for the licence of a model, which whatever is made from it keeps.
+def license_of(model: str, revision: str | None = None, token: str | None = None) -> str | None:
+    """Ask the Hub for the license of a model, which whatever is made from it keeps.
 
     Args:
         model: Its name or path.
@@ -95,13 +95,13 @@ def licence_of(model: str, revision: str | None = None, token: str | None = None
         token: A token that may read it.
 
     Returns:
-        The licence, such as `apache-2.0`; None where the model is not on the Hub, names none, or cannot be asked for.
+        The license, such as `apache-2.0`; None where the model is not on the Hub, names none, or cannot be asked for.
     """
     repo_id = hub_id(model, revision)
     if repo_id is None:
         return None
     try:
         found = hub_client(token).model_info(repo_id, revision=revision).card_data
-    except Exception:  # A card without a licence says so; that is better than no card.
+    except Exception:  # A card without a license says so; that is better than no card.
         return None
     return found.license if found is not None else None

@@ -55,8 +55,8 @@ def contribution(seen: Observations) -> Neurons:
 def fluctuation(seen: Observations) -> Neurons:
     """Standard deviation of z times the norm of the output column that reads it.
 
-    What is lost when the neuron is replaced by its mean, in the residual stream: the importance that belongs to the fill `mean`
-    (FLAP, An et al. 2023, arXiv:2312.11983, without its standardisation).
+    What is lost when the neuron is replaced by its mean, in the residual stream: the importance that belongs to mean
+    ablation (FLAP, An et al. 2023, arXiv:2312.11983, without its standardization).
     """
     return standard_deviation(seen) * seen.norms.column
 

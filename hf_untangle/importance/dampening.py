@@ -29,6 +29,6 @@ def damping(forget: Neurons, retain: Neurons, *, alpha: float = 10.0, strength: 
         ConfigError: alpha or strength is negative.
     """
     if alpha < 0 or strength < 0:
-        raise ConfigError(f"alpha and strength must be at least 0, but alpha={alpha} and strength={strength} came.")
+        raise ConfigError(f"alpha and strength must be at least 0, got alpha={alpha} and strength={strength}.")
     factors = (strength * retain / forget).clamp(max=1)
     return torch.where(forget > alpha * retain, factors, 1.0)

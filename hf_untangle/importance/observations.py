@@ -9,7 +9,7 @@ from torch import Tensor
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.statistics.saliency import Saliency
-from hf_untangle.statistics.weights import WeightNorms
+from hf_untangle.statistics.weight_norms import WeightNorms
 
 Need = Literal["activations", "roots", "gradients", "weights"]
 """What an importance is computed from; the rest need not be collected."""

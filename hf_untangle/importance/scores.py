@@ -50,7 +50,7 @@ class Epsilon:
         except ValueError:
             value = -1.0
         if not 0 <= value < float("inf"):
-            raise ConfigError(f"eps must be a number (`0.001`) or a share of the mean (`10%`), at least 0, but `{text}` came.")
+            raise ConfigError(f"eps must be a number (`0.001`) or a share of the mean (`10%`), at least 0, got `{text}`.")
         return cls(value, relative)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.errors import MaskError
 from hf_untangle.folders import MARKER
-from hf_untangle.masks.fill import Fill
+from hf_untangle.masks.ablation import Ablation
 
 FORMAT = "hf_untangle.adapter/1"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -26,7 +26,7 @@ PREFIX, SUFFIX = "base_model.model.", ".ia3_l"
 
 
 def write_adapter(
-    folder: Path, kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind], model: str, fill: Fill = "zero"
+    folder: Path, kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind], model: str, ablation: Ablation = "zero"
 ) -> None:
     """Write a mask as an adapter into a folder that exists.
 
@@ -38,12 +38,12 @@ def write_adapter(
         kept: Which neurons stay, by the name of their output projection.
         kinds: The kind of each group; peft has no place for it, so it goes into a file of ours.
         model: The model that the mask was made for.
-        fill: What removed neurons read in the run that the mask comes from.
+        ablation: What removed neurons read in the run that the mask comes from.
 
     Raises:
-        MaskError: Some neurons belong to experts in one tensor, which peft cannot scale, or the fill is not zero.
+        MaskError: Some neurons belong to experts in one tensor, which peft cannot scale, or the ablation is not zero.
     """
-    check_silences(fill)
+    check_silences(ablation)
     _check_modules(kept)
     from peft import IA3Config, TaskType
 
@@ -84,19 +84,19 @@ def read_adapter(folder: Path) -> tuple[dict[str, Bool[Tensor, " neuron"]], dict
     return {name: _as_mask(by_name[name], name) for name in record["kinds"]}, record["kinds"], record["model"]
 
 
-def check_silences(fill: Fill) -> None:
+def check_silences(ablation: Ablation) -> None:
     """Refuse a mask of which an adapter would be something else: (IA)3 scales what a projection reads, and cannot shift it.
 
     Args:
-        fill: What removed neurons read in the run that the mask comes from.
+        ablation: What removed neurons read in the run that the mask comes from.
 
     Raises:
         MaskError: It is not zero.
     """
-    if fill != "zero":
+    if ablation != "zero":
         raise MaskError(
-            f"An adapter can only silence neurons, but the run of this mask held them at fill={fill!r}, and its numbers would "
-            "not be those of the adapter. Share the checkpoint, or run again with fill='zero'."
+            f"An adapter can only silence neurons, but the run of this mask held them at ablation={ablation!r}, and its "
+            "numbers would not be those of the adapter. Share the checkpoint, or run again with ablation='zero'."
         )
 
 

@@ -8,17 +8,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hf_untangle.architecture.expert_passes import Reading
-from hf_untangle.architecture.interception import intercepted
+from hf_untangle.architecture.hooks import intercepted
+from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.fill import Constants
+from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.models import name_and_revision
 
 
 @contextmanager
-def masked(model: nn.Module, mask: NeuronMask, *, fill: Constants | None = None) -> Iterator[nn.Module]:
+def masked(model: nn.Module, mask: NeuronMask, *, constants: Constants | None = None) -> Iterator[nn.Module]:
     """Silence the masked-out neurons of a model inside the `with` block, or hold each of them at a constant.
 
     The weights are never written to, so leaving the block restores the model exactly.
@@ -26,7 +26,7 @@ def masked(model: nn.Module, mask: NeuronMask, *, fill: Constants | None = None)
     Args:
         model: The model to mask.
         mask: Which neurons stay.
-        fill: The value that each neuron reads while it is masked out, by group; zero when None.
+        constants: The value that each neuron reads while it is masked out, by group; zero when None.
 
     Yields:
         The same model.
@@ -37,7 +37,7 @@ def masked(model: nn.Module, mask: NeuronMask, *, fill: Constants | None = None)
     mask.check_revision(*name_and_revision(model))
     for name, kept in mask.items():
         check_width(model, name, kept, mask.model)
-    values = fill or {}
+    values = constants or {}
     silencers = {name: partial(_silence, kept, values.get(name)) for name, kept in mask.items() if not kept.all()}
     with intercepted(model, silencers):
         yield model

@@ -11,7 +11,7 @@ from hf_untangle.hub.cards import TAGS, card, hub_id, shown_name
 
 
 def mask_card(
-    kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind], model: str, source: str, licence: str | None = None
+    kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind], model: str, source: str, license: str | None = None
 ) -> ModelCard:
     """Write the card of a mask as an adapter.
 
@@ -20,7 +20,7 @@ def mask_card(
         kinds: The kind of each group.
         model: The name or path of the model that the mask was made for.
         source: The name of the folder or repository that the adapter is loaded from.
-        licence: The licence of the model; left out when None.
+        license: The license of the model; left out when None.
 
     Returns:
         The card, from nothing but the mask.
@@ -29,7 +29,7 @@ def mask_card(
     data = ModelCardData(
         base_model=base,
         base_model_relation="adapter" if base else None,
-        license=licence,
+        license=license,
         library_name="peft",
         pipeline_tag="text-generation",
         tags=[*TAGS, "ia3"],
@@ -38,4 +38,4 @@ def mask_card(
         {"name": name, "kind": kinds[name], "removed": int((~vector).sum()), "neurons": len(vector)}
         for name, vector in kept.items()
     ]
-    return card("mask.md.j2", data, model=shown_name(model), source=source, groups=groups, licence=licence)
+    return card("mask.md.j2", data, model=shown_name(model), source=source, groups=groups, license=license)

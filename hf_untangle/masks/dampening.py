@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_untangle.architecture.expert_passes import Reading
-from hf_untangle.architecture.interception import intercepted
+from hf_untangle.architecture.hooks import intercepted
+from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of, neurons_read
 from hf_untangle.errors import MaskError

@@ -14,12 +14,14 @@ from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.errors import MaskError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import MARKER, whole_folder
-from hf_untangle.hub.cards import licence_of
+from hf_untangle.hub.cards import license_of
 from hf_untangle.hub.download import PullOptions, find_file
 from hf_untangle.hub.upload import PushOptions, push_folder
+from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
 from hf_untangle.masks.card import mask_card
-from hf_untangle.masks.fill import Fill
+from hf_untangle.masks.ablation import Ablation
+from hf_untangle.files.tensors import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.mask/1"
 FILE = "mask.safetensors"
@@ -36,28 +38,28 @@ class NeuronMask(Mapping[str, Tensor]):
     """Whether each group is an FFN or attention."""
     model: str
     """The name or path of the model that the mask was made for."""
-    fill: Fill = "zero"
+    ablation: Ablation = "zero"
     """What removed neurons read in the run that the mask comes from; its numbers hold for nothing else."""
     revision: str | None = None
     """The commit of the model on the Hub; None when it came from elsewhere."""
 
     @classmethod
     def keep_all(
-        cls, groups: tuple[NeuronGroup, ...], model: str, fill: Fill = "zero", revision: str | None = None
+        cls, groups: tuple[NeuronGroup, ...], model: str, ablation: Ablation = "zero", revision: str | None = None
     ) -> "NeuronMask":
         """Make the mask that removes nothing.
 
         Args:
             groups: The neuron groups of the model.
             model: The model's name or path.
-            fill: What neurons are going to read once they are removed.
+            ablation: What neurons are going to read once they are removed.
             revision: The model's commit on the Hub, if it has one.
 
         Returns:
             The mask.
         """
         kept = {group.name: torch.ones(group.size, dtype=torch.bool) for group in groups}
-        return cls(kept, {group.name: group.kind for group in groups}, model, fill, revision)
+        return cls(kept, {group.name: group.kind for group in groups}, model, ablation, revision)
 
     def with_kept(self, kept: dict[str, Bool[Tensor, " neuron"]]) -> "NeuronMask":
         """The same model's mask with other vectors.
@@ -184,7 +186,7 @@ class NeuronMask(Mapping[str, Tensor]):
         Raises:
             OutputError: The file cannot be written; what was there is untouched.
         """
-        record = {"model": self.model, "revision": self.revision, "kinds": self.kinds, "fill": self.fill}
+        record = {"model": self.model, "revision": self.revision, "kinds": self.kinds, "ablation": self.ablation}
         tensors = {name: kept.to(torch.uint8) for name, kept in self.items()}
         write_tensors(file, tensors, kind=FORMAT, record=record)
 
@@ -204,7 +206,7 @@ class NeuronMask(Mapping[str, Tensor]):
         tensors, record = read_tensors(file, kind=FORMAT, what="a mask", error=MaskError)
         # The file's own order is by name; the record keeps the order in which the groups run.
         kept = {name: tensors[name].bool() for name in record["kinds"]}
-        return cls(kept, record["kinds"], record["model"], record.get("fill", "zero"), record.get("revision"))
+        return cls(kept, record["kinds"], record["model"], record.get("ablation", "zero"), record.get("revision"))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Unpack[PullOptions]) -> "NeuronMask":
@@ -276,25 +278,26 @@ class NeuronMask(Mapping[str, Tensor]):
             HubError: The Hub refuses, or cannot be reached; the message says what to do.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self._write_adapter(Path(folder), repo_id, licence_of(self.model, token=options.get("token")))
+            self._write_adapter(Path(folder), repo_id, license_of(self.model, token=options.get("token")))
             return push_folder(folder, repo_id, **options)
 
-    def _write_adapter(self, folder: Path, source: str, licence: str | None = None) -> None:
+    def _write_adapter(self, folder: Path, source: str, license: str | None = None) -> None:
         """Write the adapter, the mask itself and the card; `source` is where a reader of the card finds them."""
-        write_adapter(folder, self.kept, self.kinds, self.model, self.fill)
+        write_adapter(folder, self.kept, self.kinds, self.model, self.ablation)
         self.save(folder / FILE)
-        mask_card(self.kept, self.kinds, self.model, source, licence).save(folder / "README.md")
+        mask_card(self.kept, self.kinds, self.model, source, license).save(folder / "README.md")
 
     def _check_same_model(self, other: "NeuronMask") -> None:
-        """Refuse to combine masks of different models, or of runs with different fills."""
+        """Refuse to combine masks of different models, or of runs with different ablations."""
         sizes = {name: len(kept) for name, kept in self.items()}
         if sizes != {name: len(kept) for name, kept in other.items()}:
             raise MaskError(
                 f"Only masks of the same model can be combined, but these were made for `{self.model}` and `{other.model}`, "
                 "whose neuron groups differ."
             )
-        if self.fill != other.fill:
+        if self.ablation != other.ablation:
             raise MaskError(
-                f"Only masks whose removed neurons read the same can be combined, but one has fill={self.fill!r} and the other "
-                f"fill={other.fill!r}. Run one of them again with the fill of the other."
+                f"Only masks whose removed neurons read the same can be combined, but one has "
+                f"ablation={self.ablation!r} and the other ablation={other.ablation!r}. Run one of them again with the "
+                "ablation of the other."
             )

@@ -11,27 +11,29 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import home_of
 from hf_untangle.architecture.parameters import Edit, Index, read_matrix, write_parameters_
 from hf_untangle.architecture.projections import matrix_of, place_of
-from hf_untangle.architecture.quantised import check_packing, has_codes
+from hf_untangle.architecture.quantized import check_packing, has_codes
 from hf_untangle.architecture.sharding import check_whole, comes_and_goes, is_shard
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.fill import Constants
+from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.models import name_and_revision
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-"""Dtypes whose zeros mean zero; those of quantised weights depend on scales that lie elsewhere."""
+"""Dtypes whose zeros mean zero; those of quantized weights depend on scales that lie elsewhere."""
 
 
 @torch.no_grad()
-def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, fill: Constants | None = None) -> nn.Module:
+def remove_(
+    model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, constants: Constants | None = None
+) -> nn.Module:
     """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
 
-    The logits are those of the masked model, also where bitsandbytes has quantised its weights: a code of both of its formats
+    The logits are those of the masked model, also where bitsandbytes has quantized its weights: a code of both of its formats
     stands for exactly 0. As both sides are zero, so is the gradient of everything that belonged to the
     neuron, and no fine-tuning can grow it back. The exception is an attention neuron under grouped queries whose value row
     serves a kept query head too: its column is zero, but its row stays (`NeuronGroup.shares_rows_with_kept` tells which).
 
-    With `fill`, what each removed neuron would add at a constant goes into the bias of the output projection, as FLAP
+    With `constants`, what each removed neuron would add at a constant goes into the bias of the output projection, as FLAP
     compensates for pruning (arXiv:2312.11983). A neuron that never changes is folded into the bias exactly that way. Where
     there is no bias, one is made if the model's configuration knows it (`mlp_bias`, `attention_bias`).
 
@@ -39,7 +41,7 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...],
         model: The model, changed in place. All of it is checked before any of it is written to.
         mask: Which neurons stay.
         groups: The neuron groups of this model.
-        fill: The value at which each removed neuron is held, by group; zero when None.
+        constants: The value at which each removed neuron is held, by group; zero when None.
 
     Returns:
         The same model.
@@ -50,10 +52,10 @@ def remove_(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...],
     """
     mask.check_fits(groups, *name_and_revision(model))
     check_removable(model, groups)
-    if fill is not None:
+    if constants is not None:
         gone = {name: ~kept for name, kept in mask.items() if not kept.all()}
         add_biases_(model, list(gone))
-        write_parameters_(model, [_shifted_bias(model, name, removed, fill[name]) for name, removed in gone.items()])
+        write_parameters_(model, [_shifted_bias(model, name, removed, constants[name]) for name, removed in gone.items()])
     write_parameters_(model, (Edit(name, index) for name, index in zeros_of(model, mask, groups)))
     return model
 
@@ -85,7 +87,7 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
         groups: Its neuron groups.
 
     Raises:
-        MaskError: Some of the weights are quantised in a format that cannot be edited exactly, or not loaded.
+        MaskError: Some of the weights are quantized in a format that cannot be edited exactly, or not loaded.
         ArchitectureError: DeepSpeed ZeRO-3 has taken them apart.
     """
     check_whole(model)
@@ -102,12 +104,12 @@ def check_in_memory(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
         groups: Its neuron groups.
 
     Raises:
-        MaskError: Some of the weights are quantised, not loaded, offloaded or sharded.
+        MaskError: Some of the weights are quantized, not loaded, offloaded or sharded.
     """
     check_removable(model, groups)
     if any(map(has_codes, model.parameters())):
         raise MaskError(
-            "All weights must be in floating point for this, but some of them are quantised. Load the model in full precision, "
+            "All weights must be in floating point for this, but some of them are quantized. Load the model in full precision, "
             "or cut its checkpoint with `compact_folder`."
         )
     if comes_and_goes(model):
@@ -140,7 +142,7 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
 
 
 def _check_editable(model: nn.Module, name: str) -> None:
-    """Refuse weights that are quantised or not loaded."""
+    """Refuse weights that are quantized or not loaded."""
     weight = matrix_of(model, name).parameter
     if has_codes(weight):
         check_packing(model.get_submodule(name))
@@ -148,7 +150,7 @@ def _check_editable(model: nn.Module, name: str) -> None:
         return
     elif weight.dtype not in EDITABLE or type(weight) not in (Tensor, nn.Parameter) or hasattr(weight, "quant_state"):
         raise MaskError(
-            f"The weights of `{name}` must be in floating point to be removed, but they are quantised. Try the mask with "
+            f"The weights of `{name}` must be in floating point to be removed, but they are quantized. Try the mask with "
             "`masked(model, mask)`, save it, and remove it from the full-precision checkpoint with `remove_folder`. In place "
             "that is exact for 8 and 4 bits of bitsandbytes alone."
         )

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_untangle.architecture.inputs import dummy_inputs
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.dummy_inputs import dummy_inputs
+from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.errors import ArchitectureError

@@ -50,7 +50,7 @@ def remove_top(
     kept = {name: vector.clone() for name, vector in mask.items()}
     for kind, fraction in fractions.items():
         if not 0 <= fraction <= 1:
-            raise ConfigError(f"The {kind} fraction must be between 0 and 1, but {fraction} came.")
+            raise ConfigError(f"The {kind} fraction must be between 0 and 1, got {fraction}.")
         members = [group for group in groups if group.kind == kind]
         whole_heads = scope == "head" and kind == "attention"
         for competitors in [[group] for group in members] if scope == "layer" else [members]:

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hf_untangle.nets.config import NetsConfig
+from hf_untangle.nets.functional import Examples, Program, minibatches
 from hf_untangle.nets.genes import Genes
-from hf_untangle.nets.program import Examples, Program, minibatches
+from hf_untangle.nets.search_config import NetsConfig
 
 Parameters = Float[Tensor, "1 gene"]
 Kept = Bool[Tensor, "1 gene"]

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.nets import baselines
+from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
 from hf_untangle.nets.genes import fresh_parameters, genes_of
 from hf_untangle.nets.islands import generator_for
-from hf_untangle.nets.program import Examples, Loss, Program, minibatches
 from hf_untangle.nets.record import Ticket
 
 
@@ -73,11 +73,11 @@ def compare(
         steps: After how many gradient steps to score.
         magnitude_rounds: Rounds of iterative magnitude pruning, and gradient steps in each.
         loss: Mean loss of outputs and labels.
-        seed: For the rivals' initialisation, their draws and the batches.
+        seed: For the rivals' initialization, their draws and the batches.
 
     Returns:
-        The ticket; a random mask, SNIP, SynFlow and iterative magnitude pruning from another initialisation; that
-        initialisation dense; and the ticket's mask on it.
+        The ticket; a random mask, SNIP, SynFlow and iterative magnitude pruning from another initialization; that
+        initialization dense; and the ticket's mask on it.
 
     Raises:
         ConfigError: The ticket keeps everything or nothing, so that there is nothing to compare.

@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_untangle.nets.config import NetsConfig
 from hf_untangle.nets.genes import Genes
 from hf_untangle.nets.population import Population
+from hf_untangle.nets.search_config import NetsConfig
 
 
 def next_generation(

@@ -96,16 +96,16 @@ def genes_of(network: nn.Module) -> Genes:
 
 
 def fresh_parameters(network: nn.Module, genes: Genes, count: int, seed: int) -> Float[Tensor, "individual gene"]:
-    """Initialise a network anew, several times, each layer by its own initialiser.
+    """Initialize a network anew, several times, each layer by its own initializer.
 
     Args:
         network: The network, which is left as it was.
         genes: Its genes.
-        count: How many initialisations.
-        seed: For the initialisers.
+        count: How many initializations.
+        seed: For the initializers.
 
     Returns:
-        One row an initialisation.
+        One row an initialization.
     """
     draft = copy.deepcopy(network)
     rows = []

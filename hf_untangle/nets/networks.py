@@ -4,9 +4,9 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from hf_untangle.data.digits import Digits, Labelled, digits
+from hf_untangle.data.digits import Digits, Labeled, digits
 from hf_untangle.errors import ConfigError
-from hf_untangle.nets.program import Examples
+from hf_untangle.nets.functional import Examples
 
 Shape = Literal["mlp", "convolutional"]
 
@@ -25,9 +25,9 @@ def digits_task(shape: Shape, width: int = 64) -> tuple[nn.Module, Examples, Exa
         ConfigError: There is no such shape.
     """
     if shape not in get_args(Shape):
-        raise ConfigError(f"The network must be one of {', '.join(get_args(Shape))}, but `{shape}` came.")
+        raise ConfigError(f"The network must be one of {', '.join(get_args(Shape))}, got `{shape}`.")
     data: Digits = digits()
-    view = Labelled.flat if shape == "mlp" else Labelled.planes
+    view = Labeled.flat if shape == "mlp" else Labeled.planes
     return _network(shape, width), view(data.train), view(data.validation), view(data.test)
 
 

@@ -14,20 +14,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.modes import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError, MaskError, StatisticsError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.models import name_and_revision
-from hf_untangle.nets.crowd import Crowd, neuron_genes
+from hf_untangle.nets.batched_models import Crowd, neuron_genes
 from hf_untangle.nets.evolution import mutate, next_generation
 from hf_untangle.nets.islands import generator_for, immigrate, island
-from hf_untangle.nets.neuron_config import NeuronNetsConfig
 from hf_untangle.nets.population import Population, packed, unpacked
 from hf_untangle.nets.record import Generation
+from hf_untangle.nets.search_config import NeuronNetsConfig
+from hf_untangle.files.tensors import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.neuron-nets/1"
 
@@ -61,9 +62,7 @@ class NeuronEvolution:
             ConfigError: forget_weight and forget blocks came one without the other.
         """
         if (forget is None) != (config.forget_weight == 0):
-            raise ConfigError(
-                "A search that unlearns needs forget blocks and a forget_weight above 0, but only one of them came."
-            )
+            raise ConfigError("A search that unlearns needs forget blocks and a forget_weight above 0, got only one of them.")
         groups = tuple(groups) if groups is not None else neuron_groups(model)
         self.config, self.history = config, tuple[Generation, ...]()
         self._retain, self._forget = retain, forget
@@ -162,14 +161,14 @@ class NeuronEvolution:
         if not self.config.steps:
             return self._population
         parameters = self._population.parameters.clone().requires_grad_()
-        optimiser = torch.optim.Adam([parameters], lr=self.config.learning_rate)
+        optimizer = torch.optim.Adam([parameters], lr=self.config.learning_rate)
         with torch.enable_grad():
             for step in range(self.config.steps):
                 batch = _drawn(self._retain, self.config.batch_size, generator_for(self.config.seed, number, 2, step))
                 # Individuals share no parameter, so the gradient of the sum is each one's own.
                 self._crowd.losses(parameters, self._population.kept, batch).sum().backward()
-                optimiser.step()
-                optimiser.zero_grad()
+                optimizer.step()
+                optimizer.zero_grad()
         return replace(self._population, parameters=parameters.detach())
 
     @torch.inference_mode()

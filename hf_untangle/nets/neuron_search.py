@@ -16,9 +16,9 @@ from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory, remove_
-from hf_untangle.nets.neuron_config import neuron_nets_config
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
 from hf_untangle.nets.record import Generation
+from hf_untangle.nets.search_config import NeuronNetsConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def search_neurons(
         ConfigError: A setting is unknown, out of its range, or at odds with another.
         StatisticsError: No individual reached a finite loss.
     """
-    config, begun = neuron_nets_config(**settings), time.perf_counter()
+    config, begun = NeuronNetsConfig.resolve(**settings), time.perf_counter()
     evolution = NeuronEvolution(model, retain, config=config, forget=forget, groups=groups, start=start)
     bar = tqdm(total=config.generations, unit="generation", desc="evolving", disable=not progress)
     with bar:

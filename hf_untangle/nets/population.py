@@ -38,7 +38,7 @@ class Population:
 
 
 def first_population(network: nn.Module, genes: Genes, size: int, *, density: float, seed: int) -> Population:
-    """Draw the first generation: initialisations of the network, with random masks.
+    """Draw the first generation: initializations of the network, with random masks.
 
     Args:
         network: The network.

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from hf_untangle.errors import MaskError
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.nets.config import NetsConfig, nets_config
+from hf_untangle.nets.search_config import NetsConfig, nets_config
+from hf_untangle.nets.search_config import NetsConfig
+from hf_untangle.files.tensors import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.ticket/1"
 
@@ -35,7 +37,7 @@ class Generation:
 
 @dataclass(frozen=True, eq=False)
 class Ticket:
-    """A sparse initialisation: the parameters to start from, and the mask to train under."""
+    """A sparse initialization: the parameters to start from, and the mask to train under."""
 
     parameters: dict[str, Float[Tensor, "..."]]
     """Every parameter by name, not masked yet."""
@@ -120,5 +122,5 @@ class Ticket:
         parameters = {name.removeprefix("parameter/"): one for name, one in tensors.items() if name.startswith("parameter/")}
         masks = {name.removeprefix("mask/"): one.bool() for name, one in tensors.items() if name.startswith("mask/")}
         history = tuple(Generation(**one) for one in record["history"])
-        config = nets_config(**record["config"])
+        config = NetsConfig.resolve(**record["config"])
         return cls(parameters, masks, config, history, record["individual_steps"], record["seconds"])

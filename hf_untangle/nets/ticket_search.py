@@ -1,9 +1,9 @@
 """Neuroevolutionary ticket search: our reconstruction of NeTS, which evolves masks and initial parameters in tandem.
 
-An individual is an initialisation and a mask. It learns for a few masked gradient steps, and its fitness is the validation
+An individual is an initialization and a mask. It learns for a few masked gradient steps, and its fitness is the validation
 loss it reaches plus a price for the weights it keeps. The best live on, the rest are children of tournaments: crossed over and
 mutated in parameters and mask together. Under Baldwinian inheritance a child gets what its parents started from, so that the
-result is a sparse initialisation; under Lamarckian inheritance it gets what they had learned.
+result is a sparse initialization; under Lamarckian inheritance it gets what they had learned.
 """
 
 import logging
@@ -20,13 +20,15 @@ from tqdm.auto import tqdm
 
 from hf_untangle.errors import MaskError, StatisticsError
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.nets.config import NetsConfig, nets_config
+from hf_untangle.nets.search_config import NetsConfig, nets_config
 from hf_untangle.nets.evolution import next_generation
+from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
 from hf_untangle.nets.genes import Genes, genes_of
 from hf_untangle.nets.islands import exchanged, generator_for, immigrate, island
 from hf_untangle.nets.population import Population, first_population, packed, unpacked
-from hf_untangle.nets.program import Examples, Loss, Program, minibatches
 from hf_untangle.nets.record import Generation, Ticket
+from hf_untangle.nets.search_config import NetsConfig
+from hf_untangle.files.tensors import read_tensors, write_tensors
 
 logger = logging.getLogger("hf_untangle")
 
@@ -47,12 +49,12 @@ def search(
     progress: bool = True,
     **settings: Any,
 ) -> Ticket:
-    """Evolve a sparse initialisation of a network.
+    """Evolve a sparse initialization of a network.
 
     Under several processes each evolves an island of its own, and all return the best of all.
 
     Args:
-        network: Gives the structure and the initialisers; left as it was. Any module of linear and convolutional layers
+        network: Gives the structure and the initializers; left as it was. Any module of linear and convolutional layers
             without dropout or running statistics.
         train: Inputs and labels that individuals learn from.
         validation: Inputs and labels that they are judged on.
@@ -72,7 +74,7 @@ def search(
         ConfigError: A setting is unknown or out of its range.
         MaskError: The checkpoint belongs to another search.
     """
-    config = config or nets_config(**settings)
+    config = config or NetsConfig.resolve(**settings)
     program = Program(network, genes_of(network), loss, chunk)
     evolution = _Evolution(program, train, validation, config, _own_file(checkpoint))
     return evolution.run(progress=progress)

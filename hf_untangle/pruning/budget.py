@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import BudgetError, StatisticsError
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.record import Scores, Step
+from hf_untangle.records.unlearning import Scores, Step
 
 
 def check_known(base: Scores) -> None:

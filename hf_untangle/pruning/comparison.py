@@ -7,17 +7,17 @@ That a capability fell says little when any mask of this size would have taken i
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like, top_like
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Pair
 from hf_untangle.pruning.iterative import Search, judge
-from hf_untangle.pruning.record import Comparison, Scores
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.records.unlearning import Comparison, Scores
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.weights import weight_norms
+from hf_untangle.statistics.weight_norms import weight_norms
 
 RANDOM_MASKS = 3
 """Random masks that a result is compared with at the least, as one draw may be lucky."""
@@ -47,7 +47,7 @@ def compare(
     """
 
     def scores(mask: NeuronMask) -> Scores:
-        with masked(model, mask, fill=search.fill):
+        with masked(model, mask, constants=search.constants):
             return judge(model, test, batch_size=config.batch_size, progress=progress)
 
     before = judge(model, test, batch_size=config.batch_size, progress=progress)

@@ -18,20 +18,20 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.distributed import is_main
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.prediction import prediction_metrics
+from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.apply import masked
-from hf_untangle.masks.fill import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.models import name_and_revision
 from hf_untangle.pruning.budget import best_step, check_known, is_inside, is_over
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Evidence, Pair, fill_values, gather, remove_next
-from hf_untangle.pruning.journal import Journal
-from hf_untangle.pruning.record import History, Scores, Step
+from hf_untangle.pruning.resume import Journal
+from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, remove_next
+from hf_untangle.records.unlearning import History, Scores, Step
 from hf_untangle.statistics.activations import ActivationStatistics
 
 logger = logging.getLogger("hf_untangle")
@@ -50,7 +50,7 @@ class Search:
     """The same on the retain corpus."""
     journal: Journal
     """The steps on disk, to be closed once the result needs them no more."""
-    fill: Constants | None = None
+    constants: Constants | None = None
     """What removed neurons read; zero when None."""
 
     @property
@@ -92,7 +92,7 @@ def search_mask(
     run = _Run(model, groups, train, validation, config, progress)
     original = run.gather()
     how = {"batch_size": config.batch_size, "progress": progress}
-    run = replace(run, fill=fill_values(config.fill, model, original.retain, train.retain, groups, **how))
+    run = replace(run, constants=ablation_constants(config.ablation, model, original.retain, train.retain, groups, **how))
     base = run.judge()
     check_known(base)
     journal = Journal.of_run(
@@ -119,7 +119,7 @@ def search_mask(
             bar.update()
     steps = tuple(step for step, _ in finished)
     history = History(base=base, steps=steps, chosen=best_step(steps, base, config).number)
-    return Search(history, tuple(mask for _, mask in finished), original.forget, original.retain, journal, run.fill)
+    return Search(history, tuple(mask for _, mask in finished), original.forget, original.retain, journal, run.constants)
 
 
 def judge(model: PreTrainedModel, held_out: Pair, *, batch_size: BatchSize, progress: bool) -> Scores:
@@ -160,18 +160,18 @@ class _Run:
     validation: Pair
     config: UnlearnConfig
     progress: bool
-    fill: Constants | None = None
+    constants: Constants | None = None
     """What removed neurons read, found on the original model; zero when None."""
 
     def step(self, before: NeuronMask | None, number: int, original: Evidence, base: Scores) -> tuple[Step, NeuronMask]:
         """Remove the next neurons, and judge what is left."""
         start = time.perf_counter()
         name, revision = name_and_revision(self.model)
-        mask = before or NeuronMask.keep_all(self.groups, name, self.config.fill, revision)
+        mask = before or NeuronMask.keep_all(self.groups, name, self.config.ablation, revision)
         if before is None or not self.config.iterative:
             evidence = original
         else:
-            with masked(self.model, mask, fill=self.fill):
+            with masked(self.model, mask, constants=self.constants):
                 evidence = self.gather()
         taken = self.largest_inside(mask, evidence, base)
         if taken is None:
@@ -214,7 +214,7 @@ class _Run:
         pruned = remove_next(mask, evidence, self.groups, self.config, share)
         if pruned == mask:
             return None
-        with masked(self.model, pruned, fill=self.fill):
+        with masked(self.model, pruned, constants=self.constants):
             return _Attempt(share, pruned, self.judge())
 
     def gather(self) -> Evidence:
@@ -227,5 +227,5 @@ class _Run:
 
     def judge_control(self, mask: NeuronMask, seed: int) -> Scores:
         """Scores of a random mask of the same size."""
-        with masked(self.model, random_like(mask, seed), fill=self.fill):
+        with masked(self.model, random_like(mask, seed), constants=self.constants):
             return self.judge()

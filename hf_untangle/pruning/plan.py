@@ -5,22 +5,22 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Neurons, Observations
-from hf_untangle.masks.fill import Constants
+from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import remove_top
 from hf_untangle.models import name_and_revision
-from hf_untangle.pruning.evidence import fill_values
-from hf_untangle.pruning.prune_config import PruneConfig
+from hf_untangle.pruning.scoring import ablation_constants
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
-from hf_untangle.statistics.weights import WeightNorms, weight_norms
+from hf_untangle.statistics.weight_norms import WeightNorms, weight_norms
 
 TINY = 1e-30
 """Added to no sum, but put in its place where nothing is worth anything."""
@@ -38,7 +38,7 @@ class PrunePlan:
     """What each FFN neuron is worth, by group."""
     weights: dict[str, WeightNorms]
     """Norms of the weights of the same groups."""
-    fill: Constants | None
+    constants: Constants | None
     """What removed neurons are to read; zero when None."""
     parameters: int
     """Numbers in the model's tensors."""
@@ -57,7 +57,7 @@ class PrunePlan:
             Lines of text: the sum of it all, then a table.
         """
         share = self.parameters_removed / self.parameters
-        reads = "zero" if self.fill is None else f"its {self.config.fill}, through a bias"
+        reads = "zero" if self.constants is None else f"its {self.config.ablation}, through a bias"
         lines = [
             f"{self.mask.describe()}: {self.parameters_removed:,} of {self.parameters:,} parameters ({share:.1%})",
             f"by the lowest {self.config.importance} on {self.statistics.tokens:,} tokens of {self.corpus.name} "
@@ -117,7 +117,7 @@ def make_plan(
     """
     ffns = tuple(group for group in groups if group.kind == "ffn")
     name, revision = name_and_revision(model)
-    everything = NeuronMask.keep_all(groups, name, config.fill, revision)
+    everything = NeuronMask.keep_all(groups, name, config.ablation, revision)
     shares = _shares(model, groups, everything, config)
     how = {"batch_size": config.batch_size, "progress": progress}
     statistics = collect(model, blocks, groups=ffns, roots="roots" in IMPORTANCE[config.importance].needs, **how)
@@ -129,7 +129,7 @@ def make_plan(
         groups=groups,
         importance=importance,
         weights=weights,
-        fill=fill_values(config.fill, model, statistics, blocks, ffns, **how),
+        constants=ablation_constants(config.ablation, model, statistics, blocks, ffns, **how),
         parameters=model.num_parameters(),
         parameters_removed=removed_parameters(model, mask, groups),
         corpus=blocks.corpus,

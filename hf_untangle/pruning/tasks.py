@@ -12,14 +12,14 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from hf_untangle.architecture.sharding import own_class
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import Task
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.images import ImageClasses, Processor, image_blocks, image_classes
 from hf_untangle.data.masked_tokens import mask_tokens
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError, TokenizerError
-from hf_untangle.pruning.config import UnlearnConfig
-from hf_untangle.pruning.evidence import Pair, read_pair
+from hf_untangle.pruning.scoring import Pair, read_pair
 
 Opened = tuple[Corpus, Corpus] | tuple[ImageClasses, ImageClasses]
 """The forget corpus and the retain corpus."""
@@ -68,7 +68,7 @@ def open_pair(task: Task, forget: CorpusSource | ImageClasses, retain: CorpusSou
         gone = image_classes(cast(Any, forget))
         return gone, gone.others() if retain is None else image_classes(cast(Any, retain))
     if isinstance(forget, ImageClasses) or isinstance(retain, ImageClasses):
-        raise ConfigError("A language model forgets a corpus of text, but classes of images came.")
+        raise ConfigError("A language model forgets a corpus of text, got classes of images.")
     return corpus(forget), corpus(GENERAL if retain is None else retain)
 
 

@@ -6,14 +6,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hf_untangle.pruning.attack_record import Attack, AttackOutcome, AttackRecord, Reading, Who
+from hf_untangle.configs.attack import Attack
+from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading, Who
 from hf_untangle.reporting.attacks import OTHER_TEXT, attacked, by_dose
-from hf_untangle.reporting.style import ATTENTION, FFN, INK, MUTED, RUN, Colour, plain, quiet_style, share_ticks
+from hf_untangle.reporting.style import ATTENTION, FFN, INK, MUTED, RUN, Color, plain, quiet_style, share_ticks
 
-COLOURS: dict[Who, Colour] = {"unlearned": RUN, "original": INK, "random mask": MUTED, "gold": ATTENTION}
+COLORS: dict[Who, Color] = {"unlearned": RUN, "original": INK, "random mask": MUTED, "gold": ATTENTION}
 AXES: dict[Attack, str] = {"relearn": "steps", "benign": "steps", "few-shot": "examples", "logit-lens": "layer"}
 """What the doses of an attack count; those of the others have names."""
-FROM_ZERO = ("quantise", "relearn", "benign", "few-shot")
+FROM_ZERO = ("quantize", "relearn", "benign", "few-shot")
 """Attacks whose dose 0 is the model as it is."""
 COLUMNS = 3
 
@@ -72,7 +73,7 @@ def _line(axes: Axes, readings: list[Reading], who: Who) -> None:
     doses = [(at, [reading.forget.top1 for reading in some]) for at, some in by_dose(readings)]
     at, middle = [at for at, _ in doses], [fmean(values) for _, values in doses]
     spread = [stdev(values) if len(values) > 1 else 0.0 for _, values in doses]
-    colour = COLOURS[who].light
-    axes.plot(at, middle, "o-", color=colour, markersize=3, linewidth=1.6, label=who)
+    color = COLORS[who].light
+    axes.plot(at, middle, "o-", color=color, markersize=3, linewidth=1.6, label=who)
     low, high = ([mean + sign * width for mean, width in zip(middle, spread, strict=True)] for sign in (-1, 1))
-    axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)

@@ -8,10 +8,10 @@ from statistics import fmean
 from rich import box
 from rich.table import Table
 
-from hf_untangle.pruning.attack_record import WHO, AttackOutcome, AttackRecord, Reading, Who
-from hf_untangle.reporting import numbers
+from hf_untangle.records.attacks import WHO, AttackOutcome, AttackRecord, Reading, Who
+from hf_untangle.reporting import formatting
 
-OTHER_TEXT = ("neighbour",)
+OTHER_TEXT = ("neighbor",)
 """Attacks that are measured on other text than the rest, so that nothing can be said to have come back."""
 
 
@@ -149,9 +149,9 @@ def attack_settings(record: AttackRecord) -> str:
     return (
         f"{chosen['seeds']} seed{'s' if chosen['seeds'] > 1 else ''}; relearning on {chosen['samples']} blocks of "
         f"{chosen['block_size']} tokens and benign training on the retain corpus, {chosen['steps']} steps of "
-        f"{numbers.amount(chosen['step_tokens'])} tokens each ({chosen['method']}); "
-        f"{numbers.amount(record.corpus['tokens'])} held-out tokens of {record.corpus['corpus']}; "
-        f"{numbers.duration(record.seconds)} on {record.date}."
+        f"{formatting.amount(chosen['step_tokens'])} tokens each ({chosen['method']}); "
+        f"{formatting.amount(record.corpus['tokens'])} held-out tokens of {record.corpus['corpus']}; "
+        f"{formatting.duration(record.seconds)} on {record.date}."
     )
 
 
@@ -159,7 +159,7 @@ def _sentences(outcome: AttackOutcome) -> list[str]:
     """What one attack found, and how it ended."""
     sentences = list(outcome.findings)
     if outcome.stopped:
-        sentences.append(f"The attack {outcome.attack} met its time limit after {numbers.duration(outcome.seconds)}.")
+        sentences.append(f"The attack {outcome.attack} met its time limit after {formatting.duration(outcome.seconds)}.")
     if outcome.error is not None:
         sentences.append(f"The attack {outcome.attack} failed: {' '.join(outcome.error.split())}")
     return sentences
@@ -181,8 +181,8 @@ def _row(record: AttackRecord, attack: str, condition: str, readings: Sequence[R
     return AttackRow(
         attack,
         condition,
-        numbers.mean(shares, numbers.percent) if shares else "",
-        tuple(numbers.mean(values, numbers.percent) if values else "" for values in top1.values()),
+        formatting.mean(shares, formatting.percent) if shares else "",
+        tuple(formatting.mean(values, formatting.percent) if values else "" for values in top1.values()),
     )
 
 

@@ -6,9 +6,9 @@ from rich import box
 from rich.table import Table
 
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
-from hf_untangle.pruning.prune_record import PruneRecord
-from hf_untangle.reporting import numbers
-from hf_untangle.reporting.facts import short_name
+from hf_untangle.records.compression import PruneRecord
+from hf_untangle.reporting import formatting
+from hf_untangle.reporting.card_text import short_name
 
 HEADINGS = ["top-1", "drop", "top-10", "perplexity"]
 """The columns of the comparison, after the name of the model."""
@@ -44,7 +44,7 @@ def footprint_rows(record: PruneRecord) -> list[Row]:
     before, after = record.footprint_before, record.footprint_after
     speed = after.tokens_per_second / before.tokens_per_second
     return [
-        ("parameters", numbers.amount(before.parameters), numbers.amount(after.parameters)),
+        ("parameters", formatting.amount(before.parameters), formatting.amount(after.parameters)),
         ("memory of the weights", _megabytes(before.bytes), _megabytes(after.bytes)),
         ("tokens a second", f"{before.tokens_per_second:,.0f}", f"{after.tokens_per_second:,.0f} ({speed:.2f} times)"),
     ]
@@ -59,12 +59,12 @@ def prune_summary(record: PruneRecord) -> str:
     Returns:
         The sentence.
     """
-    share = numbers.percent(record.parameters_removed / record.footprint_before.parameters)
-    perplexities = [numbers.perplexity(metrics.perplexity) for metrics in (record.before, record.after)]
+    share = formatting.percent(record.parameters_removed / record.footprint_before.parameters)
+    perplexities = [formatting.perplexity(metrics.perplexity) for metrics in (record.before, record.after)]
     return (
         f"{short_name(record)} without {share} of its parameters: on held-out {corpus_of(record)} its perplexity goes from "
         f"{perplexities[0]} to {perplexities[1]}, and its top-1 accuracy "
-        f"{numbers.fell(relative_drop(record.before.top1, record.after.top1) if record.before.top1 else float('nan'))}."
+        f"{formatting.fell(relative_drop(record.before.top1, record.after.top1) if record.before.top1 else float('nan'))}."
     )
 
 
@@ -102,10 +102,10 @@ def _row(name: str, metrics: Sequence[NextTokenMetrics], base: NextTokenMetrics 
     drops = [relative_drop(base.top1, one.top1) for one in metrics] if base and base.top1 else []
     return (
         name,
-        numbers.mean([one.top1 for one in metrics], numbers.percent),
-        numbers.mean(drops, numbers.drop) if drops else "",
-        numbers.mean([one.top10 for one in metrics], numbers.percent),
-        numbers.mean([one.perplexity for one in metrics], numbers.perplexity),
+        formatting.mean([one.top1 for one in metrics], formatting.percent),
+        formatting.mean(drops, formatting.drop) if drops else "",
+        formatting.mean([one.top10 for one in metrics], formatting.percent),
+        formatting.mean([one.perplexity for one in metrics], formatting.perplexity),
     )
 
 

@@ -4,28 +4,28 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_untangle.pruning.prune_record import PruneRecord
-from hf_untangle.reporting import numbers
+from hf_untangle.records.compression import PruneRecord
+from hf_untangle.reporting import formatting
+from hf_untangle.reporting.card_text import removed, settings, short_name
 from hf_untangle.reporting.compression import HEADINGS, corpus_of, footprint_rows, prune_rows, prune_summary
-from hf_untangle.reporting.facts import removed, settings, short_name
 from hf_untangle.reporting.model_card import hub_id
 from hf_untangle.reporting.page import CAPTIONS
 from hf_untangle.reporting.plots import removed_by_layer
+from hf_untangle.reporting.report import DOTS_PER_INCH
 from hf_untangle.reporting.style import PALETTE, quiet_style
 from hf_untangle.reporting.svg import inline_svg
 from hf_untangle.reporting.templating import render
-from hf_untangle.reporting.write import DOTS_PER_INCH
 
 TAGS = ["pruning", "hf_untangle"]
 
 
-def write_prune_report(folder: str | Path, record: PruneRecord, licence: str | None = None) -> None:
+def write_prune_report(folder: str | Path, record: PruneRecord, license: str | None = None) -> None:
     """Write the page (`report.html`), its figure (`plots/removed_by_layer.png`) and the model card (`README.md`).
 
     Args:
         folder: An existing folder.
         record: The run.
-        licence: The licence of the original model, for the card.
+        license: The license of the original model, for the card.
     """
     figure = removed_by_layer(record)
     plots = Path(folder) / "plots"
@@ -33,7 +33,7 @@ def write_prune_report(folder: str | Path, record: PruneRecord, licence: str | N
     with quiet_style():
         figure.savefig(plots / "removed_by_layer.png", dpi=DOTS_PER_INCH)
     (Path(folder) / "report.html").write_text(prune_page(record), encoding="utf-8")
-    prune_card(record, licence).save(Path(folder) / "README.md")
+    prune_card(record, license).save(Path(folder) / "README.md")
 
 
 def prune_page(record: PruneRecord) -> str:
@@ -53,8 +53,8 @@ def prune_page(record: PruneRecord) -> str:
         summary=prune_summary(record),
         key_numbers=[
             ("parameters removed", _share_removed(record), True),
-            ("perplexity before", numbers.perplexity(record.before.perplexity), False),
-            ("perplexity after", numbers.perplexity(record.after.perplexity), False),
+            ("perplexity before", formatting.perplexity(record.before.perplexity), False),
+            ("perplexity after", formatting.perplexity(record.after.perplexity), False),
         ],
         headings=HEADINGS,
         rows=prune_rows(record),
@@ -67,12 +67,12 @@ def prune_page(record: PruneRecord) -> str:
     )
 
 
-def prune_card(record: PruneRecord, licence: str | None = None) -> ModelCard:
+def prune_card(record: PruneRecord, license: str | None = None) -> ModelCard:
     """Write a compression as a model card in the Hub's format.
 
     Args:
         record: The run.
-        licence: The licence of the original model, which the result keeps; left out when None.
+        license: The license of the original model, which the result keeps; left out when None.
 
     Returns:
         The card; `card.data` is what the Hub's search reads.
@@ -81,7 +81,7 @@ def prune_card(record: PruneRecord, licence: str | None = None) -> ModelCard:
     data = ModelCardData(
         base_model=base,
         base_model_relation="finetune" if base else None,
-        license=licence.lower() if licence else None,
+        license=license.lower() if license else None,
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=TAGS,
@@ -99,7 +99,7 @@ def prune_card(record: PruneRecord, licence: str | None = None) -> ModelCard:
         footprints=footprint_rows(record),
         settings=settings(record.config),
         limits=_limits(record),
-        licence=licence,
+        license=license,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
 
@@ -111,7 +111,7 @@ def _title(record: PruneRecord) -> str:
 
 def _share_removed(record: PruneRecord) -> str:
     """The share of parameters that went."""
-    return numbers.percent(record.parameters_removed / record.footprint_before.parameters)
+    return formatting.percent(record.parameters_removed / record.footprint_before.parameters)
 
 
 def _limits(record: PruneRecord) -> tuple[str, ...]:
@@ -122,8 +122,8 @@ def _limits(record: PruneRecord) -> tuple[str, ...]:
         size = ("Removed neurons are zeros in tensors of the same shape: the checkpoint is neither smaller nor faster.",)
     return (
         *size,
-        f"Only {corpus} was measured, on {numbers.amount(record.after.tokens)} held-out tokens. Other languages, tasks, code "
-        "and the safety behaviour of the model may have changed more.",
+        f"Only {corpus} was measured, on {formatting.amount(record.after.tokens)} held-out tokens. Other languages, tasks, "
+        "code and the safety behavior of the model may have changed more.",
         "Nothing was trained afterwards: fine-tuning would win back part of what was lost.",
         "Everything else that holds for the original model, its biases and its conditions of use included, holds for this one.",
     )
@@ -137,6 +137,6 @@ def _run(record: PruneRecord) -> list[tuple[str, str]]:
         ("Dtype", record.dtype),
         ("Device", record.device),
         ("Date", record.date),
-        ("Time", numbers.duration(record.seconds)),
+        ("Time", formatting.duration(record.seconds)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]

@@ -11,7 +11,7 @@ from hf_untangle.density.scaling import ScalingResult
 from hf_untangle.density.tolerance import TOLERANCES
 from hf_untangle.reporting.style import ATTENTION, FFN, INK, MUTED, PAGE, POINT, RUN, plain, quiet_style, share_ticks
 
-COLOURS = (RUN, FFN, ATTENTION, INK, POINT)
+COLORS = (RUN, FFN, ATTENTION, INK, POINT)
 MARKERS = ("o", "s", "^", "D", "v")
 
 
@@ -75,22 +75,22 @@ def density_across_widths(results: Sequence[ScalingResult]) -> Figure:
 
 def _draw_curve(axes: Axes, name: str, result: DensityResult, index: int) -> None:
     """Draw one sweep."""
-    colour = COLOURS[index % len(COLOURS)].light
+    color = COLORS[index % len(COLORS)].light
     shares, values = [point.share for point in result.curve], [point.value for point in result.curve]
-    axes.plot(shares, values, color=colour, linewidth=1.8, label=plain(f"{name}: {result.first:.0%}"))
+    axes.plot(shares, values, color=color, linewidth=1.8, label=plain(f"{name}: {result.first:.0%}"))
     at = dict(zip(shares, values, strict=True))[result.first]
-    axes.plot(result.first, at, "o", markersize=9, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=1.4)
+    axes.plot(result.first, at, "o", markersize=9, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.4)
 
 
 def _draw_shares(axes: Axes, result: ScalingResult, index: int) -> None:
     """Draw the prunable share of a family, and in grey that of random order."""
-    colour, widths = COLOURS[index % len(COLOURS)].light, result.widths
+    color, widths = COLORS[index % len(COLORS)].light, result.widths
     sizes = [width.parameters for width in widths]
     axes.errorbar(
         sizes,
         [width.share for width in widths],
         [width.share_spread for width in widths],
-        color=colour,
+        color=color,
         marker=MARKERS[index % len(MARKERS)],
         markersize=5,
         markeredgecolor=PAGE.light,
@@ -99,20 +99,20 @@ def _draw_shares(axes: Axes, result: ScalingResult, index: int) -> None:
     )
     chance = [width.random for width in widths if width.random is not None]
     if len(chance) == len(sizes):
-        axes.plot(sizes, chance, color=colour, linewidth=0.8, linestyle=":")
+        axes.plot(sizes, chance, color=color, linewidth=0.8, linestyle=":")
 
 
 def _draw_cores(axes: Axes, result: ScalingResult, index: int) -> None:
     """Draw the core of a family, and the line through it."""
-    colour, widths, fit = COLOURS[index % len(COLOURS)].light, result.widths, result.fit
+    color, widths, fit = COLORS[index % len(COLORS)].light, result.widths, result.fit
     sizes = np.array([width.parameters for width in widths], dtype=float)
     if fit is not None:
-        axes.loglog(sizes, np.exp(fit.intercept) * sizes**fit.slope, color=colour, linewidth=0.9)
+        axes.loglog(sizes, np.exp(fit.intercept) * sizes**fit.slope, color=color, linewidth=0.9)
     axes.errorbar(
         sizes,
         [width.unprunable for width in widths],
         [width.unprunable_spread for width in widths],
-        color=colour,
+        color=color,
         marker=MARKERS[index % len(MARKERS)],
         markersize=5,
         markeredgecolor=PAGE.light,

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hf_untangle.entropy.neuron_record import NeuronRecord
 from hf_untangle.entropy.record import ContrastRecord, spread
-from hf_untangle.reporting.style import ATTENTION, BAND, FFN, INK, MUTED, RUN, Colour, plain, quiet_style, share_ticks
+from hf_untangle.reporting.style import ATTENTION, BAND, FFN, INK, MUTED, RUN, Color, plain, quiet_style, share_ticks
 
-ORDER_COLOUR: dict[str, Colour] = {"bottom": FFN, "top": RUN, "random": MUTED}
+ORDER_COLOR: dict[str, Color] = {"bottom": FFN, "top": RUN, "random": MUTED}
 PANELS_IN_A_ROW = 4
 BINS = 40
 """Bins of a histogram of entropies, from 0 to 1 bit."""
@@ -79,11 +79,11 @@ def entropy_over_time(epochs: Mapping[str, Sequence[float]], quantiles: Mapping[
     with quiet_style():
         figure = Figure(figsize=(7, 3), layout="constrained")
         panels = figure.subplots(1, len(quantiles), sharey=True, squeeze=False)[0]
-        for axes, (name, values), colour in zip(panels, quantiles.items(), (FFN, ATTENTION), strict=False):
+        for axes, (name, values), color in zip(panels, quantiles.items(), (FFN, ATTENTION), strict=False):
             low, lower, middle, upper, high = values.T.tolist()
             axes.fill_between(epochs[name], low, high, color=BAND.light, linewidth=0)
-            axes.fill_between(epochs[name], lower, upper, color=colour.light, alpha=0.25, linewidth=0)
-            axes.plot(epochs[name], middle, "o-", color=colour.light, markersize=4)
+            axes.fill_between(epochs[name], lower, upper, color=color.light, alpha=0.25, linewidth=0)
+            axes.plot(epochs[name], middle, "o-", color=color.light, markersize=4)
             axes.set(title=plain(name), xlabel="epoch", ylim=(0, 1))
         panels[0].set_ylabel("entropy of a neuron, bits")
     return figure
@@ -93,14 +93,14 @@ def _draw_set(axes: Axes, record: ContrastRecord | NeuronRecord, name: str) -> N
     """Draw the lines of one set."""
     shares = sorted(share for share in record.settings.shares if isinstance(share, float))
     axes.axhline(0, color=INK.light, linewidth=0.8)
-    for order, colour in ORDER_COLOUR.items():
+    for order, color in ORDER_COLOR.items():
         points = [spread(found) for share in shares if (found := record.changes(name, order, share))]
         if not points:
             continue
         middle = [mean for mean, _ in points]
         low, high = ([mean + side * deviation for mean, deviation in points] for side in (-1, 1))
-        axes.fill_between(shares, low, high, color=colour.light, alpha=0.15, linewidth=0)
-        axes.plot(shares, middle, "o-", color=colour.light, markersize=4, label=order)
+        axes.fill_between(shares, low, high, color=color.light, alpha=0.15, linewidth=0)
+        axes.plot(shares, middle, "o-", color=color.light, markersize=4, label=order)
     axes.xaxis.set_major_formatter(share_ticks())
     axes.set_title(f"{plain(name)} ({fmean(record.base(name)):.2f})")
     axes.legend(frameon=False, fontsize=8)

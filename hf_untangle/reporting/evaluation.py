@@ -6,8 +6,8 @@ from rich import box
 from rich.table import Table
 
 from hf_untangle.evaluation.evaluate import Evaluation
-from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting import numbers
+from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.reporting import formatting
 
 WHAT = {
     "tokens": "next tokens predicted",
@@ -15,7 +15,7 @@ WHAT = {
     "top10": "next-token top-10 accuracy",
     "loss": "cross-entropy of a token, nats",
     "perplexity": "perplexity",
-    "exact_memorisation": "exact memorisation",
+    "exact_memorization": "exact memorization",
     "extraction_strength": "extraction strength",
     "answer_probability": "probability of the answer",
     "paraphrase_probability": "probability of a paraphrased answer",
@@ -50,10 +50,10 @@ def written(name: str, value: int | float) -> str:
         A count, a perplexity, a share in percent, or three decimals.
     """
     if name == "tokens":
-        return numbers.amount(int(value))
+        return formatting.amount(int(value))
     if name == "perplexity":
-        return numbers.perplexity(value)
-    return f"{value:.3f}" if name in AS_THEY_ARE else numbers.percent(value)
+        return formatting.perplexity(value)
+    return f"{value:.3f}" if name in AS_THEY_ARE else formatting.percent(value)
 
 
 def evaluation_table(evaluations: Mapping[str, Evaluation]) -> Table:

@@ -4,31 +4,31 @@ import math
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_untangle.configs.unlearn import PRESETS
 from hf_untangle.hub import cards
-from hf_untangle.pruning.config import PRESETS
-from hf_untangle.pruning.record import UnlearnRecord
+from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.attacks import attack_markdown, attack_settings
+from hf_untangle.reporting.card_text import AnyRecord, limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.evaluation import asked_rows
-from hf_untangle.reporting.facts import AnyRecord, limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
+from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render
-from hf_untangle.reporting.wording import wording
 
 
-def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
+def model_card(record: UnlearnRecord, license: str | None = None) -> ModelCard:
     """Write a run as a model card in the Hub's format, from nothing but the run's own record.
 
     The card shows the figure `plots/trade_off.png`, which `write_report` puts beside it.
 
     Args:
         record: The run.
-        licence: The licence of the original model, which the result keeps; left out when None.
+        license: The license of the original model, which the result keeps; left out when None.
 
     Returns:
         The card; `card.data` is what the Hub's search reads.
     """
-    data = card_data(record, licence)
+    data = card_data(record, license)
     text = render(
         "model_card.md.j2",
         record=record,
@@ -36,7 +36,7 @@ def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
         title=title(record),
         model=hub_id(record) or short_name(record),
         summary=summary(record),
-        licence=licence,
+        license=license,
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
@@ -52,7 +52,7 @@ def model_card(record: UnlearnRecord, licence: str | None = None) -> ModelCard:
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
 
 
-def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
+def card_data(record: UnlearnRecord, license: str | None) -> ModelCardData:
     """Gather what the Hub's search reads.
 
     Of the relations to a base model that the Hub knows (adapter, merge, quantized, finetune) the last is the nearest: the
@@ -60,7 +60,7 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
 
     Args:
         record: The run.
-        licence: The licence of the original model.
+        license: The license of the original model.
 
     Returns:
         The data; it names a base model and data sets only where they are on the Hub, and no infinite number.
@@ -69,7 +69,7 @@ def card_data(record: UnlearnRecord, licence: str | None) -> ModelCardData:
     return ModelCardData(
         base_model=base,
         base_model_relation="finetune" if base else None,
-        license=licence.lower() if licence else None,
+        license=license.lower() if license else None,
         library_name="transformers",
         pipeline_tag=wording(record).pipeline,
         tags=cards.TAGS,

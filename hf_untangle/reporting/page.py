@@ -5,18 +5,18 @@ from typing import NamedTuple
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hf_untangle.pruning.attack_record import AttackRecord
-from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting import numbers
+from hf_untangle.records.attacks import AttackRecord
+from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.reporting import formatting
 from hf_untangle.reporting.attacks import attack_rows, attack_sentences, attack_settings, attacked
+from hf_untangle.reporting.card_text import limits, removed, selectivity, settings, title
 from hf_untangle.reporting.evaluation import asked_rows
-from hf_untangle.reporting.facts import limits, removed, selectivity, settings, title
 from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE
 from hf_untangle.reporting.svg import inline_svg
 from hf_untangle.reporting.table import comparison_rows, corpus_name, drop_of, summary
+from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render
-from hf_untangle.reporting.wording import wording
 
 
 class Caption(NamedTuple):
@@ -105,9 +105,9 @@ def _key_numbers(record: UnlearnRecord) -> list[tuple[str, str, bool]]:
     """The numbers that a reader must see first: name, value, and whether it is the one that the run was for."""
     before, after = record.test.before, record.final
     return [
-        (f"top-1 lost on {corpus_name(record, 'forget')}", numbers.drop(drop_of("forget", after, before)), True),
-        (f"top-1 lost on {corpus_name(record, 'retain')}", numbers.drop(drop_of("retain", after, before)), False),
-        ("parameters removed", numbers.percent(record.parameters_removed / record.parameters), False),
+        (f"top-1 lost on {corpus_name(record, 'forget')}", formatting.drop(drop_of("forget", after, before)), True),
+        (f"top-1 lost on {corpus_name(record, 'retain')}", formatting.drop(drop_of("retain", after, before)), False),
+        ("parameters removed", formatting.percent(record.parameters_removed / record.parameters), False),
     ]
 
 
@@ -116,14 +116,14 @@ def _run(record: UnlearnRecord) -> list[tuple[str, str]]:
     history = record.history
     return [
         ("Original model", f"{record.model}, revision {record.revision}" if record.revision else record.model),
-        ("Parameters", f"{numbers.amount(record.parameters)}, {numbers.amount(record.parameters_removed)} removed"),
+        ("Parameters", f"{formatting.amount(record.parameters)}, {formatting.amount(record.parameters_removed)} removed"),
         ("Neurons removed", "; ".join(removed(record))),
-        ("Removed, but still computed for another query head", numbers.amount(record.still_computed)),
+        ("Removed, but still computed for another query head", formatting.amount(record.still_computed)),
         ("Steps", f"{len(history.steps)}, of which step {history.chosen} was chosen"),
         ("Largest selectivity of any step, on the validation parts", selectivity(record)),
         ("Dtype", record.dtype),
         ("Device", record.device),
         ("Date", record.date),
-        ("Time", numbers.duration(record.seconds)),
+        ("Time", formatting.duration(record.seconds)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())),
     ]

@@ -12,18 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hf_untangle.architecture.neurons import KINDS, Kind
-from hf_untangle.pruning.record import Scores, UnlearnRecord
-from hf_untangle.reporting import numbers
-from hf_untangle.reporting.facts import AnyRecord
+from hf_untangle.records.unlearning import Scores, UnlearnRecord
+from hf_untangle.reporting import formatting
+from hf_untangle.reporting.card_text import AnyRecord
 from hf_untangle.reporting.style import (
     BAND,
     INK,
-    KIND_COLOUR,
+    KIND_COLOR,
     KIND_NAME,
     MUTED,
     PAGE,
     RUN,
-    Colour,
+    Color,
     plain,
     quiet_style,
     share_ticks,
@@ -107,7 +107,7 @@ def _draw_budget(axes: Axes, budget: float) -> None:
         axes.axvspan(low, budget, color=BAND.light, linewidth=0, zorder=0)
         # Where the band is too narrow for its name, the name stands beside it.
         align = "right" if budget - low > 0.3 * (high - low) else "left"
-        text = f" retain budget {numbers.percent(budget)} "
+        text = f" retain budget {formatting.percent(budget)} "
         axes.text(budget, 1.04, text, ha=align, va="top", color=MUTED.light, fontsize=9)
 
 
@@ -141,10 +141,10 @@ def _draw_run(axes: Axes, run: list[Point], chosen: int) -> None:
         _label(axes, run[-1], f"step {len(run)}", RUN, (0, 12), "center")
 
 
-def _label(axes: Axes, point: Point, text: str, colour: Colour, offset: tuple[int, int], align: Align) -> None:
+def _label(axes: Axes, point: Point, text: str, color: Color, offset: tuple[int, int], align: Align) -> None:
     """Write beside a point, `offset` in points."""
     if all(map(math.isfinite, point)):
-        axes.annotate(text, point, offset, textcoords="offset points", color=colour.light, fontsize=9, ha=align, va="center")
+        axes.annotate(text, point, offset, textcoords="offset points", color=color.light, fontsize=9, ha=align, va="center")
 
 
 def _draw_layers(axes: Axes, record: AnyRecord, kind: Kind) -> None:
@@ -154,7 +154,7 @@ def _draw_layers(axes: Axes, record: AnyRecord, kind: Kind) -> None:
     totals = [[group for group in groups if group.layer == layer] for layer in layers]
     shares = [sum(g.removed for g in total) / sum(g.neurons for g in total) for total in totals]
     overall = sum(group.removed for group in groups) / sum(group.neurons for group in groups)
-    axes.bar(layers, shares, width=0.72, color=KIND_COLOUR[kind].light, linewidth=0)
+    axes.bar(layers, shares, width=0.72, color=KIND_COLOR[kind].light, linewidth=0)
     axes.grid(axis="x", visible=False)
     axes.yaxis.set_major_formatter(share_ticks())
-    axes.set_title(f"{KIND_NAME[kind]}: {numbers.percent(overall)} removed in all", color=KIND_COLOUR[kind].light)
+    axes.set_title(f"{KIND_NAME[kind]}: {formatting.percent(overall)} removed in all", color=KIND_COLOR[kind].light)

@@ -1,7 +1,7 @@
 """What the page, the card and the program that repeats a run say about its repairs."""
 
-from hf_untangle.pruning.record import RepairRecord, UnlearnRecord
-from hf_untangle.reporting import numbers
+from hf_untangle.records.unlearning import RepairRecord, UnlearnRecord
+from hf_untangle.reporting import formatting
 from hf_untangle.reporting.table import Use, corpus_name, drop_of
 
 METHODS = {"lora": "a low-rank adapter, merged into the weights in the end", "full": "all weights"}
@@ -59,16 +59,17 @@ def _sentences(record: UnlearnRecord, repair: RepairRecord) -> str:
     """What one repair did."""
     settings, corpus = repair.settings, repair.corpus
     method = METHODS.get(str(settings["method"]), str(settings["method"]))
-    teacher = f", and {numbers.percent(float(settings['distill']))} of the target was what the original predicts"
+    teacher = f", and {formatting.percent(float(settings['distill']))} of the target was what the original predicts"
     return (
         f"The model was then trained on {corpus['corpus']} alone ({corpus['source']}, {corpus['part']} part), with removed "
-        f"neurons held at zero: {method}, {numbers.amount(repair.parameters)} parameters, {settings['steps']} steps, "
-        f"{numbers.amount(repair.tokens)} tokens, in {numbers.duration(repair.seconds)}{teacher if repair.original else ''}. "
-        f"The drop on {_change(record, repair, 'retain')}, and that on {_change(record, repair, 'forget')}."
+        f"neurons held at zero: {method}, {formatting.amount(repair.parameters)} parameters, {settings['steps']} steps, "
+        f"{formatting.amount(repair.tokens)} tokens, in {formatting.duration(repair.seconds)}"
+        f"{teacher if repair.original else ''}. The drop on {_change(record, repair, 'retain')}, "
+        f"and that on {_change(record, repair, 'forget')}."
     )
 
 
 def _change(record: UnlearnRecord, repair: RepairRecord, use: Use) -> str:
     """The drop on one corpus before and after a repair."""
-    before, after = (numbers.drop(drop_of(use, scores, record.test.before)) for scores in (repair.before, repair.after))
+    before, after = (formatting.drop(drop_of(use, scores, record.test.before)) for scores in (repair.before, repair.after))
     return f"{corpus_name(record, use)} went from {before} to {after}"

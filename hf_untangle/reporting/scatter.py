@@ -13,9 +13,9 @@ from hf_untangle.errors import StatisticsError
 from hf_untangle.importance.functions import IMPORTANCE, needs_of
 from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.record import UnlearnRecord
-from hf_untangle.reporting import numbers
-from hf_untangle.reporting.style import INK, KIND_COLOUR, KIND_NAME, MUTED, POINT, RUN, Colour, plain, quiet_style
+from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.reporting import formatting
+from hf_untangle.reporting.style import INK, KIND_COLOR, KIND_NAME, MUTED, POINT, RUN, Color, plain, quiet_style
 from hf_untangle.reporting.table import corpus_name
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -36,7 +36,7 @@ class Neurons(NamedTuple):
 def importance_scatter(
     record: UnlearnRecord, forget: ActivationStatistics, retain: ActivationStatistics, mask: NeuronMask
 ) -> Figure:
-    """Draw the importance of every neuron to both corpora on logarithmic axes, removed neurons in colour.
+    """Draw the importance of every neuron to both corpora on logarithmic axes, removed neurons in color.
 
     The importance is the run's own; of a signed one (`mean`) the size is drawn, and `rms` where it needs more than activations.
     Points are drawn as pixels, and no more than
@@ -63,8 +63,10 @@ def importance_scatter(
         for axes, kind in zip(panels, kinds, strict=True):
             neurons = _neurons(importance, forget, retain, mask, kind)
             _draw_neurons(axes, _thinned(neurons, record.config.seed))
-            title = f"{KIND_NAME[kind]}: {numbers.amount(mask.removed(kind))} of {numbers.amount(mask.neurons(kind))} removed"
-            axes.set_title(title, color=KIND_COLOUR[kind].light)
+            title = (
+                f"{KIND_NAME[kind]}: {formatting.amount(mask.removed(kind))} of {formatting.amount(mask.neurons(kind))} removed"
+            )
+            axes.set_title(title, color=KIND_COLOR[kind].light)
             axes.set_xlabel(f"{importance} on {plain(corpus_name(record, 'retain'))} (retain)")
         panels[0].set_ylabel(f"{importance} on {plain(corpus_name(record, 'forget'))} (forget)")
     return figure
@@ -107,7 +109,7 @@ def _thinned(neurons: Neurons, seed: int) -> Neurons:
 
 
 def _draw_neurons(axes: Axes, neurons: Neurons) -> None:
-    """Draw kept neurons in grey, removed ones above them in colour, and where both corpora count the same."""
+    """Draw kept neurons in grey, removed ones above them in color, and where both corpora count the same."""
     high = float(torch.cat([neurons.forget, neurons.retain]).max()) or 1.0
     low = max(_smallest(neurons), high / 10**DECADES)
     limits = (low / 1.5, max(high, 2 * low) * 1.5)
@@ -129,7 +131,7 @@ def _smallest(neurons: Neurons) -> float:
     return float(positive.min()) if len(positive) else 0.0
 
 
-def _draw_points(axes: Axes, neurons: Neurons, which: Tensor, low: float, colour: Colour, width: float) -> None:
+def _draw_points(axes: Axes, neurons: Neurons, which: Tensor, low: float, color: Color, width: float) -> None:
     """Draw some of the neurons as pixels."""
     forget, retain = (values[which].clamp_min(low).numpy() for values in (neurons.forget, neurons.retain))
-    axes.plot(retain, forget, ".", color=colour.light, markersize=width, alpha=0.6, markeredgewidth=0, rasterized=True)
+    axes.plot(retain, forget, ".", color=color.light, markersize=width, alpha=0.6, markeredgewidth=0, rasterized=True)

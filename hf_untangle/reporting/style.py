@@ -1,6 +1,6 @@
-"""How figures look: the colours that they share with the page, and what differs from matplotlib's defaults.
+"""How figures look: the colors that they share with the page, and what differs from matplotlib's defaults.
 
-The data colours are from the palette of Okabe and Ito, which people with any common colour vision can tell apart.
+The data colors are from the palette of Okabe and Ito, which people with any common color vision can tell apart.
 """
 
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from matplotlib.ticker import FuncFormatter
 from hf_untangle.architecture.neurons import Kind
 
 
-class Colour(NamedTuple):
-    """One role, two colours."""
+class Color(NamedTuple):
+    """One role, two colors."""
 
     name: str
     """The name of its CSS variable, without the dashes."""
@@ -23,21 +23,21 @@ class Colour(NamedTuple):
     dark: str
 
 
-PAGE = Colour("page", "#ffffff", "#15191e")
-BAND = Colour("band", "#f3f5f7", "#1e242b")
-RULE = Colour("rule", "#dfe3e8", "#333b45")
-POINT = Colour("point", "#a3adb8", "#66707c")
-MUTED = Colour("muted", "#5f6b7a", "#9aa5b1")
-INK = Colour("ink", "#1c232b", "#e6e9ed")
-RUN = Colour("run", "#d55e00", "#f28b46")
-FFN = Colour("ffn", "#0072b2", "#56aee6")
-ATTENTION = Colour("attention", "#009e73", "#3cc79f")
+PAGE = Color("page", "#ffffff", "#15191e")
+BAND = Color("band", "#f3f5f7", "#1e242b")
+RULE = Color("rule", "#dfe3e8", "#333b45")
+POINT = Color("point", "#a3adb8", "#66707c")
+MUTED = Color("muted", "#5f6b7a", "#9aa5b1")
+INK = Color("ink", "#1c232b", "#e6e9ed")
+RUN = Color("run", "#d55e00", "#f28b46")
+FFN = Color("ffn", "#0072b2", "#56aee6")
+ATTENTION = Color("attention", "#009e73", "#3cc79f")
 
 PALETTE = (PAGE, BAND, RULE, POINT, MUTED, INK, RUN, FFN, ATTENTION)
-"""Every colour there is."""
+"""Every color there is."""
 
 KIND_NAME: dict[Kind, str] = {"ffn": "FFN", "attention": "attention"}
-KIND_COLOUR: dict[Kind, Colour] = {"ffn": FFN, "attention": ATTENTION}
+KIND_COLOR: dict[Kind, Color] = {"ffn": FFN, "attention": ATTENTION}
 
 SETTINGS = {
     "figure.dpi": 100,

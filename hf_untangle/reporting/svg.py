@@ -1,4 +1,4 @@
-"""A figure as SVG that lies inside a page and follows the page's colours."""
+"""A figure as SVG that lies inside a page and follows the page's colors."""
 
 import re
 from html import escape
@@ -16,11 +16,11 @@ NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 def inline_svg(figure: Figure, label: str) -> Markup:
     """Write a figure as one SVG element, as wide as its surroundings.
 
-    Every colour of the palette becomes a CSS variable (`var(--ink)`), so that the page can change it with its own colours.
+    Every color of the palette becomes a CSS variable (`var(--ink)`), so that the page can change it with its own colors.
     Nothing in it is loaded from elsewhere.
 
     Args:
-        figure: A figure in the colours of the palette.
+        figure: A figure in the colors of the palette.
         label: What the figure shows, for people who cannot see it.
 
     Returns:
@@ -32,6 +32,6 @@ def inline_svg(figure: Figure, label: str) -> Markup:
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", drawing, count=1)
-    for colour in PALETTE:
-        drawing = drawing.replace(colour.light, f"var(--{colour.name})")
+    for color in PALETTE:
+        drawing = drawing.replace(color.light, f"var(--{color.name})")
     return Markup(drawing.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1))

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
-from hf_untangle.pruning.record import Scores, UnlearnRecord
-from hf_untangle.reporting import numbers
-from hf_untangle.reporting.wording import wording
+from hf_untangle.records.unlearning import Scores, UnlearnRecord
+from hf_untangle.reporting import formatting
+from hf_untangle.reporting.task_terms import wording
 
 Use = Literal["forget", "retain"]
 USES: tuple[Use, ...] = ("forget", "retain")
@@ -118,13 +118,13 @@ def summary(record: UnlearnRecord) -> str:
         The sentence, with the numbers of the test parts.
     """
     before, after, controls = record.test.before, record.final, record.test.controls
-    forget, retain = numbers.fell_both(*(drop_of(use, after, before) for use in USES))
-    removed = numbers.amount(record.parameters_removed), numbers.amount(record.parameters)
+    forget, retain = formatting.fell_both(*(drop_of(use, after, before) for use in USES))
+    removed = formatting.amount(record.parameters_removed), formatting.amount(record.parameters)
     words = wording(record)
     return (
         f"Top-1 {words.predicts} accuracy on held-out {words.material} {forget} on {_corpus(record, 'forget')} and {retain} on "
         f"{_corpus(record, 'retain')}, with {' of '.join(removed)} parameters "
-        f"({numbers.percent(record.parameters_removed / record.parameters)}) removed{_by_chance(controls, before)}."
+        f"({formatting.percent(record.parameters_removed / record.parameters)}) removed{_by_chance(controls, before)}."
     )
 
 
@@ -172,7 +172,7 @@ def mean_drop(use: Use, models: Sequence[Scores], base: Scores) -> float:
 
 def _corpus(record: UnlearnRecord, use: Use) -> str:
     """Name a corpus, with the accuracy on it before and after."""
-    before, after = (numbers.percent(_metrics(use, scores).top1) for scores in (record.test.before, record.final))
+    before, after = (formatting.percent(_metrics(use, scores).top1) for scores in (record.test.before, record.final))
     return f"{corpus_name(record, use)} ({use}: {before} to {after})"
 
 
@@ -180,7 +180,7 @@ def _by_chance(controls: Sequence[Scores], base: Scores) -> str:
     """What random masks do, as the end of a sentence; nothing when there are none."""
     if not controls:
         return ""
-    forget, retain = numbers.fell_both(*(mean_drop(use, controls, base) for use in USES))
+    forget, retain = formatting.fell_both(*(mean_drop(use, controls, base) for use in USES))
     masks = "a random mask" if len(controls) == 1 else f"{len(controls)} random masks (mean)"
     return f"; under {masks} of the same size the first {forget} and the second {retain}"
 
@@ -194,10 +194,10 @@ def _cells(use: Use, models: Sequence[Scores], base: Scores | None) -> Cells:
     """Write the metrics of one or several models on one corpus."""
     metrics = [_metrics(use, scores) for scores in models]
     return Cells(
-        top1=numbers.mean([each.top1 for each in metrics], numbers.percent),
-        drop="" if base is None else numbers.mean([drop_of(use, scores, base) for scores in models], numbers.drop),
-        top10=numbers.mean([each.top10 for each in metrics], numbers.percent),
-        perplexity=numbers.mean([each.perplexity for each in metrics], numbers.perplexity),
+        top1=formatting.mean([each.top1 for each in metrics], formatting.percent),
+        drop="" if base is None else formatting.mean([drop_of(use, scores, base) for scores in models], formatting.drop),
+        top10=formatting.mean([each.top10 for each in metrics], formatting.percent),
+        perplexity=formatting.mean([each.perplexity for each in metrics], formatting.perplexity),
     )
 
 

@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from hf_untangle.reporting import numbers
+from hf_untangle.reporting import formatting
 
 
 def render(template: str, **values: object) -> str:
@@ -26,9 +26,9 @@ def render(template: str, **values: object) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {
-        "percent": numbers.percent,
-        "amount": numbers.amount,
-        "duration": numbers.duration,
+        "percent": formatting.percent,
+        "amount": formatting.amount,
+        "duration": formatting.duration,
         "cell": _cell,
     }
     return environment.get_template(template).render(values)

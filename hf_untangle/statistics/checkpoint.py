@@ -16,8 +16,10 @@ from hf_untangle.distributed import place
 from hf_untangle.errors import StatisticsError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import cache_folder
+from hf_untangle.statistics.accumulators import GroupSums
 from hf_untangle.statistics.fingerprint import weights_fingerprint
-from hf_untangle.statistics.sums import GroupSums
+from hf_untangle.statistics.accumulators import GroupSums
+from hf_untangle.files.tensors import read_tensors, write_tensors
 
 logger = logging.getLogger("hf_untangle")
 

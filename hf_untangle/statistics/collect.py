@@ -9,23 +9,23 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.expert_passes import Reading
+from hf_untangle.architecture.forward import in_step, run_body
+from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
-from hf_untangle.architecture.passes import in_step, run_body
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.models import revision_of
+from hf_untangle.statistics.accumulators import GroupSums
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.checkpoint import Checkpoint
-from hf_untangle.statistics.hooks import Watch, observed
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
-from hf_untangle.statistics.sums import GroupSums
+from hf_untangle.statistics.watching import Watch, observed
 
 logger = logging.getLogger("hf_untangle")
 

@@ -10,17 +10,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.expert_passes import Reading
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.forward import in_step
+from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
+from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
-from hf_untangle.architecture.passes import in_step
 from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.collect import rows_that_count
-from hf_untangle.statistics.hooks import Observer, observed
+from hf_untangle.statistics.watching import Observer, observed
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def _sums_over(
     def gradients_of(model: PreTrainedModel, inputs: dict[str, Any], weight: int = 1) -> tuple[Tensor, ...]:
         seen.clear()
         with torch.enable_grad():
-            loss = model(**_labelled(inputs) | uncached(model)).loss * weight
+            loss = model(**_labeled(inputs) | uncached(model)).loss * weight
         return torch.autograd.grad(loss, [reading.values for _, reading in seen])
 
     def differentiate(batch: Blocks) -> None:
@@ -123,7 +123,7 @@ def _sums_over(
     return {name: one.cpu() for name, one in sums.items()}, sum(predicted)
 
 
-def _labelled(inputs: dict[str, Any]) -> dict[str, Any]:
+def _labeled(inputs: dict[str, Any]) -> dict[str, Any]:
     """Inputs with labels; those of a dummy pass, which have none, are their own."""
     return inputs if "labels" in inputs else inputs | {"labels": inputs["input_ids"]}
 

@@ -8,12 +8,12 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
 from hf_untangle.architecture.trace import find_blocks
-from hf_untangle.compaction.stays import Layout
+from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.errors import ArchitectureError
-from hf_untangle.survey.inputs import random_inputs
-from hf_untangle.survey.law import broken_laws
-from hf_untangle.survey.smaller import LAYOUTS, why_not_smaller
-from hf_untangle.survey.tiny import Task, tiny_model
+from hf_untangle.survey.compaction_support import LAYOUTS, why_not_smaller
+from hf_untangle.survey.invariants import broken_laws
+from hf_untangle.survey.random_inputs import random_inputs
+from hf_untangle.survey.tiny_models import Task, tiny_model
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def write_checkpoint(
     files = ["model.safetensors", "config.json"]
     if texts is not None:
         if tokenizer is None or not -len(blocks) <= block < len(blocks):
-            raise ConfigError(f"A page needs a tokenizer and one of the {len(blocks)} blocks of `{name}`, but {block} came.")
+            raise ConfigError(f"A page needs a tokenizer and one of the {len(blocks)} blocks of `{name}`, got {block}.")
         page = feed_forward_page(model, tokenizer, texts, blocks[block][-1])
         (folder / "block.html").write_text(page, encoding="utf-8")
         files.append("block.html")

@@ -58,11 +58,11 @@ def digits_network(hidden: tuple[int, ...] = (8, 8), seed: int = 0) -> DigitsNet
 
 def _components(images: Float[Tensor, "image pixel"]) -> nn.Linear:
     """The map onto the two largest principal components of some images, scaled to standard deviation 1."""
-    centre = images.mean(0)
-    directions = torch.linalg.svd(images - centre, full_matrices=False).Vh[:2]
+    center = images.mean(0)
+    directions = torch.linalg.svd(images - center, full_matrices=False).Vh[:2]
     directions *= directions.gather(1, directions.abs().argmax(1, keepdim=True)).sign()  # a singular vector has no sign
-    directions /= ((images - centre) @ directions.T).std(0)[:, None]
-    return linear_of(directions, -directions @ centre).requires_grad_(False)
+    directions /= ((images - center) @ directions.T).std(0)[:, None]
+    return linear_of(directions, -directions @ center).requires_grad_(False)
 
 
 @torch.enable_grad()

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.errors import StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 

@@ -140,10 +140,10 @@ def shap_values(
     """
     if fault := _fault_of_size(layer, statistics):
         raise StatisticsError(fault)
-    centred = unweighted_edges(layer, x) - statistics.mean.to(x)
+    centered = unweighted_edges(layer, x) - statistics.mean.to(x)
     if isinstance(layer, ActivationKANLayer):
-        return centred.squeeze(-2) * (direction @ layer.weight)
-    return torch.einsum("...oi,o->...i", centred, direction)
+        return centered.squeeze(-2) * (direction @ layer.weight)
+    return torch.einsum("...oi,o->...i", centered, direction)
 
 
 def _fault_of_size(layer: KANLayer, statistics: EdgeStatistics) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activations import is_elementwise
 from hf_untangle.translation.kan.tracing import Call, trace_calls
@@ -69,7 +69,7 @@ def _block(activation: Call, linears: list[Call]) -> FeedForward | None:
     project = next((linear for linear in linears if _is_same(activation.output, linear.input)), None)
     if expand and project:
         return FeedForward(expand.name, activation.name, project.name)
-    if expand and (gated := _neighbour_of_same_width(activation, expand, linears)):
+    if expand and (gated := _neighbor_of_same_width(activation, expand, linears)):
         raise TranslationError(
             f"{gated} does not read what comes out of {activation.name} ({type(activation.module).__name__}) "
             "but its product with a gate, which is no sum of functions of one neuron. Translate such a block "
@@ -92,7 +92,7 @@ def _is_same(output: Tensor, read: Tensor) -> bool:
     return output.data_ptr() == read.data_ptr() and output.numel() == read.numel()
 
 
-def _neighbour_of_same_width(activation: Call, expand: Call, linears: list[Call]) -> str | None:
+def _neighbor_of_same_width(activation: Call, expand: Call, linears: list[Call]) -> str | None:
     """The Linear layer beside an activation that reads as many neurons, but not what comes out of it."""
     home = activation.name.rpartition(".")[0]
     for linear in linears:

@@ -41,7 +41,7 @@ def merge_knots(layer: PiecewiseLinearKANLayer, tolerance: float | None = None) 
     """Take out knots where next to nothing bends.
 
     One by one, the knot goes whose removal moves an edge least, as long as that is at most `tolerance`: with
-    the bend d = s_m - s_(m-1) and the gaps g and h to its neighbours, |d| g h / (g + h), or |d| g for the
+    the bend d = s_m - s_(m-1) and the gaps g and h to its neighbors, |d| g h / (g + h), or |d| g for the
     first and the last knot. All input nodes (all edges, when knots are not shared) keep equally many knots,
     so all must have one to spare. What stays keeps its value, and the end slopes stay.
 

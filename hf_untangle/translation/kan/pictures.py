@@ -17,7 +17,7 @@ from hf_untangle.translation.kan.activation_layers import KANLayer, kan_layers
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
 
 LINE, KNOT, DATA = "#1f5fa8", "#d1495b", "#d5dae1"
-"""The colours of functions, of knots, and of the histogram of the data."""
+"""The colors of functions, of knots, and of the histogram of the data."""
 
 MOST_EDGES = 400
 """With more edges than this, no picture shows anything."""

@@ -11,7 +11,7 @@ It is known from its values at a few knots and its slopes outside of them:
                  t_1 t_2 t_3
 
 Values, and not slopes, are the stored truth: a sum of many slopes cancels in floating point, an average of
-two neighbouring values does not.
+two neighboring values does not.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def hat_basis(
     """Evaluate the basis in which a piecewise linear function has its values and end slopes as coefficients.
 
     phi(x) = left_slope min(x - t_1, 0) + sum_m values_m hat_m(x) + right_slope max(x - t_K, 0). The hat of
-    knot m is 1 at t_m, falls linearly to 0 at its neighbours, and stays 1 outside when it is the first or the
+    knot m is 1 at t_m, falls linearly to 0 at its neighbors, and stays 1 outside when it is the first or the
     last: the hats sum to 1 and at most two of them are not zero.
 
     Args:

@@ -42,7 +42,7 @@ BASES = {
     "GELU": Base(F.gelu, 0.79789, None, (0.0, 1.0)),
     "tanh": Base(torch.tanh, 0.76981, None, (0.0, 0.0)),
 }
-"""The base functions that can be read; a layer's own is recognised by what it computes, not by its name."""
+"""The base functions that can be read; a layer's own is recognized by what it computes, not by its name."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _read_efficient_kan(layer: Any) -> SplineLayer:
         (layer.spline_weight * scale).detach().double(),
         layer.base_weight.detach().double(),
         layer.spline_order,
-        _recognised(layer.base_activation),
+        _recognized(layer.base_activation),
     )
 
 
@@ -158,7 +158,7 @@ def _read_pykan(layer: Any) -> SplineLayer:
         (layer.coef * (layer.scale_sp * layer.mask).unsqueeze(-1)).detach().double().transpose(0, 1),
         (layer.scale_base * layer.mask).detach().double().T,
         layer.k,
-        _recognised(layer.base_fun),
+        _recognized(layer.base_fun),
     )
 
 
@@ -169,7 +169,7 @@ READERS: list[tuple[tuple[str, ...], Callable[[Any], SplineLayer]]] = [
 """Which attributes a layer of each library has, and how they are read."""
 
 
-def _recognised(function: Callable[[Tensor], Tensor]) -> Base:
+def _recognized(function: Callable[[Tensor], Tensor]) -> Base:
     """The known base function that gives the same numbers."""
     probe = torch.linspace(-6, 6, 241, dtype=torch.float64)
     numbers = function(probe.clone())

@@ -25,7 +25,7 @@ class PiecewiseLinearKANLayer(nn.Module):
 
     Values, end slopes and bias are trained. Knots are not, like the grid of a spline KAN: they must stay in
     order. (To train them, translate the layer to a ReLU network, where they are biases.) The dtype must tell
-    neighbouring knots apart, which bfloat16 does only to one part in 256.
+    neighboring knots apart, which bfloat16 does only to one part in 256.
 
     Knots are either shared by all edges that leave one input node, and a forward pass is then three matrix
     products; or every edge has its own, and a forward pass then holds all hats of all edges at once.

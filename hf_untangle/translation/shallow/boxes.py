@@ -65,7 +65,7 @@ def around(x: Float[Tensor, "..."], radius: float) -> Bounds:
     """Bound the cube around a point, to look at a network locally.
 
     Args:
-        x: Its centre, one input without the batch.
+        x: Its center, one input without the batch.
         radius: Half its side.
 
     Returns:

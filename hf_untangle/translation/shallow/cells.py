@@ -71,7 +71,7 @@ class Prober:
         """Start with the whole box.
 
         Returns:
-            A cell without other sides, which knows its centre.
+            A cell without other sides, which knows its center.
         """
         nothing = np.zeros((0, len(self.lower) + 1))
         return self._with_point(Cell(nothing, nothing, np.zeros(0)), np.append((self.lower + self.upper) / 2, 1.0))
@@ -113,8 +113,8 @@ class Prober:
     def _with_largest_ball(self, cell: Cell, row: Row) -> Cell | None:
         """Decide about a thin part, where a point between the vertex and the inside proves nothing."""
         self.polytope.constrain(np.concatenate([cell.sides, row[None]]))
-        _, centre = self.polytope.largest_ball()
-        found = None if centre is None else self._with_point(cell, centre)
+        _, center = self.polytope.largest_ball()
+        found = None if center is None else self._with_point(cell, center)
         return found if found and found.shows(row) else None
 
     def _with_point(self, cell: Cell, point: Point) -> Cell:
@@ -130,6 +130,6 @@ def _pulled_inside(cell: Cell, row: Row, vertex: Point) -> Point:
     On the way back the ball around that point shrinks to nothing at the vertex, while the distance to the
     row's hyperplane grows: take the point where both are equal.
     """
-    centre, depth = cell.point, cell.depths.max()
-    beyond, behind = row @ vertex, row @ centre
-    return vertex + beyond / (depth + beyond - behind) * (centre - vertex)
+    center, depth = cell.point, cell.depths.max()
+    beyond, behind = row @ vertex, row @ center
+    return vertex + beyond / (depth + beyond - behind) * (center - vertex)

@@ -41,9 +41,9 @@ def constant_by_bounds(network: nn.Module | ReluNetwork, box: Bounds) -> Constan
     """
     network = read_network(network)
     bounded = box_of(network, box)
-    centre = network.homogeneous(((bounded.lower + bounded.upper) / 2)[None])
-    reach = torch.cat([(bounded.upper - bounded.lower) / 2, torch.zeros(1)])[None].to(centre)
-    middles, reaches, lowest, highest = [centre], [reach], [centre[:, :0]], [centre[:, :0]]
+    center = network.homogeneous(((bounded.lower + bounded.upper) / 2)[None])
+    reach = torch.cat([(bounded.upper - bounded.lower) / 2, torch.zeros(1)])[None].to(center)
+    middles, reaches, lowest, highest = [center], [reach], [center[:, :0]], [center[:, :0]]
     for weights in network.layers:
         middle = mix(weights, middles)
         reach = mix({source: weight.abs() for source, weight in weights.items()}, reaches)

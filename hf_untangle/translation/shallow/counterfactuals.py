@@ -113,7 +113,7 @@ def nearest_counterfactual(
 def shortest_step(rows: Rows, start: Float[np.ndarray, " coordinate"], longest: float) -> Float[np.ndarray, " input"] | None:
     """Find the shortest way from a point into a polytope, as a non-negative least-squares problem.
 
-    To minimise |d| such that G d >= h, solve min |E u - e_last| over u >= 0 with E = (G^T; h^T). With the
+    To minimize |d| such that G d >= h, solve min |E u - e_last| over u >= 0 with E = (G^T; h^T). With the
     residual r, the way is d = -r / r_last without its last entry, and there is none if r = 0 (Lawson and
     Hanson 1974).
 

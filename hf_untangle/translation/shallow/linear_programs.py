@@ -21,7 +21,7 @@ DUAL_SIMPLEX, PRIMAL_SIMPLEX = 1, 4
 
 
 class Polytope:
-    """A polytope in a box over which many linear functions are maximised, each from the last optimum on."""
+    """A polytope in a box over which many linear functions are maximized, each from the last optimum on."""
 
     def __init__(self, lower: Float[np.ndarray, " input"], upper: Float[np.ndarray, " input"]) -> None:
         """Start with the box alone.
@@ -44,7 +44,7 @@ class Polytope:
         _load(self._solver, self.lower, self.upper, rows)
 
     def farthest(self, row: Row) -> tuple[float, Point | None]:
-        """Maximise a . x + c over the polytope, by the primal simplex method from the last vertex on.
+        """Maximize a . x + c over the polytope, by the primal simplex method from the last vertex on.
 
         Args:
             row: The row (a, c).
@@ -59,10 +59,10 @@ class Polytope:
         return value + row[-1], None if solution is None else np.append(solution, 1.0)
 
     def largest_ball(self) -> tuple[float, Point | None]:
-        """Find the largest ball inside: maximise r with a . x + c >= r for every row and side of the box.
+        """Find the largest ball inside: maximize r with a . x + c >= r for every row and side of the box.
 
         Returns:
-            Its radius and its centre (x, 1). Without a centre the radius is -inf for an empty polytope and
+            Its radius and its center (x, 1). Without a center the radius is -inf for an empty polytope and
             inf for one that holds balls of any size.
         """
         solver, inputs = _new_solver(), len(self.lower)

@@ -1,4 +1,4 @@
-"""A map of the linear regions of a network in the plane, coloured by what the network computes in them."""
+"""A map of the linear regions of a network in the plane, colored by what the network computes in them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ def plot_regions(
 ) -> "Axes":
     """Draw the regions of a network with two inputs, or of a slice.
 
-    The hue is the direction in which the output rises, the strength of the colour is how steeply; regions
-    with the same slope have the same colour, and flat ones are white.
+    The hue is the direction in which the output rises, the strength of the color is how steeply; regions
+    with the same slope have the same color, and flat ones are white.
 
     Args:
         regions: The regions.
@@ -42,25 +42,25 @@ def plot_regions(
     from matplotlib.figure import Figure
 
     shapes = [corners.numpy() for corners in polygons(regions)]
-    colours = slope_colours(regions.models[:, output, :-1])
+    colors = slope_colors(regions.models[:, output, :-1])
     axes = Figure(figsize=(6, 6), layout="constrained").subplots() if axes is None else axes
-    axes.add_collection(PolyCollection(shapes, facecolors=colours, edgecolors="#444444", linewidths=0.4))
+    axes.add_collection(PolyCollection(shapes, facecolors=colors, edgecolors="#444444", linewidths=0.4))
     (left, bottom), (right, top) = regions.box.lower.tolist(), regions.box.upper.tolist()
     axes.set(xlim=(left, right), ylim=(bottom, top), xlabel=names[0], ylabel=names[1])
-    axes.set_title(f"{len(regions)} linear regions, coloured by the slope of output {output}")
+    axes.set_title(f"{len(regions)} linear regions, colored by the slope of output {output}")
     if data is not None:
         _draw_data(axes, data, labels)
     return axes
 
 
-def slope_colours(slopes: Float[Tensor, "region 2"]) -> Float[np.ndarray, "region 3"]:
-    """Choose a colour for each slope.
+def slope_colors(slopes: Float[Tensor, "region 2"]) -> Float[np.ndarray, "region 3"]:
+    """Choose a color for each slope.
 
     Args:
         slopes: The slope of one output in each region.
 
     Returns:
-        RGB colours: hue from the direction, saturation from the length relative to the longest.
+        RGB colors: hue from the direction, saturation from the length relative to the longest.
     """
     from matplotlib.colors import hsv_to_rgb
 

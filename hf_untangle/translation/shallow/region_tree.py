@@ -89,7 +89,7 @@ class RegionTree:
         """
         self.layers, self.output = layers, output
         self.prober: Any = PolygonProber(lower, upper) if len(lower) == 2 else Prober(lower, upper)
-        self._centre, self._half = np.append((lower + upper) / 2, 1.0), (upper - lower) / 2
+        self._center, self._half = np.append((lower + upper) / 2, 1.0), (upper - lower) / 2
 
     def root(self) -> Node | Leaf:
         """Start with the whole box.
@@ -97,7 +97,7 @@ class RegionTree:
         Returns:
             The root of the tree.
         """
-        basis = np.eye(len(self._centre))
+        basis = np.eye(len(self._center))
         return self._enter_layer(self.prober.box(), (basis,), np.zeros(0, bool), ())
 
     def grow(self, node: Node) -> tuple[Node | Leaf, ...]:
@@ -152,7 +152,7 @@ class RegionTree:
 
     def _signs_in_box(self, rows: Rows) -> Int8[np.ndarray, " row"]:
         """Find the rows that have one sign in all of the box, from their smallest and largest value there."""
-        middle, reach = rows @ self._centre, np.abs(rows[:, :-1]) @ self._half
+        middle, reach = rows @ self._center, np.abs(rows[:, :-1]) @ self._half
         return np.where(middle + reach <= 0, -1, np.where(middle - reach >= 0, 1, 0)).astype(np.int8)
 
 

@@ -49,7 +49,7 @@ def _strength(predicted: Sequence[int], answer: Sequence[int]) -> float:
     if not answer or len(predicted) != len(answer):
         raise ValueError(
             "An answer must have at least one token, and one prediction for each, "
-            f"but {len(predicted)} predictions for {len(answer)} tokens came."
+            f"got {len(predicted)} predictions for {len(answer)} tokens."
         )
     from_the_end = (one == other for one, other in zip(reversed(predicted), reversed(answer), strict=True))
     return sum(takewhile(bool, from_the_end)) / len(answer)

@@ -60,7 +60,7 @@ class MembershipAUC(evaluate.Metric):
         """The area for each attack."""
         members = _members(references)
         texts = [np.asarray(text, dtype=np.float64) for text in predictions]
-        standard = [_standardised(*text) for text in zip(texts, means, deviations, strict=True)]
+        standard = [_standardized(*text) for text in zip(texts, means, deviations, strict=True)]
         return {
             "loss_auc": area(_each(np.mean, texts), members),
             "min_k_auc": area(_each(lambda text: _mean_of_lowest(text, k), texts), members),
@@ -101,11 +101,11 @@ def _each(attack: Callable[[np.ndarray], np.floating], texts: Sequence[np.ndarra
 def _mean_of_lowest(numbers: np.ndarray, k: float) -> np.floating:
     """The mean of the lowest share of some numbers."""
     if not 0 < k <= 1:
-        raise ValueError(f"k is a share of the tokens, above 0 and at most 1, but {k} came.")
+        raise ValueError(f"k is a share of the tokens, above 0 and at most 1, got {k}.")
     count = max(1, int(k * len(numbers)))
     return np.partition(numbers, count - 1)[:count].mean()
 
 
-def _standardised(text: np.ndarray, means: Sequence[float], deviations: Sequence[float]) -> np.ndarray:
+def _standardized(text: np.ndarray, means: Sequence[float], deviations: Sequence[float]) -> np.ndarray:
     """Log-probabilities, as deviations from what the model expects at their position."""
     return (text - np.asarray(means)) / np.sqrt(np.maximum(np.square(deviations), SMALLEST_VARIANCE))

@@ -48,6 +48,6 @@ class MultipleChoice(evaluate.Metric):
 def _right(choices: Sequence[float], right: int) -> float:
     """1 where the right choice is best, 0 where another is, and a share where several are."""
     if not 0 <= right < len(choices):
-        raise ValueError(f"The right choice must be one of {len(choices)}, from 0, but {right} came.")
+        raise ValueError(f"The right choice must be one of {len(choices)}, from 0, got {right}.")
     best = [one == max(choices) for one in choices]
     return best[right] / sum(best)

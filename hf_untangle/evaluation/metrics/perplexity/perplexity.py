@@ -39,6 +39,6 @@ class Perplexity(evaluate.Metric):
         """Average over all tokens."""
         tokens = sum(map(len, predictions))
         if not tokens:
-            raise ValueError("Perplexity needs at least one log-probability, but none came. Pass texts of two tokens or more.")
+            raise ValueError("Perplexity needs at least one log-probability, got none. Pass texts of two tokens or more.")
         loss = -math.fsum(map(math.fsum, predictions)) / tokens
         return {"tokens": tokens, "loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}

@@ -45,7 +45,7 @@ class TruthRatio(evaluate.Metric):
     def _compute(
         self, *, right: Sequence[Sequence[float]], wrong: Sequence[Sequence[Sequence[float]]]
     ) -> dict[str, float | list[float]]:
-        """Summarise the ratios of all questions."""
+        """Summarize the ratios of all questions."""
         if not all(right) or not all(answers and all(answers) for answers in wrong):
             raise ValueError("Every question needs a right answer and a wrong one of at least one token, but one lacks them.")
         logs = [fmean(map(fmean, answers)) - fmean(one) for one, answers in zip(right, wrong, strict=True)]

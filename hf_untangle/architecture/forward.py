@@ -1,0 +1,49 @@
+"""Running the body of a model, also where several processes share it and must run in step."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.dummy_inputs import dummy_inputs
+from hf_untangle.architecture.inference_mode import uncached
+from hf_untangle.architecture.sharding import is_sharded
+from hf_untangle.distributed import together
+
+
+def run_body(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
+    """Run a model for what happens in its layers.
+
+    Args:
+        model: The model. Its head does not run, except where it is sharded: then weights are gathered by the outermost module
+            alone, and the head runs on as few positions as it can.
+        inputs: What the model is called with.
+    """
+    if not is_sharded(model):
+        model.base_model(**inputs, **uncached(model))
+        return
+    few = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+    model(**inputs | few | uncached(model))
+
+
+@contextmanager
+def in_step(
+    model: PreTrainedModel, batches: Iterable[object], run: Callable[[PreTrainedModel, dict[str, Any]], object]
+) -> Iterator[None]:
+    """Let this process run as many passes as any other that shares its model: after the `with` block, some for nothing.
+
+    Args:
+        model: The model. Where each process has one of its own, nothing is done.
+        batches: What is run in the block, one pass each.
+        run: Runs one pass as those in the block, but is not to look at it.
+
+    Yields:
+        Nothing.
+    """
+    mine = sum(1 for _ in batches) if is_sharded(model) else 0
+    most = max(together(lambda: mine)) if is_sharded(model) else 0
+    yield
+    for _ in range(most - mine):
+        run(model, dummy_inputs(model, 1))

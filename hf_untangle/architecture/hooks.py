@@ -1,0 +1,58 @@
+"""The one place where neurons are seen and replaced while a model runs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from hf_untangle.architecture.compiled import eagerly
+from hf_untangle.architecture.moe import experts_of
+from hf_untangle.architecture.moe_hooks import Interceptor, Reading, intercepted_experts
+from hf_untangle.architecture.projections import is_projection, weight_of
+
+
+@contextmanager
+def intercepted(model: nn.Module, interceptors: Mapping[str, Interceptor]) -> Iterator[nn.Module]:
+    """Call a function with the neurons of each group, whenever they are about to be read, inside the `with` block.
+
+    When calls are nested, the outer ones see and replace first. What was compiled runs uncompiled inside the block, as
+    compiled code calls no hook that it was not compiled with.
+
+    Args:
+        model: The model.
+        interceptors: What to call, by the path of the group's output projection.
+
+    Yields:
+        The same model.
+    """
+    of_experts: dict[nn.Module, Interceptor] = {}
+    twins = _by_weight(model)
+    with ExitStack() as hooks:
+        for name, interceptor in interceptors.items():
+            experts = experts_of(model, name)
+            if experts is None:
+                for projection in twins[id(weight_of(model.get_submodule(name)))]:
+                    hooks.callback(projection.register_forward_pre_hook(partial(_intercept, interceptor)).remove)
+            else:
+                of_experts[experts] = interceptor
+        hooks.enter_context(intercepted_experts(of_experts))
+        hooks.enter_context(eagerly())
+        yield model
+
+
+def _by_weight(model: nn.Module) -> dict[int, list[nn.Module]]:
+    """The projections of a model by their weight: where layers share one, a neuron is the same in all of them."""
+    twins: dict[int, list[nn.Module]] = {}
+    for module in model.modules():
+        if is_projection(module):
+            twins.setdefault(id(weight_of(module)), []).append(module)
+    return twins
+
+
+def _intercept(interceptor: Interceptor, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Hand the input of an ordinary projection over."""
+    neurons, *rest = args
+    answer = interceptor(Reading(neurons, slice(None), None))
+    return None if answer is None else (answer, *rest)

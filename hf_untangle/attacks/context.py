@@ -1,0 +1,124 @@
+"""What every attack works with: the models to attack, each as a copy that it may break, and what they are measured on."""
+
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.attack import AttackConfig
+from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import Corpus, CorpusSource
+from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import remove_
+from hf_untangle.masks.select import random_like
+from hf_untangle.pruning.iterative import judge
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.records.attacks import Who
+from hf_untangle.records.unlearning import Scores
+
+Victim = tuple[Who, int, PreTrainedModel]
+"""Who is attacked, with which seed, and a copy of the model that the attack may break."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The models, the text and the settings of one attack."""
+
+    unlearned: PreTrainedModel
+    original: PreTrainedModel
+    gold: PreTrainedModel | None
+    """A model that never learnt the forget corpus, where there is one."""
+    mask: NeuronMask
+    """Which neurons stayed."""
+    groups: tuple[NeuronGroup, ...]
+    tokenizer: PreTrainedTokenizerBase
+    forget: TokenBlocks
+    """Held-out text of the forget corpus."""
+    retain: TokenBlocks
+    neighbor: CorpusSource | None
+    """Text near to the forget corpus, where there is some."""
+    config: AttackConfig
+    deadline: float = float("inf")
+    """When this attack must end, by `time.perf_counter`."""
+
+    def is_late(self) -> bool:
+        """Tell whether the time for this attack is over."""
+        return time.perf_counter() > self.deadline
+
+    def victims(self) -> Iterator[Victim]:
+        """Copies for an attack that draws nothing.
+
+        Yields:
+            Every model once, and a random mask for each seed.
+        """
+        yield from self._of_seed(self.config.seed)
+        for seed in self.config.all_seeds[1:]:
+            yield "random mask", seed, self._randomly_pruned(seed)
+
+    def victims_by_seed(self) -> Iterator[Victim]:
+        """Copies for an attack that draws something.
+
+        Yields:
+            Every model for each seed: all models with the first, then all with the second, so that a time limit leaves whole
+            comparisons.
+        """
+        for seed in self.config.all_seeds:
+            yield from self._of_seed(seed)
+
+    def samples(self, corpus: Corpus, count: int) -> dict[int, TokenBlocks]:
+        """Read text to learn from or to show, from the train part of a corpus.
+
+        Args:
+            corpus: The corpus.
+            count: How many blocks to read for each seed.
+
+        Returns:
+            Blocks by seed; no two seeds share one, unless the corpus ends before all have some.
+        """
+        config = self.config
+        tokens = count * config.seeds * config.block_size
+        blocks = token_blocks(corpus, self.tokenizer, tokens=tokens, block_size=config.block_size, excerpt=None)
+        apart = config.seeds if len(blocks.input_ids) >= config.seeds else 1
+        return {seed: blocks.rows(slice(number % apart, None, apart)) for number, seed in enumerate(config.all_seeds)}
+
+    def judge(self, model: PreTrainedModel) -> Scores:
+        """Measure a model on held-out text of both corpora.
+
+        Args:
+            model: The model.
+
+        Returns:
+            Its scores.
+        """
+        return judge(model, Pair(self.forget, self.retain), batch_size=self.config.batch_size, progress=False)
+
+    def knows(self, model: PreTrainedModel, blocks: TokenBlocks | None = None) -> NextTokenMetrics:
+        """Measure what a model knows of some text.
+
+        Args:
+            model: The model.
+            blocks: The text; held-out text of the forget corpus when None.
+
+        Returns:
+            The metrics.
+        """
+        blocks = self.forget if blocks is None else blocks
+        return next_token_metrics(model, blocks, batch_size=self.config.batch_size, progress=False)
+
+    def _of_seed(self, seed: int) -> Iterator[Victim]:
+        """A copy of every model, with the random mask of one seed."""
+        yield "unlearned", seed, deepcopy(self.unlearned)
+        yield "original", seed, deepcopy(self.original)
+        yield "random mask", seed, self._randomly_pruned(seed)
+        if self.gold is not None:
+            yield "gold", seed, deepcopy(self.gold)
+
+    def _randomly_pruned(self, seed: int) -> PreTrainedModel:
+        """The original model without as many neurons of every group, chosen at random."""
+        model = deepcopy(self.original)
+        remove_(model, random_like(self.mask, seed), self.groups)
+        return model

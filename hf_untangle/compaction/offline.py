@@ -1,0 +1,187 @@
+"""Compaction and removal from one checkpoint folder to another, shard by shard, without ever loading the model.
+
+Where the neurons are is found on a hollow twin, made from the configuration in the folder, and so is whether the smaller model
+computes what the masked one does. Of the weights, one shard at a time is in memory.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.meta_models import hollow
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.projections import place_of
+from hf_untangle.compaction.assemble import assemble_lazily
+from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, names_in, open_checkpoint
+from hf_untangle.compaction.detect_removed import reads
+from hf_untangle.compaction.edits import Edits, edits_of
+from hf_untangle.compaction.shards import rewrite_shard
+from hf_untangle.compaction.target_widths import Layout, mask_of_all
+from hf_untangle.compaction.verify import compact_verified
+from hf_untangle.errors import CheckpointError
+from hf_untangle.files.names import own_files
+from hf_untangle.folders import MARKER, check_replaceable, whole_folder
+from hf_untangle.masks.mask import NeuronMask
+
+CARRIED = (
+    *("generation_config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt"),
+    *("*.model", "*.tiktoken", "chat_template*", "*processor_config.json", "LICENSE*", "NOTICE*"),
+)
+"""Files beside the weights that belong to the model whatever its width, as patterns."""
+
+
+@dataclass(frozen=True)
+class FolderRecord:
+    """What was done to a folder."""
+
+    source: str
+    removed: str
+    """What the mask removes, in words."""
+    layout: str | None
+    """None where the shapes stayed."""
+    parameters_before: int
+    parameters_after: int
+    """Numbers in the tensors of the files; tied ones once."""
+    needs_package: bool
+    """Whether layers differ in width, so that `hf_untangle` must be imported before the checkpoint is loaded."""
+    left: dict[str, str]
+    """By pattern of groups: why what was removed there still has its place, as zeros."""
+
+
+def compact_folder(
+    source: str | Path,
+    target: str | Path,
+    mask: NeuronMask | None = None,
+    *,
+    layout: Layout = "ragged",
+    round_to: int | None = None,
+) -> FolderRecord:
+    """Write a smaller checkpoint, as `compact` and `save_pretrained` would, in the memory of a shard or two.
+
+    Args:
+        source: A folder with a checkpoint in safetensors, in full precision. It is only read.
+        target: The folder to write: all of it, or nothing.
+        mask: Which neurons stay. When None, those that are removed are read off the weights.
+        layout: Whether layers may differ in width, see `compact`.
+        round_to: FFN widths are rounded up to a multiple of this.
+
+    Returns:
+        What was done; it lies in the target as `untangle.json` too.
+
+    Raises:
+        CheckpointError: Something is missing in the source, or a tensor in it is none of the model's.
+        CompactionError: The configuration of the model has no setting for such widths, or the layout is impossible.
+        MaskError: The mask was made for another model.
+        OutputError: The target is not ours to replace, or cannot be written.
+    """
+    check_replaceable(target)
+    located = _locate(open_checkpoint(source))
+    mask = _removed_in(located) if mask is None else mask_of_all(mask, located.groups, str(source))
+    _, plan, edits = compact_verified(located.twin, located.groups, mask, assemble_lazily, layout=layout, round_to=round_to)
+    return _write(located, target, mask, edits, plan.config, layout, plan.left)
+
+
+def remove_folder(source: str | Path, target: str | Path, mask: NeuronMask) -> FolderRecord:
+    """Write a checkpoint in which removed neurons are zero, as `remove_` and `save_pretrained` would.
+
+    Args:
+        source: A folder with a checkpoint in safetensors, in full precision. It is only read.
+        target: The folder to write: all of it, or nothing.
+        mask: Which neurons stay.
+
+    Returns:
+        What was done; it lies in the target as `untangle.json` too.
+
+    Raises:
+        CheckpointError: Something is missing in the source, or a tensor in it is none of the model's.
+        MaskError: The mask was made for another model.
+        OutputError: The target is not ours to replace, or cannot be written.
+    """
+    check_replaceable(target)
+    located = _locate(open_checkpoint(source))
+    mask = mask_of_all(mask, located.groups, str(source))
+    edits = edits_of(located.twin, located.groups, mask, {})
+    return _write(located, target, mask, edits, located.checkpoint.config, None, {})
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """A checkpoint whose neurons are known."""
+
+    checkpoint: Checkpoint
+    twin: PreTrainedModel
+    """The hollow model."""
+    groups: tuple[NeuronGroup, ...]
+    names: dict[str, str]
+    """Names in the model by names in the checkpoint."""
+
+
+def _locate(checkpoint: Checkpoint) -> Located:
+    """Find the neurons of a checkpoint on its hollow twin."""
+    twin = hollow(checkpoint.model_class, checkpoint.config)
+    names = names_in(checkpoint, twin)
+    return Located(checkpoint, twin, neuron_groups(twin), names)
+
+
+def _removed_in(located: Located) -> NeuronMask:
+    """Read off the weights in the files which neurons are removed."""
+    places = {group.name: place_of(located.twin, group.name) for group in located.groups}
+    wanted = {place.weight: (name, place) for name, place in places.items()}
+    kept: dict[str, Tensor] = {}
+    for file, names in located.checkpoint.shards.items():
+        for name in names:
+            group, place = wanted.get(located.names.get(name, ""), (None, None))
+            if group is not None and place is not None:
+                kept[group] = reads(located.checkpoint.read(file, name), place)
+    everything = NeuronMask.keep_all(located.groups, str(located.checkpoint.folder))
+    return everything.with_kept(everything.kept | kept)
+
+
+def _write(
+    located: Located,
+    target: str | Path,
+    mask: NeuronMask,
+    edits: Edits,
+    config: PreTrainedConfig,
+    layout: Layout | None,
+    left: dict[str, str],
+) -> FolderRecord:
+    """Write the target folder: shards, index, configuration, record, and what is carried over."""
+    checkpoint = located.checkpoint
+    _check_all_there(located, edits)
+    with whole_folder(target) as draft:
+        for file in own_files(checkpoint.folder, CARRIED):
+            if file.name not in checkpoint.shards:
+                shutil.copy2(file, draft)
+        config.save_pretrained(draft)
+        by_name = {name: edits[parameter] for name, parameter in located.names.items() if parameter in edits}
+        sizes = [rewrite_shard(checkpoint.folder / file, draft / file, by_name) for file in checkpoint.shards]
+        before, after = sum(size.before for size in sizes), sum(size.after for size in sizes)
+        _write_index(checkpoint, draft, after, sum(size.bytes for size in sizes))
+        ragged = config.get_text_config().is_heterogeneous
+        record = FolderRecord(str(checkpoint.folder), mask.describe(), layout, before, after, ragged, left)
+        (draft / MARKER).write_text(json.dumps(asdict(record), indent=2) + "\n")
+    return record
+
+
+def _write_index(checkpoint: Checkpoint, draft: Path, parameters: int, size: int) -> None:
+    """Write the index again, with the new sizes; a single file has none."""
+    if not (checkpoint.folder / INDEX).is_file():
+        return
+    index = json.loads((checkpoint.folder / INDEX).read_text())
+    index["metadata"] = index.get("metadata", {}) | {"total_size": size, "total_parameters": parameters}
+    (draft / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _check_all_there(located: Located, edits: Edits) -> None:
+    """Refuse a checkpoint that lacks a tensor that changes; tied ones are there once."""
+    if missing := edits.keys() - set(located.names.values()):
+        raise CheckpointError(
+            f"The checkpoint `{located.checkpoint.folder}` must hold the parameter `{min(missing)}`, which changes, but no "
+            "tensor of it has this name. Load the model and use `compact(model, mask)` and `save_pretrained` instead."
+        )

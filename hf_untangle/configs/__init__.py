@@ -1,0 +1,1 @@
+"""The settings of unlearning, pruning, repair and attacks."""

@@ -1,0 +1,156 @@
+"""Every setting of an unlearning run, checked when it is made."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from hf_untangle.architecture.neurons import KINDS, Kind
+from hf_untangle.config import BatchSizeSetting, Config, known
+from hf_untangle.importance.functions import IMPORTANCE, parts
+from hf_untangle.importance.scores import SCORES, Epsilon
+from hf_untangle.masks.ablation import Ablation
+from hf_untangle.masks.select import HEAD_SCORE, Scope
+
+
+class UnlearnConfig(Config):
+    """The settings of selective pruning. Fractions and drops are shares, from 0 to 1.
+
+    The defaults are those that won on the validation parts of `benchmarks/selectivity.py`; `PRESETS["paper"]` follows
+    arXiv:2403.01267 step by step.
+    """
+
+    importance: str = Field(
+        default="rms", description="How much a neuron matters to one corpus; several joined by `+` are fused by rank."
+    )
+    score: str = Field(default="ratio", description="How forget and retain importance are compared.")
+    ffn_eps: str = Field(
+        default="10%", description="Added to the retain importance of FFN neurons: a number, or a share of its mean."
+    )
+    attention_eps: str = Field(default="10%", description="The same for attention neurons.")
+    ffn_fraction: float = Field(default=0.01, ge=0, le=1, description="Share of all FFN neurons to remove in a step.")
+    attention_fraction: float = Field(
+        default=0.01, ge=0, le=1, description="Share of all attention neurons to remove in a step."
+    )
+    scope: Scope = Field(
+        default="global", description="What competes for removal: all neurons of a kind, a layer's, or whole heads."
+    )
+    head_score: str = Field(default="mean", description="With scope=head, how neurons' scores make the score of their head.")
+    veto: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain."
+    )
+    ablation: Ablation = Field(
+        default="zero",
+        description="What a removed neuron reads: zero, its mean on retain, or its mode, held in a bias at the end.",
+    )
+    candidates: float = Field(
+        default=4.0, ge=1, description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone."
+    )
+    retain_weight: float = Field(
+        default=60.0, ge=0, description="How many nats on forget a nat on retain counts as, among them."
+    )
+    gradient_tokens: int = Field(
+        default=12_288,
+        ge=1,
+        description="Tokens of retain that the loss is predicted from; forget, where it rises more, takes half.",
+    )
+    steps: int = Field(default=6, ge=1, description="Steps at the most.")
+    iterative: bool = Field(default=True, description="Collect statistics again on the pruned model before every step.")
+    forget_target: float = Field(
+        default=1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached."
+    )
+    retain_budget: float = Field(default=0.05, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
+    perplexity_budget: float = Field(default=3.0, ge=1, description="Factor by which retain perplexity may grow.")
+    bisections: int = Field(
+        default=3, ge=0, description="Times that a step which breaks the budget is halved, to find the part of it that fits."
+    )
+    tokens: int = Field(default=32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
+    evaluation_tokens: int = Field(default=6_144, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
+    block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
+    batch_size: BatchSizeSetting = Field(
+        default=8, description="Blocks in a forward pass; `auto` halves them when memory runs out."
+    )
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds that statistics of one corpus may take each time; the blocks read until then count.",
+    )
+    checkpoint_every: int | None = Field(
+        default=None, ge=1, description="Write statistics down every so many blocks, to go on from after the run was killed."
+    )
+    packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document a block.")
+    bos: Literal["count", "drop"] = Field(default="count", description="Whether statistics count the BOS position.")
+    controls: int = Field(default=1, ge=0, description="Random masks of equal size that every step is compared with.")
+    seed: int = Field(default=0, description="For the random masks.")
+
+    @field_validator("importance")
+    @classmethod
+    def _known_importances(cls, value: str) -> str:
+        """Refuse an importance that does not exist, also among several."""
+        return "+".join(known(name, IMPORTANCE) for name in parts(value))
+
+    @field_validator("score", "head_score")
+    @classmethod
+    def _known(cls, value: str, info: Any) -> str:
+        """Refuse a choice that does not exist, and offer the nearest."""
+        return known(value, {"score": SCORES, "head_score": HEAD_SCORE}[info.field_name])
+
+    @field_validator("ffn_eps", "attention_eps", mode="before")
+    @classmethod
+    def _readable_eps(cls, value: str | float) -> str:
+        """Refuse an epsilon that cannot be read."""
+        Epsilon.parse(value)
+        return str(value)
+
+    def fractions(self, times: float = 1.0) -> dict[Kind, float]:
+        """The share of each kind that goes in one step.
+
+        Args:
+            times: A multiple of it.
+
+        Returns:
+            Shares of the original width, at most 1.
+        """
+        return {"ffn": min(1.0, times * self.ffn_fraction), "attention": min(1.0, times * self.attention_fraction)}
+
+    def eps(self) -> dict[Kind, Epsilon]:
+        """The epsilon of each kind."""
+        return dict(zip(KINDS, (Epsilon.parse(self.ffn_eps), Epsilon.parse(self.attention_eps)), strict=True))
+
+    @model_validator(mode="after")
+    def _removes_something(self) -> "UnlearnConfig":
+        """Refuse settings by which no neuron would go."""
+        if not self.ffn_fraction and not self.attention_fraction:
+            raise ValueError("ffn_fraction or attention_fraction must be above 0, got 0 for both: nothing would be removed")
+        return self
+
+    @classmethod
+    def presets(cls) -> "Mapping[str, UnlearnConfig]":
+        """Settings by name.
+
+        Returns:
+            `default`, and `paper`, which is arXiv:2403.01267 to the letter.
+        """
+        return PRESETS
+
+
+PRESETS: dict[str, UnlearnConfig] = {
+    "default": UnlearnConfig(),
+    "paper": UnlearnConfig(
+        importance="abs",
+        candidates=1.0,
+        ffn_eps="0.001",
+        attention_eps="0.0001",
+        ffn_fraction=0.02,
+        attention_fraction=0.005,
+        steps=50,
+        retain_budget=1.0,
+        perplexity_budget=float("inf"),
+        bisections=0,
+        tokens=100_000,
+        evaluation_tokens=100_000,
+        block_size=1000,
+        packed=False,
+    ),
+}
+"""Settings by name."""

@@ -1,1 +1,0 @@
-"""Whole jobs, as recipes describe them: load, do, save. One file a task, and `catalogue.py` lists them."""

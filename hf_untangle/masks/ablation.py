@@ -1,0 +1,27 @@
+"""What a removed neuron reads from then on: zero, its mean, or its most frequent value."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from hf_untangle.statistics.moments import Moments
+
+Ablation = Literal["zero", "mean", "mode"]
+"""Zero ablation, mean ablation, and modal ("peak") ablation (Pochinkov et al. 2024, arXiv:2408.17322)."""
+
+Constants = Mapping[str, Float[Tensor, " neuron"]]
+"""One value a neuron, by the name of its group."""
+
+
+def mean_ablation(statistics: Mapping[str, Moments]) -> dict[str, Float[Tensor, " neuron"]]:
+    """The mean of every neuron over the tokens at which it was computed: a neuron that never changes is replaced by itself.
+
+    Args:
+        statistics: Sums over the tokens of that corpus.
+
+    Returns:
+        One value a neuron.
+    """
+    return {group: moments.total / moments.computed.clamp_min(1) for group, moments in statistics.items()}

@@ -1,0 +1,225 @@
+"""Undoing a removal: the removed values are kept, so that the original comes back bit for bit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.parameters import Edit, Index, parameter_names, read_parameter, write_parameters_
+from hf_untangle.architecture.projections import place_of
+from hf_untangle.errors import MaskError
+from hf_untangle.files.tensors import read_tensors, write_tensors
+from hf_untangle.masks.ablation import Constants
+from hf_untangle.masks.ablation import Constants
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import check_removable, remove_, zeros_of
+from hf_untangle.models import name_and_revision
+
+FORMAT = "hf_untangle.removed/1"
+INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""An integer dtype for every size of an element, in bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What some rows or columns of one parameter held."""
+
+    parameter: str
+    """Its name in the model."""
+    index: Index
+    """Where they are."""
+    values: Tensor
+    """What was there, on the CPU, in the model's own dtype."""
+
+
+@dataclass(frozen=True, eq=False)
+class RemovedWeights:
+    """What a removal took from a model, and how to tell that the rest is still as it was left.
+
+    Whoever holds this can undo the removal: keep it apart from the model that is given away.
+    """
+
+    pieces: tuple[Piece, ...]
+    """Weights that became zero, and biases that were shifted."""
+    added: tuple[str, ...]
+    """Biases that were made, as a constant had to go somewhere."""
+    switches: dict[str, Any]
+    """Settings of the model's configuration that told of none of these biases before."""
+    model: str
+    """Name or path of the original model."""
+    checksum: int
+    """Of all weights of the model after the removal: see `bit_sum`."""
+
+    def save(self, file: str | Path) -> None:
+        """Write one safetensors file.
+
+        Args:
+            file: Where to write.
+
+        Raises:
+            OutputError: The file cannot be written; what was there is untouched.
+        """
+        tensors = {f"{number}/values": piece.values for number, piece in enumerate(self.pieces)}
+        for number, piece in enumerate(self.pieces):
+            # The rows of a weight and of its bias are one tensor here, which safetensors would refuse.
+            tensors |= {f"{number}/{axis}": each.clone() for axis, each in enumerate(piece.index) if isinstance(each, Tensor)}
+        record = {
+            "model": self.model,
+            "checksum": self.checksum,
+            "pieces": [(piece.parameter, len(piece.index)) for piece in self.pieces],
+            "added": self.added,
+            "switches": self.switches,
+        }
+        write_tensors(file, tensors, kind=FORMAT, record=record)
+
+    @classmethod
+    def load(cls, file: str | Path) -> "RemovedWeights":
+        """Read what `save` wrote.
+
+        Args:
+            file: A safetensors file.
+
+        Returns:
+            The removed values.
+
+        Raises:
+            MaskError: The file is missing, or not one of ours.
+        """
+        tensors, record = read_tensors(file, kind=FORMAT, what="removed weights", error=MaskError)
+        pieces = tuple(
+            Piece(
+                name, tuple(tensors.get(f"{number}/{axis}", slice(None)) for axis in range(axes)), tensors[f"{number}/values"]
+            )
+            for number, (name, axes) in enumerate(record["pieces"])
+        )
+        return cls(pieces, tuple(record["added"]), record["switches"], record["model"], record["checksum"])
+
+
+@torch.no_grad()
+def cut_out_(
+    model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, constants: Constants | None = None
+) -> RemovedWeights:
+    """Remove neurons as `remove_` does, and keep what was removed.
+
+    Args:
+        model: The model, changed in place. All of it is checked before any of it is written to.
+        mask: Which neurons stay.
+        groups: The neuron groups of the model.
+        constants: The value at which each removed neuron is held, by group; zero when None.
+
+    Returns:
+        What was there, which `put_back_` takes.
+
+    Raises:
+        MaskError: The mask is not this model's, or its weights cannot be edited.
+        ArchitectureError: A bias is needed, and cannot be there.
+    """
+    mask.check_fits(groups, *name_and_revision(model))
+    check_removable(model, groups)
+    places = list(zeros_of(model, mask, groups))
+    if constants is not None:
+        places += [(bias, (slice(None),)) for bias in _biases(model, mask)]
+    pieces = tuple(Piece(name, index, read_parameter(model, name)[index].cpu().clone()) for name, index in places)
+    parameters, settings = set(dict(model.named_parameters())), _settings(model)
+    remove_(model, mask, groups, constants=constants)
+    added = sorted(set(dict(model.named_parameters())) - parameters)
+    switches = {name: settings[name] for name, value in _settings(model).items() if value != settings[name]}
+    return RemovedWeights(pieces, tuple(added), switches, mask.model, bit_sum(model))
+
+
+@torch.no_grad()
+def put_back_(model: nn.Module, removed: RemovedWeights) -> nn.Module:
+    """Give a model its removed weights back, so that it is bit for bit what it was.
+
+    Args:
+        model: The model after the removal, or a checkpoint of it, changed in place. All of it is checked before any of it is
+            written to.
+        removed: What `cut_out_` gave.
+
+    Returns:
+        The same model.
+
+    Raises:
+        MaskError: The model is another one, or was changed after the removal, so that the original cannot come back.
+    """
+    for piece in removed.pieces:
+        _check_place(model, piece, removed.model)
+    if bit_sum(model) != removed.checksum:
+        raise MaskError(
+            f"The model must be as the removal from `{removed.model}` left it, but some of its weights have changed since: it "
+            "was trained, restored already, or pruned further. Nothing was put back: load the checkpoint that the result saved."
+        )
+    write_parameters_(model, (Edit(piece.parameter, piece.index, piece.values) for piece in removed.pieces))
+    for bias in removed.added:
+        model.get_submodule(bias.rpartition(".")[0]).register_parameter("bias", None)
+    for name, value in removed.switches.items():
+        setattr(model.config, name, value)
+    return model
+
+
+@torch.no_grad()
+def bit_sum(model: nn.Module) -> int:
+    """Add up all weights of a model, read as integers: a checksum that is the same on every device and in every order.
+
+    Args:
+        model: Any model; weights that are not loaded do not count.
+
+    Returns:
+        The sum modulo 2^64, as a signed number.
+    """
+    weights = (read_parameter(model, name) for name in parameter_names(model))
+    return _wrapped(sum(_bits(one) for one in weights if not one.is_meta))
+
+
+def _biases(model: nn.Module, mask: NeuronMask) -> list[str]:
+    """Names of the biases that a constant goes into, where there are such already."""
+    places = [place_of(model, name) for name, kept in mask.items() if not kept.all()]
+    return [place.bias for place in places if place.bias is not None]
+
+
+def _settings(model: nn.Module) -> dict[str, Any]:
+    """The settings of a model's configuration, where it has one."""
+    return model.config.to_dict() if isinstance(model, PreTrainedModel) else {}
+
+
+def _check_place(model: nn.Module, piece: Piece, made_for: str) -> None:
+    """Refuse a model that the values did not come from."""
+    name, values = piece.parameter, piece.values
+    try:
+        parameter = read_parameter(model, name)
+    except AttributeError as error:
+        raise MaskError(
+            f"The weights were removed from `{made_for}`, but this model has no `{name}`. Restore that one."
+        ) from error
+    if parameter.dtype != values.dtype:
+        raise MaskError(
+            f"The removed values of `{name}` are {values.dtype}, but the model is {parameter.dtype}, which does not give the "
+            f"original back exactly. Load the model with dtype={values.dtype}."
+        )
+    if not _fits(parameter, piece):
+        raise MaskError(
+            f"The removed values of `{name}` do not fit its shape {list(parameter.shape)}: the model is another one, or was "
+            "compacted. Restore the checkpoint that the result saved."
+        )
+
+
+def _fits(parameter: Tensor, piece: Piece) -> bool:
+    """Tell whether a parameter has the places that values came from, and as many values there."""
+    try:
+        return parameter[piece.index].shape == piece.values.shape
+    except IndexError:
+        return False
+
+
+def _bits(tensor: Tensor) -> int:
+    """The sum of a tensor's elements, each read as an integer of its size."""
+    return int(tensor.contiguous().view(INTEGER[tensor.element_size()]).sum(dtype=torch.int64))
+
+
+def _wrapped(total: int) -> int:
+    """A number modulo 2^64, as a signed one, which is how tensors of int64 overflow."""
+    return (total + 2**63) % 2**64 - 2**63

@@ -1,0 +1,214 @@
+"""Make a model smaller with one call and one corpus, and measure what that costs."""
+
+import time
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle.architecture.biases import check_biases
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.saving import gathered, save_model
+from hf_untangle.configs.prune import PruneConfig
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.corpora import CorpusSource, corpus
+from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.errors import ConfigError
+from hf_untangle.evaluation.footprint import footprint
+from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
+from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.observations import Observations
+from hf_untangle.masks.apply import masked
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import check_removable, remove_
+from hf_untangle.masks.select import random_like, top_like
+from hf_untangle.models import revision_of
+from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks
+from hf_untangle.records.compression import PruneRecord
+from hf_untangle.records.provenance import counts, device_name, versions
+from hf_untangle.reporting.compression_page import write_prune_report
+
+SPEED_BLOCKS = 8
+"""Blocks of the forward pass that speed is measured on."""
+
+
+@dataclass(frozen=True, eq=False)
+class PruneResult:
+    """A model with fewer neurons, with everything that was measured on the way."""
+
+    model: PreTrainedModel
+    """The model that was passed in, its neurons removed; with `compact`, a new and smaller one."""
+    tokenizer: PreTrainedTokenizerBase
+    plan: PrunePlan
+    """What was removed, and why."""
+    record: PruneRecord
+    """Every setting and every number."""
+
+    @property
+    def mask(self) -> NeuronMask:
+        """Which neurons stayed."""
+        return self.plan.mask
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
+        """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.
+
+        Args:
+            folder: Where to write. A folder of ours is replaced once the new one is complete; any other that is not empty is
+                refused.
+            license: The license of the original model, for the card.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
+        """
+        with whole_folder(folder) as draft:
+            save_model(self.model, draft, gathered(self.model))
+            self.tokenizer.save_pretrained(draft)
+            self.mask.save(draft / "mask.safetensors")
+            self.plan.statistics.save(draft / "statistics.safetensors")
+            (draft / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
+            write_prune_report(draft, self.record, license)
+        return Path(folder)
+
+
+def plan(
+    model: PreTrainedModel,
+    data: CorpusSource = "general",
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    config: PruneConfig | None = None,
+    progress: bool = True,
+    **settings: object,
+) -> PrunePlan:
+    """Decide what a compression would remove, and touch nothing.
+
+    `print(plan(model).explain())` says what goes where; `prune(model, plan)` carries it out.
+
+    Args:
+        model: A causal language model, loaded.
+        data: The text by which neurons are judged: a name such as `general`, a file or folder, a dataset, or strings.
+        tokenizer: The model's tokenizer; found by the model's name when None.
+        config: Settings; the defaults when None.
+        progress: Whether to show progress bars.
+        **settings: Fields of `PruneConfig` that override `config`, such as `ratio` and `importance`.
+
+    Returns:
+        The plan.
+    """
+    config = (config or PruneConfig()).with_settings(**settings)
+    tokenizer = find_tokenizer(model, tokenizer)
+    groups = neuron_groups(model)
+    check_removable(model, groups)
+    if config.ablation != "zero":
+        check_biases(model, [group.name for group in groups if group.kind == "ffn"])
+    return make_plan(model, groups, read_blocks(corpus(data), tokenizer, "train", config), config, progress=progress)
+
+
+def prune(
+    model: PreTrainedModel,
+    data: CorpusSource | PrunePlan = "general",
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    config: PruneConfig | None = None,
+    progress: bool = True,
+    **settings: object,
+) -> PruneResult:
+    """Remove the FFN neurons that matter least to a corpus, in place, and measure what that costs.
+
+    The result is measured on the test part of the corpus, which nothing was chosen by, beside random masks and the smallest
+    weights of equal size. The model is changed in the very last moment: an error or an interruption before leaves it exactly
+    as it was. With `compact`, it is left as it was in any case, and the result has a new model, whose tensors are smaller.
+
+    Args:
+        model: A causal language model, loaded.
+        data: The text by which neurons are judged, or a plan that was made for this model.
+        tokenizer: The model's tokenizer; found by the model's name when None.
+        config: Settings; the defaults when None.
+        progress: Whether to show progress bars.
+        **settings: Fields of `PruneConfig` that override `config`, such as `ratio` and `importance`.
+
+    Returns:
+        The result, whose `model` is the model that was passed in, or the smaller one.
+    """
+    start = time.perf_counter()
+    tokenizer = find_tokenizer(model, tokenizer)
+    if isinstance(data, PrunePlan):
+        chosen = _checked_plan(data, model, config, settings)
+    else:
+        chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress, **settings)
+    test = read_blocks(chosen.corpus, tokenizer, "test", chosen.config)
+    before = footprint(model, test.first(SPEED_BLOCKS))
+    metrics = _judge(model, chosen, test, progress)
+    smaller = _carried_out(model, chosen)
+    record = PruneRecord(
+        model=chosen.mask.model,
+        revision=revision_of(model),
+        dtype=str(model.dtype).removeprefix("torch."),
+        parameters_removed=chosen.parameters_removed,
+        groups=counts(chosen.groups, chosen.mask),
+        config=chosen.config,
+        corpora={"train": chosen.statistics.corpora[0], "test": test.record()},
+        **metrics,
+        footprint_before=before,
+        footprint_after=footprint(smaller, test.first(SPEED_BLOCKS)),
+        versions=versions(),
+        device=device_name(model),
+        date=date.today().isoformat(),
+        seconds=time.perf_counter() - start,
+    )
+    return PruneResult(smaller, tokenizer, chosen, record)
+
+
+def _checked_plan(
+    chosen: PrunePlan, model: PreTrainedModel, config: PruneConfig | None, settings: dict[str, object]
+) -> PrunePlan:
+    """Refuse a plan for another model, and settings that a plan has already."""
+    if config is not None or settings:
+        raise ConfigError("A plan has its settings already, got others with it. Pass them to `plan`.")
+    chosen.mask.check_fits(neuron_groups(model), str(model.name_or_path))
+    return chosen
+
+
+def _carried_out(model: PreTrainedModel, chosen: PrunePlan) -> PreTrainedModel:
+    """Remove neurons in place, or make a smaller model and leave the given one as it was."""
+    config = chosen.config
+    if config.compact is None:
+        remove_(model, chosen.mask, chosen.groups, constants=chosen.constants)
+        return model
+    # Biases are written to, and compaction may yet refuse, so that happens to a copy.
+    held = model if chosen.constants is None else deepcopy(model)
+    if chosen.constants is not None:
+        remove_(held, chosen.mask, chosen.groups, constants=chosen.constants)
+    return compact(held, chosen.mask, layout=config.compact, round_to=config.round_to)
+
+
+def _judge(model: PreTrainedModel, chosen: PrunePlan, test: TokenBlocks, progress: bool) -> dict[str, Any]:
+    """Measure the original, the plan, and masks of equal size on held-out blocks."""
+
+    def metrics(mask: NeuronMask) -> NextTokenMetrics:
+        with masked(model, mask, constants=chosen.constants):
+            return next_token_metrics(model, test, batch_size=chosen.config.batch_size, progress=progress)
+
+    seeds = range(chosen.config.seed, chosen.config.seed + chosen.config.controls)
+    return {
+        "before": metrics(NeuronMask.keep_all(chosen.groups, chosen.mask.model)),
+        "after": metrics(chosen.mask),
+        "random": tuple(metrics(random_like(chosen.mask, seed)) for seed in seeds),
+        "magnitude": metrics(_smallest_like(chosen)),
+    }
+
+
+def _smallest_like(chosen: PrunePlan) -> NeuronMask:
+    """The mask of equal size that removes the smallest weights."""
+    sizes = {name: IMPORTANCE["magnitude"](Observations(weights=norms)) for name, norms in chosen.weights.items()}
+    mask = chosen.mask
+    scores = {name: -sizes[name] if name in sizes else torch.zeros(len(kept)) for name, kept in mask.items()}
+    return top_like(mask, scores)

@@ -1,0 +1,48 @@
+"""Metrics of a result that were asked for, on the test parts of both corpora."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.evaluation.evaluate import Evaluation, evaluate
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.records.unlearning import MetricsRecord
+
+
+def ask(
+    model: PreTrainedModel,
+    original: PreTrainedModel | None,
+    held_out: Pair,
+    metrics: Sequence[str],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: bool,
+    **settings: Any,
+) -> MetricsRecord:
+    """Measure metrics of both corpora, before and after.
+
+    Args:
+        model: The model after unlearning.
+        original: The model before it, where it is at hand.
+        held_out: The test parts of both corpora.
+        metrics: Names of `FEEDS`.
+        tokenizer: The tokenizer of both models.
+        progress: Whether to show progress bars.
+        **settings: Fields of `EvaluationConfig`.
+
+    Returns:
+        The numbers, with the settings.
+    """
+
+    def of(which: PreTrainedModel, blocks: Any) -> Evaluation:
+        corpus = cast(TokenBlocks, blocks).corpus
+        return evaluate(which, corpus, metrics=metrics, tokenizer=tokenizer, progress=progress, **settings)
+
+    forget, retain = of(model, held_out.forget), of(model, held_out.retain)
+    before = {} if original is None else {"forget_before": of(original, held_out.forget).values}
+    if original is not None:
+        before["retain_before"] = of(original, held_out.retain).values
+    return MetricsRecord(settings=asdict(forget.settings), forget=forget.values, retain=retain.values, **before)

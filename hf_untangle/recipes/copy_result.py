@@ -1,0 +1,61 @@
+"""What belongs to a result goes along with its smaller checkpoint: masks, statistics, figures, record and card."""
+
+import shutil
+from pathlib import Path
+
+from huggingface_hub import ModelCard
+from pydantic import ValidationError
+
+from hf_untangle.compaction.offline import FolderRecord
+from hf_untangle.files.names import own_files
+from hf_untangle.compaction.offline import FolderRecord
+from hf_untangle.folders import MARKER, whole_file
+from hf_untangle.masks.mask import FILE
+from hf_untangle.masks.mask_path import MASK_PATH
+from hf_untangle.records.unlearning import CompactionRecord, UnlearnRecord
+from hf_untangle.reporting.model_card import model_card
+
+BELONGINGS = (FILE, MASK_PATH, "statistics-*.safetensors", "report.html", "plots/*.png")
+"""Files of a result that say the same of its smaller checkpoint, as patterns. What can undo the removal is none of them."""
+CARD = "README.md"
+
+
+def carry_result(source: Path, target: Path, made: FolderRecord, round_to: int | None) -> None:
+    """Complete a smaller checkpoint with what the result that it was made from has beside its weights.
+
+    Masks and statistics are those of the original model, whose neurons they count. The record and the card tell of the
+    compaction. A checkpoint that is no result of unlearning has nothing to carry.
+
+    Args:
+        source: The checkpoint that was read.
+        target: The smaller one, which is there already.
+        made: What was done.
+        round_to: What FFN widths were rounded up to.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    try:
+        record = UnlearnRecord.model_validate_json((source / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return
+    for file in own_files(source, BELONGINGS):
+        with whole_file(target / file.relative_to(source)) as draft:
+            shutil.copy2(file, draft)
+    compaction = CompactionRecord(
+        layout=str(made.layout),
+        round_to=round_to,
+        parameters=made.parameters_after,
+        needs_package=made.needs_package,
+        left=made.left,
+    )
+    record = record.model_copy(update={"compaction": compaction})
+    with whole_file(target / CARD) as draft:
+        model_card(record, _license(source)).save(draft)
+    with whole_file(target / MARKER) as draft:
+        draft.write_text(record.model_dump_json(indent=2) + "\n")
+
+
+def _license(source: Path) -> str | None:
+    """The license that the card of a result names."""
+    return ModelCard.load(source / CARD).data.to_dict().get("license") if (source / CARD).is_file() else None

@@ -1,0 +1,146 @@
+"""Time and memory of the stages of unlearning, from settings and the size of the model alone.
+
+Work is counted in parameters times tokens, and memory in tensors; docs/recipes.md says how far off they are.
+"""
+
+from hf_untangle.configs.attack import AttackConfig
+from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.data.batch_size import first_size
+from hf_untangle.pruning.comparison import random_seeds
+from hf_untangle.recipes.model_size import ModelSize
+from hf_untangle.recipes.plan import Stage
+from hf_untangle.reporting.formatting import amount
+
+COLLECTING = 1.25
+"""What a pass that collects statistics costs, relative to a bare one (measured: 1.03 in float32, 1.27 in bfloat16)."""
+TRAINING = 2.5
+"""What a training costs, relative to passes forward and back to the activations: casts, gradients of weights or the products of
+an adapter, and the optimizer (measured: 2.7 for all weights of SmolLM2; an adapter took as long)."""
+PROGRAM = 5 * 10**8
+"""Bytes of Python, torch and transformers themselves."""
+LOGITS = 2**27
+"""Bytes of logits that an evaluation holds at once."""
+KEPT, COPIES = 3, 4
+"""How often a backward pass holds the activations, and the logits in float32: values, what the graph keeps, gradients."""
+
+
+def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ...]:
+    """Estimate loading, searching and judging.
+
+    Statistics are read off passes of the base model; the gradients that predict the loss, and every evaluation, need the
+    head too.
+
+    Args:
+        size: The model.
+        config: The settings.
+
+    Returns:
+        Three stages.
+    """
+    gathers, whole = config.steps if config.iterative else 1, size.body + size.head
+    read, predicted = 2 * gathers * config.tokens, gathers * (config.gradient_tokens + config.gradient_tokens // 2)
+    # The original, every step with its random masks, and parts of the last one; then the original, the result and its
+    # controls on the test parts.
+    tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
+    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + config.bisections + tested)
+    batch = first_size(config.batch_size, config.block_size)
+    # The search gives backward passes smaller batches too.
+    graph = graph_bytes(size, max(1, batch // 4) * config.block_size)
+    at_once = pass_bytes(size, batch * config.block_size)
+    return (
+        Stage("load", f"{amount(size.parameters)} parameters, {str(size.dtype)[6:]}", memory=PROGRAM + size.weights),
+        Stage(
+            "unlearn",
+            f"{config.steps} steps: statistics of {amount(read)} tokens, gradients on {amount(predicted)}",
+            forward=int(COLLECTING * read * size.body),
+            backward=predicted * whole,
+            memory=PROGRAM + size.weights + max(graph, at_once),
+        ),
+        Stage(
+            "evaluate",
+            f"{amount(judged)} tokens, with {config.controls} random masks a step",
+            forward=judged * whole,
+            memory=PROGRAM + size.weights + at_once + LOGITS,
+        ),
+    )
+
+
+def repair_stage(size: ModelSize, config: RepairConfig, test_tokens: int) -> Stage:
+    """Estimate a repair and its two evaluations.
+
+    Training all weights holds a copy of them in float32, with a gradient and two moments each; a low-rank adapter trains
+    beside the weights, of which a copy is kept for a failure.
+
+    Args:
+        size: The model.
+        config: The settings.
+        test_tokens: Tokens that each evaluation reads.
+
+    Returns:
+        The stage.
+    """
+    batch, whole = config.block_size * config.batch_size, size.body + size.head
+    tokens = config.steps * config.passes * batch
+    copies = 4 * 4 * size.parameters if config.method == "full" else size.weights
+    teacher = size.weights if config.distill else 0
+    return Stage(
+        "repair",
+        f"{config.method}, {config.steps} steps, {amount(tokens)} tokens",
+        forward=(2 * test_tokens + (tokens if config.distill else 0)) * whole,
+        backward=int(TRAINING * tokens * whole),
+        memory=PROGRAM + size.weights + copies + teacher + graph_bytes(size, batch),
+    )
+
+
+def attack_stage(size: ModelSize, config: AttackConfig) -> Stage:
+    """Estimate all attacks: most of their time goes into training every model for every seed, twice.
+
+    Beside the model stand the original, the copy that is attacked and, for a failure, a copy of its weights.
+
+    Args:
+        size: The model.
+        config: The settings.
+
+    Returns:
+        The stage; its time is not cut to the time limits.
+    """
+    runs, training, whole = 3 * config.seeds, config.training(config.seed), size.body + size.head
+    batch = config.block_size * config.batch_size
+    trainings = sum(name in ("relearn", "benign") for name in config.attacks)
+    trained = trainings * runs * config.steps * training.passes * batch
+    judged = runs * config.evaluation_tokens * (trainings * (config.points + 1) + 8)
+    copies = 4 * 4 * size.parameters if config.method == "full" else size.weights
+    return Stage(
+        "attack",
+        f"{', '.join(config.attacks)}: {trainings * runs} trainings of {config.steps} steps",
+        forward=judged * whole,
+        backward=int(TRAINING * trained * whole),
+        memory=PROGRAM + 3 * size.weights + copies + graph_bytes(size, batch),
+    )
+
+
+def pass_bytes(size: ModelSize, tokens: int) -> int:
+    """Estimate the activations of a pass forward: the widest layer, in and out of its FFN.
+
+    Args:
+        size: The model.
+        tokens: Tokens in the pass.
+
+    Returns:
+        Bytes.
+    """
+    return tokens * (3 * size.intermediate + 4 * size.hidden) * size.dtype.itemsize
+
+
+def graph_bytes(size: ModelSize, tokens: int) -> int:
+    """Estimate what a pass backward needs: the activations of all layers, and the logits in float32.
+
+    Args:
+        size: The model.
+        tokens: Tokens in the pass.
+
+    Returns:
+        Bytes.
+    """
+    return KEPT * size.layers * pass_bytes(size, tokens) + COPIES * 4 * tokens * size.vocabulary

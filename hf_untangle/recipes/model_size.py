@@ -1,0 +1,93 @@
+"""How large a model is, from its configuration alone."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from hf_untangle import models
+from hf_untangle.architecture.meta_models import skeleton
+from hf_untangle.errors import ArchitectureError
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What a configuration says about a model, without its weights."""
+
+    parameters: int
+    head: int
+    """How many of them make logits of hidden states; tied ones are those of the embedding."""
+    body: int
+    """How many of them a pass of the base model multiplies by: all but those of the head and of the embedding."""
+    layers: int
+    hidden: int
+    """Width of the residual stream."""
+    intermediate: int
+    """Width of the FFNs."""
+    vocabulary: int
+    dtype: torch.dtype
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all weights."""
+        return self.parameters * self.dtype.itemsize
+
+
+def bare_model(name: str) -> PreTrainedModel:
+    """Make a causal language model without weights; none are read or downloaded.
+
+    Args:
+        name: A key of `EMBEDDED`, a folder, or a Hub id.
+
+    Returns:
+        The model, its parameters on the meta device and its buffers real.
+
+    Raises:
+        ArchitectureError: Neither a folder nor the Hub has such a causal language model.
+    """
+    source = str(models.embedded_checkpoint(name)) if name in models.EMBEDDED else name
+    try:
+        config = AutoConfig.from_pretrained(source)
+        model = skeleton(_class_of(config), config)
+    except (OSError, ValueError) as error:
+        raise ArchitectureError(
+            f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(models.EMBEDDED)}, but its "
+            f"configuration could not be read: {str(error).partition(chr(10))[0]}"
+        ) from error
+    model.tie_weights()
+    return model
+
+
+def size_of(model: PreTrainedModel, dtype: str = "auto") -> ModelSize:
+    """Measure a model.
+
+    Args:
+        model: What `bare_model` gave.
+        dtype: As in a recipe; `auto` is the checkpoint's own.
+
+    Returns:
+        Its size.
+    """
+    text = model.config.get_text_config()
+    parameters, embedding = model.num_parameters(), cast(nn.Embedding, model.get_input_embeddings()).weight.numel()
+    tied = parameters == cast(PreTrainedModel, model.base_model).num_parameters()
+    return ModelSize(
+        parameters=parameters,
+        head=text.vocab_size * text.hidden_size,
+        body=parameters - embedding - (0 if tied else text.vocab_size * text.hidden_size),
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        vocabulary=text.vocab_size,
+        dtype=(getattr(model.config, "dtype", None) or torch.float32) if dtype == "auto" else getattr(torch, dtype),
+    )
+
+
+def _class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The causal language model of a configuration."""
+    known = AutoModelForCausalLM._model_mapping
+    if type(config) not in known:
+        raise ValueError(f"{type(config).__name__} is the configuration of no causal language model.")
+    return cast(type[PreTrainedModel], known[type(config)])

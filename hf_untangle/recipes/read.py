@@ -1,0 +1,115 @@
+"""Recipes: a whole job in a YAML file, with every key checked before anything long begins."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from hf_untangle.config import checked
+from hf_untangle.errors import ConfigError
+from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Plan
+from hf_untangle.recipes.registry import job_of
+
+
+def read_recipe(file: str | Path, overrides: dict[str, Any] | None = None) -> BaseModel:
+    """Read a recipe and check every key of it.
+
+    Args:
+        file: A YAML file.
+        overrides: Values for keys such as `output` or `settings.steps`, which take the place of the file's.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ConfigError: The file is missing or no YAML mapping, or a key is unknown or has a value out of its range.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise ConfigError(f"A recipe must be a YAML file, but there is no file `{file}`.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The recipe `{file}` is not valid YAML: {error}.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"The recipe `{file}` must be a mapping of keys to values, but it is a {type(content).__name__}.")
+    for key, value in (overrides or {}).items():
+        _set(content, key, value)
+    return check_recipe(content)
+
+
+def check_recipe(content: dict[str, Any]) -> BaseModel:
+    """Check the content of a recipe.
+
+    Args:
+        content: Keys and values.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ConfigError: A key is unknown or missing, or has a value out of its range.
+    """
+    if "task" not in content:
+        raise ConfigError("`task`: field required.")
+    return checked(job_of(content["task"]).recipe, content)
+
+
+def carry_out(recipe: BaseModel, *, progress: bool = True) -> Outcome:
+    """Do the job of a checked recipe.
+
+    Args:
+        recipe: What `check_recipe` gave.
+        progress: Whether to show progress bars.
+
+    Returns:
+        What came of it.
+    """
+    return job_of(recipe.model_dump()["task"]).run(recipe, progress=progress)
+
+
+def plan_of(recipe: BaseModel) -> Plan:
+    """Say what a job would do, without doing any of it.
+
+    Args:
+        recipe: What `check_recipe` gave.
+
+    Returns:
+        Every key, and time and memory of the stages where the task gives an estimate.
+    """
+    content = recipe.model_dump(mode="json")
+    plan = job_of(content["task"]).plan
+    return Plan(content, (), None) if plan is None else plan(recipe)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `key=value`, where the value is YAML.
+
+    Args:
+        text: Such as `settings.steps=4`.
+
+    Returns:
+        The key and the value.
+
+    Raises:
+        ConfigError: There is no `=` in it, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"An override must look like `key=value`, got `{text}`.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value of `{key}` is not valid YAML: {error}.") from error
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value by its dotted key."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"`{key}` cannot be set, as `{parent}` is a single value and has no keys.")
+    content[last] = value

@@ -1,0 +1,40 @@
+"""The JSON schema of recipes, made from the models that check them, so that editors know every key."""
+
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from hf_untangle.configs.prune import PruneConfig
+from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.evaluation.score_cache import EvaluationConfig
+from hf_untangle.recipes.registry import JOBS, job_of
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+SETTINGS: dict[str, type] = {"evaluate": EvaluationConfig, "unlearn": UnlearnConfig, "prune": PruneConfig}
+"""What the key `settings` of a task may hold, where that is one model."""
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Describe every key of every task.
+
+    The first line `# yaml-language-server: $schema=recipe.schema.json` of a recipe lets an editor use it.
+
+    Returns:
+        A JSON schema, in which the key `task` chooses among the tasks.
+    """
+    tasks = {task: job_of(task).recipe for task in JOBS}
+    any_recipe: Any = Annotated[reduce(or_, tasks.values()), Field(discriminator="task")]
+    settings = {task: TypeAdapter(model).json_schema() for task, model in SETTINGS.items()}
+    schema = TypeAdapter(any_recipe).json_schema()
+    for task, recipe in _recipes_by_task(schema).items():
+        if task in settings:
+            recipe["properties"]["settings"] = settings[task]
+    return {"$schema": DRAFT, "title": "Recipe of hf_untangle"} | schema
+
+
+def _recipes_by_task(schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The schema of each task's recipe."""
+    references = schema["discriminator"]["mapping"]
+    return {task: schema["$defs"][reference.rpartition("/")[2]] for task, reference in references.items()}

@@ -1,0 +1,147 @@
+"""Unlearn: load a model, take a capability out of it, repair, attack, save, compact and push what is left."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle import models
+from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.data.corpora import Corpus
+from hf_untangle.data.images import ImageClasses, image_classes
+from hf_untangle.errors import ConfigError
+from hf_untangle.models import Dtype, Kind
+from hf_untangle.recipes.attack import Attacks
+from hf_untangle.recipes.compact import Compaction
+from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.digits_vit import NAME, digits_vit
+from hf_untangle.recipes.estimates import unlearning_stages
+from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.model_size import bare_model, size_of
+from hf_untangle.recipes.pipeline import Afterwards
+from hf_untangle.recipes.plan import Plan
+from hf_untangle.recipes.push import PushTarget
+from hf_untangle.recipes.speed import measure_speed
+from hf_untangle.reporting.table import comparison_table, summary
+from hf_untangle.result import UnlearnResult
+from hf_untangle.unlearn import unlearn
+
+
+class Recipe(BaseModel):
+    """An unlearning job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["unlearn"] = Field(description="What kind of job this is.")
+    model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network; `digits-vit` is trained here.")
+    kind: Kind = Field(default="causal-lm", description="What the model predicts: next tokens, masked tokens, or classes.")
+    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
+    device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
+    forget: CorpusChoice = Field(
+        description="The corpus whose capability goes: its source alone, or what to read of it; `digits:0,1` for classes."
+    )
+    retain: CorpusChoice | None = Field(
+        default=None, description="The same for what stays: `general` prose, or all other classes, when left out."
+    )
+    preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
+    prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
+    repair: RepairConfig | None = Field(default=None, description="Train on the retain corpus afterwards; `{}` for defaults.")
+    attack: Attacks | None = Field(default=None, description="Try to get back what was forgotten; `{quick: true}` is short.")
+    compact: Compaction | None = Field(default=None, description="Write a smaller checkpoint too, without what was removed.")
+    push: PushTarget | None = Field(default=None, description="Push the result to the Hub, as small as it is then.")
+    output: str = Field(description="The folder that the result is written to.")
+
+    @property
+    def afterwards(self) -> Afterwards:
+        """What to do once the model has unlearned."""
+        embedded = models.EMBEDDED.get(self.model)
+        license = embedded.license if embedded else None
+        return Afterwards(self.output, license, self.repair, self.attack, self.compact, self.push)
+
+
+def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
+    """Do the whole job of a recipe.
+
+    Everything that can be checked without the model is checked before the model is loaded.
+
+    Args:
+        recipe: The job.
+        progress: Whether to show progress bars.
+
+    Returns:
+        What came of it; the result is saved in the recipe's output folder.
+    """
+    recipe.afterwards.check()
+    config = UnlearnConfig.resolve(recipe.preset, **recipe.settings)
+    forget, retain = _open(recipe, recipe.forget), None if recipe.retain is None else _open(recipe, recipe.retain)
+    model, tokenizer = _load(recipe, progress)
+    result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
+    result, more = recipe.afterwards.carry_out(result, original=recipe.model, progress=progress)
+
+    def show_all(console: Console) -> None:
+        show(result, recipe.output, console)
+        recipe.afterwards.show(result, more, console)
+
+    return Outcome(result.record.model_dump(mode="json") | more, show_all)
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Estimate time and memory of a job on this machine.
+
+    Everything that can be checked without the model is checked as before a run. Of the model its configuration alone is read.
+
+    Args:
+        recipe: The job.
+
+    Returns:
+        The stages.
+
+    Raises:
+        ConfigError: The model is no causal language model.
+    """
+    recipe.afterwards.check()
+    if recipe.kind != "causal-lm":
+        raise ConfigError(f"A plan is made for causal language models, but `kind` is `{recipe.kind}`. Run the recipe itself.")
+    config = UnlearnConfig.resolve(recipe.preset, **recipe.settings)
+    model = bare_model(recipe.model)
+    size = size_of(model, recipe.dtype)
+    stages = unlearning_stages(size, config) + recipe.afterwards.stages(size, 2 * config.evaluation_tokens)
+    return Plan(recipe.model_dump(mode="json"), stages, measure_speed(model, size.dtype))
+
+
+def _open(recipe: Recipe, choice: CorpusChoice) -> Corpus | ImageClasses:
+    """Open what a recipe names: a corpus of text, or classes of images."""
+    return image_classes(choice.source) if recipe.kind == "image-classifier" else choice.open()
+
+
+def _load(recipe: Recipe, progress: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Load the model, with its tokenizer where it reads text."""
+    if recipe.model == NAME:
+        return digits_vit(progress=progress), None
+    where = {"dtype": recipe.dtype, "device_map": recipe.device_map}
+    if recipe.kind == "image-classifier":
+        return models.load_classifier(recipe.model, **where), None
+    return models.load(recipe.model, kind=recipe.kind, **where)
+
+
+def show(result: UnlearnResult, output: str, console: Console) -> None:
+    """Print the table, the continuations and where everything is.
+
+    Args:
+        result: The result.
+        output: The folder that it was saved in.
+        console: Where to print.
+    """
+    console.print()
+    console.print(comparison_table(result.record))
+    for text in result.record.continuations:
+        console.rule(repr(text.prompt), align="left", style="dim")
+        for title, continuation in (("before", text.before), ("after", text.after)):
+            console.print(title, style="bold")
+            console.print(continuation.strip(), "", sep="\n", markup=False, highlight=False)
+    console.print(summary(result.record), highlight=False)
+    console.print(f"Saved in {output}: a checkpoint for from_pretrained, mask.safetensors, untangle.json (every step),")
+    console.print(f"and {output}/report.html to look at.")

@@ -1,0 +1,211 @@
+"""What a run writes down: everything that a report, a card or a later comparison needs, as plain values."""
+
+from typing import Any
+
+from hf_untangle.architecture.neurons import Kind
+from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.data.batches import Task
+from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.records.attacks import AttackRecord
+from hf_untangle.records.base import Frozen
+
+
+class Scores(Frozen):
+    """Next-token metrics of one model on held-out blocks of both corpora."""
+
+    forget: NextTokenMetrics
+    retain: NextTokenMetrics
+
+    def forget_drop(self, base: "Scores") -> float:
+        """Relative drop of top-1 accuracy on the forget corpus.
+
+        Args:
+            base: The scores of the original model.
+
+        Returns:
+            From 0, nothing is gone, to 1, all of it is.
+        """
+        return relative_drop(base.forget.top1, self.forget.top1)
+
+    def retain_drop(self, base: "Scores") -> float:
+        """Relative drop of top-1 accuracy on the retain corpus.
+
+        Args:
+            base: The scores of the original model.
+
+        Returns:
+            From 0, nothing is gone, to 1, all of it is.
+        """
+        return relative_drop(base.retain.top1, self.retain.top1)
+
+    def selectivity(self, base: "Scores") -> float:
+        """Forget drop less retain drop: 1 when all of the capability went and nothing else did.
+
+        Args:
+            base: The scores of the original model.
+
+        Returns:
+            At most 1.
+        """
+        return self.forget_drop(base) - self.retain_drop(base)
+
+
+class Step(Frozen):
+    """One step of a run, judged on the validation parts."""
+
+    number: int
+    """From 1; each step removes more than the one before."""
+    removed: dict[Kind, int]
+    """Neurons that are gone after this step."""
+    scores: Scores
+    controls: tuple[Scores, ...]
+    """The same for random masks that remove as many neurons of every group."""
+    seconds: float
+    share: float = 1.0
+    """The part of a full step that was taken: below 1 in the last one, where a full step would have broken the budget."""
+
+
+class History(Frozen):
+    """All steps of a run, and which of them was chosen."""
+
+    base: Scores
+    """The original model on the validation parts."""
+    steps: tuple[Step, ...]
+    chosen: int
+    """Number of the step whose mask is the result."""
+
+    @property
+    def step(self) -> Step:
+        """The chosen step."""
+        return self.steps[self.chosen - 1]
+
+    def max_selectivity(self) -> float:
+        """The largest selectivity of any step, which is how arXiv:2403.01267 sums a run up."""
+        return max(step.scores.selectivity(self.base) for step in self.steps)
+
+
+class Comparison(Frozen):
+    """The result on the test parts, which nothing was chosen by."""
+
+    before: Scores
+    after: Scores
+    controls: tuple[Scores, ...]
+    """Random masks that remove as many neurons of every group as the result does."""
+    magnitude: Scores | None = None
+    """A mask of this size that removes the neurons with the smallest weights."""
+    retain_only: Scores | None = None
+    """A mask of this size that removes the neurons which matter least to the retain corpus, whatever they are to the other."""
+
+
+class Continuation(Frozen):
+    """How a prompt was continued by the original and by the final model, greedily."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+class GroupCount(Frozen):
+    """How many neurons of one group were removed."""
+
+    name: str
+    kind: Kind
+    layer: int
+    removed: int
+    neurons: int
+
+
+class RepairRecord(Frozen):
+    """A training on the retain corpus alone, after neurons were removed, in which they stayed removed."""
+
+    settings: dict[str, str | int | float]
+    """Every setting of the repair, by name."""
+    corpus: dict[str, Any]
+    """The blocks that it read."""
+    original: str | None
+    """The model whose predictions it learnt from as well; None where it learnt from the text alone."""
+    tokens: int
+    """How many tokens it was trained on, those that came more than once included."""
+    parameters: int
+    """How many parameters were trained."""
+    before: Scores
+    """The pruned model on the test parts."""
+    after: Scores
+    """The same once it was repaired."""
+    seconds: float
+    """Of the training alone."""
+
+
+class CompactionRecord(Frozen):
+    """How removed neurons were taken out of the tensors of a result, which held them as zeros before."""
+
+    layout: str
+    """Whether all layers have the same widths (`uniform`) or each its own (`ragged`)."""
+    round_to: int | None
+    """FFN widths are a multiple of this."""
+    parameters: int
+    """Numbers in the tensors of the smaller checkpoint; tied ones once."""
+    needs_package: bool
+    """Whether `hf_untangle` must be imported before the checkpoint is loaded."""
+    left: dict[str, str]
+    """By pattern of groups: why what was removed there still has its place, as zeros."""
+
+
+class MetricsRecord(Frozen):
+    """Metrics of the test parts that were asked for after the run; their names are those of `hf_untangle.evaluate`."""
+
+    settings: dict[str, Any]
+    """How much was read, and how."""
+    forget: dict[str, int | float]
+    """The model as it was then, on the forget corpus."""
+    retain: dict[str, int | float]
+    """The same on the retain corpus."""
+    forget_before: dict[str, int | float] | None = None
+    """The original model on the forget corpus, where it was at hand."""
+    retain_before: dict[str, int | float] | None = None
+    """The same on the retain corpus."""
+
+
+class UnlearnRecord(Frozen):
+    """Everything about a finished run."""
+
+    model: str
+    """Name or path of the original model."""
+    revision: str | None
+    """Its Hub commit, where there is one."""
+    dtype: str
+    parameters: int
+    """Number of weights of the original model."""
+    parameters_removed: int
+    """How many of them belonged to removed neurons, and are zero now."""
+    still_computed: int
+    """Removed attention neurons whose value row stays, as a kept query head of the same group needs it."""
+    groups: tuple[GroupCount, ...]
+    config: UnlearnConfig
+    corpora: dict[str, dict[str, Any]]
+    """What was read, by use: `forget_train`, `retain_train`, and the same for validation and test."""
+    history: History
+    task: Task = "next token"
+    """What the model predicts, and all scores are about."""
+    test: Comparison
+    continuations: tuple[Continuation, ...]
+    versions: dict[str, str]
+    """Versions of Python and of the libraries that matter."""
+    device: str
+    """What it ran on."""
+    date: str
+    """Day on which it ran, as YYYY-MM-DD."""
+    seconds: float
+    repairs: tuple[RepairRecord, ...] = ()
+    """What was done since to get the retain corpus back, in order."""
+    attacks: tuple[AttackRecord, ...] = ()
+    """What was tried on the model as it is now to get the forget corpus back."""
+    metrics: tuple[MetricsRecord, ...] = ()
+    """What else was measured since, in order."""
+    compaction: CompactionRecord | None = None
+    """How the removed neurons were taken out of the tensors; None where these keep their shapes."""
+
+    @property
+    def final(self) -> Scores:
+        """The model as it is now on the test parts: pruned, and repaired where it was."""
+        return self.repairs[-1].after if self.repairs else self.test.after

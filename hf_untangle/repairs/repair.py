@@ -1,0 +1,185 @@
+"""Repair a pruned model: train it on the retain corpus alone, while removed neurons stay removed."""
+
+import time
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle import models
+from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.callbacks.mask import MaskCallback
+from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.data.batches import token_blocks
+from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.errors import ConfigError, MaskError
+from hf_untangle.masks.hold_removed import all_zero, held_parameters
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import check_in_memory
+from hf_untangle.pruning.iterative import judge
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.tasks import task_of
+from hf_untangle.records.unlearning import RepairRecord, Scores
+from hf_untangle.repairs.methods import METHODS
+from hf_untangle.repairs.training import train_
+
+
+def repair(
+    model: PreTrainedModel,
+    mask: NeuronMask,
+    forget: CorpusSource,
+    retain: CorpusSource = "general",
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    original: PreTrainedModel | str | None = None,
+    progress: bool = True,
+    **settings: object,
+) -> RepairRecord:
+    """Train a pruned model on its retain corpus, in place, while its removed neurons are held at exactly zero.
+
+    The training sees the train part of the retain corpus and nothing else. Both corpora are measured before and after, on
+    test parts. The model is written to in the very last moment: an error or an interruption before leaves it as it was.
+
+    Args:
+        model: A model whose neurons were removed.
+        mask: Which of them stayed.
+        forget: The corpus whose capability is gone, to see that it stays so.
+        retain: The corpus to train on.
+        tokenizer: The model's tokenizer; found by the model's name when None.
+        original: The model before pruning, or its name, which `distill` needs; loaded in the model's own dtype.
+        progress: Whether to show progress bars.
+        **settings: Fields of `RepairConfig`.
+
+    Returns:
+        The settings, the scores before and after, and what it cost.
+
+    Raises:
+        MaskError: The mask is not this model's, or its neurons were not removed.
+        ConfigError: A setting is unknown or out of range, `distill` has no original to learn from, or the model is no causal
+            language model.
+    """
+    _check_task(model)
+    config = RepairConfig().with_settings(**settings)
+    tokenizer = find_tokenizer(model, tokenizer)
+
+    def read(source: CorpusSource):
+        return token_blocks(source, tokenizer, tokens=config.evaluation_tokens, part="test", block_size=config.block_size)
+
+    return repair_measured(
+        model, mask, Pair(read(forget), read(retain)), retain, config, tokenizer=tokenizer, original=original, progress=progress
+    )
+
+
+def repair_measured(
+    model: PreTrainedModel,
+    mask: NeuronMask,
+    test: Pair,
+    retain: CorpusSource,
+    config: RepairConfig,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    original: PreTrainedModel | str | None = None,
+    progress: bool = True,
+) -> RepairRecord:
+    """Repair a model, as `repair` does, and measure it on blocks that are read already.
+
+    Args:
+        model: A model whose neurons were removed.
+        mask: Which of them stayed.
+        test: What to measure before and after.
+        retain: The corpus to train on.
+        config: The settings.
+        tokenizer: The model's tokenizer.
+        original: The model before pruning, or its name, which `distill` needs.
+        progress: Whether to show progress bars.
+
+    Returns:
+        The settings, the scores before and after, and what it cost.
+
+    Raises:
+        MaskError: The mask is not this model's, or its neurons were not removed.
+        ConfigError: `distill` has no original to learn from, or the model is no causal language model.
+    """
+    _check_task(model)
+    groups = neuron_groups(model)
+    check_removed(model, mask, groups)
+    tokens = config.steps * config.passes * config.batch_size * config.block_size
+    blocks = token_blocks(retain, tokenizer, tokens=tokens, block_size=config.block_size, excerpt=None)
+    teacher = _teacher(model, config, original)
+
+    seconds = 0.0
+
+    def train(trainee: nn.Module, compute: torch.dtype) -> None:
+        nonlocal seconds
+        start, held = time.perf_counter(), MaskCallback(mask, groups)
+        train_(trainee, blocks, config, compute=compute, original=teacher, callbacks=(held,), progress=progress)
+        seconds = time.perf_counter() - start
+
+    def measure(repaired: PreTrainedModel) -> Scores:
+        return judge(repaired, test, batch_size=config.batch_size, progress=progress)
+
+    before = measure(model)
+    after, trained = METHODS[config.method](model, config, train, measure)
+    return RepairRecord(
+        settings=config.model_dump() | {"learning_rate": config.rate},
+        corpus=blocks.record(),
+        original=_name_of(original) if config.distill else None,
+        tokens=tokens,
+        parameters=trained,
+        before=before,
+        after=after,
+        seconds=seconds,
+    )
+
+
+def check_removed(model: PreTrainedModel, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> None:
+    """Refuse a model in which the mask's neurons are still there.
+
+    Args:
+        model: The model.
+        mask: Which neurons stayed.
+        groups: The neuron groups of the model.
+
+    Raises:
+        MaskError: The mask is not this model's, or some of its weights are not zero.
+    """
+    check_in_memory(model, groups)
+    if not all_zero(held_parameters(model, mask, groups)):
+        raise MaskError(
+            f"The neurons that the mask removes must be zero in the weights of `{model.name_or_path}`, but they are not. "
+            "Call `remove_(model, mask, groups)` first, or repair the model that was pruned with this mask."
+        )
+
+
+def _check_task(model: PreTrainedModel) -> None:
+    """Refuse a model that does not predict the next token."""
+    if task_of(model) != "next token":
+        raise ConfigError(
+            f"Repair trains causal language models, but {type(model).__name__} predicts the {task_of(model)}. Train it with "
+            "your own Trainer, and pass `callbacks=[MaskCallback(mask)]` so that what was removed stays removed."
+        )
+
+
+def _teacher(model: PreTrainedModel, config: RepairConfig, original: PreTrainedModel | str | None) -> PreTrainedModel | None:
+    """The original model, loaded where its name was given; nothing where the settings ask for none."""
+    if not config.distill:
+        return None
+    if original is None:
+        raise ConfigError(
+            f"distill={config.distill:g} learns from the model before pruning, but none was given. Pass `original=`, a model "
+            "or its name, or leave distill at 0."
+        )
+    if original is model:
+        raise ConfigError(
+            "The original must be the model before pruning, got the pruned model itself. Load the original a second time."
+        )
+    if isinstance(original, str):
+        original = models.load(original, dtype=model.dtype)[0]
+    return original.to(model.device)  # type: ignore[arg-type]
+
+
+def _name_of(original: PreTrainedModel | str | None) -> str | None:
+    """What the original is called."""
+    return original if original is None or isinstance(original, str) else str(original.name_or_path)

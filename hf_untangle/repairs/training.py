@@ -1,0 +1,121 @@
+"""One training run on a retain corpus, by the Trainer of transformers."""
+
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.callbacks.progress import ProgressBarCallback
+from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.distributed import place
+
+
+def train_(
+    trainee: nn.Module,
+    blocks: TokenBlocks,
+    config: RepairConfig,
+    *,
+    compute: torch.dtype = torch.float32,
+    original: PreTrainedModel | None = None,
+    callbacks: tuple[TrainerCallback, ...] = (),
+    progress: bool = True,
+) -> None:
+    """Train what of a model requires gradients to predict the next token of some full blocks.
+
+    Args:
+        trainee: A causal language model, with an adapter of peft or without, changed in place.
+        blocks: The tokens, without padding; they come again when the steps need more.
+        config: The settings.
+        compute: In what the passes are computed where weights are float32: mixed precision when it is not float32.
+        original: The model whose predictions are the target, for the share that `config.distill` says.
+        callbacks: What else watches the run.
+        progress: Whether to show a progress bar.
+    """
+    dataset: Any = [{"input_ids": row, "labels": row} for row in blocks.input_ids]
+    bar = ProgressBarCallback(f"repair on {blocks.corpus.name}", progress=progress)
+    loss = partial(mixed_target_loss, original=original, share=config.distill) if original is not None else None
+    with tempfile.TemporaryDirectory() as folder, _own_randomness():
+        arguments = _arguments(folder, trainee, config, compute)
+        trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=loss, callbacks=[bar, *callbacks])
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+
+
+def mixed_target_loss(
+    outputs: Any,
+    labels: Int[Tensor, "block position"],
+    num_items_in_batch: Tensor | int | None = None,
+    *,
+    original: PreTrainedModel,
+    share: float,
+) -> Float[Tensor, ""]:
+    """Cross-entropy against a mixture of the text and what the original model predicts of it.
+
+    With q the model's prediction of a token, p the original's, y the token itself and s the share, the loss of a token is
+    -(1 - s) log q(y) - s sum_v p(v) log q(v). Its gradient is that of (1 - s) times the usual loss and s times KL(p || q),
+    which is distillation at temperature 1 (arXiv:1503.02531).
+
+    Args:
+        outputs: What the model gave, with `logits`.
+        labels: The blocks themselves, none of them padded.
+        num_items_in_batch: What the sum over tokens is divided by; their own number when None.
+        original: The model to learn from, which is only read.
+        share: Its share s, from 0 to 1.
+
+    Returns:
+        The loss of a token.
+    """
+    with evaluation_mode(original), torch.no_grad():
+        target = original(input_ids=labels, use_cache=False).logits[:, :-1].float().softmax(-1)
+    log_q = outputs.logits[:, :-1].float().log_softmax(-1)
+    of_text = F.nll_loss(log_q.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
+    of_original = -(target.to(log_q.device) * log_q).sum()
+    tokens = labels[:, 1:].numel() if num_items_in_batch is None else num_items_in_batch
+    return ((1 - share) * of_text + share * of_original) / tokens
+
+
+def _arguments(folder: str, trainee: nn.Module, config: RepairConfig, compute: torch.dtype) -> TrainingArguments:
+    """The settings in the words of transformers: nothing is saved, and nothing reported but the bar."""
+    return TrainingArguments(
+        output_dir=folder,
+        max_steps=config.steps,
+        learning_rate=config.rate,
+        warmup_steps=int(config.warmup * config.steps),
+        weight_decay=config.weight_decay,
+        per_device_train_batch_size=config.batch_size,
+        # Each of several processes runs its share of the passes of a step.
+        gradient_accumulation_steps=max(1, round(config.passes / place()[1])),
+        seed=config.seed,
+        bf16=compute == torch.bfloat16,
+        fp16=compute == torch.float16,
+        use_cpu=next(trainee.parameters()).device.type == "cpu",
+        dataloader_pin_memory=False,
+        save_strategy="no",
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Give the caller's random numbers back as they were, since the Trainer seeds every generator."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

@@ -15,7 +15,7 @@ class NamedCorpus:
     """What the documents are, in a few words."""
     repository: str
     """Identifier of the data set on the Hub."""
-    licence: str
+    license: str
     """SPDX expression after the data set's card, or "unknown" where it gives none."""
     config: str | None = None
     """Configuration of the data set, when it has several."""

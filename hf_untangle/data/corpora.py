@@ -36,8 +36,8 @@ class Corpus:
     """What kind of place the documents come from."""
     source: str
     """Where the documents come from, as a model card prints it."""
-    licence: str
-    """SPDX-like licence, or "unknown"."""
+    license: str
+    """SPDX-like license, or "unknown"."""
     read: Callable[[], Iterator[str]]
     """Reads all documents lazily, from the beginning every time it is called."""
 
@@ -121,9 +121,9 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
     entry = CORPORA[name]
     entry = replace(entry, columns=(column,) if column else entry.columns, split=split or entry.split)
     if prefer != "embedded" and hub_is_reachable():
-        opened = Corpus(name, "hub", hub_source(entry), entry.licence, partial(hub_documents, name, entry))
+        opened = Corpus(name, "hub", hub_source(entry), entry.license, partial(hub_documents, name, entry))
     elif prefer != "hub" and entry.embedded and not (column or split):
-        opened = Corpus(name, "embedded", entry.embedded.source, entry.embedded.licence, entry.embedded.read)
+        opened = Corpus(name, "embedded", entry.embedded.source, entry.embedded.license, entry.embedded.read)
     else:
         raise CorpusError(
             f"The corpus `{name}` has to come from {hub_source(entry)} on the Hub, which does not answer or "
@@ -168,8 +168,8 @@ def _from_dataset(dataset: Dataset | IterableDataset, column: str | None) -> Cor
 
     columns = (find_column(rows, column, name),)
     source = f"{type(dataset).__name__} `{name}`"
-    licence = dataset.info.license or "unknown"
-    return Corpus(name, "dataset", source, licence, partial(texts_of, rows, columns, name))
+    license = dataset.info.license or "unknown"
+    return Corpus(name, "dataset", source, license, partial(texts_of, rows, columns, name))
 
 
 def _from_strings(strings: Iterable[str]) -> Corpus:

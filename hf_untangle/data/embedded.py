@@ -22,7 +22,7 @@ class Embedded:
 
     source: str
     """Where the text comes from, as a model card prints it."""
-    licence: str
+    license: str
     """SPDX identifier."""
     read: Callable[[], Iterator[str]]
     """Reads all documents lazily, from the beginning."""

@@ -20,8 +20,6 @@ from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
 from hf_untangle.masks.card import mask_card
-from hf_untangle.masks.ablation import Ablation
-from hf_untangle.files.tensors import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.mask/1"
 FILE = "mask.safetensors"

@@ -14,7 +14,6 @@ from hf_untangle.architecture.projections import place_of
 from hf_untangle.errors import MaskError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.ablation import Constants
-from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, zeros_of
 from hf_untangle.models import name_and_revision

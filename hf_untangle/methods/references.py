@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.methods.predictions import Predictions

@@ -28,7 +28,6 @@ from hf_untangle.nets.islands import generator_for, immigrate, island
 from hf_untangle.nets.population import Population, packed, unpacked
 from hf_untangle.nets.record import Generation
 from hf_untangle.nets.search_config import NeuronNetsConfig
-from hf_untangle.files.tensors import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.neuron-nets/1"
 

@@ -10,9 +10,7 @@ from torch import Tensor, nn
 
 from hf_untangle.errors import MaskError
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.nets.search_config import NetsConfig, nets_config
 from hf_untangle.nets.search_config import NetsConfig
-from hf_untangle.files.tensors import read_tensors, write_tensors
 
 FORMAT = "hf_untangle.ticket/1"
 

@@ -20,7 +20,6 @@ from tqdm.auto import tqdm
 
 from hf_untangle.errors import MaskError, StatisticsError
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.nets.search_config import NetsConfig, nets_config
 from hf_untangle.nets.evolution import next_generation
 from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
 from hf_untangle.nets.genes import Genes, genes_of
@@ -28,7 +27,6 @@ from hf_untangle.nets.islands import exchanged, generator_for, immigrate, island
 from hf_untangle.nets.population import Population, first_population, packed, unpacked
 from hf_untangle.nets.record import Generation, Ticket
 from hf_untangle.nets.search_config import NetsConfig
-from hf_untangle.files.tensors import read_tensors, write_tensors
 
 logger = logging.getLogger("hf_untangle")
 

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from hf_untangle.compaction.offline import FolderRecord
 from hf_untangle.files.names import own_files
-from hf_untangle.compaction.offline import FolderRecord
 from hf_untangle.folders import MARKER, whole_file
 from hf_untangle.masks.mask import FILE
 from hf_untangle.masks.mask_path import MASK_PATH

@@ -18,8 +18,6 @@ from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import cache_folder
 from hf_untangle.statistics.accumulators import GroupSums
 from hf_untangle.statistics.fingerprint import weights_fingerprint
-from hf_untangle.statistics.accumulators import GroupSums
-from hf_untangle.files.tensors import read_tensors, write_tensors
 
 logger = logging.getLogger("hf_untangle")
 

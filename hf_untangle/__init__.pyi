@@ -1,5 +1,24 @@
 """The public names and where each is defined, then the rooms; `__init__.py` reads them here."""
 
+import hf_untangle.architecture as architecture
+import hf_untangle.attacks as attacks
+import hf_untangle.callbacks as callbacks
+import hf_untangle.compaction as compaction
+import hf_untangle.configs as configs
+import hf_untangle.data as data
+import hf_untangle.density as density
+import hf_untangle.entropy as entropy
+import hf_untangle.evaluation as evaluation
+import hf_untangle.hub as hub
+import hf_untangle.importance as importance
+import hf_untangle.masks as masks
+import hf_untangle.nets as nets
+import hf_untangle.records as records
+import hf_untangle.repairs as repairs
+import hf_untangle.reporting as reporting
+import hf_untangle.statistics as statistics
+import hf_untangle.survey as survey
+import hf_untangle.translation as translation
 from hf_untangle.architecture.locate import neuron_groups as neuron_groups
 from hf_untangle.attacks.run import attack as attack
 from hf_untangle.compaction.compact import compact as compact

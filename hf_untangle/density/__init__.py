@@ -1,14 +1,5 @@
 """How much of a trained network is needed: one-shot pruning without retraining, of one network and across widths."""
 
-from hf_untangle.density.families import image_family as image_family
-from hf_untangle.density.families import language_family as language_family
-from hf_untangle.density.families import pretrained_family as pretrained_family
-from hf_untangle.density.images import LabeledImages as LabeledImages
-from hf_untangle.density.language import LanguageTraining as LanguageTraining
-from hf_untangle.density.measure import Measure as Measure
-from hf_untangle.density.result import DensityResult as DensityResult
-from hf_untangle.density.scaling import ScalingResult as ScalingResult
-from hf_untangle.density.sweep import sweep as sweep
-from hf_untangle.density.sweep_config import SweepConfig as SweepConfig
-from hf_untangle.density.training import Training as Training
-from hf_untangle.density.widths import across_widths as across_widths
+from hf_untangle.doors import open_door
+
+open_door(__name__)

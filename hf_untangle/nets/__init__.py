@@ -1,9 +1,5 @@
 """Neuroevolutionary ticket search: finding masks and parameters in tandem, by evolution with learning in the loop."""
 
-from hf_untangle.nets.comparison import Contestant as Contestant
-from hf_untangle.nets.comparison import compare as compare
-from hf_untangle.nets.neuron_search import NeuronTicket as NeuronTicket
-from hf_untangle.nets.neuron_search import search_neurons as search_neurons
-from hf_untangle.nets.record import Ticket as Ticket
-from hf_untangle.nets.search_config import NetsConfig as NetsConfig
-from hf_untangle.nets.ticket_search import search as search
+from hf_untangle.doors import open_door
+
+open_door(__name__)

@@ -1,0 +1,3 @@
+"""The public names of this room, and where each is defined."""
+
+from hf_untangle.repairs.repair import repair as repair

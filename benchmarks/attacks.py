@@ -52,7 +52,7 @@ def main() -> None:
     logging.getLogger("hf_untangle").setLevel(logging.INFO)
     logging.basicConfig(format="%(message)s")
     result = pruned(mask_in(args.mask))
-    report = untangle.attack(result, quick=args.quick, **dict(map(parse_override, args.settings)))
+    report = untangle.attack(result, config="quick" if args.quick else "default", **dict(map(parse_override, args.settings)))
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     print(f"\n{date.today()}, {platform.machine()}, {threads}, bfloat16; the mask {result.mask.describe()}")
     print(f"{report.record.seconds:.0f} s: " + ", ".join(f"{one.attack} {one.seconds:.0f}" for one in report.record.outcomes))

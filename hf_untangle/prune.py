@@ -84,7 +84,7 @@ def plan(
     data: CorpusSource = "general",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    config: PruneConfig | None = None,
+    config: PruneConfig | str = "default",
     progress: bool = True,
     **settings: object,
 ) -> PrunePlan:
@@ -96,14 +96,14 @@ def plan(
         model: A causal language model, loaded.
         data: The text by which neurons are judged: a name such as `general`, a file or folder, a dataset, or strings.
         tokenizer: The model's tokenizer; found by the model's name when None.
-        config: Settings; the defaults when None.
+        config: Settings, or the name of a preset.
         progress: Whether to show progress bars.
         **settings: Fields of `PruneConfig` that override `config`, such as `ratio` and `importance`.
 
     Returns:
         The plan.
     """
-    config = (config or PruneConfig()).with_settings(**settings)
+    config = PruneConfig.resolve(config, **settings)
     tokenizer = find_tokenizer(model, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)
@@ -117,7 +117,7 @@ def prune(
     data: CorpusSource | PrunePlan = "general",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    config: PruneConfig | None = None,
+    config: PruneConfig | str = "default",
     progress: bool = True,
     **settings: object,
 ) -> PruneResult:
@@ -131,7 +131,7 @@ def prune(
         model: A causal language model, loaded.
         data: The text by which neurons are judged, or a plan that was made for this model.
         tokenizer: The model's tokenizer; found by the model's name when None.
-        config: Settings; the defaults when None.
+        config: Settings, or the name of a preset.
         progress: Whether to show progress bars.
         **settings: Fields of `PruneConfig` that override `config`, such as `ratio` and `importance`.
 

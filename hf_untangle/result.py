@@ -14,12 +14,14 @@ from hf_untangle.attacks.run import attack
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import gathered, save_model
 from hf_untangle.compaction.target_widths import Layout
+from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.evaluation.evaluate import check_metrics
+from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.folders import MARKER, whole_file, whole_folder
 from hf_untangle.hub.cards import license_of
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
@@ -80,6 +82,7 @@ class UnlearnResult:
         retain: CorpusSource | None = None,
         *,
         original: PreTrainedModel | str | None = None,
+        config: RepairConfig | str = "default",
         progress: bool = True,
         **settings: object,
     ) -> "UnlearnResult":
@@ -88,8 +91,9 @@ class UnlearnResult:
         Args:
             retain: The corpus to train on, its train part alone; the run's own when None.
             original: The model before unlearning, or its name, which `distill` needs; the run's own name when None.
+            config: Settings, or the name of a preset.
             progress: Whether to show progress bars.
-            **settings: Fields of `RepairConfig`, such as `method="full"`, `steps` or `distill`.
+            **settings: Fields of `RepairConfig` that override `config`, such as `method="full"`, `steps` or `distill`.
 
         Returns:
             The result with the repair in its record, measured on the test parts that the run was measured on. An error or an
@@ -106,7 +110,7 @@ class UnlearnResult:
             self.mask,
             self.held_out,
             corpus,
-            RepairConfig().with_settings(**settings),
+            RepairConfig.resolve(config, **settings),
             tokenizer=cast(PreTrainedTokenizerBase, self.tokenizer),
             original=self.record.model if original is None else original,
             progress=progress,
@@ -118,20 +122,20 @@ class UnlearnResult:
     def attack(
         self,
         *,
-        quick: bool = False,
         original: PreTrainedModel | str | None = None,
         gold: PreTrainedModel | str | None = None,
         neighbor: CorpusSource | None = None,
+        config: AttackConfig | str = "default",
         progress: bool = True,
         **settings: object,
     ) -> "UnlearnResult":
         """Try to get back what was forgotten, in copies of the model, and keep the outcome in the record, for card and page.
 
         Args:
-            quick: Whether to start from settings that fit ten minutes for SmolLM2 on two cores.
             original: The model before unlearning, or its name; the run's own name when None.
             gold: A model that never learnt the forget corpus, or its name, where there is one.
             neighbor: A corpus near to the forget corpus; one that is known to be near when None.
+            config: Settings, or the name of a preset: `default`, or `quick`, which fits ten minutes for SmolLM2 on two cores.
             progress: Whether to show progress bars.
             **settings: Fields of `AttackConfig`, such as `attacks=["relearn"]` or `max_seconds`.
 
@@ -142,7 +146,7 @@ class UnlearnResult:
             ConfigError: A setting is unknown or out of its range, the model is no causal language model, or the original is
                 not the one that the result was made from.
         """
-        what = {"quick": quick, "original": original, "gold": gold, "neighbor": neighbor}
+        what = {"config": config, "original": original, "gold": gold, "neighbor": neighbor}
         report = attack(self, **what, progress=progress, **settings)  # type: ignore[arg-type]
         return replace(self, record=self.record.model_copy(update={"attacks": (*self.record.attacks, report.record)}))
 
@@ -151,6 +155,7 @@ class UnlearnResult:
         metrics: Sequence[str],
         *,
         original: PreTrainedModel | str | None = None,
+        config: EvaluationConfig | str = "default",
         progress: bool = True,
         **settings: object,
     ) -> "UnlearnResult":
@@ -159,8 +164,9 @@ class UnlearnResult:
         Args:
             metrics: Names that `hf_untangle.evaluate` takes, such as `extraction_strength`.
             original: The model before unlearning, or its name, to have the same numbers of it; only this model when None.
+            config: Settings, or the name of a preset.
             progress: Whether to show progress bars.
-            **settings: Fields of `EvaluationConfig`, such as `tokens` or `prompts`.
+            **settings: Fields of `EvaluationConfig` that override `config`, such as `tokens` or `prompts`.
 
         Returns:
             The result with the numbers in its record; the models are left as they are.
@@ -173,7 +179,9 @@ class UnlearnResult:
         check_metrics(metrics)
         before = models.load(original, dtype=self.record.dtype)[0] if isinstance(original, str) else original
         tokenizer = cast(PreTrainedTokenizerBase, self.tokenizer)
-        found = ask(self.model, before, self.held_out, metrics, tokenizer=tokenizer, progress=progress, **settings)
+        found = ask(
+            self.model, before, self.held_out, metrics, config=config, tokenizer=tokenizer, progress=progress, **settings
+        )
         return replace(self, record=self.record.model_copy(update={"metrics": (*self.record.metrics, found)}))
 
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:

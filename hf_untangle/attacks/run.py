@@ -18,7 +18,7 @@ from hf_untangle.attacks.neighbor import neighbor as near_text
 from hf_untangle.attacks.quantization import quantize
 from hf_untangle.attacks.report import AttackReport
 from hf_untangle.attacks.subject import Unlearned, scene_of
-from hf_untangle.configs.attack import QUICK, Attack, AttackConfig
+from hf_untangle.configs.attack import Attack, AttackConfig
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
@@ -42,10 +42,10 @@ ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
 def attack(
     result: Unlearned,
     *,
-    quick: bool = False,
     original: PreTrainedModel | str | None = None,
     gold: PreTrainedModel | str | None = None,
     neighbor: CorpusSource | None = None,
+    config: AttackConfig | str = "default",
     progress: bool = True,
     **settings: object,
 ) -> AttackReport:
@@ -57,11 +57,11 @@ def attack(
 
     Args:
         result: What `unlearn` gave. Its model is left exactly as it is.
-        quick: Whether to start from settings that fit ten minutes for SmolLM2 on two cores.
         original: The model before unlearning, or its name; the name in the record when None.
         gold: A model that never learnt the forget corpus, or its name, where there is one.
         neighbor: A corpus near to the forget corpus, such as a paraphrase of it; for `code` and `python`, programs in other
             languages when None.
+        config: Settings, or the name of a preset: `default`, or `quick`, which fits ten minutes for SmolLM2 on two cores.
         progress: Whether to show progress bars.
         **settings: Fields of `AttackConfig`, such as `attacks=["relearn", "quantize"]`, `seeds` or `max_seconds`.
 
@@ -72,7 +72,7 @@ def attack(
         ConfigError: A setting is unknown or out of its range, the model is no causal language model, the original is not the
             one that the result was made from, or there are several processes.
     """
-    config = (QUICK if quick else AttackConfig()).with_settings(**settings)
+    config = AttackConfig.resolve(config, **settings)
     _check(result)
     start = time.perf_counter()
     scene = scene_of(result, config, original, gold, neighbor)

@@ -42,7 +42,7 @@ class DensityResult:
     What is left at the first crossing is the core of the network, and its parameters are the unprunable ones.
     """
 
-    settings: SweepConfig
+    config: SweepConfig
     base: float
     """The metric of the whole network."""
     limit: float
@@ -75,13 +75,13 @@ class DensityResult:
 
     def describe(self) -> str:
         """Say in one line what was found."""
-        settings = self.settings
-        rule = TOLERANCES[settings.tolerance].rule.format(settings.allowance)
+        config = self.config
+        rule = TOLERANCES[config.tolerance].rule.format(config.allowance)
         core = f"{self.unprunable:,} of {self.parameters:,} parameters are the core"
         if not self.falls:
-            return f"The metric never left its limit ({rule}): {self.first:.0%} of all {settings.unit} can go; {core}."
-        return f"{self.first:.0%} of all {settings.unit} can go by {settings.score} ({rule}); {core}."
+            return f"The metric never left its limit ({rule}): {self.first:.0%} of all {config.unit} can go; {core}."
+        return f"{self.first:.0%} of all {config.unit} can go by {config.score} ({rule}); {core}."
 
     def record(self) -> dict[str, Any]:
         """Everything, the density included, as plain values."""
-        return asdict(self) | {"density": self.density}
+        return asdict(self) | {"config": self.config.model_dump(), "density": self.density}

@@ -80,7 +80,7 @@ class ScalingResult:
     """The density of a family across its widths."""
 
     family: str
-    settings: SweepConfig
+    config: SweepConfig
     runs: tuple[Run, ...]
     """By increasing width, then by seed."""
     seconds: float
@@ -125,7 +125,7 @@ class ScalingResult:
     def record(self) -> dict[str, Any]:
         """Everything, with summaries, fit and claims, as plain values."""
         parts = {"widths": [asdict(width) for width in self.widths], "claims": [asdict(claim) for claim in self.claims]}
-        return asdict(self) | parts | {"fit": asdict(self.fit) if self.fit else None}
+        return asdict(self) | {"config": self.config.model_dump()} | parts | {"fit": asdict(self.fit) if self.fit else None}
 
 
 def fit_line(points: list[tuple[float, float]]) -> Fit:

@@ -31,7 +31,7 @@ def random_state_kept() -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def snapshot(model: nn.Module, evaluate: Evaluate | Measure, settings: SweepConfig) -> dict[str, float]:
+def snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig) -> dict[str, float]:
     """Measure how much of a network can go now, and how much of it is in use.
 
     Weights, modes, gradients and random states are as before afterwards.
@@ -39,7 +39,7 @@ def snapshot(model: nn.Module, evaluate: Evaluate | Measure, settings: SweepConf
     Args:
         model: The network.
         evaluate: What judges it; what it runs is also what neurons are watched on.
-        settings: Of the sweep.
+        config: Settings of the sweep.
 
     Returns:
         Numbers by name, for a log: `density/prunable_share`, `density/metric`, `density/dead_neurons`,
@@ -47,7 +47,7 @@ def snapshot(model: nn.Module, evaluate: Evaluate | Measure, settings: SweepConf
     """
     run = evaluate.evaluate if isinstance(evaluate, Measure) else evaluate
     with random_state_kept(), evaluation_mode(model):
-        found = sweep(model, evaluate, settings=settings, progress=False)
+        found = sweep(model, evaluate, config=config, progress=False)
         seen = activity(model, run)
     return {
         "density/prunable_share": found.first,

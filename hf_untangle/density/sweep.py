@@ -28,18 +28,16 @@ from hf_untangle.errors import StatisticsError
 
 logger = logging.getLogger("hf_untangle")
 
-DEFAULT = SweepConfig()
-
 
 def sweep(
     model: nn.Module,
     evaluate: Evaluate | Measure | CorpusSource,
     *,
-    settings: SweepConfig = DEFAULT,
+    config: SweepConfig | str = "default",
     scores: Mapping[str, Tensor] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
-    **changes: Any,
+    **settings: Any,
 ) -> DensityResult:
     """Find how much of a trained network can go, in one shot and without retraining, before its metric falls too far.
 
@@ -55,12 +53,12 @@ def sweep(
         model: Any module, for single weights; a decoder from transformers, for neurons.
         evaluate: A function from the model to an accuracy (or a mean loss, for the tolerances `loss` and `perplexity`); a
             `Measure`; or a corpus, whose validation part a causal language model is judged on by its next tokens.
-        settings: What goes, what it is ranked by, and how far the metric may fall.
+        config: Settings, or the name of a preset: what goes, what it is ranked by, and how far the metric may fall.
         scores: A ranking of the caller's, in the place of the settings' score: a tensor a parameter of its shape, or a vector
             a neuron group, by name. The lowest go first.
         tokenizer: For a corpus; found by the model's name when None.
         progress: Whether to show a progress bar.
-        **changes: Fields of `SweepConfig` that override `settings`.
+        **settings: Fields of `SweepConfig` that override `config`.
 
     Returns:
         The crossings, the curve, and where the weights went.
@@ -72,16 +70,16 @@ def sweep(
         MaskError: The weights are quantized, sharded or not loaded.
     """
     start = time.perf_counter()
-    settings = settings.with_settings(**changes)
-    tolerance = TOLERANCES[settings.tolerance]
+    config = SweepConfig.resolve(config, **settings)
+    tolerance = TOLERANCES[config.tolerance]
     with evaluation_mode(model), torch.no_grad():
         measure = _measure(model, evaluate, tokenizer, tolerance.metric)
-        units = _units(model, settings, scores, measure.calibrate)
+        units = _units(model, config, scores, measure.calibrate)
         base = _checked(float(measure.evaluate(model)))
-        limit = tolerance.limit(base, settings.allowance)
+        limit = tolerance.limit(base, config.allowance)
         step = resolution(tolerance.metric, measure.examples)
         check_resolution(base, limit, step)
-        curve, removals = _trace(model, units, measure.evaluate, base, limit, settings, progress)
+        curve, removals = _trace(model, units, measure.evaluate, base, limit, config, progress)
 
     def holds(value: float) -> bool:
         return tolerance.holds(value, limit)
@@ -89,10 +87,10 @@ def sweep(
     first = first_crossing(curve, holds)
     falls = first < max(curve)
     if not falls:
-        logger.warning("The metric never left its limit: %d%% of all %s can go.", round(100 * first), settings.unit)
+        logger.warning("The metric never left its limit: %d%% of all %s can go.", round(100 * first), config.unit)
     core = removals[first]
     return DensityResult(
-        settings=settings,
+        config=config,
         base=base,
         limit=limit,
         first=first,
@@ -120,25 +118,25 @@ def _measure(
 
 
 def _units(
-    model: nn.Module, settings: SweepConfig, scores: Mapping[str, Tensor] | None, run: Callable[[nn.Module], object]
+    model: nn.Module, config: SweepConfig, scores: Mapping[str, Tensor] | None, run: Callable[[nn.Module], object]
 ) -> Units:
     """Find what may go, and rank it."""
-    if settings.unit == "neurons":
+    if config.unit == "neurons":
         groups = neuron_groups(model)
-        return neuron_units(model, settings, scores or score_neurons(model, groups, settings, run), groups)
-    return weight_units(model, settings, _weight_score(model, settings, scores, run))
+        return neuron_units(model, config, scores or score_neurons(model, groups, config, run), groups)
+    return weight_units(model, config, _weight_score(model, config, scores, run))
 
 
 def _weight_score(
-    model: nn.Module, settings: SweepConfig, scores: Mapping[str, Tensor] | None, run: Callable[[nn.Module], object]
+    model: nn.Module, config: SweepConfig, scores: Mapping[str, Tensor] | None, run: Callable[[nn.Module], object]
 ) -> WeightScore:
     """What single weights are ranked by."""
     if scores is not None:
         return weight_scores.given(scores)
-    if settings.score == "magnitude":
+    if config.score == "magnitude":
         return weight_scores.magnitude
-    if settings.score == "random":
-        return weight_scores.random(settings.seed)
+    if config.score == "random":
+        return weight_scores.random(config.seed)
     return weight_scores.wanda(model, run)
 
 
@@ -158,7 +156,7 @@ def _trace(
     evaluate: Evaluate,
     base: float,
     limit: float,
-    settings: SweepConfig,
+    config: SweepConfig,
     progress: bool,
 ) -> tuple[Curve, dict[float, Removal]]:
     """Measure the grid, then the shares around the crossings."""
@@ -166,11 +164,11 @@ def _trace(
 
     def values_at(shares: Sequence[float]) -> Curve:
         values = {}
-        for share in tqdm(shares, desc=f"density by {settings.score}", unit="share", disable=not progress):
+        for share in tqdm(shares, desc=f"density by {config.score}", unit="share", disable=not progress):
             with units.without(share) as removals[share]:
                 values[share] = float(evaluate(model))
         return values
 
-    curve = {0.0: base} | values_at(settings.grid)
-    curve |= values_at(around_crossings(curve, partial(TOLERANCES[settings.tolerance].holds, limit=limit), settings.refine))
+    curve = {0.0: base} | values_at(config.grid)
+    curve |= values_at(around_crossings(curve, partial(TOLERANCES[config.tolerance].holds, limit=limit), config.refine))
     return dict(sorted(curve.items())), removals

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from hf_untangle.density.families import Family, Width, family_of
 from hf_untangle.density.scaling import Run, ScalingResult
-from hf_untangle.density.sweep import DEFAULT, sweep
+from hf_untangle.density.sweep import sweep
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.errors import ConfigError
 
@@ -18,10 +18,10 @@ def across_widths(
     widths: Sequence[Width],
     seeds: Sequence[int] = (0, 1, 2),
     *,
-    settings: SweepConfig = DEFAULT,
+    config: SweepConfig | str = "default",
     control: bool = True,
     progress: bool = True,
-    **changes: Any,
+    **settings: Any,
 ) -> ScalingResult:
     """Train or load a family at many widths, sweep each network, and fit how its core grows.
 
@@ -33,10 +33,10 @@ def across_widths(
             what `image_family`, `language_family` or `pretrained_family` makes.
         widths: Increasing; for a pattern, what stands in its place.
         seeds: One network is trained for each.
-        settings: Of every sweep.
+        config: Settings of every sweep, or the name of a preset.
         control: Whether to sweep each network in random order too.
         progress: Whether to show a progress bar.
-        **changes: Fields of `SweepConfig` that override `settings`.
+        **settings: Fields of `SweepConfig` that override `config`.
 
     Returns:
         All runs, with their summary, the fit, and the claims that hold.
@@ -45,23 +45,23 @@ def across_widths(
         ConfigError: There is no such family or setting, or no width or seed.
     """
     start = time.perf_counter()
-    settings, found = settings.with_settings(**changes), family_of(family)
+    config, found = SweepConfig.resolve(config, **settings), family_of(family)
     if not widths or not seeds or len(set(widths)) < len(widths):
         raise ConfigError(f"widths must be different and seeds at least one, got {list(widths)} and {list(seeds)}.")
     cells = [(width, seed) for width in widths for seed in seeds]
     runs = [
-        _run(found, width, seed, settings, control)
+        _run(found, width, seed, config, control)
         for width, seed in tqdm(cells, desc=found.name, unit="network", disable=not progress)
     ]
     runs.sort(key=lambda run: run.parameters)
-    return ScalingResult(found.name, settings, tuple(runs), time.perf_counter() - start)
+    return ScalingResult(found.name, config, tuple(runs), time.perf_counter() - start)
 
 
-def _run(family: Family, width: Width, seed: int, settings: SweepConfig, control: bool) -> Run:
+def _run(family: Family, width: Width, seed: int, config: SweepConfig, control: bool) -> Run:
     """Train or load one network, and sweep it."""
-    member = family.member(width, seed, settings.tolerance)
-    result = sweep(member.model, member.measure, settings=settings, progress=False)
+    member = family.member(width, seed, config.tolerance)
+    result = sweep(member.model, member.measure, config=config, progress=False)
     chance = None
     if control:
-        chance = sweep(member.model, member.measure, settings=settings, score="random", seed=seed, progress=False).first
+        chance = sweep(member.model, member.measure, config=config, score="random", seed=seed, progress=False).first
     return Run(width, seed, result.parameters, result.base, result.first, result.last, result.unprunable, chance)

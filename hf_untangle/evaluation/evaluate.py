@@ -32,7 +32,7 @@ class Evaluation:
     """Every number by name; `docs/evidence.md` says what each is."""
     tasks: dict[str, dict[str, float]]
     """The numbers of each lm-eval task."""
-    settings: EvaluationConfig
+    config: EvaluationConfig
     """How much was read."""
 
     def record(self) -> dict[str, Any]:
@@ -49,6 +49,7 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
     holdout: CorpusSource | None = None,
     tasks: Sequence[str] = (),
     tokenizer: PreTrainedTokenizerBase | None = None,
+    config: EvaluationConfig | str = "default",
     progress: bool = True,
     **settings: Any,
 ) -> Evaluation:
@@ -65,8 +66,9 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
         holdout: Text of the same kind that the model was not trained on, for `membership_auc`.
         tasks: Tasks of lm-eval, such as `arc_easy`; they need the extra `eval`, and most of them the network.
         tokenizer: The model's tokenizer; found by the model's name when None.
+        config: Settings, or the name of a preset.
         progress: Whether to show progress bars.
-        **settings: Fields of `EvaluationConfig`, such as `tokens`, `part` or `prompts`.
+        **settings: Fields of `EvaluationConfig` that override `config`, such as `tokens`, `part` or `prompts`.
 
     Returns:
         Every number by name.
@@ -76,14 +78,14 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
         CorpusError: A corpus or the pairs cannot be read.
         MissingExtraError: Tasks were asked for where lm-eval is not installed.
     """
-    how = EvaluationConfig.resolve(**settings)
+    config = EvaluationConfig.resolve(config, **settings)
     names = _names(metrics, corpus is not None, pairs is not None, bool(tasks))
     if not model.can_generate():
         raise ConfigError(f"Metrics of next tokens need a causal language model, got {type(model).__name__}.")
     text, held_out = (None if one is None else opened(one) for one in (corpus, holdout))
     asked = () if pairs is None else questions(pairs)
     found = find_tokenizer(model, tokenizer)
-    material = Material(model, found, how, corpus=text, pairs=asked, holdout=held_out, progress=progress)
+    material = Material(model, found, config, corpus=text, pairs=asked, holdout=held_out, progress=progress)
     values: dict[str, int | float] = {}
     for name in names:
         values |= _computed(name, material)
@@ -92,8 +94,8 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
         model=str(model.name_or_path),
         sources={use: one.source for use, one in sources.items() if one} | ({"pairs": f"{len(asked)} pairs"} if asked else {}),
         values=values,
-        tasks=task_results(model, found, tasks, limit=how.limit, batch_size=how.batch_size) if tasks else {},
-        settings=how,
+        tasks=task_results(model, found, tasks, limit=config.limit, batch_size=config.batch_size) if tasks else {},
+        config=config,
     )
 
 

@@ -78,6 +78,7 @@ def search_neurons(
     forget: TokenBlocks | None = None,
     groups: Sequence[NeuronGroup] | None = None,
     start: NeuronMask | None = None,
+    config: NeuronNetsConfig | str = "default",
     progress: bool = True,
     **settings: Any,
 ) -> NeuronTicket:
@@ -89,8 +90,9 @@ def search_neurons(
         forget: Blocks whose loss is to rise, weighed by the setting forget_weight.
         groups: Which neurons may go; all when None.
         start: A mask that the first generation varies, such as one from scores; drawn at random when None.
+        config: Settings, or the name of a preset.
         progress: Whether to show a progress bar.
-        **settings: Fields of `NeuronNetsConfig`.
+        **settings: Fields of `NeuronNetsConfig` that override `config`.
 
     Returns:
         The best individual of the last generation.
@@ -99,7 +101,7 @@ def search_neurons(
         ConfigError: A setting is unknown, out of its range, or at odds with another.
         StatisticsError: No individual reached a finite loss.
     """
-    config, begun = NeuronNetsConfig.resolve(**settings), time.perf_counter()
+    config, begun = NeuronNetsConfig.resolve(config, **settings), time.perf_counter()
     evolution = NeuronEvolution(model, retain, config=config, forget=forget, groups=groups, start=start)
     bar = tqdm(total=config.generations, unit="generation", desc="evolving", disable=not progress)
     with bar:

@@ -41,7 +41,7 @@ def search(
     validation: Examples,
     *,
     loss: Loss = F.cross_entropy,
-    config: NetsConfig | None = None,
+    config: NetsConfig | str = "default",
     checkpoint: str | Path | None = None,
     chunk: int | None = None,
     progress: bool = True,
@@ -57,11 +57,11 @@ def search(
         train: Inputs and labels that individuals learn from.
         validation: Inputs and labels that they are judged on.
         loss: Mean loss of outputs and labels.
-        config: The settings; those of the keywords when None.
+        config: Settings, or the name of a preset.
         checkpoint: A file that every generation is written to; a search whose file is there goes on, to the same result.
         chunk: Individuals in one batched operation, as memory allows; all of them when None.
         progress: Whether to show a progress bar.
-        **settings: Fields of `NetsConfig`.
+        **settings: Fields of `NetsConfig` that override `config`.
 
     Returns:
         The best individual of the last generation.
@@ -72,7 +72,7 @@ def search(
         ConfigError: A setting is unknown or out of its range.
         MaskError: The checkpoint belongs to another search.
     """
-    config = config or NetsConfig.resolve(**settings)
+    config = NetsConfig.resolve(config, **settings)
     program = Program(network, genes_of(network), loss, chunk)
     evolution = _Evolution(program, train, validation, config, _own_file(checkpoint))
     return evolution.run(progress=progress)

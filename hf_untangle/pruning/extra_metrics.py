@@ -1,7 +1,6 @@
 """Metrics of a result that were asked for, on the test parts of both corpora."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +17,7 @@ def ask(
     held_out: Pair,
     metrics: Sequence[str],
     *,
+    config: EvaluationConfig | str = "default",
     tokenizer: PreTrainedTokenizerBase,
     progress: bool,
     **settings: Any,
@@ -29,9 +29,10 @@ def ask(
         original: The model before it, where it is at hand.
         held_out: The test parts of both corpora.
         metrics: Names of `FEEDS`.
+        config: Settings, or the name of a preset.
         tokenizer: The tokenizer of both models.
         progress: Whether to show progress bars.
-        **settings: Fields of `EvaluationConfig`.
+        **settings: Fields of `EvaluationConfig` that override `config`.
 
     Returns:
         The numbers, with the settings.
@@ -39,10 +40,10 @@ def ask(
 
     def of(which: PreTrainedModel, blocks: Any) -> Evaluation:
         corpus = cast(TokenBlocks, blocks).corpus
-        return evaluate(which, corpus, metrics=metrics, tokenizer=tokenizer, progress=progress, **settings)
+        return evaluate(which, corpus, metrics=metrics, config=config, tokenizer=tokenizer, progress=progress, **settings)
 
     forget, retain = of(model, held_out.forget), of(model, held_out.retain)
     before = {} if original is None else {"forget_before": of(original, held_out.forget).values}
     if original is not None:
         before["retain_before"] = of(original, held_out.retain).values
-    return MetricsRecord(settings=asdict(forget.settings), forget=forget.values, retain=retain.values, **before)
+    return MetricsRecord(settings=forget.config.model_dump(), forget=forget.values, retain=retain.values, **before)

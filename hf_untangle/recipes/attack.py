@@ -51,7 +51,7 @@ class Attacks(BaseModel):
             The result with the outcome in its record.
         """
         near = None if self.neighbor is None else self.neighbor.open()
-        how = {"quick": self.quick, "gold": self.gold, "neighbor": near, "original": original}
+        how = {"config": "quick" if self.quick else "default", "gold": self.gold, "neighbor": near, "original": original}
         return result.attack(progress=progress, **how, **self.settings)
 
 

@@ -76,23 +76,23 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         What came of it; numbers and figure are saved in the recipe's output folder.
     """
     check_replaceable(recipe.output)
-    settings = SweepConfig.resolve(**recipe.settings)
+    config = SweepConfig.resolve(**recipe.settings)
     if recipe.family is None:
-        return _sweep_model(recipe, settings, progress)
+        return _sweep_model(recipe, config, progress)
     family = _family(recipe)
-    result = across_widths(family, recipe.widths, recipe.seeds, settings=settings, control=recipe.control, progress=progress)
+    result = across_widths(family, recipe.widths, recipe.seeds, config=config, control=recipe.control, progress=progress)
     record = {"recipe": recipe.model_dump(mode="json"), **result.record()}
     _save(recipe.output, record, density_across_widths([result]))
     return Outcome(record, lambda console: _show_widths(result, recipe.output, console))
 
 
-def _sweep_model(recipe: Recipe, settings: SweepConfig, progress: bool) -> Outcome:
+def _sweep_model(recipe: Recipe, config: SweepConfig, progress: bool) -> Outcome:
     """Sweep one language model, and the same in random order."""
     corpus = recipe.corpus.open()
     model, tokenizer = models.load(str(recipe.model), dtype=recipe.dtype, device_map=recipe.device_map)
-    scores = [settings.score, "random"] if recipe.control and settings.score != "random" else [settings.score]
+    scores = [config.score, "random"] if recipe.control and config.score != "random" else [config.score]
     results = {
-        score: sweep(model, corpus, settings=settings, score=score, tokenizer=tokenizer, progress=progress) for score in scores
+        score: sweep(model, corpus, config=config, score=score, tokenizer=tokenizer, progress=progress) for score in scores
     }
     record = {"recipe": recipe.model_dump(mode="json")} | {name: result.record() for name, result in results.items()}
     _save(recipe.output, record, density_curves(results))

@@ -34,6 +34,7 @@ def repair(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     original: PreTrainedModel | str | None = None,
+    config: RepairConfig | str = "default",
     progress: bool = True,
     **settings: object,
 ) -> RepairRecord:
@@ -49,8 +50,9 @@ def repair(
         retain: The corpus to train on.
         tokenizer: The model's tokenizer; found by the model's name when None.
         original: The model before pruning, or its name, which `distill` needs; loaded in the model's own dtype.
+        config: Settings, or the name of a preset.
         progress: Whether to show progress bars.
-        **settings: Fields of `RepairConfig`.
+        **settings: Fields of `RepairConfig` that override `config`.
 
     Returns:
         The settings, the scores before and after, and what it cost.
@@ -61,7 +63,7 @@ def repair(
             language model.
     """
     _check_task(model)
-    config = RepairConfig().with_settings(**settings)
+    config = RepairConfig.resolve(config, **settings)
     tokenizer = find_tokenizer(model, tokenizer)
 
     def read(source: CorpusSource):

@@ -27,7 +27,7 @@ def density_curves(results: Mapping[str, DensityResult]) -> Figure:
         A figure, 7 by 4.4 inches.
     """
     first = next(iter(results.values()))
-    accuracy = TOLERANCES[first.settings.tolerance].metric == "accuracy"
+    accuracy = TOLERANCES[first.config.tolerance].metric == "accuracy"
     with quiet_style():
         figure = Figure(figsize=(7, 4.4), layout="constrained")
         axes = figure.subplots()

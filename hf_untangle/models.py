@@ -21,6 +21,7 @@ from transformers import (
 from hf_untangle.distributed import in_main, join, own_device
 from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError
 from hf_untangle.folders import MARKER, cache_folder, whole_folder
+from hf_untangle.ragged import enable_ragged_checkpoints
 
 logger = logging.getLogger("hf_untangle")
 
@@ -101,6 +102,7 @@ def load_classifier(name: str, *, dtype: torch.dtype | str = "auto", device_map:
         ArchitectureError: Neither a folder nor the Hub has such a classifier.
     """
     join()
+    enable_ragged_checkpoints()
     try:
         model = LOADERS["image-classifier"].from_pretrained(name, dtype=dtype, device_map=device_map or own_device())
     except (OSError, ValueError, SafetensorError) as error:
@@ -132,6 +134,7 @@ def load(
     if isinstance(dtype, str) and dtype not in get_args(Dtype):
         raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, got `{dtype}`.")
     join()
+    enable_ragged_checkpoints()
     if name in EMBEDDED:
         # One process dequantizes; the others find it done.
         in_main(lambda: embedded_checkpoint(name))

@@ -1,6 +1,6 @@
 """The public names of this room, and where each is defined."""
 
 from hf_untangle.compaction.compact import compact as compact
-from hf_untangle.compaction.loading import enable_ragged_checkpoints as enable_ragged_checkpoints
 from hf_untangle.compaction.offline import compact_folder as compact_folder
 from hf_untangle.compaction.offline import remove_folder as remove_folder
+from hf_untangle.ragged import enable_ragged_checkpoints as enable_ragged_checkpoints

@@ -17,6 +17,7 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 from hf_untangle.architecture.meta_models import Shapes, shapes_of
 from hf_untangle.errors import ArchitectureError, CheckpointError
 from hf_untangle.files.names import member
+from hf_untangle.ragged import enable_ragged_checkpoints
 
 INDEX, SINGLE, CONFIG = "model.safetensors.index.json", "model.safetensors", "config.json"
 
@@ -33,6 +34,7 @@ class Checkpoint:
     def config(self) -> PreTrainedConfig:
         """The configuration of the model."""
         try:
+            enable_ragged_checkpoints()
             return AutoConfig.from_pretrained(self.folder)
         except (OSError, ValueError) as error:
             raise ArchitectureError(f"`{self.folder}` must hold the configuration of a model: {error}") from error

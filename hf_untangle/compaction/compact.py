@@ -15,6 +15,7 @@ from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.models import name_and_revision
+from hf_untangle.ragged import enable_ragged_checkpoints
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -38,8 +39,8 @@ def compact(
             too. It is left as it was, and shares its untouched tensors with the new one.
         mask: Which neurons stay. When None, those that are removed are read off the weights, whose columns are zero.
         layout: `ragged`: every layer is as narrow as it can be; such a checkpoint loads with plain `from_pretrained` once
-            `hf_untangle` is imported. `uniform`: all layers get the width of the widest; such a checkpoint needs nothing of
-            this package.
+            `hf_untangle.compaction.enable_ragged_checkpoints()` was called. `uniform`: all layers get the width of the widest;
+            such a checkpoint needs nothing of this package.
         round_to: FFN widths are rounded up to a multiple of this, which fast kernels like: 64, 128 or 256.
 
     Returns:
@@ -49,6 +50,7 @@ def compact(
         MaskError: The mask is not this model's, or the weights are quantized or not loaded.
         CompactionError: The configuration of the model has no setting for such widths, or the layout is impossible.
     """
+    enable_ragged_checkpoints()
     if has_adapters(model):
         return compact_with_lora(model, mask, layout=layout, round_to=round_to)
     assert isinstance(model, PreTrainedModel)

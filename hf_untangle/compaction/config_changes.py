@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.compaction.loading import MISSING_CALL
+from hf_untangle.ragged import MISSING_CALL
 
 OPTIONAL_WIDTHS = ("n_inner", "ffn_dim", "ffn_hidden_size", "intermediate_size")
 """Settings for the width of an FFN that may be None, which stands for a multiple of the hidden size."""

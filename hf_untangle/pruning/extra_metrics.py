@@ -7,6 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.evaluate import Evaluation, evaluate
+from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.records.unlearning import MetricsRecord
 

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from hf_untangle import models
 from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.errors import ArchitectureError
+from hf_untangle.ragged import enable_ragged_checkpoints
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def bare_model(name: str) -> PreTrainedModel:
     """
     source = str(models.embedded_checkpoint(name)) if name in models.EMBEDDED else name
     try:
+        enable_ragged_checkpoints()
         config = AutoConfig.from_pretrained(source)
         model = skeleton(_class_of(config), config)
     except (OSError, ValueError) as error:

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from hf_untangle import models
 from hf_untangle.errors import ArchitectureError, ConfigError
+from hf_untangle.ragged import enable_ragged_checkpoints
 from hf_untangle.translation.kan.convert import NOTE, kan_layers_of, outputs_on, to_kan_, to_relu_, token_ids
 from hf_untangle.translation.kan.page import feed_forward_page
 from hf_untangle.translation.rewriting import Written
@@ -71,6 +72,7 @@ def _load(name: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     """A model of the class that its checkpoint was saved from, and its tokenizer if it has one."""
     source = str(models.embedded_checkpoint(name)) if name in models.EMBEDDED else name
     try:
+        enable_ragged_checkpoints()
         architectures = AutoConfig.from_pretrained(source).architectures or [""]
         kind = getattr(transformers, architectures[0], AutoModelForCausalLM)
         model = kind.from_pretrained(source, dtype=dtype).eval()

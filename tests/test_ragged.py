@@ -1,4 +1,4 @@
-"""Loading what compaction wrote: uniform checkpoints anywhere, ragged ones wherever this package was imported."""
+"""Loading what compaction wrote: uniform checkpoints anywhere, ragged ones once that was switched on."""
 
 import subprocess
 import sys
@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 import hf_untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compaction.compact import compact
+from hf_untangle.ragged import enable_ragged_checkpoints
 
 ROOT = Path(hf_untangle.__file__).parents[1]
 LOAD = """
@@ -54,15 +55,43 @@ def test_a_uniform_checkpoint_loads_where_this_package_cannot_be_imported(saved)
 
 
 @pytest.mark.parametrize("moment", ["before", "between"])
-def test_a_ragged_checkpoint_loads_once_this_package_is_imported_before_or_after_transformers(saved, moment):
+def test_a_ragged_checkpoint_loads_after_the_call_whether_transformers_was_imported_before_or_not(saved, moment):
     folder, expected = saved("ragged")
-    torch.testing.assert_close(loaded_elsewhere(folder, **{moment: "import hf_untangle"}), expected)
+    call = "import hf_untangle; hf_untangle.compaction.enable_ragged_checkpoints()"
+    torch.testing.assert_close(loaded_elsewhere(folder, **{moment: call}), expected)
 
 
-def test_a_ragged_checkpoint_fails_loudly_where_this_package_is_missing(saved):
+@pytest.mark.parametrize("before", ["sys.modules['hf_untangle'] = None", "import hf_untangle"])
+def test_a_ragged_checkpoint_names_the_missing_call_in_its_error(saved, before):
     folder, _ = saved("ragged")
-    with pytest.raises(RuntimeError, match="is a per-layer attribute|size mismatch|mismatched"):
-        loaded_elsewhere(folder, before="sys.modules['hf_untangle'] = None")
+    with pytest.raises(RuntimeError, match=r"call hf_untangle\.compaction\.enable_ragged_checkpoints\(\) first"):
+        loaded_elsewhere(folder, before=before)
+
+
+def test_importing_this_package_changes_nothing_in_transformers():
+    code = """
+import transformers, transformers.integrations.heterogeneity.configuration_utils as heterogeneity
+mixin = heterogeneity.HeterogeneousConfigMixin
+def seen():
+    return (transformers.PreTrainedModel.__init__, heterogeneity._apply_heterogeneous_config,
+            mixin._update_heterogeneous_to_dict_output, tuple(sys.meta_path))
+import sys
+before = seen()
+import hf_untangle
+hf_untangle.unlearn, hf_untangle.compact
+assert seen() == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert not done.returncode, done.stderr
+
+
+def test_switching_on_twice_is_switching_on_once():
+    from transformers import PreTrainedModel
+
+    enable_ragged_checkpoints()
+    once = PreTrainedModel.__init__
+    enable_ragged_checkpoints()
+    assert PreTrainedModel.__init__ is once
 
 
 def test_a_ragged_model_is_made_from_its_configuration_alone(tiny_model):

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import hf_untangle as untangle
 from hf_untangle.cli.main import app
 from hf_untangle.errors import HubError, MaskError
-from hf_untangle.folders import MARKER
+from hf_untangle.folders import LISTING, MARKER
 from hf_untangle.hub.cards import license_of
 from hf_untangle.hub.upload import push_folder
 from hf_untangle.masks.apply import masked
@@ -331,7 +331,7 @@ def test_a_result_is_pushed_whole_but_for_the_removed_weights(hub: HubServer, re
     saved = {str(path.relative_to(tmp_path / "out")) for path in result.save_pretrained(tmp_path / "out").rglob("*")}
     result.push_to_hub("me/toy")
     pushed = hub.repositories["me/toy"].files
-    assert set(pushed) == saved - {"removed.safetensors"}
+    assert set(pushed) == saved - {"removed.safetensors", LISTING}
     assert {"model.safetensors", "mask-path.safetensors", "mask.safetensors", "statistics-forget.safetensors", MARKER} <= set(
         pushed
     )

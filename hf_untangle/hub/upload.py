@@ -6,7 +6,7 @@ from typing import TypedDict, Unpack
 
 from hf_untangle.errors import HubError
 from hf_untangle.files.names import links_in
-from hf_untangle.folders import MARKER
+from hf_untangle.folders import LISTING, MARKER, PREFIX, recover
 from hf_untangle.hub.client import hub_client
 from hf_untangle.hub.problems import clear_problems
 
@@ -45,6 +45,7 @@ def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]
     Raises:
         HubError: The folder is not ours, or the Hub refuses; the message says what to do.
     """
+    recover(Path(folder))
     if not (Path(folder) / MARKER).is_file():
         raise HubError(
             f"The folder `{folder}` must be one that hf_untangle wrote, but it has no {MARKER}. Nothing was pushed: save the "
@@ -57,7 +58,7 @@ def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]
             repo_id=repo_id,
             folder_path=folder,
             ignore_patterns=[
-                REMOVED,
+                *(REMOVED, LISTING, f"{PREFIX}*"),
                 *(pattern for link in links_in(folder) for pattern in (escape(link), f"{escape(link)}/*")),
             ],
             revision=options.get("revision"),

@@ -1,0 +1,27 @@
+"""Outputs on disk: written whole or not at all, and only over what this package wrote itself."""
+
+from hf_untangle.folders.cache import cache_folder
+from hf_untangle.folders.checks import check_apart, check_file, check_replaceable
+from hf_untangle.folders.drafts import PREFIX, draft_in, recover
+from hf_untangle.folders.listing import LISTING
+from hf_untangle.folders.locks import locked
+from hf_untangle.folders.whole import changed_folder, whole_file, whole_folder
+
+__all__ = [
+    "LISTING",
+    "MARKER",
+    "PREFIX",
+    "cache_folder",
+    "changed_folder",
+    "check_apart",
+    "check_file",
+    "check_replaceable",
+    "draft_in",
+    "locked",
+    "recover",
+    "whole_file",
+    "whole_folder",
+]
+
+MARKER = "untangle.json"
+"""The record of what was done, in every folder that this package writes."""

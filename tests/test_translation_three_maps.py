@@ -79,7 +79,7 @@ def test_rules_are_sorted_by_the_data_they_decide_about():
     assert counts == sorted(counts, reverse=True) and len(rules) == 5
     for row in rules:
         assert row.points == (patterns == regions.patterns[row.region]).all(1).sum()
-        assert torch.equal(row.rule.model, regions.models[row.region])
+        torch.testing.assert_close(row.rule.model, regions.models[row.region], rtol=1e-12, atol=1e-14)
 
 
 def test_without_data_all_regions_have_a_rule():

@@ -113,7 +113,7 @@ def test_corners_find_the_regions_that_linear_programs_find(widths):
     maps = [{source: weight.numpy() for source, weight in weights.items()} for weights in network.layers]
     output = {source: weight.numpy() for source, weight in network.output.items()}
     tree = RegionTree(tuple(maps), output, box.lower.numpy(), box.upper.numpy())
-    tree.prober = Prober(box.lower.numpy(), box.upper.numpy())
+    tree.prober = Prober(-np.ones(2), np.ones(2))  # the box, in its own units
     patterns = np.stack([leaf.pattern for leaf in tree.leaves(tree.root())])
     assert np.array_equal(patterns, regions.patterns.numpy())
 

@@ -169,7 +169,7 @@ def _card(
     x = torch.linspace(low, high, 101).to(layer.weight)
     values = torch.stack([layer.edge(edge.output, edge.input)(x) for edge in edges]).float()
     bottom, top = values.min(), values.max()
-    heights = HEIGHT * (1 - (values - bottom) / (top - bottom).clamp(min=1e-30))
+    heights = HEIGHT * (1 - (values - bottom) / (top - bottom).clamp(min=torch.finfo(values.dtype).tiny))
     counts = torch.histc(nodes.float().cpu(), BARS, low, high)
     tall = (HEIGHT * counts / counts.max()).round().tolist()
     bars = [(index * WIDTH / BARS, HEIGHT - height, height) for index, height in enumerate(tall)]

@@ -93,7 +93,7 @@ def plot_network(kan: nn.Module, x: Float[Tensor, "token input"]) -> Figure:
 def _draw_layer(axes: Axes, layer: KANLayer, x: Tensor, level: int) -> None:
     """Draw the edges between two levels of nodes, each through a box with its function."""
     strengths = layer.edge_outputs(x).std(0)
-    strengths = (strengths / strengths.max().clamp(min=1e-30)).tolist()
+    strengths = (strengths / strengths.max().clamp(min=torch.finfo(strengths.dtype).tiny)).tolist()
     below, above = _places(layer.in_features), _places(layer.out_features)
     boxes = _places(layer.in_features * layer.out_features)
     for box, (i, j) in zip(boxes, product(range(len(below)), range(len(above))), strict=True):

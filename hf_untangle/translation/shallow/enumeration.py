@@ -50,9 +50,9 @@ def enumerate_regions(
 
     Depth first through the tree of `region_tree`: the bounds of a neuron over the box, known inner
     points, and only then a linear program decide whether it cuts a region (with two inputs, the corners
-    of the region decide). A sliver that holds no ball of radius 1e-9 is not a region of its own; points
-    in it get the local model of a neighbor. The same regions come in the same order from any number of
-    processes.
+    of the region decide). A sliver that holds no ball of radius 1e-9, where the box is scaled to the cube
+    from -1 to 1, is not a region of its own; points in it get the local model of a neighbor. The same
+    regions come in the same order from any number of processes.
 
     Args:
         network: The network, or a module that `read_network` can read.

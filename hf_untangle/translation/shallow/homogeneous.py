@@ -45,5 +45,22 @@ def unit(rows: Rows) -> Rows:
     Returns:
         Scaled rows; those with a = 0 stay as they are.
     """
+    # Divided by the largest entry first, as squares of very small or large ones leave the range of floating point.
+    largest = np.abs(rows[:, :-1]).max(axis=1, initial=0.0)[:, None]
+    rows = rows / np.where(largest > 0, largest, 1.0)
     norms = np.linalg.norm(rows[:, :-1], axis=1, keepdims=True)
     return rows / np.where(norms > 0, norms, 1.0)
+
+
+def in_frame(rows: Rows, origin: Float[np.ndarray, " input"], scale: Float[np.ndarray, " input"]) -> Rows:
+    """Write rows (a, c) as functions of t, where x = origin + scale t.
+
+    Args:
+        rows: The rows.
+        origin: The point where t is 0.
+        scale: The unit of t along each input.
+
+    Returns:
+        Rows with the same values at the same points.
+    """
+    return np.concatenate([rows[:, :-1] * scale, (rows[:, :-1] @ origin + rows[:, -1])[:, None]], axis=1)

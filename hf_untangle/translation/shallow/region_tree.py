@@ -4,6 +4,9 @@ Neurons are asked in the order of the network. Below a node all earlier layers a
 neuron's pre-activation is one row a . x + c. If it takes both signs in the node's cell, the node gets two
 children that share this very row and ask for complementary sides, a . x + c > 0 and a . x + c <= 0. So every
 point of the input space, on boundaries too, belongs to exactly one leaf.
+
+Rows are kept as they are composed, in the units of the input. Whether one cuts a cell is decided in the units of the
+box, which becomes the cube from -1 to 1: what counts as too thin is a share of the box, whatever its units.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int8
 
 from hf_untangle.translation.shallow.cells import Cell, Prober
-from hf_untangle.translation.shallow.homogeneous import Point, Row, Rows, mix, unit
+from hf_untangle.translation.shallow.homogeneous import Point, Row, Rows, in_frame, mix, unit
 from hf_untangle.translation.shallow.polygons import Polygon, PolygonProber
 
 Maps = Mapping[int, np.ndarray]
@@ -46,7 +49,7 @@ class Node:
     rows: Rows
     """The pre-activations of the current layer, one row for each neuron."""
     unit_rows: Rows
-    """The same rows as distances."""
+    """The same rows as distances in the units of the box, in which the cell is known too."""
     signs: Int8[np.ndarray, " row"]
     """1 where a neuron is active all over the cell, -1 where it is inactive, 0 where that is not known."""
     pattern: Bool[np.ndarray, " neurons_below"]
@@ -88,8 +91,9 @@ class RegionTree:
             upper: Largest value of each input.
         """
         self.layers, self.output = layers, output
-        self.prober: Any = PolygonProber(lower, upper) if len(lower) == 2 else Prober(lower, upper)
-        self._center, self._half = np.append((lower + upper) / 2, 1.0), (upper - lower) / 2
+        cube = np.ones(len(lower))
+        self.prober: Any = PolygonProber(-cube, cube) if len(lower) == 2 else Prober(-cube, cube)
+        self._center, self._half = (lower + upper) / 2, (upper - lower) / 2
 
     def root(self) -> Node | Leaf:
         """Start with the whole box.
@@ -97,7 +101,7 @@ class RegionTree:
         Returns:
             The root of the tree.
         """
-        basis = np.eye(len(self._center))
+        basis = np.eye(len(self._center) + 1)
         return self._enter_layer(self.prober.box(), (basis,), np.zeros(0, bool), ())
 
     def grow(self, node: Node) -> tuple[Node | Leaf, ...]:
@@ -146,14 +150,17 @@ class RegionTree:
         """Compose the next layer's pre-activations, or the output after the last layer."""
         layer = len(values) - 1
         if layer == len(self.layers):
-            return Leaf(pattern, tests, mix(self.output, values).T, cell.point)
+            point = np.append(self._center + self._half * cell.point[:-1], 1.0)
+            return Leaf(pattern, tests, mix(self.output, values).T, point)
         rows = mix(self.layers[layer], values).T
-        return Node(cell, values, rows, unit(rows), self._signs_in_box(rows), pattern, tests)
+        in_box = in_frame(rows, self._center, self._half)
+        return Node(cell, values, rows, unit(in_box), _signs_in_cube(in_box), pattern, tests)
 
-    def _signs_in_box(self, rows: Rows) -> Int8[np.ndarray, " row"]:
-        """Find the rows that have one sign in all of the box, from their smallest and largest value there."""
-        middle, reach = rows @ self._center, np.abs(rows[:, :-1]) @ self._half
-        return np.where(middle + reach <= 0, -1, np.where(middle - reach >= 0, 1, 0)).astype(np.int8)
+
+def _signs_in_cube(rows: Rows) -> Int8[np.ndarray, " row"]:
+    """Find the rows that have one sign in all of the cube, from their smallest and largest value there."""
+    middle, reach = rows[:, -1], np.abs(rows[:, :-1]).sum(axis=1)
+    return np.where(middle + reach <= 0, -1, np.where(middle - reach >= 0, 1, 0)).astype(np.int8)
 
 
 def _child(node: Node, neuron: int, side: int) -> Node:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_untangle.translation.shallow.boxes import Bounds, box_of
 from hf_untangle.translation.shallow.cells import TOLERANCE
-from hf_untangle.translation.shallow.homogeneous import Rows, unit
+from hf_untangle.translation.shallow.homogeneous import Rows, in_frame, unit
 from hf_untangle.translation.shallow.linear_programs import Polytope
 from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
 from hf_untangle.translation.shallow.reading import read_network
@@ -101,8 +101,9 @@ def rule_at(network: nn.Module | ReluNetwork, x: Float[Tensor, "..."], box: Boun
     pattern = activation_pattern(network, x[None])[0]
     rows = half_spaces(network, pattern)
     sides = torch.where(pattern, 1.0, -1.0)[:, None]
-    kept = torch.from_numpy(irredundant((rows * sides).numpy(), *_limits(network, box)))
-    distances = (unit(rows[kept].numpy()) @ network.homogeneous(x[None])[0].numpy())[:, None]
+    point = network.homogeneous(x[None])[0].numpy()
+    kept = torch.from_numpy(irredundant((rows * sides).numpy(), *_limits(network, box), point[:-1]))
+    distances = (unit(rows[kept].numpy()) @ point)[:, None]
     return Rule(
         model=local_model(network, pattern),
         rows=rows[kept],
@@ -113,18 +114,28 @@ def rule_at(network: nn.Module | ReluNetwork, x: Float[Tensor, "..."], box: Boun
     )
 
 
-def irredundant(rows: Rows, lower: Float[np.ndarray, " input"], upper: Float[np.ndarray, " input"]) -> Int[np.ndarray, " kept"]:
+def irredundant(
+    rows: Rows,
+    lower: Float[np.ndarray, " input"],
+    upper: Float[np.ndarray, " input"],
+    inside: Float[np.ndarray, " input"] | None = None,
+) -> Int[np.ndarray, " kept"]:
     """Find the half-spaces that a polytope needs: those that reach beyond it when they are left out.
+
+    How far is beyond is decided in units in which the box is the cube from -1 to 1 or, where it is not bounded, half of the
+    hyperplanes are farther than 1 from the inner point.
 
     Args:
         rows: Half-spaces (a, c), for a . x + c >= 0.
         lower: Smallest value of each input; -inf is allowed.
         upper: Largest value of each input; inf is allowed.
+        inside: A point of the polytope; the origin unless given.
 
     Returns:
         The numbers of the rows that are needed, ascending.
     """
-    rows, polytope = unit(rows), Polytope(lower, upper)
+    origin, scale = _frame(rows, lower, upper, np.zeros(len(lower)) if inside is None else inside)
+    rows, polytope = unit(in_frame(rows, origin, scale)), Polytope((lower - origin) / scale, (upper - origin) / scale)
     needed = [number for number in range(len(rows)) if rows[number, :-1].any()]
     for number in list(needed):
         others = [other for other in needed if other != number]
@@ -147,9 +158,21 @@ def boundary_distance(network: nn.Module | ReluNetwork, x: Float[Tensor, "point 
     network = read_network(network)
     rows = half_spaces(network, activation_pattern(network, x))
     values = (rows @ network.homogeneous(x)[:, :, None])[..., 0].abs()
-    norms = rows[..., :-1].norm(dim=-1)
-    distances = torch.where(norms > 0, values / norms, torch.inf)
+    largest = rows[..., :-1].abs().amax(dim=-1)  # its square may be too small or too large for a number
+    norms = (rows[..., :-1] / torch.where(largest > 0, largest, 1.0)[..., None]).norm(dim=-1)
+    distances = torch.where(norms > 0, values / largest / norms, torch.inf)
     return torch.cat([distances, distances.new_full((len(x), 1), torch.inf)], dim=1).amin(dim=1)
+
+
+def _frame(rows: Rows, lower: np.ndarray, upper: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An origin, and a unit along each input: half a side of the box, or the median way to a hyperplane."""
+    bounded = np.isfinite(upper - lower)
+    values, slopes = np.abs(rows[:, :-1] @ inside + rows[:, -1])[:, None], np.abs(rows[:, :-1])
+    ways = np.where((slopes > 0) & (values > 0), values / np.where(slopes > 0, slopes, 1.0), np.nan)
+    known = ~np.isnan(ways).all(axis=0)
+    scale = np.where(bounded, (upper - lower) / 2, 1.0)
+    scale[known & ~bounded] = np.nanmedian(ways[:, known & ~bounded], axis=0)
+    return np.where(bounded, lower + scale, inside), scale
 
 
 def _limits(network: ReluNetwork, box: Bounds | None) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from transformers.utils import logging as transformers_logging
 
@@ -15,18 +15,13 @@ def quiet() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    loggers = [logging.getLogger(name) for name in ("transformers", "bitsandbytes")]
-    levels = [one.level for one in loggers]
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
+    with ExitStack() as undo:
+        for logger in map(logging.getLogger, ("transformers", "bitsandbytes")):
+            undo.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        if transformers_logging.is_progress_bar_enabled():
+            undo.callback(transformers_logging.enable_progress_bar)
+            transformers_logging.disable_progress_bar()
+        undo.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        yield

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import gathered, save_model
 from hf_untangle.configs.prune import PruneConfig
@@ -79,6 +81,7 @@ class PruneResult:
         return Path(folder)
 
 
+@all_or_nothing
 def plan(
     model: PreTrainedModel,
     data: CorpusSource = "general",
@@ -104,6 +107,7 @@ def plan(
         The plan.
     """
     config = PruneConfig.resolve(config, **settings)
+    check_without_adapters(model)
     tokenizer = find_tokenizer(model, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)
@@ -112,6 +116,7 @@ def plan(
     return make_plan(model, groups, read_blocks(corpus(data), tokenizer, "train", config), config, progress=progress)
 
 
+@all_or_nothing
 def prune(
     model: PreTrainedModel,
     data: CorpusSource | PrunePlan = "general",

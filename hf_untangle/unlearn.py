@@ -9,6 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import Task, TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, Part
@@ -31,6 +33,7 @@ PROMPT_TOKENS = 24
 """Length of the prompts that are taken from held-out text when none are given."""
 
 
+@all_or_nothing
 def unlearn(
     model: PreTrainedModel,
     forget: CorpusSource | ImageClasses,
@@ -68,6 +71,7 @@ def unlearn(
     """
     start = time.perf_counter()
     config = UnlearnConfig.resolve(config, **settings)
+    check_without_adapters(model)
     task = task_of(model)
     processor = find_processor(model, task, tokenizer)
     groups = neuron_groups(model)

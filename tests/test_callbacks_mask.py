@@ -7,7 +7,6 @@ from torch import nn
 from trainers import a_trainer, examples
 from transformers import TrainerCallback
 
-from hf_untangle.architecture.adapters import groups_below
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.errors import MaskError
@@ -153,7 +152,7 @@ def test_without_the_callback_a_lora_writes_into_removed_neurons(removed, tmp_pa
 def test_neurons_are_found_below_an_adapter_by_the_names_they_have_without_it(tiny_model):
     model = tiny_model("llama")
     plain = neuron_groups(model)
-    below = groups_below(get_peft_model(model, lora()))
+    below = neuron_groups(get_peft_model(model, lora()))
     assert [group.name for group in below] == [group.name for group in plain]
     assert [[producer.name for producer in group.producers] for group in below] == [
         [producer.name for producer in group.producers] for group in plain
@@ -167,7 +166,7 @@ def test_neurons_are_found_below_an_adapter_by_the_names_they_have_without_it(ti
 def test_other_adapters_than_lora_are_refused(removed, adapter, kind, tmp_path):
     model, mask, _ = removed()
     trainer = a_trainer(get_peft_model(model, adapter), tmp_path, MaskCallback(mask))
-    with pytest.raises(MaskError, match=f"held at zero under LoRA adapters alone, but .* carries a {kind} layer of another"):
+    with pytest.raises(MaskError, match=f"held at zero, under LoRA adapters alone, but .* carries a {kind} layer of another"):
         trainer.train()
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from hf_untangle.density.activity import activity, effective_rank
-from hf_untangle.density.snapshot import random_state_kept, snapshot
+from hf_untangle.density.snapshot import snapshot
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.errors import StatisticsError
+from hf_untangle.randomness import random_state_kept
 
 
 @pytest.fixture

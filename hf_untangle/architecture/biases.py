@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.commit import commit
 from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.architecture.quantized import has_codes
 from hf_untangle.architecture.sharding import comes_and_goes
@@ -51,12 +52,16 @@ def add_biases_(model: nn.Module, names: Collection[str]) -> None:
     """
     check_biases(model, names)
     switches = _switches(model, _without_bias(model, names))
-    for name in sorted(_new_biases(model, switches)):
-        weight = matrix_of(model, name).parameter
-        zeros = weight.new_zeros(matrix_of(model, name).weight.shape[1])
-        model.get_submodule(name).bias = nn.Parameter(zeros, requires_grad=weight.requires_grad)
-    for switch in switches:
-        setattr(model.config, switch, True)
+    new = sorted(_new_biases(model, switches))
+    with commit() as undo:
+        for name in new:
+            weight = matrix_of(model, name).parameter
+            zeros = weight.new_zeros(matrix_of(model, name).weight.shape[1])
+            undo.callback(setattr, model.get_submodule(name), "bias", None)
+            model.get_submodule(name).bias = nn.Parameter(zeros, requires_grad=weight.requires_grad)
+        for switch in switches:
+            undo.callback(setattr, model.config, switch, getattr(model.config, switch))
+            setattr(model.config, switch, True)
 
 
 def _without_bias(model: nn.Module, names: Collection[str]) -> set[str]:

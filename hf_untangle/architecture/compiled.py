@@ -3,10 +3,8 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
-from torch import nn
 
 
 @contextmanager
@@ -24,15 +22,3 @@ def eagerly() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-def uncompiled(model: nn.Module) -> nn.Module:
-    """Find the model that `torch.compile(model)` wraps.
-
-    Args:
-        model: A model, compiled or not.
-
-    Returns:
-        The model inside, by whose paths neurons are named; the model itself where there is no wrapper.
-    """
-    return cast(nn.Module, getattr(model, "_orig_mod", model))

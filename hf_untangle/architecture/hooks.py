@@ -10,7 +10,8 @@ from torch import nn
 from hf_untangle.architecture.compiled import eagerly
 from hf_untangle.architecture.moe import experts_of
 from hf_untangle.architecture.moe_hooks import Interceptor, Reading, intercepted_experts
-from hf_untangle.architecture.projections import is_projection, weight_of
+from hf_untangle.architecture.projections import projects, weight_of
+from hf_untangle.architecture.wrappers import adapter_layers, model_below
 
 
 @contextmanager
@@ -27,13 +28,14 @@ def intercepted(model: nn.Module, interceptors: Mapping[str, Interceptor]) -> It
     Yields:
         The same model.
     """
+    model = model_below(model)
     of_experts: dict[nn.Module, Interceptor] = {}
     twins = _by_weight(model)
     with ExitStack() as hooks:
         for name, interceptor in interceptors.items():
             experts = experts_of(model, name)
             if experts is None:
-                for projection in twins[id(weight_of(model.get_submodule(name)))]:
+                for projection in twins[_identity(model.get_submodule(name))]:
                     hooks.callback(projection.register_forward_pre_hook(partial(_intercept, interceptor)).remove)
             else:
                 of_experts[experts] = interceptor
@@ -45,10 +47,18 @@ def intercepted(model: nn.Module, interceptors: Mapping[str, Interceptor]) -> It
 def _by_weight(model: nn.Module) -> dict[int, list[nn.Module]]:
     """The projections of a model by their weight: where layers share one, a neuron is the same in all of them."""
     twins: dict[int, list[nn.Module]] = {}
+    # A neuron is read by the adapter of its projection too, so that it is intercepted before both.
+    inside = {layer.base_layer for layer in adapter_layers(model)}
     for module in model.modules():
-        if is_projection(module):
-            twins.setdefault(id(weight_of(module)), []).append(module)
+        if projects(module) and module not in inside:
+            twins.setdefault(_identity(module), []).append(module)
     return twins
+
+
+def _identity(projection: nn.Module) -> int:
+    """Tell projections apart by their weight, or by themselves where it is computed anew whenever it is read."""
+    weight = weight_of(projection)
+    return id(weight if isinstance(weight, nn.Parameter) else projection)
 
 
 def _intercept(interceptor: Interceptor, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:

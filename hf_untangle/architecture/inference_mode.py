@@ -1,7 +1,8 @@
 """Running a model without leaving a trace in it."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,18 +26,37 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
     Yields:
         The same model.
     """
-    training = [module for module in model.modules() if module.training]
-    repacking = [module for module in model.modules() if getattr(module, REPACKS, False)]
-    model.eval()
-    for module in repacking:
-        setattr(module, REPACKS, False)
-    try:
+    # An interrupt may come between any two lines, so that what undoes a change is registered before it is made.
+    with ExitStack() as undo:
+        for module in model.modules():
+            if module.training:
+                undo.callback(setattr, module, "training", True)
+            if getattr(module, REPACKS, False):
+                undo.callback(setattr, module, REPACKS, True)
+                setattr(module, REPACKS, False)
+        model.eval()
         yield model
-    finally:
-        for module in training:
-            module.training = True
-        for module in repacking:
-            setattr(module, REPACKS, True)
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module run another function inside the `with` block.
+
+    Args:
+        module: The module.
+        forward: What it is to run.
+
+    Yields:
+        Nothing.
+    """
+    with ExitStack() as undo:
+        own = vars(module).get("forward")
+        if own is None:
+            undo.callback(vars(module).pop, "forward", None)
+        else:
+            undo.callback(setattr, module, "forward", own)
+        setattr(module, "forward", forward)  # noqa: B010 (a type checker takes methods for constants)
+        yield
 
 
 def without_gradients(model: nn.Module) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_untangle.architecture.by_hand import groups_by_hand
-from hf_untangle.architecture.compiled import eagerly, uncompiled
+from hf_untangle.architecture.compiled import eagerly
 from hf_untangle.architecture.config_hints import stated_heads
 from hf_untangle.architecture.dataflow import Lineage, lineages, output_projections
 from hf_untangle.architecture.dummy_inputs import dummy_inputs
@@ -30,7 +30,9 @@ from hf_untangle.architecture.producers import (
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.architecture.sharding import check_whole, comes_and_goes
 from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.unvisited_experts import with_unvisited_experts
+from hf_untangle.architecture.wrappers import WRAPPED, adapters_disabled, model_below
 from hf_untangle.errors import ArchitectureError
 
 BY_HAND = (
@@ -39,6 +41,7 @@ BY_HAND = (
 )
 
 
+@all_or_nothing
 def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) -> tuple[NeuronGroup, ...]:
     """Find every neuron of a model.
 
@@ -49,7 +52,8 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
     models: encoders, decoders, images and sound go the same way.
 
     Args:
-        model: A model from transformers. Of one that is offloaded or sharded, a twin without weights is traced.
+        model: A model from transformers, with adapters of peft or without: neurons have the names that they have without. Of
+            one that is offloaded or sharded, a twin without weights is traced.
         named: The output projections of a model that is not understood, by the pattern of their paths: such as
             `{"model.layers.*.mlp.down_proj": "ffn", "model.layers.*.attn.o_proj": "attention"}`. Nothing is looked for
             then, and what computes the neurons is not known: they can be silenced, and `remove_` zeroes the columns that
@@ -62,21 +66,27 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
         ArchitectureError: The model has no weights yet (meta device), was taken apart by ZeRO-3, or cannot be run; no
             neurons were found in it; or a pattern fits no projection.
     """
-    model = uncompiled(model)
     check_whole(model)
     check_loaded(model)
     if named is not None:
-        return groups_by_hand(model, named)
-    traced = twin_of(model) if comes_and_goes(model) else model
+        return groups_by_hand(model_below(model), named)
+    below = model_below(model)
+    traced = twin_of(below) if comes_and_goes(below) else below
     # Gradients are what everything is read off, also where the caller has switched them off.
-    with eagerly(), evaluation_mode(traced), torch.inference_mode(False), torch.enable_grad():
-        groups = _traced_groups(traced) if find_blocks(traced) else ()
+    with eagerly(), adapters_disabled(traced), evaluation_mode(traced), torch.inference_mode(False), torch.enable_grad():
+        groups = tuple(map(_named_as_without_adapter, _traced_groups(traced))) if find_blocks(traced) else ()
     if not groups:
         raise ArchitectureError(
-            f"No neurons were found in {type(model).__name__}: no stack of layers in it{_first_layer(model)} has a projection "
+            f"No neurons were found in {type(below).__name__}: no stack of layers in it{_first_layer(below)} has a projection "
             f"back to the residual stream that reads what other projections of its layer computed. {BY_HAND}"
         )
     return groups
+
+
+def _named_as_without_adapter(group: NeuronGroup) -> NeuronGroup:
+    """Name a group and its producers by the places of their projections, where a layer of an adapter may stand now."""
+    producers = tuple(replace(producer, name=producer.name.removesuffix(WRAPPED)) for producer in group.producers)
+    return replace(group, name=group.name.removesuffix(WRAPPED), producers=producers)
 
 
 def _first_layer(model: nn.Module) -> str:

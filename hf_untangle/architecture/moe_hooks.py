@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+from hf_untangle.architecture.inference_mode import forward_replaced
 from hf_untangle.architecture.moe import READS, activated, is_registered, producer_of
 from hf_untangle.architecture.projections import matrix_of
 
@@ -63,13 +64,12 @@ def _implementation(config: Any, interceptors: Mapping[nn.Module, Interceptor]) 
     before = config._experts_implementation
     run = _extended(ALL_EXPERTS_FUNCTIONS.get(before), _run_routed, interceptors)
     name = f"hf_untangle_{id(run)}"
-    ALL_EXPERTS_FUNCTIONS[name] = run
-    config._experts_implementation_internal = name
-    try:
+    with ExitStack() as undo:
+        undo.callback(ALL_EXPERTS_FUNCTIONS.pop, name, None)
+        ALL_EXPERTS_FUNCTIONS[name] = run
+        undo.callback(setattr, config, "_experts_implementation_internal", before)
+        config._experts_implementation_internal = name
         yield
-    finally:
-        config._experts_implementation_internal = before
-        del ALL_EXPERTS_FUNCTIONS[name]
 
 
 @contextmanager
@@ -78,13 +78,8 @@ def _own_forward(experts: nn.Module, interceptors: Mapping[nn.Module, Intercepto
     before = vars(experts).get("forward")
     run = _run_sorted if type(experts).__name__ == "Llama4TextExperts" else _run_routed
     outer = before.func if isinstance(before, partial) else None
-    experts.forward = partial(_extended(outer, run, interceptors), experts)
-    try:
+    with forward_replaced(experts, partial(_extended(outer, run, interceptors), experts)):
         yield
-    finally:
-        del experts.forward
-        if before is not None:
-            experts.forward = before
 
 
 def _extended(outer: Any, run: Callable[..., Tensor], interceptors: Mapping[nn.Module, Interceptor]) -> Callable[..., Tensor]:

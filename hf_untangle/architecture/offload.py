@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,19 +46,26 @@ class Home:
         """Tell whether the numbers lie in memory, so that writing to what `read` gives changes the model."""
         return isinstance(self.source, MutableMapping) or self.key in self.source.state_dict
 
-    def draft(self, tensor: Tensor) -> tuple[Path, Callable[[], None]]:
+    def draft(self, tensor: Tensor, drafts: ExitStack) -> Callable[[ExitStack], None]:
         """Write new numbers to disk, beside the old ones, which are never written to: they may be the user's checkpoint.
 
         Args:
             tensor: The new numbers.
+            drafts: Where the removal of the file is registered.
 
         Returns:
-            The file, and what makes the model read it.
+            What makes the model read the file, called with a stack for what makes it read the old numbers again.
         """
         file = _folder_of(self.source) / f"{uuid4().hex}.safetensors"
+        drafts.callback(file.unlink, missing_ok=True)
         save_file({self.key: tensor.contiguous()}, file)
         entry = {"safetensors_file": str(file), "weight_name": self.key, "dtype": str(tensor.dtype).removeprefix("torch.")}
-        return file, partial(self.source.index.__setitem__, self.key, entry)
+        return partial(self._read_from, entry)
+
+    def _read_from(self, entry: dict[str, str], undo: ExitStack) -> None:
+        """Let the model read another file."""
+        undo.callback(self.source.index.__setitem__, self.key, self.source.index[self.key])
+        self.source.index[self.key] = entry
 
 
 def home_of(model: nn.Module, name: str) -> Home | None:

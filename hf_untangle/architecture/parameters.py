@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from hf_untangle.architecture.commit import commit, write_
 from hf_untangle.architecture.offload import Home, home_of
 from hf_untangle.architecture.projections import Matrix, place_of
 from hf_untangle.architecture.quantized import codes_of, dequantized, has_codes, write_codes_, zero_code
@@ -86,7 +87,7 @@ def read_matrix(model: nn.Module, name: str) -> Matrix:
 
 @torch.no_grad()
 def write_parameters_(model: nn.Module, edits: Iterable[Edit]) -> None:
-    """Write to parameters, wherever they lie: to all of them, or to none when something fails, such as a full disk.
+    """Write to parameters, wherever they lie: to all of them, or to none when something fails or interrupts.
 
     Args:
         model: The model, changed in place.
@@ -96,14 +97,19 @@ def write_parameters_(model: nn.Module, edits: Iterable[Edit]) -> None:
     for edit in edits:
         by_parameter.setdefault(edit.parameter, []).append(edit)
     with ExitStack() as drafts:
-        commits = [_prepared(model, name, some, drafts) for name, some in by_parameter.items()]
-        drafts.pop_all()
-    for commit in commits:
-        commit()
+        writes = [_prepared(model, name, some, drafts) for name, some in by_parameter.items()]
+        with commit() as undo:
+            undo.push(drafts.pop_all())
+            for write in writes:
+                write(undo)
 
 
-def _prepared(model: nn.Module, name: str, edits: list[Edit], drafts: ExitStack) -> Callable[[], None]:
-    """Do everything that may fail, and leave what makes it valid."""
+Write = Callable[[ExitStack], None]
+"""Writes to one parameter, after it has registered what takes that back."""
+
+
+def _prepared(model: nn.Module, name: str, edits: list[Edit], drafts: ExitStack) -> Write:
+    """Do everything that takes long or is likely to fail, and leave what makes it valid."""
     tensor = _own(model, name)
     if has_codes(tensor):
         return partial(_write_codes, model.get_submodule(name.rpartition(".")[0]), edits)
@@ -115,33 +121,47 @@ def _prepared(model: nn.Module, name: str, edits: list[Edit], drafts: ExitStack)
     return partial(_write, home.read(), edits) if home.in_memory() else _drafted(home, edits, drafts)
 
 
-def _write_codes(projection: nn.Module, edits: list[Edit]) -> None:
+def _write_codes(projection: nn.Module, edits: list[Edit], undo: ExitStack) -> None:
     """Write to the codes of a quantized projection."""
     codes = codes_of(projection).clone()
-    _write(codes, edits, zero_code(projection))
+    undo.callback(write_codes_, projection, codes.clone())
+    _edit(codes, edits, zero_code(projection))
     write_codes_(projection, codes)
 
 
-def _write_whole(shard: Tensor, edits: list[Edit]) -> None:
+def _write_whole(shard: Tensor, edits: list[Edit], undo: ExitStack) -> None:
     """Write to a parameter that is spread over processes, each of which keeps its part."""
     whole = cast(Any, shard).full_tensor().clone()
-    _write(whole, edits)
+    local = cast(Any, shard).to_local()
+    undo.callback(write_, local, local.detach().clone())
+    _edit(whole, edits)
     write_shard_(shard, whole)
 
 
-def _drafted(home: Home, edits: list[Edit], drafts: ExitStack) -> Callable[[], None]:
+def _drafted(home: Home, edits: list[Edit], drafts: ExitStack) -> Write:
     """Write a changed parameter to disk, where nothing reads it yet."""
     tensor = home.read()
-    _write(tensor, edits)
-    file, commit = home.draft(tensor)
-    drafts.callback(file.unlink, missing_ok=True)
-    return commit
+    _edit(tensor, edits)
+    return home.draft(tensor, drafts)
 
 
-def _write(tensor: Tensor, edits: list[Edit], zero: int = 0) -> None:
+def _write(tensor: Tensor, edits: list[Edit], undo: ExitStack) -> None:
     """Write to a tensor that is there."""
     for edit in edits:
+        undo.callback(_put, tensor, edit.index, tensor[edit.index].clone())
+        _edit(tensor, [edit])
+
+
+def _edit(tensor: Tensor, edits: list[Edit], zero: int = 0) -> None:
+    """Make some edits of a tensor."""
+    for edit in edits:
         tensor[edit.index] = zero if edit.values is None else edit.values.to(tensor)
+
+
+@torch.no_grad()
+def _put(tensor: Tensor, index: Index, values: Tensor) -> None:
+    """Give some entries of a tensor their values back."""
+    tensor[index] = values
 
 
 def _own(model: nn.Module, name: str) -> Tensor:

@@ -20,6 +20,18 @@ def is_projection(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
+def projects(module: nn.Module) -> bool:
+    """Tell whether a module is a linear projection, or a layer of a peft adapter that stands instead of one.
+
+    Args:
+        module: Any module.
+
+    Returns:
+        True for both.
+    """
+    return is_projection(module) or is_projection(getattr(module, "base_layer", module))
+
+
 def weight_of(projection: nn.Module) -> Tensor:
     """The weight, of shape [output, input], or [input, output] for `Conv1D`.
 

@@ -164,11 +164,9 @@ def _cut_residual(module: nn.Module, block: Block, record: Trace) -> Iterator[No
         given[key] = leaf.clone()
         return tuple(given[index] for index in range(len(args))), {name: given[name] for name in kwargs}
 
-    handle = module.register_forward_pre_hook(cut, with_kwargs=True)
-    try:
+    with ExitStack() as hooks:
+        hooks.callback(module.register_forward_pre_hook(cut, with_kwargs=True).remove)
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -208,8 +206,6 @@ def _noted_experts(module: nn.Module, name: str, block: Block, record: Trace) ->
             record.calls.append(Call(f"{name}.{READS}", block, args[0] if args else kwargs["hidden_states"], None, None))
         noted.append(name)
 
-    handle = module.register_forward_pre_hook(note, with_kwargs=True)
-    try:
+    with ExitStack() as hooks:
+        hooks.callback(module.register_forward_pre_hook(note, with_kwargs=True).remove)
         yield
-    finally:
-        handle.remove()

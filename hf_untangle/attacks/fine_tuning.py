@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_untangle.architecture.adapters import model_below
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.attacks.context import Scene, Victim
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.next_token import NextTokenMetrics

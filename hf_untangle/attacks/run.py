@@ -9,6 +9,7 @@ from datetime import date
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.attacks.adapter import adapter
 from hf_untangle.attacks.context import Scene
 from hf_untangle.attacks.few_shot import few_shot
@@ -39,6 +40,7 @@ ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
 """Each attack yields what it measures, and sentences on what it finds, as it goes: so nothing is lost where it ends early."""
 
 
+@all_or_nothing
 def attack(
     result: Unlearned,
     *,

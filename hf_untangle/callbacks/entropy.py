@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
-from hf_untangle.architecture.adapters import groups_below, model_below
+from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.entropy.neuron_masks import entropy_mask
@@ -66,7 +67,7 @@ class EntropyCallback(MaskCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Begin to watch."""
-        self.groups = groups_below(kwargs["model"]) if self.groups is None else self.groups
+        self.groups = neuron_groups(kwargs["model"]) if self.groups is None else self.groups
         if not self.mask:
             self.mask = NeuronMask.keep_all(self.groups, str(model_below(kwargs["model"]).name_or_path))
         super().on_train_begin(args, state, control, **kwargs)

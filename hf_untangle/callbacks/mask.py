@@ -4,8 +4,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_untangle.architecture.adapters import groups_below, model_below
+from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.masks.hold_removed import Held, held_parameters, zero_gradients_, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
@@ -37,7 +38,7 @@ class MaskCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Find what belongs to removed neurons, and set it to zero."""
         model = kwargs["model"]
-        groups = groups_below(model) if self.groups is None else self.groups
+        groups = neuron_groups(model) if self.groups is None else self.groups
         check_in_memory(model_below(model), groups)
         self._held = held_parameters(model, self.mask, groups)
         zero_weights_(self._held)

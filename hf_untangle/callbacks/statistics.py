@@ -7,8 +7,9 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hf_untangle.architecture.adapters import groups_below, model_below
+from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.callbacks.due import own_log_stays_due
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
@@ -69,7 +70,7 @@ class StatisticsCallback(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Find the neurons, and go on from the checkpoint where the run is resumed from one."""
-        self._groups = groups_below(kwargs["model"]) if self._groups is None else self._groups
+        self._groups = neuron_groups(kwargs["model"]) if self._groups is None else self._groups
         self._collector = PassCollector(kwargs["model"], self._groups, roots=self._roots)
         self._so_far = _read(_file(args, state)) if state.global_step else None
 

@@ -7,6 +7,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.detect_removed import removed_neurons
 from hf_untangle.compaction.lora import compact_with_lora, has_adapters
@@ -20,6 +22,7 @@ from hf_untangle.ragged import enable_ragged_checkpoints
 Model = TypeVar("Model", bound=nn.Module)
 
 
+@all_or_nothing
 @torch.no_grad()
 def compact(
     model: Model,
@@ -53,6 +56,7 @@ def compact(
     enable_ragged_checkpoints()
     if has_adapters(model):
         return compact_with_lora(model, mask, layout=layout, round_to=round_to)
+    check_without_adapters(model)
     assert isinstance(model, PreTrainedModel)
     groups = neuron_groups(model)
     check_in_memory(model, groups)

@@ -1,7 +1,7 @@
 """Writing a model as an ordinary checkpoint, also where its weights are offloaded or were read from GGUF."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, filterwarnings
@@ -55,9 +55,9 @@ def _without_gguf_record(model: PreTrainedModel) -> Iterator[None]:
     if getattr(record, "quant_method", None) != "gguf":
         yield
         return
-    own.hf_quantizer = None
-    del own.config.quantization_config
-    try:
+    with ExitStack() as undo:
+        undo.callback(setattr, own, "hf_quantizer", quantizer)
+        undo.callback(setattr, own.config, "quantization_config", record)
+        own.hf_quantizer = None
+        del own.config.quantization_config
         yield
-    finally:
-        own.hf_quantizer, own.config.quantization_config = quantizer, record

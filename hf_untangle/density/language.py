@@ -20,6 +20,7 @@ from transformers import (
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.errors import ConfigError
+from hf_untangle.randomness import random_state_kept
 
 VALIDATION = 8_192
 """Bytes that a model is judged on."""
@@ -143,7 +144,7 @@ def trained_language_model(name: str, width: int, text: ByteText, training: Lang
     """
     if width % WIDTH_STEP:
         raise ConfigError(f"The width of a transformer here must be a multiple of {WIDTH_STEP}, got {width}.")
-    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as folder, torch.enable_grad():
+    with random_state_kept(), tempfile.TemporaryDirectory() as folder, torch.enable_grad():
         torch.manual_seed(seed)
         config = LANGUAGE_MODELS[name](width, VOCABULARY, training.block_size)
         model = AutoModelForCausalLM.from_config(config)

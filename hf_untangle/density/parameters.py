@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 
 from torch import Tensor, nn
 
+from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.errors import ArchitectureError, MaskError
 from hf_untangle.masks.removal import EDITABLE
 
@@ -37,9 +38,10 @@ def prunable_parameters(model: nn.Module, parts: Sequence[str] = ("weights",), s
         The parameters.
 
     Raises:
-        ArchitectureError: There are none.
+        ArchitectureError: There are none, or some are computed again whenever the model runs.
         MaskError: Some of them are quantized, or not loaded.
     """
+    check_not_recomputed(model)
     uses = defaultdict(list)
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):

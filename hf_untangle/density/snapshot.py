@@ -1,11 +1,5 @@
 """Looking at a network in the middle of its training, without the training noticing."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import numpy as np
-import torch
 from torch import nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
@@ -13,22 +7,7 @@ from hf_untangle.density.activity import activity
 from hf_untangle.density.measure import Evaluate, Measure
 from hf_untangle.density.sweep import sweep
 from hf_untangle.density.sweep_config import SweepConfig
-
-
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Let the block draw random numbers, and put every generator back to where it was: of Python, NumPy and torch.
-
-    Yields:
-        Nothing.
-    """
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+from hf_untangle.randomness import random_state_kept
 
 
 def snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig) -> dict[str, float]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density import weight_scores
 from hf_untangle.density.crossing import Curve, around_crossings, first_crossing, last_crossing
@@ -29,6 +30,7 @@ from hf_untangle.errors import StatisticsError
 logger = logging.getLogger("hf_untangle")
 
 
+@all_or_nothing
 def sweep(
     model: nn.Module,
     evaluate: Evaluate | Measure | CorpusSource,

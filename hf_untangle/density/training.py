@@ -10,6 +10,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.density.images import LabeledImages
 from hf_untangle.density.networks import NETWORKS
 from hf_untangle.errors import ConfigError
+from hf_untangle.randomness import random_state_kept
 
 BATCH = 1024
 """Images in one forward pass of an evaluation."""
@@ -46,7 +47,7 @@ def trained_classifier(name: str, width: int, images: LabeledImages, training: T
     Returns:
         The trained network, in evaluation mode.
     """
-    with torch.random.fork_rng():
+    with random_state_kept():
         torch.manual_seed(seed)
         network = NETWORKS[name](width, images.shape, images.classes).to(images.train_x.device)
         for parameter in network.parameters():

@@ -1,10 +1,11 @@
 """Giving a model its own weights back, bit for bit."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-import torch
 from torch import nn
+
+from hf_untangle.architecture.commit import keep_values
 
 
 @contextmanager
@@ -19,10 +20,6 @@ def originals_kept(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    kept = [(parameter, parameter.detach().to("cpu", copy=True)) for parameter in parameters]
-    try:
+    with ExitStack() as undo:
+        keep_values(undo, parameters)
         yield
-    finally:
-        with torch.no_grad():
-            for parameter, original in kept:
-                parameter.copy_(original)

@@ -11,6 +11,7 @@ from hf_untangle.entropy.configuration import ContrastConfig
 from hf_untangle.entropy.encoders import Items
 from hf_untangle.entropy.modeling import ContrastModel
 from hf_untangle.entropy.problems import ProblemDataset, draw_problems
+from hf_untangle.randomness import random_state_kept
 
 LOGS = 10
 """How often the loss is logged; the last time is the training loss that a model is judged by."""
@@ -62,9 +63,9 @@ def train_contrast(
         CorpusError: There are fewer items than choices.
     """
     problems = draw_problems(len(items), choices, steps * batch_size, seed)
-    set_seed(seed)
-    model = ContrastModel(config)
-    with tempfile.TemporaryDirectory() as folder:
+    with random_state_kept(), tempfile.TemporaryDirectory() as folder:
+        set_seed(seed)
+        model = ContrastModel(config)
         arguments = TrainingArguments(
             output_dir=folder,
             max_steps=steps,

@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.corpora import corpus as opened
 from hf_untangle.data.questions import QuestionSource, questions
@@ -40,6 +42,7 @@ class Evaluation:
         return asdict(self)
 
 
+@all_or_nothing
 def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged on)
     model: PreTrainedModel,
     corpus: CorpusSource | None = None,
@@ -79,6 +82,7 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
         MissingExtraError: Tasks were asked for where lm-eval is not installed.
     """
     config = EvaluationConfig.resolve(config, **settings)
+    model = model_below(model)
     names = _names(metrics, corpus is not None, pairs is not None, bool(tasks))
     if not model.can_generate():
         raise ConfigError(f"Metrics of next tokens need a causal language model, got {type(model).__name__}.")

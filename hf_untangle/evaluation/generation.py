@@ -1,7 +1,7 @@
 """What a model writes when it goes on from a prompt."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -47,9 +47,7 @@ def continuations(
 @contextmanager
 def _generating_by(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
     """Put settings in the place of the model's own, which would fill up whatever is passed to `generate`."""
-    own = model.generation_config
-    model.generation_config = settings
-    try:
+    with ExitStack() as undo:
+        undo.callback(setattr, model, "generation_config", model.generation_config)
+        model.generation_config = settings
         yield
-    finally:
-        model.generation_config = own

@@ -13,9 +13,11 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.forward import in_step, run_body
-from hf_untangle.architecture.inference_mode import evaluation_mode, uncached, without_gradients
+from hf_untangle.architecture.inference_mode import evaluation_mode, forward_replaced, uncached, without_gradients
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.sharding import is_sharded
+from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
@@ -64,6 +66,7 @@ def relative_drop(before: float, after: float) -> float:
     return 1 - after / before
 
 
+@all_or_nothing
 def next_token_metrics(
     model: PreTrainedModel,
     blocks: TokenBlocks,
@@ -93,6 +96,7 @@ def next_token_metrics(
     Raises:
         StatisticsError: No block has a second token, or the loss is NaN.
     """
+    model = model_below(model)
     mine = limited(blocks, max_tokens).mine()
     batches = Batches(mine, batch_size, max_seconds=max_seconds)
     device = input_device(model)
@@ -241,12 +245,5 @@ def _replayed(model: PreTrainedModel, states: Any) -> Iterator[None]:
     """Let the model's body answer with known hidden states, so that a call runs the head alone, whatever the head does."""
     # Not the base model, which OPT's head passes by: it calls the decoder inside.
     backbone = model.get_decoder() if model.can_generate() else model.base_model
-    own = backbone.__dict__.get("forward")
-    backbone.forward = lambda *_, **__: states
-    try:
+    with forward_replaced(backbone, lambda *_, **__: states):
         yield
-    finally:
-        if own is None:
-            del backbone.forward
-        else:
-            backbone.forward = own

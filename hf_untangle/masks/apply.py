@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hf_untangle.architecture.hooks import intercepted
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.projections import neurons_read
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -34,9 +35,10 @@ def masked(model: nn.Module, mask: NeuronMask, *, constants: Constants | None = 
     Raises:
         MaskError: The mask was made for another model, or another revision of it.
     """
-    mask.check_revision(*name_and_revision(model))
+    below = model_below(model)
+    mask.check_revision(*name_and_revision(below))
     for name, kept in mask.items():
-        check_width(model, name, kept, mask.model)
+        check_width(below, name, kept, mask.model)
     values = constants or {}
     silencers = {name: partial(_silence, kept, values.get(name)) for name, kept in mask.items() if not kept.all()}
     with intercepted(model, silencers):

@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.commit import commit, keep_values
 from hf_untangle.architecture.hooks import intercepted
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of, neurons_read
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.removal import check_in_memory
 
@@ -38,6 +40,7 @@ def dampened(model: nn.Module, factors: Factors) -> Iterator[nn.Module]:
         yield model
 
 
+@all_or_nothing
 @torch.no_grad()
 def dampen_(model: nn.Module, factors: Factors, groups: tuple[NeuronGroup, ...]) -> nn.Module:
     """Multiply the columns that read neurons by factors. A dampened neuron is still computed, and can grow back.
@@ -55,10 +58,12 @@ def dampen_(model: nn.Module, factors: Factors, groups: tuple[NeuronGroup, ...])
     """
     _check(model, factors)
     check_in_memory(model, groups)
-    for name, values in factors.items():
-        weight = matrix_of(model, name).weight
-        weight.mul_(values.to(weight).view(len(weight), 1, -1))
-    return model
+    with commit() as undo:
+        keep_values(undo, (matrix_of(model, name).parameter for name in factors))
+        for name, values in factors.items():
+            weight = matrix_of(model, name).weight
+            weight.mul_(values.to(weight).view(len(weight), 1, -1))
+        return model
 
 
 def _check(model: nn.Module, factors: Factors) -> None:

@@ -1,15 +1,15 @@
 """Holding removed neurons at zero while weights change, those of an adapter included."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from hf_untangle.architecture.adapters import low_rank_factors, model_below
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.parameters import Index
-from hf_untangle.architecture.projections import bias_of, weight_of
+from hf_untangle.architecture.recomputed import check_not_recomputed
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
 
@@ -25,11 +25,7 @@ class Held:
 
 
 def held_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> list[Held]:
-    """List everything that belongs to removed neurons: in the weights, and in a low-rank adapter on them.
-
-    LoRA (arXiv:2106.09685) adds B A to a weight, with A of shape [rank, input] and B of shape [output, rank]. A column of the
-    sum is zero when that column of A is, and a row when that row of B is, whatever the other factor holds; so these belong
-    to a removed neuron too.
+    """List everything that belongs to removed neurons: in the weights, and in a low-rank adapter on them, see `zeros_of`.
 
     Args:
         model: The model, with an adapter of peft or without.
@@ -41,11 +37,12 @@ def held_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGrou
 
     Raises:
         MaskError: The mask is not this model's, or an adapter is of another kind than LoRA.
+        ArchitectureError: Some weights are computed again whenever the model runs.
     """
     below = model_below(model)
     mask.check_fits(groups, str(getattr(below, "name_or_path", type(below).__name__)))
-    weights = [Held(below.get_parameter(name), index) for name, index in zeros_of(below, mask, groups)]
-    return [*weights, *_factors(below, mask, groups)]
+    check_not_recomputed(below)
+    return [Held(below.get_parameter(name), index) for name, index in zeros_of(below, mask, groups)]
 
 
 @torch.no_grad()
@@ -81,19 +78,3 @@ def all_zero(held: Sequence[Held]) -> bool:
         True when every one is.
     """
     return not any(bool(each.parameter[each.entries].any()) for each in held)
-
-
-def _factors(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[Held]:
-    """What adapters have of removed neurons: columns of A where they are read, rows of B where they are computed."""
-    by_name = {group.name: group for group in groups}
-    for name, kept in mask.items():
-        if kept.all():
-            continue
-        for reads in low_rank_factors(model, name, "lora_A"):
-            yield Held(weight_of(reads), (slice(None), (~kept).nonzero().flatten()))
-        for producer in by_name[name].producers:
-            rows = producer.rows_needed_by_none(kept)
-            for writes in low_rank_factors(model, producer.name, "lora_B"):
-                yield Held(weight_of(writes), (rows,))
-                if (bias := bias_of(writes)) is not None:
-                    yield Held(bias, (rows,))

@@ -6,13 +6,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hf_untangle.architecture.adapters import low_rank_factors
 from hf_untangle.architecture.biases import add_biases_
+from hf_untangle.architecture.commit import commit
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import home_of
 from hf_untangle.architecture.parameters import Edit, Index, read_matrix, write_parameters_
 from hf_untangle.architecture.projections import matrix_of, place_of
 from hf_untangle.architecture.quantized import check_packing, has_codes
+from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.architecture.sharding import check_whole, comes_and_goes, is_shard
+from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -22,6 +27,7 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes whose zeros mean zero; those of quantized weights depend on scales that lie elsewhere."""
 
 
+@all_or_nothing
 @torch.no_grad()
 def remove_(
     model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, constants: Constants | None = None
@@ -38,7 +44,8 @@ def remove_(
     there is no bias, one is made if the model's configuration knows it (`mlp_bias`, `attention_bias`).
 
     Args:
-        model: The model, changed in place. All of it is checked before any of it is written to.
+        model: The model, changed in place. All of it is checked before any of it is written to. Under LoRA adapters of peft,
+            what they add to removed neurons goes too, and they stay.
         mask: Which neurons stay.
         groups: The neuron groups of this model.
         constants: The value at which each removed neuron is held, by group; zero when None.
@@ -50,33 +57,49 @@ def remove_(
         MaskError: The mask is not this model's, or its weights cannot be edited.
         ArchitectureError: A bias is needed, and cannot be there.
     """
-    mask.check_fits(groups, *name_and_revision(model))
-    check_removable(model, groups)
-    if constants is not None:
-        gone = {name: ~kept for name, kept in mask.items() if not kept.all()}
-        add_biases_(model, list(gone))
-        write_parameters_(model, [_shifted_bias(model, name, removed, constants[name]) for name, removed in gone.items()])
-    write_parameters_(model, (Edit(name, index) for name, index in zeros_of(model, mask, groups)))
-    return model
+    below = model_below(model)
+    mask.check_fits(groups, *name_and_revision(below))
+    check_removable(below, groups)
+    with commit():
+        if constants is not None:
+            gone = {name: ~kept for name, kept in mask.items() if not kept.all()}
+            add_biases_(below, list(gone))
+            write_parameters_(below, [_shifted_bias(below, name, removed, constants[name]) for name, removed in gone.items()])
+        write_parameters_(below, (Edit(name, index) for name, index in zeros_of(below, mask, groups)))
+        return model
 
 
 def zeros_of(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[tuple[str, Index]]:
-    """Name what removal sets to zero.
+    """Name what removal sets to zero: in the weights, and in low-rank adapters on them.
+
+    LoRA (arXiv:2106.09685) adds B A to a weight, with A of shape [rank, input] and B of shape [output, rank]. A column of the
+    sum is zero when that column of A is, and a row when that row of B is, whatever the other factor holds; so these belong
+    to a removed neuron too.
 
     Args:
-        model: The model; its weights are not looked at.
+        model: The model below its adapters, if it has any; its weights are not looked at.
         mask: Which neurons stay.
         groups: The neuron groups of this model.
 
     Yields:
         The name of a parameter, and the index of some of its rows or columns.
+
+    Raises:
+        MaskError: There is an adapter of another kind than LoRA.
     """
     by_name = {group.name: group for group in groups}
     for name, kept in mask.items():
-        if not kept.all():
-            yield _columns(model, name, (~kept).nonzero().flatten())
-            for producer in by_name[name].producers:
-                yield from _rows(model, producer.name, producer.rows_needed_by_none(kept))
+        if kept.all():
+            continue
+        gone = (~kept).nonzero().flatten()
+        yield _columns(model, name, gone)
+        for factor in low_rank_factors(model, name, "lora_A"):
+            yield _columns(model, factor, gone)
+        for producer in by_name[name].producers:
+            rows = producer.rows_needed_by_none(kept)
+            yield from _rows(model, producer.name, rows)
+            for factor in low_rank_factors(model, producer.name, "lora_B"):
+                yield from _rows(model, factor, rows)
 
 
 def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
@@ -88,9 +111,10 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
 
     Raises:
         MaskError: Some of the weights are quantized in a format that cannot be edited exactly, or not loaded.
-        ArchitectureError: DeepSpeed ZeRO-3 has taken them apart.
+        ArchitectureError: DeepSpeed ZeRO-3 has taken them apart, or some are computed again whenever the model runs.
     """
     check_whole(model)
+    check_not_recomputed(model)
     for group in groups:
         for path in (group.name, *(producer.name for producer in group.producers)):
             _check_editable(model, path)
@@ -144,6 +168,11 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
 def _check_editable(model: nn.Module, name: str) -> None:
     """Refuse weights that are quantized or not loaded."""
     weight = matrix_of(model, name).parameter
+    if weight.is_inference():
+        raise MaskError(
+            f"The weights of `{name}` must be ordinary tensors to be changed, but they were made in inference mode. Load the "
+            "model outside of `torch.inference_mode()`."
+        )
     if has_codes(weight):
         check_packing(model.get_submodule(name))
     elif is_shard(weight):

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.commit import commit
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.parameters import Edit, Index, parameter_names, read_parameter, write_parameters_
 from hf_untangle.architecture.projections import place_of
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import MaskError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.ablation import Constants
@@ -98,6 +100,7 @@ class RemovedWeights:
         return cls(pieces, tuple(record["added"]), record["switches"], record["model"], record["checksum"])
 
 
+@all_or_nothing
 @torch.no_grad()
 def cut_out_(
     model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, constants: Constants | None = None
@@ -124,12 +127,14 @@ def cut_out_(
         places += [(bias, (slice(None),)) for bias in _biases(model, mask)]
     pieces = tuple(Piece(name, index, read_parameter(model, name)[index].cpu().clone()) for name, index in places)
     parameters, settings = set(dict(model.named_parameters())), _settings(model)
-    remove_(model, mask, groups, constants=constants)
-    added = sorted(set(dict(model.named_parameters())) - parameters)
-    switches = {name: settings[name] for name, value in _settings(model).items() if value != settings[name]}
-    return RemovedWeights(pieces, tuple(added), switches, mask.model, bit_sum(model))
+    with commit():
+        remove_(model, mask, groups, constants=constants)
+        added = sorted(set(dict(model.named_parameters())) - parameters)
+        switches = {name: settings[name] for name, value in _settings(model).items() if value != settings[name]}
+        return RemovedWeights(pieces, tuple(added), switches, mask.model, bit_sum(model))
 
 
+@all_or_nothing
 @torch.no_grad()
 def put_back_(model: nn.Module, removed: RemovedWeights) -> nn.Module:
     """Give a model its removed weights back, so that it is bit for bit what it was.
@@ -152,12 +157,16 @@ def put_back_(model: nn.Module, removed: RemovedWeights) -> nn.Module:
             f"The model must be as the removal from `{removed.model}` left it, but some of its weights have changed since: it "
             "was trained, restored already, or pruned further. Nothing was put back: load the checkpoint that the result saved."
         )
-    write_parameters_(model, (Edit(piece.parameter, piece.index, piece.values) for piece in removed.pieces))
-    for bias in removed.added:
-        model.get_submodule(bias.rpartition(".")[0]).register_parameter("bias", None)
-    for name, value in removed.switches.items():
-        setattr(model.config, name, value)
-    return model
+    with commit() as undo:
+        write_parameters_(model, (Edit(piece.parameter, piece.index, piece.values) for piece in removed.pieces))
+        for bias in removed.added:
+            projection = model.get_submodule(bias.rpartition(".")[0])
+            undo.callback(setattr, projection, "bias", projection.bias)
+            projection.register_parameter("bias", None)
+        for name, value in removed.switches.items():
+            undo.callback(setattr, model.config, name, getattr(model.config, name))
+            setattr(model.config, name, value)
+        return model
 
 
 @torch.no_grad()

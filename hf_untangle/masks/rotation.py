@@ -10,10 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.commit import commit, keep_values
 from hf_untangle.architecture.dummy_inputs import dummy_inputs
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.masks.removal import check_in_memory
 
@@ -23,6 +25,7 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 3e-2, torc
 """Largest norm of the difference of outputs, relative to their own: far above rounding, far below any mistake."""
 
 
+@all_or_nothing
 @torch.no_grad()
 def rotate_heads_(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> nn.Module:
     """Put the singular value decomposition between the value and the output projection of every attention head.
@@ -46,18 +49,18 @@ def rotate_heads_(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> nn.Modul
     check_in_memory(model, tuple(heads))
     for group in heads:
         _check_values_alone(group)
-    before, saved = _output(model), [(one, one.clone()) for group in heads for one in _parameters(model, group)]
-    for group in heads:
-        _rotate(model, group)
-    after = _output(model)
-    if not float((after - before).norm()) <= TOLERANCE[after.dtype] * float(before.norm()):
-        for parameter, original in saved:
-            parameter.copy_(original)
-        raise ArchitectureError(
-            f"Rotated heads must leave the outputs of {type(model).__name__} as they are, but they do not: something stands "
-            "between values and output projections. The model is as it was; rotate models of plain attention only."
-        )
-    return model
+    before = _output(model)
+    with commit() as undo:
+        keep_values(undo, (one for group in heads for one in _parameters(model, group)))
+        for group in heads:
+            _rotate(model, group)
+        after = _output(model)
+        if not float((after - before).norm()) <= TOLERANCE[after.dtype] * float(before.norm()):
+            raise ArchitectureError(
+                f"Rotated heads must leave the outputs of {type(model).__name__} as they are, but they do not: something "
+                "stands between values and output projections. The model is as it was; rotate models of plain attention only."
+            )
+        return model
 
 
 def _check_values_alone(group: NeuronGroup) -> None:

@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.errors import ArchitectureError
+from hf_untangle.randomness import random_state_kept
 
 MASKABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose weights a mask may take. Biases and norms always stay."""
@@ -77,8 +79,10 @@ def genes_of(network: nn.Module) -> Genes:
         Their places.
 
     Raises:
-        ArchitectureError: Nothing in it can be masked, or it updates running statistics, which a batched population cannot.
+        ArchitectureError: Nothing in it can be masked, some weights are computed again whenever it runs, or it updates running
+            statistics, which a batched population cannot.
     """
+    check_not_recomputed(network)
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
             raise ArchitectureError(
@@ -109,7 +113,7 @@ def fresh_parameters(network: nn.Module, genes: Genes, count: int, seed: int) ->
     """
     draft = copy.deepcopy(network)
     rows = []
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         torch.manual_seed(seed)
         for _ in range(count):
             for module in draft.modules():

@@ -5,7 +5,7 @@ earns: so the same search compresses, and unlearns.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -197,11 +197,9 @@ def _drawn(blocks: TokenBlocks, count: int, generator: torch.Generator) -> Token
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Ask for no gradient of the model's own parameters inside the `with` block."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
+    with ExitStack() as undo:
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                undo.callback(parameter.requires_grad_, True)
+                parameter.requires_grad_(False)
         yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)

@@ -10,9 +10,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.commit import commit, keep_values
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.architecture.projections import input_axis, weight_of
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory, remove_
@@ -63,14 +65,16 @@ class NeuronTicket:
         groups = neuron_groups(model)
         check_in_memory(model, groups)
         self.mask.check_fits(groups, str(model.name_or_path))
-        for name, gain in self.adapters.items():
-            projection = model.get_submodule(name)
-            weight = weight_of(projection)
-            weight += (gain.T if input_axis(projection) == 1 else gain).to(weight)
-        remove_(model, self.mask, groups)
-        return model
+        with commit() as undo:
+            keep_values(undo, (weight_of(model.get_submodule(name)) for name in self.adapters))
+            for name, gain in self.adapters.items():
+                projection = model.get_submodule(name)
+                weight = weight_of(projection)
+                weight += (gain.T if input_axis(projection) == 1 else gain).to(weight)
+            return remove_(model, self.mask, groups)
 
 
+@all_or_nothing
 def search_neurons(
     model: PreTrainedModel,
     retain: TokenBlocks,

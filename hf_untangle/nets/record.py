@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.commit import commit, keep_values
+from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.errors import MaskError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.nets.search_config import NetsConfig
@@ -70,14 +72,18 @@ class Ticket:
 
         Raises:
             MaskError: It has other parameters.
+            ArchitectureError: Some of its weights are computed again whenever it runs.
         """
+        check_not_recomputed(network)
         own = dict(network.named_parameters())
         shapes = {name: parameter.shape for name, parameter in own.items()}
         if shapes != {name: parameter.shape for name, parameter in self.parameters.items()}:
             raise MaskError("The ticket must be for a network of the same parameters and shapes, but this one has others.")
-        for name, parameter in own.items():
-            parameter.copy_(self.parameters[name] * self.masks[name] if name in self.masks else self.parameters[name])
-        return network
+        with commit() as undo:
+            keep_values(undo, own.values())
+            for name, parameter in own.items():
+                parameter.copy_(self.parameters[name] * self.masks[name] if name in self.masks else self.parameters[name])
+            return network
 
     def save(self, file: str | Path) -> None:
         """Write one safetensors file.

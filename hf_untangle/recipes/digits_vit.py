@@ -10,6 +10,7 @@ from transformers import ViTConfig, ViTForImageClassification
 from hf_untangle.data.digits import digits
 from hf_untangle.distributed import in_main
 from hf_untangle.folders import MARKER, cache_folder, whole_folder
+from hf_untangle.randomness import random_state_kept
 
 NAME = "digits-vit"
 """What recipes and commands call it."""
@@ -47,7 +48,7 @@ def _train_into(folder: Path, steps: int, progress: bool) -> None:
     )
     config.num_labels = 10
     images, labels = digits().train.planes()
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         torch.manual_seed(0)
         model = ViTForImageClassification(config).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)

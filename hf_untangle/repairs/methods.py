@@ -6,13 +6,15 @@ weight, mode and flag of it as it was.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.commit import commit, keep_values, undone_on_failure, write_
+from hf_untangle.architecture.untouched import untouched_on_failure
 from hf_untangle.configs.repair import Method, RepairConfig
 from hf_untangle.errors import StatisticsError
 from hf_untangle.records.unlearning import Scores
@@ -41,17 +43,16 @@ def by_lora(model: PreTrainedModel, config: RepairConfig, train: Train, judge: J
     from peft import LoraConfig, get_peft_model
 
     lora = LoraConfig(r=config.rank, lora_alpha=2 * config.rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    with _modes_and_flags_kept(model), _weights_kept_on_failure(model), _peft_warnings_silenced():
-        with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
-            adapted = get_peft_model(model, lora)
-        try:
-            trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
-            train(adapted, torch.float32)
-            _check_finite(adapted)
-            adapted.base_model.merge_adapter()  # type: ignore[operator]
-        finally:
-            adapted.base_model.unload()  # type: ignore[operator]
+    # Long, so that interrupts are not held: an adapter that is in the model when one comes goes with it.
+    with untouched_on_failure(model), undone_on_failure() as undo, _modes_and_flags_kept(model), _peft_warnings_silenced():
+        keep_values(undo, model.parameters())
+        torch.manual_seed(config.seed)
+        adapted = get_peft_model(model, lora)
+        trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+        train(adapted, torch.float32)
+        _check_finite(adapted)
+        adapted.base_model.merge_adapter()  # type: ignore[operator]
+        adapted.base_model.unload()  # type: ignore[operator]
         return judge(model), trained
 
 
@@ -73,10 +74,11 @@ def by_all_weights(model: PreTrainedModel, config: RepairConfig, train: Train, j
         trained.data = trained.data.to(mine.dtype)
         trained.grad = None
     scores = judge(copy)
-    with torch.no_grad():
+    with commit() as undo:
+        keep_values(undo, model.parameters())
         for mine, trained in zip(model.parameters(), copy.parameters(), strict=True):
-            mine.copy_(trained)
-    return scores, copy.num_parameters()
+            write_(mine, trained)
+        return scores, copy.num_parameters()
 
 
 METHODS: dict[Method, Callable[[PreTrainedModel, RepairConfig, Train, Judge], tuple[Scores, int]]] = {
@@ -96,30 +98,14 @@ def _check_finite(adapted: nn.Module) -> None:
 
 
 @contextmanager
-def _weights_kept_on_failure(model: nn.Module) -> Iterator[None]:
-    """Give a model its own weights back, bit for bit, when the body fails."""
-    own = [(parameter, parameter.detach().to("cpu", copy=True)) for parameter in model.parameters()]
-    try:
-        yield
-    except BaseException:
-        with torch.no_grad():
-            for parameter, value in own:
-                parameter.copy_(value)
-        raise
-
-
-@contextmanager
 def _modes_and_flags_kept(model: nn.Module) -> Iterator[None]:
     """Give every module its mode, and every parameter its `requires_grad`, back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
+    with ExitStack() as undo:
+        for module in model.modules():
+            undo.callback(setattr, module, "training", module.training)
+        for parameter in model.parameters():
+            undo.callback(parameter.requires_grad_, parameter.requires_grad)
         yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in flags:
-            parameter.requires_grad_(requires_grad)
 
 
 @contextmanager

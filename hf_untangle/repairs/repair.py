@@ -9,6 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import token_blocks
@@ -26,6 +28,7 @@ from hf_untangle.repairs.methods import METHODS
 from hf_untangle.repairs.training import train_
 
 
+@all_or_nothing
 def repair(
     model: PreTrainedModel,
     mask: NeuronMask,
@@ -74,6 +77,7 @@ def repair(
     )
 
 
+@all_or_nothing
 def repair_measured(
     model: PreTrainedModel,
     mask: NeuronMask,
@@ -105,6 +109,7 @@ def repair_measured(
         ConfigError: `distill` has no original to learn from, or the model is no causal language model.
     """
     _check_task(model)
+    check_without_adapters(model)
     groups = neuron_groups(model)
     check_removed(model, mask, groups)
     tokens = config.steps * config.passes * config.batch_size * config.block_size

@@ -1,13 +1,9 @@
 """One training run on a retain corpus, by the Trainer of transformers."""
 
-import random
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -20,6 +16,7 @@ from hf_untangle.callbacks.progress import ProgressBarCallback
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import place
+from hf_untangle.randomness import random_state_kept
 
 
 def train_(
@@ -46,7 +43,7 @@ def train_(
     dataset: Any = [{"input_ids": row, "labels": row} for row in blocks.input_ids]
     bar = ProgressBarCallback(f"repair on {blocks.corpus.name}", progress=progress)
     loss = partial(mixed_target_loss, original=original, share=config.distill) if original is not None else None
-    with tempfile.TemporaryDirectory() as folder, _own_randomness():
+    with tempfile.TemporaryDirectory() as folder, random_state_kept():
         arguments = _arguments(folder, trainee, config, compute)
         trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=loss, callbacks=[bar, *callbacks])
         trainer.remove_callback(PrinterCallback)
@@ -107,15 +104,3 @@ def _arguments(folder: str, trainee: nn.Module, config: RepairConfig, compute: t
         report_to="none",
         disable_tqdm=True,
     )
-
-
-@contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Give the caller's random numbers back as they were, since the Trainer seeds every generator."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])

@@ -16,6 +16,8 @@ from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.sharding import is_sharded
+from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
@@ -30,6 +32,7 @@ from hf_untangle.statistics.watching import Watch, observed
 logger = logging.getLogger("hf_untangle")
 
 
+@all_or_nothing
 def collect(  # noqa: PLR0913 (one parameter an option)
     model: PreTrainedModel,
     blocks: Blocks,
@@ -70,6 +73,7 @@ def collect(  # noqa: PLR0913 (one parameter an option)
         ConfigError: A limit is not positive, or cannot be kept by processes that share a model; or not even one block fits
             into memory.
     """
+    model = model_below(model)
     groups = neuron_groups(model) if groups is None else groups
     blocks = limited(blocks, max_tokens)
     sums = GroupSums(groups, roots=roots)

@@ -110,12 +110,10 @@ def eager_attention(model: PreTrainedModel) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    own = str(model.config._attn_implementation)
-    model.set_attn_implementation("eager")
-    try:
+    with ExitStack() as undo:
+        undo.callback(model.set_attn_implementation, str(model.config._attn_implementation))
+        model.set_attn_implementation("eager")
         yield
-    finally:
-        model.set_attn_implementation(own)
 
 
 def _weights(group: NeuronGroup, output: Any) -> Float[Tensor, "block head query key"]:

@@ -1,7 +1,7 @@
 """How the loss hangs on every neuron: sums of activation times gradient, and what they predict for a neuron's removal."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,11 +159,9 @@ def _graph_from_embedding(model: PreTrainedModel) -> Iterator[None]:
     def start(_: nn.Module, __: object, output: Tensor) -> Tensor:
         return output if output.requires_grad else output.requires_grad_()
 
-    handle = model.get_input_embeddings().register_forward_hook(start)
-    try:
+    with ExitStack() as hooks:
+        hooks.callback(model.get_input_embeddings().register_forward_hook(start).remove)
         yield
-    finally:
-        handle.remove()
 
 
 def _sums(products: Float[Tensor, "token neuron"]) -> Float[Tensor, "sum neuron"]:

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from hf_untangle.architecture.adapters import model_below
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 from hf_untangle.statistics.watching import observed

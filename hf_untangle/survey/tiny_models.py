@@ -16,6 +16,7 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from hf_untangle.randomness import random_state_kept
 from hf_untangle.survey.tiny_sizes import LAYERS, OTHER_SIZES, SIZES
 
 Task = Literal["causal-lm", "masked-lm", "sequence-to-sequence", "image", "towers", "speech"]
@@ -62,7 +63,7 @@ def tiny_model(model_type: str, task: Task = "causal-lm", **settings: Any) -> Pr
         The model, in evaluation mode and float32.
     """
     config = tiny_config(model_type, **settings)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with random_state_kept(), torch.no_grad():
         torch.manual_seed(0)
         model = AUTO_CLASSES[task].from_config(config, dtype=torch.float32)
         for parameter in model.parameters():

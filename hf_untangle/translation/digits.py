@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hf_untangle.data.digits import digits
+from hf_untangle.randomness import random_state_kept
 from hf_untangle.translation.weights import linear_of
 
 CLASSES, STEPS, LEARNING_RATE = 10, 600, 0.02
@@ -47,7 +48,7 @@ def digits_network(hidden: tuple[int, ...] = (8, 8), seed: int = 0) -> DigitsNet
     data = digits(seed)
     images, labels = data.train.flat()
     seen = _components(images.double())
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         torch.manual_seed(seed)
         layers = [(nn.Linear(i, o), nn.ReLU()) for i, o in pairwise((2, *hidden, CLASSES))]
     network = nn.Sequential(*[part for pair in layers for part in pair][:-1]).double()

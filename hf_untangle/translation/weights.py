@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.errors import TranslationError
 
 
@@ -19,7 +20,9 @@ def checked_dtype(module: nn.Module, prefix: str = "") -> torch.dtype:
 
     Raises:
         TranslationError: There are several dtypes, or a weight is infinite or NaN.
+        ArchitectureError: A weight is computed again whenever the module runs.
     """
+    check_not_recomputed(module)
     tensors = {name: t for name, t in module.state_dict(prefix=prefix).items() if t.is_floating_point()}
     dtypes = {t.dtype for t in tensors.values()}
     if len(dtypes) > 1:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
@@ -25,6 +26,7 @@ NOTE = "kan_feed_forwards"
 """The key of the config that lists the blocks which are KANs, each as [expand, activation, project]."""
 
 
+@all_or_nothing
 def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> PreTrainedModel:
     """Make KAN layers of all feed-forward blocks of a model, in place.
 
@@ -58,6 +60,7 @@ def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> 
     return model
 
 
+@all_or_nothing
 def to_relu_(model: PreTrainedModel) -> PreTrainedModel:
     """Make ordinary feed-forward blocks of all KAN layers of a model again, in place.
 

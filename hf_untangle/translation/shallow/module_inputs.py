@@ -33,12 +33,8 @@ def module_inputs(
         raise ArchitectureError(f"The model has no module `{name}`. See model.named_modules() for its names.")
     seen: list[Tensor] = []
     for batch in batches:
-        handle = modules[name].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
-        try:
-            with torch.no_grad():
-                model(**batch)
-        finally:
-            handle.remove()
+        with modules[name].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach())), torch.no_grad():
+            model(**batch)
         if not seen:
             raise ArchitectureError(f"`{name}` did not run when the model did, so its inputs are not known.")
         hidden = seen.pop()

@@ -71,7 +71,8 @@ class NeuronTicket:
                 projection = model.get_submodule(name)
                 weight = weight_of(projection)
                 weight += (gain.T if input_axis(projection) == 1 else gain).to(weight)
-            return remove_(model, self.mask, groups)
+            remove_(model, self.mask, groups)
+            return model
 
 
 @all_or_nothing

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hub_server import WRITER, running_hub
+from huggingface_hub import constants
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from toy_languages import BLOCK, NUMBERS, SMALL, TOY_CONFIG, WORDS, trained_model
@@ -208,6 +210,21 @@ def project(taught, tokenizer, tmp_path_factory) -> Path:
     for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on this machine, with a user who is logged in and may write."""
+    with running_hub() as server:
+        for name, value in {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
+            "HF_HUB_DISABLE_XET": True,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", WRITER)
+        yield server
 
 
 @pytest.fixture(scope="session")

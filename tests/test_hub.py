@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import READER, STORE, WRITER, Fault, HubServer, Repository, running_hub
+from hub_server import READER, STORE, WRITER, Fault, HubServer, Repository
 from huggingface_hub import ModelCard, constants
 from records import a_mask, a_record, corpora, some_statistics
 from transformers import AutoModelForCausalLM
@@ -36,21 +36,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationW
 
 REPO = "me/masks"
 RECIPES = Path(__file__).parents[1] / "recipes"
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A Hub on this machine, with a user who is logged in and may write."""
-    with running_hub() as server:
-        for name, value in {
-            "ENDPOINT": server.url,
-            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
-            "HF_HUB_DISABLE_XET": True,
-        }.items():
-            monkeypatch.setattr(constants, name, value)
-        monkeypatch.setenv("HF_TOKEN", WRITER)
-        yield server
 
 
 @pytest.fixture

@@ -20,13 +20,14 @@ from trainers import a_trainer, examples
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import hf_untangle as untangle
-from hf_untangle.attacks.config import AttackConfig
+from hf_untangle.configs.attack import AttackConfig
+from hf_untangle.configs.prune import PruneConfig
+from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.unlearn import PRESETS, UnlearnConfig
+from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.embedded import Embedded
-from hf_untangle.entropy.settings import ContrastSettings
-from hf_untangle.pruning.config import PRESETS, UnlearnConfig
-from hf_untangle.pruning.prune_config import PruneConfig
-from hf_untangle.repairing.config import RepairConfig
+from hf_untangle.entropy.contrast_config import ContrastExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -37,7 +38,7 @@ SMALLER: dict[type[BaseModel], dict[str, Any]] = {
     PruneConfig: {"tokens": 1024, "evaluation_tokens": 512, "block_size": BLOCK},
     RepairConfig: {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4, "evaluation_tokens": 512},
     AttackConfig: {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "evaluation_tokens": 512, "seeds": 1},
-    ContrastSettings: {"steps": 5, "seeds": 1, "problems": 64, "untrained": 9.0},
+    ContrastExperimentConfig: {"steps": 5, "seeds": 1, "problems": 64, "untrained": 9.0},
 }
 """Defaults that fit the toy languages."""
 
@@ -114,7 +115,7 @@ def given(project: Path, unlearned: Any) -> dict[str, Callable[[], Any]]:
     tokenizer = AutoTokenizer.from_pretrained(project / "toy")
 
     def blocks(texts: list[str]) -> Any:
-        return untangle.token_blocks(texts, tokenizer, tokens=512, block_size=BLOCK)
+        return token_blocks(texts, tokenizer, tokens=512, block_size=BLOCK)
 
     return {
         "untangle": lambda: untangle,

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hf_untangle.attacks.config import QUICK, AttackConfig
+from hf_untangle.configs.attack import NAMES, QUICK, AttackConfig
+from hf_untangle.configs.repair import LEARNING_RATE, RepairConfig
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
-from hf_untangle.pruning.attack_record import NAMES
-from hf_untangle.repairing.config import LEARNING_RATE, RepairConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))}

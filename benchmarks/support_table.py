@@ -1,4 +1,4 @@
-"""Which types of models are understood: surveys every type in the installed transformers and writes docs/models.md.
+"""Which types of models are understood: surveys every type in the installed transformers and writes docs/concepts/models.md.
 
 python benchmarks/support_table.py
 """
@@ -14,7 +14,7 @@ from hf_untangle.survey.support import Support
 from hf_untangle.survey.survey import sweep
 
 ROOT = Path(__file__).parents[1]
-PAGE, LIST = ROOT / "docs" / "models.md", ROOT / "tests" / "located_types.txt"
+PAGE, LIST = ROOT / "docs" / "concepts" / "models.md", ROOT / "tests" / "located_types.txt"
 COLUMNS = ("type", "task", "located", "FFN", "attention", "experts", "silenced only", "ragged", "uniform", "why not")
 MARK = "<!-- The table below is written by benchmarks/support_table.py. -->"
 

@@ -23,7 +23,7 @@ from hf_untangle.evaluation.token_scores import token_scores
 from hf_untangle.recipes.read import read_recipe
 from hf_untangle.reporting.evaluation import AS_THEY_ARE, WHAT, evaluation_table
 
-DOCS = Path(__file__).parents[1] / "docs" / "evidence.md"
+DOCS = Path(__file__).parents[1] / "docs" / "how-to" / "evidence.md"
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "evaluate").glob("*.yaml"))
 SMALL = {"tokens": 512, "block_size": 32, "prompts": 3, "max_new_tokens": 8, "progress": False}
 PAIRS = [

@@ -31,7 +31,7 @@ class Evaluation:
     sources: dict[str, str]
     """What it was judged on: `corpus`, `pairs` and `holdout`, those that there were."""
     values: dict[str, int | float]
-    """Every number by name; `docs/evidence.md` says what each is."""
+    """Every number by name; `docs/how-to/evidence.md` says what each is."""
     tasks: dict[str, dict[str, float]]
     """The numbers of each lm-eval task."""
     config: EvaluationConfig

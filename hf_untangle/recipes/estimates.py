@@ -1,6 +1,6 @@
 """Time and memory of the stages of unlearning, from settings and the size of the model alone.
 
-Work is counted in parameters times tokens, and memory in tensors; docs/recipes.md says how far off they are.
+Work is counted in parameters times tokens, and memory in tensors; docs/how-to/recipes.md says how far off they are.
 """
 
 from hf_untangle.configs.attack import AttackConfig

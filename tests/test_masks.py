@@ -139,10 +139,10 @@ def test_a_file_that_is_not_a_mask_is_an_error(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "plain")
     ActivationStatistics({}, "m", None, "float32", ()).save(tmp_path / "statistics")
     for name, message in {
-        "text": "must be a safetensors file with a mask, but it cannot be read",
-        "missing": "cannot be read",
-        "plain": "must hold a mask of this package .*, but says None",
-        "statistics": "but says 'hf_untangle.statistics/1'",
+        "text": "must hold a mask, got 4 bytes that are no safetensors file",
+        "missing": "cannot be opened .No such file",
+        "plain": "must hold a mask, got a file whose format is `None`",
+        "statistics": "format is `hf_untangle.statistics/1` and not hf_untangle.mask/1",
     }.items():
         with pytest.raises(MaskError, match=message):
             NeuronMask.load(tmp_path / name)

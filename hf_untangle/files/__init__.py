@@ -1,1 +1,1 @@
-"""One checked reader for every file that this package did not write a moment ago: nothing in it is believed."""
+"""Checked readers for every kind of file that this package reads back: nothing that a file states is believed."""

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.errors import MaskError
+from hf_untangle.files.records import read_record
+from hf_untangle.files.regular import Expected, shown
+from hf_untangle.files.tensors import FLOATS, Content, read_any_tensors
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.ablation import Ablation
+from hf_untangle.masks.mask_record import AdapterRecord
 
 FORMAT = "hf_untangle.adapter/1"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -74,14 +77,13 @@ def read_adapter(folder: Path) -> tuple[dict[str, Bool[Tensor, " neuron"]], dict
         MaskError: The folder has no adapter of this package, or its vectors hold something else than 0 and 1.
     """
     record = _read_record(folder)
-    try:
-        vectors = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise MaskError(f"`{folder}` must hold {WEIGHTS} with the mask's vectors, but it cannot be read: {error}.") from error
-    by_name = {key.removeprefix(PREFIX).removesuffix(SUFFIX): vector for key, vector in vectors.items()}
-    if by_name.keys() != record["kinds"].keys():
+    expected = Expected(folder / WEIGHTS, "the vectors of a mask", MaskError)
+    content = Content(expected, read_any_tensors(expected)[1], record)
+    by_name = {key.removeprefix(PREFIX).removesuffix(SUFFIX): key for key in content.tensors}
+    if by_name.keys() != record.kinds.keys():
         raise MaskError(f"`{folder}` must hold one vector for every group that its {MARKER} names, but the names differ.")
-    return {name: _as_mask(by_name[name], name) for name in record["kinds"]}, record["kinds"], record["model"]
+    kept = {name: _as_mask(content.take(by_name[name], (1, None), FLOATS), name) for name in record.kinds}
+    return kept, record.kinds, record.model
 
 
 def check_silences(ablation: Ablation) -> None:
@@ -110,17 +112,12 @@ def _check_modules(names: Iterable[str]) -> None:
             )
 
 
-def _read_record(folder: Path) -> dict:
-    """What an adapter is of, as we wrote it beside it."""
-    try:
-        record = json.loads((folder / MARKER).read_text())
-    except (OSError, ValueError) as error:
-        raise MaskError(
-            f"`{folder}` must be an adapter that `to_adapter` wrote, but its {MARKER} cannot be read ({error}). One that "
-            "was trained is no mask."
-        ) from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise MaskError(f"`{folder}` must be an adapter that `to_adapter` wrote, but its {MARKER} is of something else.")
+def _read_record(folder: Path) -> AdapterRecord:
+    """What an adapter is of, as `write_adapter` wrote it beside it."""
+    expected = Expected(folder / MARKER, "the record of an adapter that `to_adapter` wrote", MaskError)
+    record = read_record(AdapterRecord, expected)
+    if record.format != FORMAT:
+        raise expected.fault(f"the format {shown(record.format)}")
     return record
 
 

@@ -20,6 +20,7 @@ from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
 from hf_untangle.masks.card import mask_card
+from hf_untangle.masks.mask_record import MaskRecord
 
 FORMAT = "hf_untangle.mask/1"
 FILE = "mask.safetensors"
@@ -199,12 +200,14 @@ class NeuronMask(Mapping[str, Tensor]):
             The mask, its groups in the order in which they run.
 
         Raises:
-            MaskError: The file is not one of ours.
+            MaskError: The file holds no mask.
         """
-        tensors, record = read_tensors(file, kind=FORMAT, what="a mask", error=MaskError)
+        content = read_tensors(file, kind=FORMAT, what="a mask", error=MaskError, record=MaskRecord)
+        record = content.record
         # The file's own order is by name; the record keeps the order in which the groups run.
-        kept = {name: tensors[name].bool() for name in record["kinds"]}
-        return cls(kept, record["kinds"], record["model"], record.get("ablation", "zero"), record.get("revision"))
+        kept = {name: content.flags(name, (None,)) for name in record.kinds}
+        content.check_names(kept)
+        return cls(kept, record.kinds, record.model, record.ablation, record.revision)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Unpack[PullOptions]) -> "NeuronMask":

@@ -1,13 +1,15 @@
 """The masks of all steps of a run in one file: as every step removes more, a neuron needs only the step that took it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hf_untangle.errors import MaskError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.mask_record import MaskPathRecord
 
 FORMAT = "hf_untangle.mask_path/1"
 MASK_PATH = "mask-path.safetensors"
@@ -50,12 +52,21 @@ def load_mask_path(file: str | Path) -> tuple[NeuronMask, ...]:
     Raises:
         MaskError: The file is missing, or not one of ours.
     """
-    keepers, record = read_tensors(file, kind=FORMAT, what="a mask path", error=MaskError)
-    kinds = record["kinds"]
-    of_run = {
-        "kinds": kinds,
-        "model": record["model"],
-        "ablation": record.get("ablation", "zero"),
-        "revision": record.get("revision"),
-    }
-    return tuple(NeuronMask(kept={name: keepers[name] > step for name in kinds}, **of_run) for step in range(record["steps"]))
+    content = read_tensors(file, kind=FORMAT, what="a mask path", error=MaskError, record=MaskPathRecord)
+    record = content.record
+    keepers = {name: content.take(name, (None,), (torch.int16,)) for name in record.kinds}
+    content.check_names(keepers)
+    levels = torch.cat(list(keepers.values())).unique()
+    if len(levels) and not 0 <= levels.min() <= levels.max() <= record.steps:
+        raise content.expected.fault(f"neurons that more than its {record.steps} masks keep, or fewer than none")
+    return tuple(_masks(keepers, record, set(levels.tolist())))
+
+
+def _masks(keepers: dict[str, Tensor], record: MaskPathRecord, levels: set[int]) -> Iterator[NeuronMask]:
+    """The mask of each step; steps that remove nothing more share one, so that no count in a file asks for memory."""
+    mask = None
+    for step in range(record.steps):
+        if mask is None or step in levels:
+            kept = {name: some > step for name, some in keepers.items()}
+            mask = NeuronMask(kept, record.kinds, record.model, record.ablation, record.revision)
+        yield mask

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -14,7 +15,9 @@ from hf_untangle.architecture.parameters import Edit, Index, parameter_names, re
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import MaskError
-from hf_untangle.files.tensors import read_tensors, write_tensors
+from hf_untangle.files.records import FileRecord
+from hf_untangle.files.regular import shown
+from hf_untangle.files.tensors import Content, read_tensors, write_tensors
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, zeros_of
@@ -90,14 +93,37 @@ class RemovedWeights:
         Raises:
             MaskError: The file is missing, or not one of ours.
         """
-        tensors, record = read_tensors(file, kind=FORMAT, what="removed weights", error=MaskError)
-        pieces = tuple(
-            Piece(
-                name, tuple(tensors.get(f"{number}/{axis}", slice(None)) for axis in range(axes)), tensors[f"{number}/values"]
-            )
-            for number, (name, axes) in enumerate(record["pieces"])
-        )
-        return cls(pieces, tuple(record["added"]), record["switches"], record["model"], record["checksum"])
+        content = read_tensors(file, kind=FORMAT, what="removed weights", error=MaskError, record=_RemovedRecord)
+        record = content.record
+        pieces = tuple(_piece(content, number, name, axes) for number, (name, axes) in enumerate(record.pieces))
+        content.check_names(f"{number}/{part}" for number in range(len(pieces)) for part in ("values", 0, 1))
+        return cls(pieces, record.added, record.switches, record.model, record.checksum)
+
+
+class _RemovedRecord(FileRecord):
+    """What a file of removed weights says of them."""
+
+    model: str
+    checksum: int = Field(ge=-(2**63), lt=2**63)
+    pieces: tuple[tuple[str, Annotated[int, Field(ge=1, le=2)]], ...]
+    """The parameter of each piece, and over how many of its axes it is indexed."""
+    added: tuple[str, ...]
+    switches: dict[str, Literal[False]]
+    """Switches for biases that were off; nothing else of a configuration is ever set from a file."""
+
+
+def _piece(content: Content[_RemovedRecord], number: int, name: str, axes: int) -> Piece:
+    """One piece of a file, whose rows and columns are counted from 0."""
+    index: list[slice | Tensor] = []
+    for axis in (f"{number}/{axis}" for axis in range(axes)):
+        places = content.take(axis, (None,), (torch.int64,)) if axis in content.tensors else slice(None)
+        if isinstance(places, Tensor) and len(places) and places.min() < 0:
+            raise content.expected.fault(f"a negative index in {shown(axis)}")
+        index.append(places)
+    values = content.tensors.get(f"{number}/values")
+    if values is None:
+        raise content.expected.fault(f"no values for {shown(name)}")
+    return Piece(name, tuple(index), values)
 
 
 @all_or_nothing
@@ -157,6 +183,7 @@ def put_back_(model: nn.Module, removed: RemovedWeights) -> nn.Module:
             f"The model must be as the removal from `{removed.model}` left it, but some of its weights have changed since: it "
             "was trained, restored already, or pruned further. Nothing was put back: load the checkpoint that the result saved."
         )
+    _check_biases(model, removed)
     with commit() as undo:
         write_parameters_(model, (Edit(piece.parameter, piece.index, piece.values) for piece in removed.pieces))
         for bias in removed.added:
@@ -212,6 +239,18 @@ def _check_place(model: nn.Module, piece: Piece, made_for: str) -> None:
         raise MaskError(
             f"The removed values of `{name}` do not fit its shape {list(parameter.shape)}: the model is another one, or was "
             "compacted. Restore the checkpoint that the result saved."
+        )
+
+
+def _check_biases(model: nn.Module, removed: RemovedWeights) -> None:
+    """Refuse to take away what is no bias that the removal has made, or to switch anything but biases off."""
+    settings, own = _settings(model), dict(model.named_parameters())
+    strange = [name for name in removed.added if name not in own or not name.endswith(".bias")]
+    strange += [name for name in removed.switches if "bias" not in name or settings.get(name) is not True]
+    if strange:
+        raise MaskError(
+            f"The removal must have made the bias or switched on the setting {shown(strange[0])} of `{removed.model}`, "
+            "which this model has not. Nothing was put back: load the checkpoint that the result saved."
         )
 
 

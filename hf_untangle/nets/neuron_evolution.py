@@ -19,17 +19,25 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError, MaskError, StatisticsError
+from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.models import name_and_revision
 from hf_untangle.nets.batched_models import Crowd, neuron_genes
 from hf_untangle.nets.evolution import mutate, next_generation
 from hf_untangle.nets.islands import generator_for, immigrate, island
-from hf_untangle.nets.population import Population, packed, unpacked
+from hf_untangle.nets.population import Population, has_genes, packed, read_population
 from hf_untangle.nets.record import Generation
 from hf_untangle.nets.search_config import NeuronNetsConfig
 
 FORMAT = "hf_untangle.neuron-nets/1"
+
+
+class _PopulationRecord(FileRecord):
+    """What a file says of its search."""
+
+    config: NeuronNetsConfig
+    history: tuple[Generation, ...]
 
 
 class NeuronEvolution:
@@ -133,13 +141,13 @@ class NeuronEvolution:
         Raises:
             MaskError: It is of another search.
         """
-        tensors, record = read_tensors(file, kind=FORMAT, what="a population", error=MaskError)
+        content = read_tensors(file, kind=FORMAT, what="a population", error=MaskError, record=_PopulationRecord)
         genes = len(self._crowd.genes.maskable)
-        if record["config"] != self.config.model_dump() or tensors["parameters"].shape[1] != genes:
+        if content.record.config != self.config or not has_genes(content, genes):
             raise MaskError(f"The population in `{file}` must be of the same search, but its settings or its model differ.")
-        self._population = Population(tensors["parameters"], unpacked(tensors["kept"], genes))
-        self._best = Population(tensors["best/parameters"], unpacked(tensors["best/kept"], genes))
-        self.history = tuple(Generation(**one) for one in record["history"])
+        population = read_population(content, self.config.population, genes)
+        best = read_population(content, 1, genes, "best/")
+        self._population, self._best, self.history = population, best, content.record.history
 
     def _first(self, start: NeuronMask | None) -> Population:
         """The first generation: masks of the density asked for, or variations of one; adapters that add nothing yet."""

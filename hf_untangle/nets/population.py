@@ -1,12 +1,14 @@
 """A population: for every individual its initial parameters, and a mask over them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from hf_untangle.files.tensors import Content
 from hf_untangle.nets.genes import Genes, fresh_parameters
 
 
@@ -78,3 +80,37 @@ def unpacked(stored: UInt8[Tensor, "individual byte"], genes: int) -> Bool[Tenso
         The masks.
     """
     return torch.from_numpy(np.unpackbits(stored.numpy(), axis=-1, count=genes)).bool()
+
+
+def has_genes(content: Content[Any], genes: int) -> bool:
+    """Tell whether the population in a file has so many genes.
+
+    Args:
+        content: What is in the file.
+        genes: How many genes an individual has.
+
+    Returns:
+        Whether its parameters are a matrix of as many columns.
+    """
+    parameters = content.tensors.get("parameters")
+    return parameters is not None and parameters.ndim == 2 and parameters.shape[1] == genes
+
+
+def read_population(content: Content[Any], size: int, genes: int, prefix: str = "") -> Population:
+    """Read a population that a file holds.
+
+    Args:
+        content: What is in the file.
+        size: How many individuals it must have.
+        genes: How many genes each has.
+        prefix: What its tensors' names begin with.
+
+    Returns:
+        The population.
+
+    Raises:
+        UntangleError: Its parameters or masks are missing, of another shape, or not finite.
+    """
+    parameters = content.finite(f"{prefix}parameters", (size, genes))
+    stored = content.take(f"{prefix}kept", (size, -(-genes // 8)), (torch.uint8,))
+    return Population(parameters, unpacked(stored, genes))

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from hf_untangle.architecture.commit import commit, keep_values
 from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.errors import MaskError
+from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.nets.search_config import NetsConfig
 
@@ -120,11 +122,32 @@ class Ticket:
             The ticket.
 
         Raises:
-            MaskError: The file is not one of ours.
+            MaskError: The file holds no ticket.
         """
-        tensors, record = read_tensors(file, kind=FORMAT, what="a ticket", error=MaskError)
-        parameters = {name.removeprefix("parameter/"): one for name, one in tensors.items() if name.startswith("parameter/")}
-        masks = {name.removeprefix("mask/"): one.bool() for name, one in tensors.items() if name.startswith("mask/")}
-        history = tuple(Generation(**one) for one in record["history"])
-        config = NetsConfig.resolve(**record["config"])
-        return cls(parameters, masks, config, history, record["individual_steps"], record["seconds"])
+        content = read_tensors(file, kind=FORMAT, what="a ticket", error=MaskError, record=_TicketRecord)
+        parameters = {name: content.tensors[f"parameter/{name}"] for name in _names(content.tensors, "parameter/")}
+        masks = {
+            name: content.flags(f"mask/{name}", tuple(parameters[name].shape) if name in parameters else ())
+            for name in _names(content.tensors, "mask/")
+        }
+        content.check_names((*(f"parameter/{name}" for name in parameters), *(f"mask/{name}" for name in masks)))
+        if not sum(mask.numel() for mask in masks.values()) or not masks.keys() <= parameters.keys():
+            raise content.expected.fault("masks that belong to none of its parameters")
+        record = content.record
+        return cls(parameters, masks, record.config, record.history, record.individual_steps, record.seconds)
+
+
+class _TicketRecord(FileRecord):
+    """What a file says of the ticket in it; its densities are counted anew."""
+
+    config: NetsConfig
+    history: tuple[Generation, ...]
+    individual_steps: int = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+    density: float
+    densities: dict[str, float]
+
+
+def _names(tensors: dict[str, Tensor], prefix: str) -> list[str]:
+    """Names behind a prefix."""
+    return [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]

@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from hf_untangle.errors import MaskError, StatisticsError
+from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.nets.evolution import next_generation
 from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
 from hf_untangle.nets.genes import Genes, genes_of
 from hf_untangle.nets.islands import exchanged, generator_for, immigrate, island
-from hf_untangle.nets.population import Population, first_population, packed, unpacked
+from hf_untangle.nets.population import Population, first_population, has_genes, packed, read_population
 from hf_untangle.nets.record import Generation, Ticket
 from hf_untangle.nets.search_config import NetsConfig
 
@@ -76,6 +78,14 @@ def search(
     program = Program(network, genes_of(network), loss, chunk)
     evolution = _Evolution(program, train, validation, config, _own_file(checkpoint))
     return evolution.run(progress=progress)
+
+
+class _SearchRecord(FileRecord):
+    """What a checkpoint says of its search."""
+
+    config: NetsConfig
+    history: tuple[Generation, ...]
+    seconds: float = Field(ge=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,15 +203,15 @@ class _Evolution:
         """What a search that was stopped has written, if anything."""
         if self.file is None or not self.file.exists():
             return None
-        tensors, record = read_tensors(self.file, kind=CHECKPOINT, what="a search", error=MaskError)
+        content = read_tensors(self.file, kind=CHECKPOINT, what="a search", error=MaskError, record=_SearchRecord)
         genes = len(self.genes.maskable)
-        if record["config"] != self.config.model_dump() or tensors["parameters"].shape[1] != genes:
+        if content.record.config != self.config or not has_genes(content, genes):
             raise MaskError(
                 f"The checkpoint `{self.file}` must be of the same search, but its settings or its network differ. Give "
                 "another file, or delete it."
             )
-        population = Population(tensors["parameters"], unpacked(tensors["kept"], genes))
-        return _State(population, tuple(Generation(**one) for one in record["history"]), record["seconds"])
+        population = read_population(content, self.config.population, genes)
+        return _State(population, content.record.history, content.record.seconds)
 
 
 def _own_file(checkpoint: str | Path | None) -> Path | None:

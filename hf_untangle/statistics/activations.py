@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-from torch import Tensor
-
 from hf_untangle.errors import StatisticsError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import MARKER
@@ -16,6 +14,7 @@ from hf_untangle.hub.download import PullOptions, find_file
 from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.statistics.card import statistics_card
 from hf_untangle.statistics.moments import Moments
+from hf_untangle.statistics.moments_file import StatisticsRecord, read_moments
 
 FORMAT = "hf_untangle.statistics/1"
 FILE = "statistics.safetensors"
@@ -106,16 +105,13 @@ class ActivationStatistics(Mapping[str, Moments]):
         Raises:
             StatisticsError: The file is not one of ours.
         """
-        tensors, record = read_tensors(file, kind=FORMAT, what="statistics", error=StatisticsError)
+        content = read_tensors(file, kind=FORMAT, what="statistics", error=StatisticsError, record=StatisticsRecord)
+        record = content.record
         # The file's own order is by name; the record keeps the order in which the groups run.
-        moments = _moments_of(tensors)
-        return cls(
-            {group: moments[group] for group in record["groups"]},
-            record["model"],
-            record["revision"],
-            record["dtype"],
-            tuple(record["corpora"]),
-        )
+        moments = {group: read_moments(content, group) for group in record.groups}
+        content.check_names(f"{group}/{field}" for group, sums in moments.items() for field in sums.tensors())
+        corpora = tuple(corpus.model_dump(exclude_unset=True) for corpus in record.corpora)
+        return cls(moments, record.model, record.revision, record.dtype, corpora)
 
     @classmethod
     def from_pretrained(
@@ -157,15 +153,6 @@ class ActivationStatistics(Mapping[str, Moments]):
             made = statistics_card(self.model, self.revision, self.dtype, self.corpora, roots=roots, source=repo_id)
             made.save(Path(folder) / "README.md")
             return push_folder(folder, repo_id, **options)
-
-
-def _moments_of(tensors: dict[str, Tensor]) -> dict[str, Moments]:
-    """Gather the tensors of a file by group."""
-    fields: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        group, _, field = name.rpartition("/")
-        fields.setdefault(group, {})[field] = tensor
-    return {group: Moments(**values) for group, values in fields.items()}
 
 
 def _sizes(statistics: ActivationStatistics) -> dict[str, int]:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -14,6 +15,7 @@ from hf_untangle.data.batch_size import Batches
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import place
 from hf_untangle.errors import StatisticsError
+from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import cache_folder
 from hf_untangle.statistics.accumulators import GroupSums
@@ -22,6 +24,15 @@ from hf_untangle.statistics.fingerprint import weights_fingerprint
 logger = logging.getLogger("hf_untangle")
 
 FORMAT = "hf_untangle.collection/1"
+
+
+class _Progress(FileRecord):
+    """How far a collection had come."""
+
+    done: int = Field(ge=1)
+    """Blocks that were run."""
+    size: int = Field(ge=1)
+    """Blocks in the next batch."""
 
 
 class Checkpoint:
@@ -84,12 +95,15 @@ class Checkpoint:
         if not file.exists():
             return False
         try:
-            state, record = read_tensors(file, kind=FORMAT, what="a collection", error=StatisticsError)
+            content = read_tensors(file, kind=FORMAT, what="a collection", error=StatisticsError, record=_Progress)
+            sums = self._sums.state()
+            state = {name: content.take(name, tuple(one.shape), (one.dtype,)) for name, one in sums.items()}
+            content.check_names(sums)
         except StatisticsError as error:
             logger.warning("A collection that was stopped cannot be read, so this one begins anew: %s", error)
             return False
         self._sums.restore(state)
-        self._batches.done, self._batches.size = record["done"], record["size"]
+        self._batches.done, self._batches.size = content.record.done, content.record.size
         self._written = self._batches.done
         logger.info("Going on after %d blocks of a collection that was stopped (%s).", self._batches.done, file)
         return True

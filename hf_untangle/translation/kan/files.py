@@ -3,14 +3,16 @@
 A checkpoint of a Hugging Face model needs none of this: `to_kan_` leaves it a checkpoint of the original model.
 """
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from pydantic import Field
+from torch import nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.files.tensors import read_tensors, write_tensors
+from hf_untangle.files.records import FileRecord
+from hf_untangle.files.tensors import Content, format_of, read_tensors, write_tensors
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers
 from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 from hf_untangle.translation.weights import linear_of
@@ -61,8 +63,15 @@ def load_kan(file: str | Path) -> nn.Sequential:
     Raises:
         TranslationError: The file holds no KAN of this package.
     """
-    tensors, record = read_tensors(file, kind=KIND, what="a KAN", error=TranslationError)
-    layers = [_layer(description, _of_layer(tensors, number)) for number, description in enumerate(record["layers"])]
+    content = read_tensors(file, kind=KIND, what="a KAN", error=TranslationError, record=_KANRecord)
+    described = content.record.layers
+    layers = [_layer(content, f"{number}.", layer) for number, layer in enumerate(described)]
+    content.check_names(f"{number}.{name}" for number, layer in enumerate(layers) for name in layer.state_dict())
+    for number, (before, behind) in enumerate(pairwise(layers)):
+        if before.out_features != behind.in_features:
+            raise content.expected.fault(
+                f"{before.out_features} outputs of layer {number} and {behind.in_features} inputs of the next"
+            )
     return nn.Sequential(*layers).eval()
 
 
@@ -76,10 +85,30 @@ def holds_kan(file: str | Path) -> bool:
         True if its header says so.
     """
     try:
-        with safe_open(file, framework="pt") as content:
-            return (content.metadata() or {}).get("format") == KIND
-    except (OSError, SafetensorError):
+        return format_of(file, "a KAN", TranslationError) == KIND
+    except TranslationError:
         return False
+
+
+class _SplineRecord(FileRecord):
+    """A layer whose edges are piecewise linear."""
+
+    edges: Literal["piecewise linear"]
+
+
+class _ActivationRecord(FileRecord):
+    """A layer whose edges are one activation, scaled."""
+
+    edges: Literal["scaled"]
+    activation: Literal["Identity", "ReLU", "LeakyReLU", "Hardtanh", "ReLU6", "Hardsigmoid", "Softshrink"]
+    settings: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+    """What makes the activation."""
+
+
+class _KANRecord(FileRecord):
+    """What a file says of a KAN, as far as its tensors do not."""
+
+    layers: tuple[Annotated[_SplineRecord | _ActivationRecord, Field(discriminator="edges")], ...] = Field(min_length=1)
 
 
 def _description(layer: KANLayer) -> dict[str, Any]:
@@ -97,17 +126,28 @@ def _description(layer: KANLayer) -> dict[str, Any]:
     return {"edges": "scaled", "activation": kind.__name__, "settings": settings}
 
 
-def _of_layer(tensors: dict[str, Tensor], number: int) -> dict[str, Tensor]:
-    """The tensors of one layer, by the names that they have in it."""
-    prefix = f"{number}."
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _layer(description: dict[str, Any], tensors: dict[str, Tensor]) -> KANLayer:
+def _layer(content: Content[_KANRecord], prefix: str, described: _SplineRecord | _ActivationRecord) -> KANLayer:
     """One layer, made of its description and its tensors."""
-    if description["edges"] == "piecewise linear":
-        return PiecewiseLinearKANLayer(**tensors)
-    kinds = {kind.__name__: kind for kind in ACTIVATIONS}
-    return ActivationKANLayer(
-        linear_of(tensors["weight"], tensors.get("bias")), kinds[description["activation"]](**description["settings"])
-    )
+    bias = content.finite(f"{prefix}bias", (None,)) if f"{prefix}bias" in content.tensors else None
+    if isinstance(described, _SplineRecord):
+        shapes = {"knots": 3, "values": 3, "left_slopes": 2, "right_slopes": 2}
+        parts = {name: content.finite(f"{prefix}{name}", (None,) * axes) for name, axes in shapes.items()}
+        try:
+            return PiecewiseLinearKANLayer(**parts, bias=bias)
+        except TranslationError as error:
+            raise content.expected.fault(f"a layer that is none: {error}") from error
+    weight = content.finite(f"{prefix}weight", (None, None))
+    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != weight.dtype):
+        raise content.expected.fault(f"a bias of another size or dtype than the weight in layer {prefix.rstrip('.')}")
+    return ActivationKANLayer(linear_of(weight, bias), _activation(content, described))
+
+
+def _activation(content: Content[_KANRecord], described: _ActivationRecord) -> nn.Module:
+    """The activation that a layer names."""
+    kind, names = next((kind, names) for kind, names in ACTIVATIONS.items() if kind.__name__ == described.activation)
+    if described.settings.keys() != set(names):
+        raise content.expected.fault(f"settings of {described.activation} that are not {', '.join(names) or 'none'}")
+    try:
+        return kind(**described.settings)
+    except (ValueError, AssertionError) as error:
+        raise content.expected.fault(f"settings of {described.activation} that cannot be ({error})") from error

@@ -273,13 +273,13 @@ def test_an_adapter_that_is_no_mask_is_refused(tiny_model, tmp_path):
     with pytest.raises(MaskError, match=f"one vector for every group that its {MARKER} names, but the names differ"):
         NeuronMask.from_adapter(folder)
     (folder / "adapter_model.safetensors").write_text("text")
-    with pytest.raises(MaskError, match="must hold adapter_model.safetensors with the mask's vectors, but it cannot be read"):
+    with pytest.raises(MaskError, match="adapter_model.safetensors` must hold the vectors of a mask, got"):
         NeuronMask.from_adapter(folder)
     (folder / MARKER).write_text('{"task": "other"}')
-    with pytest.raises(MaskError, match=f"its {MARKER} is of something else"):
+    with pytest.raises(MaskError, match=f"{MARKER}` must hold the record of an adapter .*`format`"):
         NeuronMask.from_adapter(folder)
     (folder / MARKER).unlink()
-    with pytest.raises(MaskError, match=f"its {MARKER} cannot be read .*One that was trained is no mask"):
+    with pytest.raises(MaskError, match=f"{MARKER}` must hold the record of an adapter that `to_adapter` wrote, got"):
         NeuronMask.from_adapter(folder)
 
 
@@ -396,4 +396,4 @@ def test_a_step_that_is_not_there_is_bad_input(saved, tmp_path, words, message):
 def test_a_folder_that_is_no_result_is_bad_input(tmp_path):
     done = run("adapter", tmp_path, tmp_path / "out")
     assert done.exit_code == 3
-    assert "must be a safetensors file with a mask, but it cannot be read" in " ".join(done.stderr.split())
+    assert "must hold a mask, got a file that cannot be opened" in " ".join(done.stderr.split())

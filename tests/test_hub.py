@@ -92,7 +92,7 @@ def test_a_folder_serves_in_the_place_of_a_repository(mask, statistics, tmp_path
     assert NeuronMask.from_pretrained(tmp_path / "adapter") == mask
     read = ActivationStatistics.from_pretrained(tmp_path / "adapter", filename="statistics-forget.safetensors")
     assert read.corpora == statistics.corpora
-    with pytest.raises(MaskError, match="must be a safetensors file with a mask, but it cannot be read"):
+    with pytest.raises(MaskError, match="must hold a mask, got a file that cannot be opened"):
         NeuronMask.from_pretrained(tmp_path)
 
 

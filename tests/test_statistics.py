@@ -329,10 +329,10 @@ def test_a_file_that_is_not_ours_is_an_error(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "plain", metadata={"format": "pt"})
     NeuronMask({"a": torch.ones(1, dtype=torch.bool)}, {"a": "ffn"}, "m").save(tmp_path / "mask")
     for name, message in {
-        "text": "must be a safetensors file with statistics, but it cannot be read",
-        "missing": "cannot be read",
-        "plain": "must hold statistics of this package .*, but says 'pt'",
-        "mask": "but says 'hf_untangle.mask/1'",
+        "text": "must hold statistics, got 4 bytes that are no safetensors file",
+        "missing": "cannot be opened .No such file",
+        "plain": "must hold statistics, got a file whose format is `pt`",
+        "mask": "format is `hf_untangle.mask/1` and not hf_untangle.statistics/1",
     }.items():
         with pytest.raises(StatisticsError, match=message):
             ActivationStatistics.load(tmp_path / name)

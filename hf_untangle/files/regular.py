@@ -46,10 +46,9 @@ def shown(value: object) -> str:
     Returns:
         Printable text.
     """
-    text = value if isinstance(value, str) else repr(value)[: 2 * LONGEST]
-    return (
-        ascii(text[:LONGEST] + "..." * (len(text) > LONGEST)) if not text.isprintable() or len(text) > LONGEST else f"'{text}'"
-    )
+    text = value if isinstance(value, str) else repr(value)
+    short = text if len(text) <= LONGEST else text[:LONGEST] + "..."
+    return f"`{short}`" if short.isprintable() else ascii(short)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from hf_untangle.files.regular import shown
 from hf_untangle.files.tensors import Content
 from hf_untangle.statistics.moments import Moments
 
+OPTIONAL = ("root", "spread")
+"""Sums that a file need not have."""
 SLACK = 1e-3
 """Relative error that sums in float32 can have."""
 
@@ -53,9 +55,11 @@ def read_moments(content: Content[StatisticsRecord], group: str) -> Moments:
     count = content.take(f"{group}/count", (), (torch.int64,))
     total = content.finite(f"{group}/total", (None,))
     sums = {name: content.finite(f"{group}/{name}", (len(total),)) for name in ("absolute", "square", "positive")}
-    root = content.finite(f"{group}/root", (len(total),)) if f"{group}/root" in content.tensors else None
+    for name in OPTIONAL:
+        if f"{group}/{name}" in content.tensors:
+            sums[name] = content.finite(f"{group}/{name}", (len(total),))
     routed = content.take(f"{group}/routed", (None,), (torch.int64,)) if f"{group}/routed" in content.tensors else None
-    moments = Moments(count, total, **sums, root=root, routed=routed)
+    moments = Moments(count, total, **sums, routed=routed)
     if fault := _fault(moments):
         raise content.expected.fault(f"{fault} in {shown(group)}")
     return moments
@@ -70,7 +74,8 @@ def _fault(moments: Moments) -> str | None:
         return "numbers of routed tokens that cannot be"
     if _outside(moments.positive, moments.computed):
         return "more positive activations than tokens, or fewer than none"
-    if any((one < 0).any() for one in (moments.absolute, moments.square, *([] if moments.root is None else [moments.root]))):
+    magnitudes = (moments.absolute, moments.square, moments.root, moments.spread)
+    if any((one < 0).any() for one in magnitudes if one is not None):
         return "a negative sum of magnitudes"
     if (moments.total.abs() > moments.absolute * (1 + SLACK) + SLACK).any():
         return "a sum of activations beyond the sum of their magnitudes"

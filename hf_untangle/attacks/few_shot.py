@@ -1,30 +1,15 @@
 """Examples in the context: does a model that has unlearned go on where it is shown how?"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 
 from hf_untangle.attacks.context import Scene
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.packing import bos_prefix
 from hf_untangle.records.attacks import Reading
-
-
-@dataclass(frozen=True)
-class PromptedBlocks(TokenBlocks):
-    """Blocks behind a prompt that all of them share; nothing in the prompt itself is asked for."""
-
-    start: int
-    """The first position that predicts a token of the block, as without the prompt."""
-
-    def queries(self) -> tuple[Bool[Tensor, "block position"], Int[Tensor, " prediction"]]:
-        """The positions behind the prompt whose next token is in the block, and those next tokens."""
-        where, _ = super().queries()
-        where[:, : self.start] = False
-        return where, self.input_ids[:, 1:][where[:, :-1]]
 
 
 def few_shot(scene: Scene) -> Iterator[Reading | str]:
@@ -46,7 +31,9 @@ def few_shot(scene: Scene) -> Iterator[Reading | str]:
         yield f"{shots} examples of {config.block_size} tokens do not fit the context of {room:,} tokens."
     if not fitting:
         return
-    bos = len(bos_prefix(scene.tokenizer))
+    prefix = bos_prefix(scene.tokenizer)
+    # Rows that were tokenized before may come without it.
+    bos = len(prefix) if scene.forget.input_ids[:, : len(prefix)].eq(torch.tensor(prefix)).all() else 0
     examples = scene.samples(scene.forget.corpus, max(fitting))
     for who, seed, model in scene.victims_by_seed():
         for shots in fitting:
@@ -54,32 +41,33 @@ def few_shot(scene: Scene) -> Iterator[Reading | str]:
             yield Reading(model=who, condition=counted(shots), at=shots, forget=metrics, seed=seed)
 
 
-def prompted(blocks: TokenBlocks, examples: TokenBlocks, bos: int = 0) -> PromptedBlocks:
+def prompted(blocks: TokenBlocks, examples: TokenBlocks, bos: int = 0) -> TokenBlocks:
     """Put examples in front of every block.
 
     Args:
-        blocks: What is measured, without padding.
-        examples: Full blocks to show, in order.
+        blocks: What is measured, padded on the right at most.
+        examples: Blocks to show, in order, without their padding.
         bos: How many BOS tokens each block begins with; one stays, before the first example.
 
     Returns:
         Longer blocks, in which the same tokens are predicted as before.
     """
-    prompt = torch.cat([examples.input_ids[0, :bos], examples.input_ids[:, bos:].flatten()])
+    shown = examples.input_ids[:, bos:][examples.attention_mask[:, bos:]]
+    prompt = torch.cat([examples.input_ids[0, :bos], shown])
     rows = len(blocks.input_ids)
 
     def behind(prefix: Tensor, own: Tensor) -> Tensor:
         return torch.cat([prefix.expand(rows, -1), own[:, bos:]], dim=1)
 
     seen = torch.ones_like(prompt, dtype=torch.bool)
-    return PromptedBlocks(
+    # The first token of a block is not predicted where it stands alone.
+    known = blocks.predicted() & (torch.arange(blocks.width) > 0)
+    return replace(
+        blocks,
         input_ids=behind(prompt, blocks.input_ids),
         attention_mask=behind(seen, blocks.attention_mask),
         counted=behind(~seen, blocks.counted),
-        corpus=blocks.corpus,
-        part=blocks.part,
-        documents=blocks.documents,
-        start=len(prompt) - bos,
+        answers=behind(~seen, known),
     )
 
 

@@ -1,18 +1,17 @@
 """Blocks in which only an answer is predicted, and what comes before it is given."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import operator
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from hf_untangle.data.batches import IGNORED, TokenBlocks
+from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.packing import Ids, bos_prefix
 from hf_untangle.errors import CorpusError
@@ -21,41 +20,18 @@ WIDTH = 1024
 """Most tokens of a prompt and its answer together, or fewer where the tokenizer knows that the model takes fewer."""
 
 
-@dataclass(frozen=True)
-class AnswerBlocks(TokenBlocks):
-    """Blocks that hold a prompt and its answer each."""
-
-    answers: Bool[Tensor, "block position"]
-    """Where the tokens of the answers are."""
-
-    def rows(self, rows: slice | Int[Tensor, " row"]) -> "AnswerBlocks":
-        """Some of the blocks."""
-        part = {name: getattr(self, name)[rows] for name in ("input_ids", "attention_mask", "counted", "answers")}
-        return replace(self, **part)
-
-    def batches(self, batch_size: int) -> Iterator["AnswerBlocks"]:
-        """Batches, each as wide as its longest block alone."""
-        for batch in super().batches(batch_size):
-            width = int(batch.attention_mask.sum(1).max())
-            part = {name: getattr(batch, name)[:, :width] for name in ("input_ids", "attention_mask", "counted", "answers")}
-            yield replace(cast(AnswerBlocks, batch), **part)
-
-    def labels(self) -> Int[Tensor, "block position"]:
-        """What the model's own loss is taken on: the answers."""
-        return self.input_ids.masked_fill(~self.answers, IGNORED)
-
-    def queries(self) -> tuple[Bool[Tensor, "block position"], Int[Tensor, " prediction"]]:
-        """The positions before tokens of answers, and those tokens."""
-        predicted = self.answers[:, 1:]
-        return F.pad(predicted, (0, 1)), self.input_ids[:, 1:][predicted]
-
-
 def answer_blocks(
-    prompts: Sequence[str], answers: Sequence[str], tokenizer: PreTrainedTokenizerBase, name: str = "answers"
-) -> AnswerBlocks:
+    prompts: Sequence[str],
+    answers: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    name: str = "answers",
+    *,
+    templated: bool = False,
+) -> TokenBlocks:
     """Make a block of each prompt with its answer.
 
-    A space is put between the two where neither has white space there. Text is turned into tokens as a whole, and the answer
+    A space is put between the two where neither has white space there, and BOS where the tokenizer does so, unless a chat
+    template has written the prompts. Text is turned into tokens as a whole, and the answer
     begins with the first token that the prompt alone does not have, so that a token over the join belongs to the answer. Of
     what is too long for a block the beginning of the prompt is left out.
 
@@ -64,6 +40,7 @@ def answer_blocks(
         answers: What is predicted, one a prompt.
         tokenizer: The tokenizer of the model.
         name: What to call them.
+        templated: Whether the prompts are written by a chat template, special tokens included, up to where answers begin.
 
     Returns:
         The blocks, padded on the right.
@@ -73,8 +50,9 @@ def answer_blocks(
     """
     if not answers or len(prompts) != len(answers):
         raise CorpusError(f"Every prompt needs one answer, got {len(prompts)} prompts and {len(answers)} answers.")
-    wholes = [joined(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-    bos = bos_prefix(tokenizer)
+    put = operator.add if templated else joined
+    wholes = [put(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    bos = [] if templated else bos_prefix(tokenizer)
     given, all_of_it = ([bos + ids for ids in _encode(texts, tokenizer)] for texts in (list(prompts), wholes))
     starts = [_common(prompt, whole) for prompt, whole in zip(given, all_of_it, strict=True)]
     width = min(WIDTH, tokenizer.model_max_length)
@@ -90,11 +68,11 @@ def answer_blocks(
     return _blocks(rows, lengths, cast(int, tokenizer.pad_token_id or 0), corpus)
 
 
-def second_halves(blocks: TokenBlocks) -> AnswerBlocks:
-    """Take the second half of every block for the answer to the first.
+def second_halves(blocks: TokenBlocks) -> TokenBlocks:
+    """Take the second half of every block for the answer to the first, where it has no answer of its own.
 
     Args:
-        blocks: Running text, padded on the right at most.
+        blocks: Running text, padded on the right at most; blocks with answers are given back as they are.
 
     Returns:
         The same blocks; those of a single token, of which nothing can be predicted, are left out.
@@ -102,6 +80,8 @@ def second_halves(blocks: TokenBlocks) -> AnswerBlocks:
     Raises:
         CorpusError: No block has two tokens.
     """
+    if blocks.answers is not None:
+        return blocks
     length = blocks.attention_mask.sum(1, keepdim=True)
     long = (length > 1).flatten()
     if not long.any():
@@ -109,9 +89,8 @@ def second_halves(blocks: TokenBlocks) -> AnswerBlocks:
             f"A text must have two tokens to be continued, but none of {blocks.corpus.name} has. Pass longer ones."
         )
     later = torch.arange(blocks.width) >= (length + 1) // 2
-    of_text = (blocks.corpus, blocks.part, int(long.sum()))
-    ids, mask, counted = (tensor[long] for tensor in (blocks.input_ids, blocks.attention_mask, blocks.counted))
-    return AnswerBlocks(ids, mask, counted, *of_text, answers=(later & blocks.attention_mask)[long])
+    halved = replace(blocks, documents=int(long.sum()), answers=later & blocks.attention_mask)
+    return halved.rows(long.nonzero().flatten())
 
 
 def joined(prompt: str, answer: str) -> str:
@@ -138,11 +117,11 @@ def _common(prompt: Ids, whole: Ids) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False)))
 
 
-def _blocks(rows: list[Tensor], lengths: list[int], padding: int, corpus: Corpus) -> AnswerBlocks:
+def _blocks(rows: list[Tensor], lengths: list[int], padding: int, corpus: Corpus) -> TokenBlocks:
     """Stack rows whose last few tokens are answers."""
     ends = torch.tensor([len(row) for row in rows])[:, None]
     ids = pad_sequence(rows, batch_first=True, padding_value=padding)
     position = torch.arange(ids.shape[1])
     there = position < ends
     answers = there & (position >= ends - torch.tensor(lengths)[:, None])
-    return AnswerBlocks(ids, there, there, corpus, "test", len(rows), answers=answers)
+    return TokenBlocks(ids, there, answers, corpus, "test", len(rows), answers=answers)

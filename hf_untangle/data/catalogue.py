@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from hf_untangle.data.embedded import GENERAL_PROSE, OTHER_CODE, STANDARD_LIBRARY, Embedded
-from hf_untangle.data.rows import Row
+from hf_untangle.data.shapes import Kind, Row
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class NamedCorpus:
     split: str = "train"
     """Split of the data set."""
     columns: tuple[str, ...] = ("text",)
-    """Columns that make a document, joined by a newline."""
+    """Columns that make a document, joined by a newline; none where rows are taken as they are, such as questions."""
+    kind: Kind = "text"
+    """What one document is called."""
     keep: Callable[[Row], bool] | None = None
     """Which rows belong to the corpus; all of them without it."""
     join: Callable[[Iterable[str]], Iterator[str]] | None = None
@@ -71,7 +73,7 @@ def _wmdp(summary: str, config: str) -> NamedCorpus:
 
 def _tofu(config: str, summary: str) -> NamedCorpus:
     """Describe one split of TOFU (arXiv 2401.06121); a document is a question and its answer."""
-    return NamedCorpus(summary, "locuslab/TOFU", "MIT", config=config, columns=("question", "answer"))
+    return NamedCorpus(summary, "locuslab/TOFU", "MIT", config=config, columns=(), kind="pair")
 
 
 CORPORA: dict[str, NamedCorpus] = {

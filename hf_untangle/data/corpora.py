@@ -1,29 +1,31 @@
 """A corpus: any number of documents from anywhere, parted into train, validation and test."""
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
-from itertools import tee
 from pathlib import Path
-from typing import Literal, cast
-
-from datasets import Dataset, IterableDataset
+from typing import Any, Literal
 
 from hf_untangle.data.catalogue import CORPORA
+from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
 from hf_untangle.data.files import check_files, exists, file_documents
 from hf_untangle.data.hub import hub_documents, hub_is_reachable, hub_source
-from hf_untangle.data.rows import Row, find_column, texts_of
+from hf_untangle.data.rows import documents_of, find_shape
+from hf_untangle.data.shapes import Kind
+from hf_untangle.data.splits import PARTS, own_parts, part_of, parted
+from hf_untangle.data.tables import Table, checked_texts, opened_table, several
 from hf_untangle.errors import CorpusError
 
 logger = logging.getLogger("hf_untangle")
 
-Part = Literal["train", "validation", "test"]
-Origin = Literal["embedded", "hub", "file", "dataset", "strings"]
+Origin = Literal["embedded", "hub", "file", "dataset", "strings", "several"]
 Prefer = Literal["auto", "hub", "embedded"]
+Reader = Callable[[], Iterator[str | Document]]
+"""Reads documents lazily, from the beginning every time it is called."""
+ALL = "all"
+"""The split in which every part has all rows."""
 
 
 @dataclass(frozen=True)
@@ -31,50 +33,110 @@ class Corpus:
     """Documents that can be read again and again, and where they come from."""
 
     name: str
-    """Short name: `code`, `notes.jsonl`, `strings`."""
+    """Short name: `code`, `notes.jsonl`, `tickets`."""
     origin: Origin
     """What kind of place the documents come from."""
     source: str
     """Where the documents come from, as a model card prints it."""
     license: str
     """SPDX-like license, or "unknown"."""
-    read: Callable[[], Iterator[str]]
-    """Reads all documents lazily, from the beginning every time it is called."""
+    read: Reader
+    """Reads all documents."""
+    kind: Kind = "text"
+    """What one document is called."""
+    chat: ChatMode = "auto"
+    """Whether documents pass through the chat template of the tokenizer."""
+    own: Mapping[Part, Reader] = field(default_factory=dict)
+    """Reads the parts that the data set has as splits of its own."""
+    whole: bool = False
+    """Whether every part has all documents, so that a model is judged on the very rows that it is to forget."""
+    two_sided: bool = False
+    """Whether some documents are to forget and others to retain, as in a preference data set."""
+    side: Side | None = None
+    """Which of them are read; those to retain when None."""
+    members: tuple["Corpus", ...] = ()
+    """The corpora that this one is made of, each of which gives as many tokens."""
 
-    def documents(self, part: Part) -> Iterator[str]:
+    def documents(self, part: Part) -> Iterator[Document]:
         """Read the documents of one part.
 
         Args:
-            part: The part; see `part_of`.
+            part: The part; see `parted`.
 
         Yields:
-            Its documents in the order of the corpus, blank ones left out.
+            Its documents in the order of the corpus, blank ones and those of the other side left out.
         """
-        for document in self.read():
-            if document.strip() and part_of(document) == part:
+        side = (self.side or "retain") if self.two_sided else None
+        for document in self._of(part):
+            if document.side == side or side is None:
                 yield document
 
+    def texts(self, part: Part) -> Iterator[str]:
+        """Read the documents of one part as plain text.
 
-CorpusSource = str | Path | Dataset | IterableDataset | Iterable[str] | Corpus
+        Args:
+            part: The part.
+
+        Yields:
+            The text of each, of several corpora one after the other.
+        """
+        for one in self.members or (self,):
+            yield from (document.text for document in one.documents(part))
+
+    def _of(self, part: Part) -> Iterator[Document]:
+        """The documents of a part, of whatever side."""
+        if self.whole:
+            yield from _filled(self.read())
+        elif part in self.own:
+            yield from _filled(self.own[part]()) if part != "train" else self._of_train(part)
+        elif self.own:
+            yield from self._of_train(part)
+        elif self.origin in ("hub", "embedded"):
+            yield from (one for one in _filled(self.read()) if part_of(one.key) == part)
+        else:
+            yield from (one for found, one in parted(_filled(self.read())) if found == part)
+
+    def _of_train(self, part: Part) -> Iterator[Document]:
+        """The documents of a part that are in the split to train on, which gives some to parts without a split."""
+        among: list[Part] = [one for one in PARTS if one == "train" or one not in self.own]
+        return (one for found, one in parted(_filled(self.own["train"]()), among) if found == part)
 
 
-def corpus(
+CorpusSource = str | Path | Corpus | Mapping[str, Any] | Iterable[Any]
+"""Whatever `corpus` makes a corpus of: a name, a path, a data set, rows, texts, splits of these, or several of them."""
+
+
+def corpus(  # noqa: PLR0913 (one parameter for each thing that can be said about a data set)
     source: CorpusSource,
     *,
     column: str | None = None,
+    name: str | None = None,
     split: str | None = None,
+    group: str | None = None,
+    chat: ChatMode | None = None,
+    side: Side | None = None,
     prefer: Prefer = "auto",
 ) -> Corpus:
     """Open a corpus.
 
-    Nothing but what is needed to check the source is read here; documents are read when they are asked for.
+    Rows are taken as they are, with the columns of trl's data set types: texts, chats, prompts with completions, preferences,
+    or token ids; see `docs/data.md`. Nothing but what is needed to check the source is read here; documents are read when
+    they are asked for.
 
     Args:
         source: A name of `CORPORA`; a file or folder (txt, md, py, jsonl, json, csv, parquet), with
-            `data.csv:column` naming a column; a `datasets.Dataset` or `IterableDataset`; any iterable of
-            strings, one-shot iterators included; or a corpus, which is given back as it is.
-        column: The column that holds the text. Found when there is one that is clearly it.
-        split: Another split of a named corpus than its usual one.
+            `data.csv:column` naming a column; a `datasets.Dataset` or `IterableDataset`, a DataFrame, or any iterable of
+            rows (mappings) or of strings, one-shot iterators included; a `DatasetDict` or another mapping with splits
+            `train`, `validation` and `test`; a list of several of these; or a corpus.
+        column: The column that holds the texts or the chats. Found when there is one that clearly does.
+        name: What to call the corpus in reports.
+        split: `all`, in which every part has all rows; otherwise the one split of several to take, or another split of a
+            named corpus than its usual one.
+        group: A column, such as `author`: rows with equal values in it are never in two parts.
+        chat: Whether rows pass through the model's chat template: True, False, or "auto", where they are chats, or prompts
+            with completions and there is a template.
+        side: Which rows of a preference data set to read: those to `forget` (`rejected`, label False) or to `retain`
+            (`chosen`, label True), which is also what None means.
         prefer: Where to take a named corpus from: the Hub when it answers and the embedded form otherwise
             ("auto"), or always one of them.
 
@@ -82,38 +144,99 @@ def corpus(
         The corpus.
 
     Raises:
-        CorpusError: The name is unknown, the file is missing, empty or of an unknown kind, the column is not
-            there, or a named corpus is out of reach.
+        CorpusError: The name is unknown, the file is missing, empty or of an unknown kind, the rows have no shape that is
+            understood, the column or split is not there, or a named corpus is out of reach.
     """
+    opened = _open(source, column, split, group, prefer)
+    if side is not None and not opened.two_sided:
+        raise CorpusError(f"Only preference data sets have sides, and `{opened.name}` is none. Leave out side=`{side}`.")
+    said = {"name": name, "chat": chat, "side": side}
+    changed = replace(opened, **{key: value for key, value in said.items() if value is not None})
+    if chat is None or not opened.members:
+        return changed
+    return replace(changed, members=tuple(replace(one, chat=chat) for one in opened.members))
+
+
+def _open(source: CorpusSource, column: str | None, split: str | None, group: str | None, prefer: Prefer) -> Corpus:
+    """Open a corpus of any kind."""
+    whole = split == ALL
     if isinstance(source, str) and source in CORPORA:
-        return _named(source, column, split, prefer)
-    if split is not None:
-        raise CorpusError(f"Only named corpora on the Hub have splits. Leave out split=`{split}`.")
+        if group is not None:
+            raise CorpusError(f"Named corpora have no groups. Leave out group=`{group}`, or load `{source}` yourself.")
+        return replace(_named(source, column, None if whole else split, prefer), whole=whole)
+    if isinstance(source, Corpus):
+        return _again(source, column, split, group)
+    if isinstance(source, Mapping):
+        return _from_splits(source, column, split, group)
+    if split is not None and not whole:
+        raise CorpusError(f"Only named corpora on the Hub, and mappings of splits, have splits. Leave out split=`{split}`.")
     if isinstance(source, str | Path):
-        return _from_files(source, column)
-    if isinstance(source, Dataset | IterableDataset):
-        return _from_dataset(source, column)
-    if column is not None:
-        raise CorpusError(f"Only tables have columns, and this is not one. Leave out column=`{column}`.")
-    return source if isinstance(source, Corpus) else _from_strings(source)
+        return replace(_from_files(source, column, group), whole=whole)
+    return replace(_from_memory(source, column, group, whole, prefer), whole=whole)
 
 
-def part_of(document: str) -> Part:
-    """Tell the part of a document: train 60%, validation 20%, test 20%.
+def _from_memory(source: Iterable[Any], column: str | None, group: str | None, whole: bool, prefer: Prefer) -> Corpus:
+    """Open several corpora, rows, or strings."""
+    if (table := opened_table(source)) is not None:
+        return _from_table(table, column, group)
+    if column is not None or group is not None:
+        raise CorpusError(f"Only tables have columns, and this is not one. Leave out column=`{column or group}`.")
+    if (sources := several(source)) is not None:
+        return together([_open(one, None, ALL if whole else None, None, prefer) for one in sources])
+    return Corpus("strings", "strings", "strings that were passed in", "unknown", checked_texts(source))
 
-    The part follows from a hash of the document's words alone. Copies of a document, also with other white
-    space, therefore never stand in two parts, and a stream can be parted without an index.
+
+def together(corpora: list[Corpus]) -> Corpus:
+    """Take several corpora for one, of which each gives as many tokens.
 
     Args:
-        document: The text of the document.
+        corpora: Them.
 
     Returns:
-        The part that the document always belongs to.
+        One corpus; names that occur twice are numbered.
     """
-    words = " ".join(document.split())
-    digest = hashlib.sha256(words.encode("utf-8", "surrogatepass")).digest()
-    fifth = int.from_bytes(digest[:8], "big") % 5
-    return "train" if fifth < 3 else "validation" if fifth == 3 else "test"
+    members = distinct([inner for one in corpora for inner in (one.members or (one,))])
+    if len(members) == 1:
+        return members[0]
+
+    def read() -> Iterator[str | Document]:
+        for one in members:
+            yield from one.read()
+
+    licenses = dict.fromkeys(one.license for one in members)
+    names, sources = (" + ".join(getattr(one, what) for one in members) for what in ("name", "source"))
+    return Corpus(names, "several", sources, ", ".join(licenses), read, members=tuple(members))
+
+
+def distinct(corpora: list[Corpus]) -> list[Corpus]:
+    """Number the names of corpora that would otherwise have the same.
+
+    Args:
+        corpora: Any corpora.
+
+    Returns:
+        The same, in order, no two of one name.
+    """
+    names = [one.name for one in corpora]
+    seen: dict[str, int] = {}
+    renamed = []
+    for one in corpora:
+        seen[one.name] = seen.get(one.name, 0) + 1
+        renamed.append(one if names.count(one.name) == 1 else replace(one, name=f"{one.name} ({seen[one.name]})"))
+    return renamed
+
+
+def _filled(documents: Iterator[str | Document]) -> Iterator[Document]:
+    """Documents in which there is something."""
+    return (one for one in map(as_document, documents) if not one.is_blank)
+
+
+def _again(opened: Corpus, column: str | None, split: str | None, group: str | None) -> Corpus:
+    """Change what can be changed of a corpus that is open already."""
+    if column is not None or group is not None or split not in (None, ALL):
+        raise CorpusError(f"`{opened.name}` is open already: name its column, split and group where it is opened.")
+    members = tuple(_again(one, None, split, None) for one in opened.members)
+    return replace(opened, members=members, whole=opened.whole or split == ALL)
 
 
 def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> Corpus:
@@ -121,7 +244,7 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
     entry = CORPORA[name]
     entry = replace(entry, columns=(column,) if column else entry.columns, split=split or entry.split)
     if prefer != "embedded" and hub_is_reachable():
-        opened = Corpus(name, "hub", hub_source(entry), entry.license, partial(hub_documents, name, entry))
+        opened = Corpus(name, "hub", hub_source(entry), entry.license, partial(hub_documents, name, entry), entry.kind)
     elif prefer != "hub" and entry.embedded and not (column or split):
         opened = Corpus(name, "embedded", entry.embedded.source, entry.embedded.license, entry.embedded.read)
     else:
@@ -133,7 +256,7 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
     return opened
 
 
-def _from_files(source: str | Path, column: str | None) -> Corpus:
+def _from_files(source: str | Path, column: str | None, group: str | None) -> Corpus:
     """Open a file or a folder."""
     if isinstance(source, str) and not _may_be_a_path(source):
         nearest = get_close_matches(source, CORPORA, n=3, cutoff=0.4) or list(CORPORA)
@@ -142,8 +265,10 @@ def _from_files(source: str | Path, column: str | None) -> Corpus:
     if named_column and column and named_column != column:
         raise CorpusError(f"`{source}` names a column, and column=`{column}` names another. Name one.")
     column = column or named_column
-    check_files(path, column)
-    return Corpus(path.resolve().name, "file", str(path), "unknown", partial(file_documents, path, column))
+    shape = check_files(path, column, group)
+    read = partial(file_documents, path, column, group)
+    opened = Corpus(path.resolve().name, "file", str(path), "unknown", read)
+    return opened if shape is None else replace(opened, kind=shape.kind, two_sided=shape.two_sided)
 
 
 def _split_column(source: str | Path) -> tuple[Path, str | None]:
@@ -159,43 +284,30 @@ def _may_be_a_path(source: str) -> bool:
     return bool(source.strip()) and bool(Path(source).suffix) or any(mark in source for mark in "/\\:") or exists(Path(source))
 
 
-def _from_dataset(dataset: Dataset | IterableDataset, column: str | None) -> Corpus:
-    """Open a data set that the caller has loaded."""
-    name = dataset.info.dataset_name or "dataset"
-
-    def rows() -> Iterator[Row]:
-        return cast(Iterator[Row], iter(dataset))
-
-    columns = (find_column(rows, column, name),)
-    source = f"{type(dataset).__name__} `{name}`"
-    license = dataset.info.license or "unknown"
-    return Corpus(name, "dataset", source, license, partial(texts_of, rows, columns, name))
+def _from_table(table: Table, column: str | None, group: str | None) -> Corpus:
+    """Open rows that the caller has loaded."""
+    shape = find_shape(table.rows, column, group, table.name)
+    read = partial(documents_of, table.rows, shape, group, table.name)
+    return Corpus(table.name, "dataset", table.source, table.license, read, kind=shape.kind, two_sided=shape.two_sided)
 
 
-def _from_strings(strings: Iterable[str]) -> Corpus:
-    """Open an iterable of strings."""
-    # A mapping is iterable too, but over its keys: that would read the words "train" and "test".
-    if not isinstance(strings, Iterable) or isinstance(strings, Mapping):
-        raise CorpusError(
-            "A corpus must be a name, a path, a data set or an iterable of strings, "
-            f"got {type(strings).__name__}. Of several splits, choose one."
-        )
-    read = _replayable(strings) if isinstance(strings, Iterator) else partial(iter, strings)
-    return Corpus("strings", "strings", "strings that were passed in", "unknown", partial(_checked_strings, read))
+def _from_splits(parts: Mapping[str, Any], column: str | None, split: str | None, group: str | None) -> Corpus:
+    """Open a data set that has splits of its own, or one of them."""
+    if split is not None and split != ALL:
+        if split not in parts:
+            raise CorpusError(f"The splits are {', '.join(f'`{one}`' for one in parts)}, but split=`{split}` was asked for.")
+        return _open(parts[split], column, None, group, "auto")
+    names = own_parts(parts, "splits")
+    opened: dict[Part, Corpus] = {part: _open(parts[name], column, None, group, "auto") for part, name in names.items()}
+    train = opened["train"]
+    if len({(one.kind, one.two_sided) for one in opened.values()}) > 1:
+        kinds = ", ".join(f"`{names[part]}`: {one.kind}" for part, one in opened.items())
+        raise CorpusError(f"All splits must hold rows of one shape, but these do not ({kinds}).")
 
+    def read() -> Iterator[str | Document]:
+        for one in opened.values():
+            yield from one.read()
 
-def _replayable(iterator: Iterator[str]) -> Callable[[], Iterator[str]]:
-    """Make a one-shot iterator readable from its beginning, held only as far as it was read."""
-    (beginning,) = tee(iterator, 1)
-    return lambda: copy(beginning)
-
-
-def _checked_strings(read: Callable[[], Iterator[str]]) -> Iterator[str]:
-    """Pass strings on and refuse anything else."""
-    for number, item in enumerate(read()):
-        if not isinstance(item, str):
-            raise CorpusError(
-                f"Documents must be strings, but item {number} is of type {type(item).__name__}. "
-                "Pass texts, or a data set with `column=`."
-            )
-        yield item
+    own = {part: one.read for part, one in opened.items()}
+    source = f"{train.source} (splits {', '.join(names.values())})"
+    return replace(train, source=source, read=read, own=own, whole=split == ALL)

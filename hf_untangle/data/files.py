@@ -11,7 +11,9 @@ from datasets.io.csv import CsvDatasetReader
 from datasets.io.json import JsonDatasetReader
 from datasets.io.parquet import ParquetDatasetReader
 
-from hf_untangle.data.rows import Row, find_column, texts_of
+from hf_untangle.data.documents import Document
+from hf_untangle.data.rows import documents_of, find_shape
+from hf_untangle.data.shapes import Row, Shape
 from hf_untangle.errors import CorpusError
 
 TEXT_KINDS = (".txt", ".md", ".py")
@@ -28,7 +30,7 @@ DOCUMENT_CHARACTERS = 2_000
 """About how long a document cut from one long text file is."""
 
 
-def file_documents(path: Path, column: str | None) -> Iterator[str]:
+def file_documents(path: Path, column: str | None, group: str | None = None) -> Iterator[str | Document]:
     """Read the documents of a file or of every file below a folder.
 
     A table has one document a row. A text file below a folder is one document. A text file on its own is
@@ -36,7 +38,8 @@ def file_documents(path: Path, column: str | None) -> Iterator[str]:
 
     Args:
         path: A file or a folder that `check_files` accepted.
-        column: The column of a table that holds the text, or None to find it.
+        column: The column of a table that holds the texts or chats, or None to find it.
+        group: A column of a table whose equal values belong together.
 
     Yields:
         The documents. Those of a folder come file by file, in an order that is shuffled but always the same.
@@ -44,19 +47,23 @@ def file_documents(path: Path, column: str | None) -> Iterator[str]:
     """
     if path.is_dir():
         for file in shuffled(_known_files(path), path):
-            yield from _table(file, column) if _kind(file) in TABLE_READERS else (read_text(file),)
+            yield from _table(file, column, group) if _kind(file) in TABLE_READERS else (read_text(file),)
     elif _kind(path) in TABLE_READERS:
-        yield from _table(path, column)
+        yield from _table(path, column, group)
     else:
         yield from _passages(path)
 
 
-def check_files(path: Path, column: str | None) -> None:
+def check_files(path: Path, column: str | None, group: str | None = None) -> Shape | None:
     """Make sure that documents can be read from a file or a folder.
 
     Args:
         path: A file or a folder.
-        column: The column of a table that holds the text, or None to find it.
+        column: The column of a table that holds the texts or chats, or None to find it.
+        group: A column of a table whose equal values belong together.
+
+    Returns:
+        What the rows are, of a folder those of its first table; None where there are texts and no table.
 
     Raises:
         CorpusError: The path does not exist, is of an unknown kind, is empty, or has no such column.
@@ -64,16 +71,19 @@ def check_files(path: Path, column: str | None) -> None:
     if not exists(path):
         raise CorpusError(f"There is no file or folder `{str(path):.200}`. Check the path; a text itself goes into a list.")
     if path.is_dir():
-        if not _known_files(path):
+        if not (files := _known_files(path)):
             raise CorpusError(f"The folder `{path}` holds no file that can be read. {_kinds_sentence()}")
-    elif _kind(path) not in KINDS:
+        table = next((file for file in shuffled(files, path) if _kind(file) in TABLE_READERS), None)
+        return None if table is None else find_shape(partial(table_rows, table), column, group, str(table))
+    if _kind(path) not in KINDS:
         raise CorpusError(f"`{path.name}` is of an unknown kind (`{path.suffix}`). {_kinds_sentence()}")
-    elif not path.stat().st_size:
+    if not path.stat().st_size:
         raise CorpusError(f"The file `{path}` is empty. A corpus needs at least one document.")
-    elif _kind(path) in TABLE_READERS:
-        find_column(partial(table_rows, path), column, str(path))
-    elif column is not None:
-        raise CorpusError(f"`{path.name}` is a text file and has no columns. Leave out the column `{column}`.")
+    if _kind(path) in TABLE_READERS:
+        return find_shape(partial(table_rows, path), column, group, str(path))
+    if column is not None or group is not None:
+        raise CorpusError(f"`{path.name}` is a text file and has no columns. Leave out the column `{column or group}`.")
+    return None
 
 
 def exists(path: Path) -> bool:
@@ -145,10 +155,10 @@ def _must_be_utf8(path: Path) -> Iterator[None]:
         raise CorpusError(f"Text files must be UTF-8, but `{path}` is not. Convert it first.") from error
 
 
-def _table(path: Path, column: str | None) -> Iterator[str]:
+def _table(path: Path, column: str | None, group: str | None) -> Iterator[str | Document]:
     """Read the documents of one table."""
     rows = partial(table_rows, path)
-    return texts_of(rows, (find_column(rows, column, str(path)),), str(path))
+    return documents_of(rows, find_shape(rows, column, group, str(path)), group, str(path))
 
 
 def table_rows(path: Path) -> Iterator[Row]:

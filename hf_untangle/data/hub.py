@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from functools import cache, partial
+from typing import cast
 
 from datasets import load_dataset
 from huggingface_hub import constants, get_session
 
 from hf_untangle.data.catalogue import NamedCorpus
-from hf_untangle.data.rows import Row, texts_of
+from hf_untangle.data.documents import Document
+from hf_untangle.data.rows import documents_of, find_shape, text_columns
+from hf_untangle.data.shapes import Row
 from hf_untangle.errors import CorpusError
 
 TIMEOUT_SECONDS = 2.0
@@ -29,7 +32,7 @@ def hub_is_reachable() -> bool:
         return False
 
 
-def hub_documents(name: str, entry: NamedCorpus) -> Iterator[str]:
+def hub_documents(name: str, entry: NamedCorpus) -> Iterator[str | Document]:
     """Stream the documents of a named corpus from the Hub.
 
     Args:
@@ -39,8 +42,10 @@ def hub_documents(name: str, entry: NamedCorpus) -> Iterator[str]:
     Yields:
         The documents. A data set that the Hub refuses, or without such a column, is a `CorpusError`.
     """
-    texts = texts_of(partial(_rows, name, entry), entry.columns, entry.repository)
-    yield from entry.join(texts) if entry.join else texts
+    rows = partial(_rows, name, entry)
+    shape = text_columns(entry.columns) if entry.columns else find_shape(rows, None, None, entry.repository)
+    documents = documents_of(rows, shape, None, entry.repository)
+    yield from entry.join(cast(Iterator[str], documents)) if entry.join else documents
 
 
 def hub_source(entry: NamedCorpus) -> str:

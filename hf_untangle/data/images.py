@@ -104,6 +104,10 @@ class ImageBlocks:
         """Every image counts."""
         return torch.ones_like(self.classes, dtype=torch.bool)
 
+    def influences(self) -> Bool[Tensor, " image"]:
+        """The images that a gradient of the loss is summed over: all of them."""
+        return self.counted
+
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that tell these images and labels from any others."""

@@ -1,6 +1,6 @@
 """Blocks for masked language models: a fixed share of the tokens is hidden, and those are what the model predicts."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -8,25 +8,21 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from hf_untangle.data.batches import IGNORED, Task, TokenBlocks
+from hf_untangle.data.batches import Task, TokenBlocks
+from hf_untangle.data.documents import IGNORED
 from hf_untangle.errors import CorpusError, TokenizerError
 
 SHARE = 0.15
 """Share of the tokens that is hidden, as masked language models are trained with (Devlin et al. 2019, arXiv:1810.04805)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskedTokenBlocks(TokenBlocks):
     """Blocks in which some tokens have given way to the mask token."""
 
     targets: Int[Tensor, "block position"]
     """The hidden tokens, and IGNORED everywhere else."""
     task: ClassVar[Task] = "masked token"
-
-    def rows(self, rows: slice | Int[Tensor, " row"]) -> "MaskedTokenBlocks":
-        """Some of the blocks."""
-        part = {name: getattr(self, name)[rows] for name in ("input_ids", "attention_mask", "counted", "targets")}
-        return replace(self, **part)
 
     def labels(self) -> Int[Tensor, "block position"]:
         """What the model's own loss is taken on: the hidden tokens."""
@@ -58,7 +54,7 @@ def mask_tokens(blocks: TokenBlocks, tokenizer: PreTrainedTokenizerBase, *, seed
         raise TokenizerError("A masked language model needs a tokenizer with a mask token, but this one has none.")
     special = torch.isin(blocks.input_ids, torch.tensor(tokenizer.all_special_ids))
     drawn = torch.rand(blocks.input_ids.shape, generator=torch.Generator().manual_seed(seed)) < SHARE
-    hidden = drawn & blocks.attention_mask & ~special
+    hidden = drawn & blocks.predicted() & ~special
     if not hidden.any():
         raise CorpusError(f"Some tokens must be hidden, but {blocks.tokens} tokens are too few to hide 15%. Read more tokens.")
     return MaskedTokenBlocks(
@@ -68,5 +64,8 @@ def mask_tokens(blocks: TokenBlocks, tokenizer: PreTrainedTokenizerBase, *, seed
         corpus=blocks.corpus,
         part=blocks.part,
         documents=blocks.documents,
+        answers=blocks.answers,
+        members=blocks.members,
+        understood=blocks.understood,
         targets=blocks.input_ids.masked_fill(~hidden, IGNORED),
     )

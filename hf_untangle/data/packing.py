@@ -7,6 +7,9 @@ from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
+from hf_untangle.data.documents import Document
+from hf_untangle.data.encoding import Encoder
+
 Ids = list[int]
 """Token ids of one document or one row."""
 
@@ -21,6 +24,14 @@ class TokenRows:
     """How many documents they come from."""
     found: int
     """How many tokens those documents had, which may be too few for a row."""
+    answers: list[list[bool]] | None = None
+    """Which tokens of each row are to be predicted; all of them when None."""
+    template: bool = False
+    """Whether the documents passed through a chat template."""
+    long: int = 0
+    """How many documents were longer than a row, and are in several."""
+    without: int = 0
+    """How many documents had no answer that could be predicted, and are in none."""
 
 
 def packed_rows(
@@ -67,6 +78,44 @@ def padded_rows(documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, to
     bos = bos_prefix(tokenizer)
     rows = _read(documents, tokenizer, tokens, lambda ids: (bos + ids)[:block_size])
     return TokenRows(rows, len(rows), sum(map(len, rows)))
+
+
+def answer_rows(documents: Iterator[Document], encode: Encoder, tokens: int, block_size: int, name: str) -> TokenRows:
+    """Give each document rows of its own, with the tokens that are answers.
+
+    A document longer than a row is cut into several from its end backwards, so that its last answer has most before it, and
+    rows without an answer are left out.
+
+    Args:
+        documents: Prompts with completions, chats, or token ids.
+        encode: What turns them into token ids.
+        tokens: Documents are read until their rows have this many tokens, prompts included.
+        block_size: The longest row.
+        name: What to call the corpus in errors.
+
+    Returns:
+        The rows, of different lengths.
+    """
+    rows, answers = [], []
+    read = found = long = without = 0
+    template = False
+    while found < tokens and (document := next(documents, None)) is not None:
+        read += 1
+        ids, wanted = encode(document.content, name)
+        template |= encode.passes_template(document.content)
+        pieces = [piece for piece in _from_the_end(len(ids), block_size) if any(wanted[piece][1:])]
+        long += len(ids) > block_size and bool(pieces)
+        without += not pieces
+        for piece in pieces:
+            rows.append(ids[piece])
+            answers.append(wanted[piece])
+            found += len(rows[-1])
+    return TokenRows(rows, read, found, answers, template, long, without)
+
+
+def _from_the_end(length: int, size: int) -> list[slice]:
+    """Cut a length into pieces of a size, the first of which may be shorter."""
+    return [slice(max(0, end - size), end) for end in range(length, 0, -size)][::-1]
 
 
 def bos_prefix(tokenizer: PreTrainedTokenizerBase) -> Ids:

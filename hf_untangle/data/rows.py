@@ -1,14 +1,14 @@
-"""From rows of a table to documents: which column holds the text, and what must be true of it."""
+"""From rows of a table to documents: which columns hold them, and what must be true of these."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from hf_untangle.data.chats import is_chat
+from hf_untangle.data.documents import Content, Document, Side
+from hf_untangle.data.shapes import ACCEPTED, Row, Shape, chat_column, shape_of
 from hf_untangle.errors import CorpusError
-
-Row = Mapping[str, Any]
-"""One row of a table, by column name."""
 
 Rows = Callable[[], Iterator[Row]]
 """A table that can be read from its beginning as often as needed."""
@@ -19,68 +19,124 @@ TEXT_COLUMNS = ("text", "content", "document", "code", "body", "comment_text", "
 SAMPLED_ROWS = 100
 
 
-def find_column(rows: Rows, column: str | None, name: str) -> str:
-    """Find the column that holds the text.
+def find_shape(rows: Rows, column: str | None, group: str | None, name: str) -> Shape:
+    """Find out what the rows of a table are, from the first 100 of them.
 
-    A column counts as text when its values in the first 100 rows are strings, empty cells aside. The column
-    is the one asked for, else the only text column, else the first text column named in `TEXT_COLUMNS`.
+    A column that was asked for holds texts or chats. Otherwise the rows have one of the shapes of `shape_of`, or a column of
+    text: the only one, or the first of them that is in `TEXT_COLUMNS`.
 
     Args:
         rows: The table.
         column: The column asked for, or None to look for it.
+        group: A column whose equal values belong together; it must be there.
         name: What to call the table in an error.
 
     Returns:
-        The name of the column.
+        The shape.
 
     Raises:
-        CorpusError: The table has no rows or no such column, the column asked for is not text, or no column
-            or several columns could be the text.
+        CorpusError: The table has no rows or no such column, the column asked for holds neither texts nor chats, or the rows
+            have no shape that is understood.
     """
     sample = list(islice(rows(), SAMPLED_ROWS))
     if not sample:
         raise CorpusError(f"`{name}` has no rows. A corpus needs at least one document.")
+    for wanted in filter(None, (column, group)):
+        if wanted not in sample[0]:
+            raise CorpusError(f"`{name}` has no column `{wanted}`. Its columns are {_listed(sample[0])}.")
     if column is not None:
-        deque(texts_of(lambda: iter(sample), (column,), name), maxlen=0)
-        return column
+        shape = _asked_for(column, sample)
+    else:
+        shape = shape_of(sample) or text_columns((_text_column(sample, name),))
+    # Whatever is wrong with the first rows is said at once, before anything is loaded.
+    deque(documents_of(lambda: iter(sample), shape, group, name), maxlen=0)
+    return shape
+
+
+def text_columns(columns: tuple[str, ...]) -> Shape:
+    """Make a shape of columns that hold text.
+
+    Args:
+        columns: The columns that make a document, joined by a newline.
+
+    Returns:
+        The shape.
+    """
+
+    def read(row: Row, where: str) -> Iterator[tuple[Content, Side | None]]:
+        yield "\n".join(_text(row, column, where) for column in columns), None
+
+    return Shape("text", columns, read)
+
+
+def documents_of(rows: Rows, shape: Shape, group: str | None, name: str) -> Iterator[str | Document]:
+    """Read the documents of a table.
+
+    Args:
+        rows: The table.
+        shape: What its rows are.
+        group: A column whose equal values belong together.
+        name: What to call the table in an error.
+
+    Yields:
+        The documents of each row that has some: rows with an empty cell are skipped. A row that lacks a column or holds
+        something else than its shape says is a `CorpusError`.
+    """
+    for number, row in enumerate(rows()):
+        cells = [_cell(row, column, name) for column in shape.columns]
+        if any(cell is None for cell in cells):
+            continue
+        where = f"row {number} of `{name}`"
+        for content, side in shape.read(row, where):
+            if group is None and isinstance(content, str):
+                yield content
+            else:
+                yield Document(content, _key(row, shape, content, group), side)
+
+
+def _key(row: Row, shape: Shape, content: Content, group: str | None) -> str:
+    """What the part of a document follows from: its group, its prompt where others share that, or all of it."""
+    if group is not None and row.get(group) is not None:
+        return str(row[group])
+    if shape.parted_by:
+        return " ".join(str(row[column]) for column in shape.parted_by)
+    return content if isinstance(content, str) else content.text()
+
+
+def _asked_for(column: str, sample: list[Row]) -> Shape:
+    """The shape of a column that was named: chats, or text."""
+    cells = [row[column] for row in sample if row.get(column) is not None]
+    return chat_column(column, sample[0]) if cells and all(map(is_chat, cells)) else text_columns((column,))
+
+
+def _text_column(sample: list[Row], name: str) -> str:
+    """Find the column that holds the text."""
     texts = [candidate for candidate in sample[0] if _holds_text(sample, candidate)]
     likely = texts if len(texts) == 1 else [usual for usual in TEXT_COLUMNS if usual in texts]
     if not likely:
         raise CorpusError(
-            f"`{name}` has no column that is clearly the text. "
-            f"Its columns are {_listed(sample[0])}; name one that holds strings with `column=`."
+            f"`{name}` has no column that is clearly the text. Its columns are {_listed(sample[0])}; rows are understood when "
+            f"they have {ACCEPTED}. Rename columns, or name the one that holds texts or chats: "
+            "`untangle.corpus(data, column=...)`, or `FILE:COLUMN` for a file."
         )
     return likely[0]
 
 
-def texts_of(rows: Rows, columns: tuple[str, ...], name: str) -> Iterator[str]:
-    """Read the documents of a table, one a row.
-
-    Args:
-        rows: The table.
-        columns: The columns that make a document, joined by a newline.
-        name: What to call the table in an error.
-
-    Yields:
-        The text of each row that has one: rows with an empty cell are skipped. A row that lacks the column
-        or holds something else than a string in it is a `CorpusError`.
-    """
-    for number, row in enumerate(rows()):
-        cells = [_cell(row, column, number, name) for column in columns]
-        if None not in cells:
-            yield "\n".join(cells)
-
-
-def _cell(row: Row, column: str, number: int, name: str) -> Any:
-    """Give the text of one cell, or None for an empty one."""
+def _cell(row: Row, column: str, name: str) -> Any:
+    """The value of one cell, None for an empty one."""
     if column not in row:
         raise CorpusError(f"`{name}` has no column `{column}`. Its columns are {_listed(row)}.")
+    return row[column]
+
+
+def _text(row: Row, column: str, where: str) -> str:
+    """The text of one cell."""
     value = row[column]
-    if value is None or isinstance(value, str):
+    if isinstance(value, str):
         return value
     raise CorpusError(
-        f"Documents must be strings, but row {number} of `{name}` holds {type(value).__name__} in "
-        f"`{column}`. Name a column of text."
+        f"Documents must be strings, but {where} holds {type(value).__name__} in `{column}`. Name a column of texts, or of "
+        "chats (lists of turns with `role` and `content`)."
     )
 
 

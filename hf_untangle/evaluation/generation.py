@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
@@ -12,7 +15,7 @@ from hf_untangle.architecture.offload import input_device
 def continuations(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Int[Tensor, " position"]],
     *,
     max_new_tokens: int = 40,
 ) -> list[str]:
@@ -21,7 +24,8 @@ def continuations(
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer.
-        prompts: Texts to continue; each is run alone, so that none is padded.
+        prompts: Texts to continue, or token ids where they have special tokens of their own; each is run alone, so that none is
+            padded.
         max_new_tokens: Where to stop.
 
     Returns:
@@ -30,18 +34,35 @@ def continuations(
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=_ends(model, tokenizer) or None,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
     )
     device = input_device(model)
     texts = []
     with evaluation_mode(model), _generating_by(model, greedy), without_gradients(model):
         for prompt in prompts:
-            inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(device)
+            inputs = _inputs(prompt, tokenizer, device)
             output = model.generate(**inputs)  # type: ignore[operator]
             new = output[0, inputs["input_ids"].shape[1] :]
             texts.append(str(tokenizer.decode(new, skip_special_tokens=True)))
     return texts
+
+
+def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end a text, or a turn of a chat, which only the model may know."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    several = own if isinstance(own, list) else [own]
+    return [one for one in dict.fromkeys([tokenizer.eos_token_id, *several]) if isinstance(one, int)]
+
+
+def _inputs(
+    prompt: str | Int[Tensor, " position"], tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> dict[str, Tensor]:
+    """What a model is called with to continue a prompt."""
+    if isinstance(prompt, Tensor):
+        ids = prompt[None].to(device)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return dict(tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(device))
 
 
 @contextmanager

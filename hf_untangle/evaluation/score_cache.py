@@ -6,14 +6,19 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
+from jaxtyping import Bool, Int
 from pydantic import Field
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.config import Config
-from hf_untangle.data.answers import AnswerBlocks, answer_blocks, second_halves
+from hf_untangle.data.answers import answer_blocks, second_halves
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
+from hf_untangle.data.corpora import corpus as opened
+from hf_untangle.data.documents import ChatMode
 from hf_untangle.data.questions import Question
+from hf_untangle.data.templates import check_template, has_template, written
 from hf_untangle.distributed import place, together
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.generation import continuations
@@ -36,6 +41,10 @@ class EvaluationConfig(Config):
     max_new_tokens: int = Field(default=40, ge=1, description="Tokens of a completion.")
     batch_size: int = Field(default=8, ge=1, description="Blocks in one forward pass.")
     limit: int | None = Field(default=None, ge=1, description="Questions of each lm-eval task; None for all.")
+    chat: ChatMode = Field(
+        default="auto",
+        description="Write pairs and rows by the model's chat template: where there is one (auto), always, or never.",
+    )
 
 
 @dataclass(frozen=True)
@@ -104,12 +113,12 @@ class Material:
     @cached_property
     def wrong(self) -> list[list[TokenScores]]:
         """Scores of wrong answers, question by question."""
-        return self._each(lambda one: _there(one.wrong, "pairs= with `wrong` in every row"), lambda one: one.prompt)
+        return self._each(lambda one: _there(one.wrong, "pairs= with `wrong` in every row"))
 
     @cached_property
     def choices(self) -> list[list[TokenScores]]:
         """Scores of the texts of all choices, question by question."""
-        return self._each(_choices, lambda one: one.prompt)
+        return self._each(_choices)
 
     @cached_property
     def letters(self) -> list[list[TokenScores]]:
@@ -133,20 +142,35 @@ class Material:
 
         parts = together(write)
         texts = (parts[row % count][row // count] for row in range(len(given)))
-        return tuple(Completion(prompt, text, after) for (prompt, after), text in zip(given, texts, strict=True))
+        shown = (prompt if isinstance(prompt, str) else self._decoded(prompt) for prompt, _ in given)
+        after = (reference for _, reference in given)
+        return tuple(Completion(*one) for one in zip(shown, texts, after, strict=True))
 
     @property
-    def _given(self) -> list[tuple[str, str]]:
-        """Prompts, and what follows them in truth."""
+    def _given(self) -> list[tuple[str | Tensor, str]]:
+        """Prompts, as token ids where they are more than plain text, and what follows them in truth."""
         if self._pairs:
-            return [(one.prompt, one.answer) for one in self._pairs]
+            return [(self._ids(self._prompt(one)) if self.templated else one.prompt, one.answer) for one in self._pairs]
         halves = self._halves.rows(slice(self.settings.prompts))
-        prompts = (ids[there] for ids, there in zip(halves.input_ids, halves.attention_mask & ~halves.answers, strict=True))
-        after = (ids[there] for ids, there in zip(halves.input_ids, halves.answers, strict=True))
-        return [(self._decoded(one), self._decoded(other)) for one, other in zip(prompts, after, strict=True)]
+        return [self._cut(ids, answers) for ids, answers in zip(halves.input_ids, halves.predicted(), strict=True)]
+
+    def _cut(self, ids: Int[Tensor, " position"], answers: Bool[Tensor, " position"]) -> tuple[str | Tensor, str]:
+        """One block before its last answer, and that answer."""
+        end = int(answers.nonzero().max()) + 1
+        start = int((~answers[:end]).nonzero().max()) + 1
+        is_text = self._corpus is not None and self._corpus.kind == "text"
+        return self._decoded(ids[:start]) if is_text else ids[:start], self._decoded(ids[start:end])
 
     @cached_property
-    def _halves(self) -> AnswerBlocks:
+    def templated(self) -> bool:
+        """Whether pairs are written by the chat template of the model."""
+        chats = any(one.is_chat for one in self._pairs)
+        if self.settings.chat is True or (chats and self.settings.chat == "auto"):
+            check_template(self.tokenizer)
+        return self.settings.chat is not False and has_template(self.tokenizer)
+
+    @cached_property
+    def _halves(self) -> TokenBlocks:
         """Documents of the corpus from their beginnings, whose second halves are the answers to the first."""
         return second_halves(self._blocks(_there(self._corpus, "corpus= or pairs="), packed=False))
 
@@ -158,7 +182,8 @@ class Material:
     def _blocks(self, corpus: Corpus, *, packed: bool) -> TokenBlocks:
         """Read some of a corpus."""
         how = self.settings
-        return token_blocks(corpus, self.tokenizer, tokens=how.tokens, part=how.part, block_size=how.block_size, packed=packed)
+        read = opened(corpus, chat=how.chat if corpus.chat == "auto" else corpus.chat)
+        return token_blocks(read, self.tokenizer, tokens=how.tokens, part=how.part, block_size=how.block_size, packed=packed)
 
     def _scores(self, blocks: TokenBlocks) -> tuple[TokenScores, ...]:
         """Scores of some blocks."""
@@ -166,17 +191,38 @@ class Material:
 
     def _answers(self, answer: Callable[[Question], str]) -> tuple[TokenScores, ...]:
         """Scores of one answer to every question."""
-        prompts = [one.prompt for one in self._questions]
-        return self._scores(answer_blocks(prompts, [answer(one) for one in self._questions], self.tokenizer))
+        prompts = [self._prompt(one) for one in self._questions]
+        return self._scores(self._answer_blocks(prompts, [answer(one) for one in self._questions]))
 
-    def _each(self, answers: Callable[[Question], Sequence[str]], prompt: Callable[[Question], str]) -> list[list[TokenScores]]:
+    def _each(
+        self, answers: Callable[[Question], Sequence[str]], ask: Callable[[Question], str] | None = None
+    ) -> list[list[TokenScores]]:
         """Scores of several answers to every question, run all together."""
         several = [list(answers(one)) for one in self._questions]
-        prompts = [prompt(one) for one, texts in zip(self._questions, several, strict=True) for _ in texts]
-        flat = iter(self._scores(answer_blocks(prompts, sum(several, []), self.tokenizer)))
+        prompts = [
+            self._prompt(one, None if ask is None else ask(one))
+            for one, texts in zip(self._questions, several, strict=True)
+            for _ in texts
+        ]
+        flat = iter(self._scores(self._answer_blocks(prompts, sum(several, []))))
         return [[next(flat) for _ in texts] for texts in several]
 
-    def _decoded(self, ids: torch.Tensor) -> str:
+    def _answer_blocks(self, prompts: list[str], answers: list[str]) -> TokenBlocks:
+        """Blocks of prompts, as `_prompt` writes them, with answers."""
+        return answer_blocks(prompts, answers, self.tokenizer, templated=self.templated)
+
+    def _prompt(self, question: Question, text: str | None = None) -> str:
+        """What the model is given: a question, or another text for it, up to where the answer begins."""
+        if not self.templated:
+            return question.prompt if text is None else text
+        chat = question.turns(text)
+        return written(self.tokenizer, chat.messages, chat, prompt=True)
+
+    def _ids(self, prompt: str) -> Int[Tensor, " position"]:
+        """A prompt that a template has written, as token ids."""
+        return torch.tensor(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+
+    def _decoded(self, ids: Tensor) -> str:
         """Tokens as text."""
         return cast(str, self.tokenizer.decode(ids, skip_special_tokens=True))
 

@@ -25,7 +25,11 @@ from hf_untangle.statistics.watching import Observer, observed
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """Sums over counted tokens for one neuron group: z is an activation, g the gradient of the summed loss at it."""
+    """Sums over tokens for one neuron group: z is an activation, g the gradient of the summed loss at it.
+
+    The loss is that of the tokens to predict alone, such as answers; it depends on the prompts before them too, so the sums are
+    over all positions of rows with answers.
+    """
 
     count: int
     """Number of tokens that were predicted."""
@@ -103,7 +107,8 @@ def _sums_over(
 
     def differentiate(batch: Blocks) -> None:
         count = len(batch.queries()[1])
-        counted = None if bool(batch.counted.all()) else batch.counted.flatten()
+        where = batch.influences()
+        counted = None if bool(where.all()) else where.flatten()
         gradients = gradients_of(model, batch.inputs(device) | {"labels": batch.labels().to(device)}, count)
         of_batch = [_of_batch(reading, gradient, counted) for (_, reading), gradient in zip(seen, gradients, strict=True)]
         # Added once all are there, as a batch that fails is started again.

@@ -14,8 +14,12 @@ from hf_untangle.data.corpora import corpus, part_of
 from hf_untangle.errors import ConfigError, CorpusError
 
 TEXTS = [f"Document {number} speaks of {number * number} things." for number in range(60)]
-TRAIN = [text for text in TEXTS if part_of(text) == "train"]
-LONG = next(text for text in ("".join(TEXTS[number:]) for number in range(50)) if part_of(text) == "train")
+TRAIN = list(corpus(TEXTS).documents("train"))
+LONG = next(
+    text
+    for text in ("".join(TEXTS[number:]) for number in range(50))
+    if text in corpus([text, *TEXTS]).documents("train")
+)
 
 
 @pytest.fixture
@@ -53,8 +57,8 @@ def test_packed_blocks_have_no_padding_and_every_position_counts(tokenizer):
 
 
 def test_two_short_documents_by_hand(tokenizer):
-    first, second = in_train(["ab", "cd", "ef", "gh", "ij"])[:2]
-    blocks = token_blocks([first, second], tokenizer, tokens=5, block_size=5)
+    first, second = "ab", "cd"
+    blocks = token_blocks(corpus([first, second], split="all"), tokenizer, tokens=5, block_size=5)
     ids = tokenizer.get_vocab()
     expected = [ids[first[0]], ids[first[1]], ids["<eos>"], ids[second[0]], ids[second[1]]]
     assert blocks.input_ids.tolist() == [expected]
@@ -75,11 +79,11 @@ def test_the_budget_is_rounded_down_to_whole_blocks_but_to_one_at_least(tokenize
 def test_no_more_documents_are_read_than_the_budget_needs(tokenizer):
     read: list[str] = []
     endless = (f"text {number}" for number in range(10**9))
-    blocks = token_blocks(counting(endless, read), tokenizer, tokens=640, block_size=32)
+    blocks = token_blocks(counting(endless, read), tokenizer, tokens=6_400, block_size=32)
     with_eos = [len(text) + 1 for text in in_train(read)]
-    assert sum(with_eos[: blocks.documents]) >= 640 > sum(with_eos[: blocks.documents - 1])
+    assert sum(with_eos[: blocks.documents]) >= 6_400 > sum(with_eos[: blocks.documents - 1])
     # Read ahead is only what could have been needed if the documents had no EOS between them.
-    assert sum(map(len, in_train(read)[:-1])) < 640
+    assert sum(map(len, in_train(read)[:-1])) < 6_400
 
 
 def test_a_document_longer_than_the_budget_is_cut(tokenizer):
@@ -133,8 +137,8 @@ def test_dropping_bos_changes_nothing_where_the_tokenizer_has_none(tokenizer):
 
 
 def test_unpacked_each_document_has_a_block_padded_on_the_right(tokenizer):
-    documents = in_train(["one", "three", "eleven", "twenty", "a hundred", "seven"])
-    blocks = token_blocks(documents, tokenizer, tokens=10_000, block_size=8, packed=False)
+    documents = ["one", "three", "eleven", "twenty", "a hundred", "seven"]
+    blocks = token_blocks(corpus(documents, split="all"), tokenizer, tokens=10_000, block_size=8, packed=False)
     lengths = [min(len(document), 8) for document in documents]
     assert blocks.attention_mask.sum(1).tolist() == lengths
     assert torch.equal(blocks.counted, blocks.attention_mask)
@@ -170,7 +174,7 @@ def test_parts_share_no_document(tokenizer):
         for part in ("train", "validation", "test")
     }
     for part, text in texts.items():
-        assert {part_of(document) for document in text.split("<eos>")[:-1]} == {part}
+        assert set(text.split("<eos>")[:-1]) <= set(corpus(TEXTS).documents(part))
 
 
 def test_the_fingerprint_is_the_same_for_the_same_tokens_only(tokenizer):
@@ -229,7 +233,7 @@ def test_documents_longer_than_the_context_of_the_model_give_no_warning(tokenize
 
 def test_too_few_tokens_for_one_block_is_an_error_that_counts_them(tokenizer):
     with pytest.raises(CorpusError, match=r"The train part of corpus `strings` has 6 tokens, too few for one"):
-        token_blocks(in_train(["hello", "world", "again"])[:1], tokenizer, block_size=32)
+        token_blocks(["hello"], tokenizer, block_size=32)
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from hf_untangle.data import corpora, embedded, hub
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.corpora import corpus
+from hf_untangle.data.documents import Pair, as_document
 from hf_untangle.errors import CorpusError
 
 FAKE_ROWS = {
@@ -61,8 +62,7 @@ def test_every_named_corpus_reads_documents_from_the_hub(opened, name):
     taken = corpus(name)
     assert (taken.name, taken.origin, taken.license) == (name, "hub", CORPORA[name].license)
     assert taken.source.startswith(CORPORA[name].repository)
-    assert all(isinstance(document, str) for document in taken.read())
-    assert list(taken.read())
+    assert [document.key for document in map(as_document, taken.read())]
 
 
 def test_the_hub_is_asked_for_nothing_before_documents_are(opened):
@@ -90,8 +90,9 @@ def test_other_code_is_code_without_python(opened):
 
 
 def test_tofu_documents_are_a_question_and_its_answer(opened):
-    assert list(corpus("tofu-forget05").read()) == ["Who?\nNobody."]
-    assert opened == [("locuslab/TOFU", "forget05", "train", None)]
+    (document,) = map(as_document, corpus("tofu-forget05").read())
+    assert document.content == Pair("Who?", "Nobody.", joined=True)
+    assert set(opened) == {("locuslab/TOFU", "forget05", "train", None)}
 
 
 def test_wikitext_lines_are_joined_into_articles(opened):

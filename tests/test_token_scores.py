@@ -85,7 +85,7 @@ def test_an_answer_is_scored_as_in_the_text_that_it_is_part_of(taught, tokenizer
 def test_batches_of_answers_are_no_wider_than_they_must_be(tokenizer):
     blocks = answer_blocks(["a", "a long prompt"], ["b", "and a long answer"], tokenizer)
     assert [batch.width for batch in blocks.batches(1)] == [len("a b"), len("a long prompt and a long answer")]
-    assert [batch.tokens for batch in blocks.batches(1)] == [3, 31]
+    assert [batch.tokens for batch in blocks.batches(1)] == [2, 18]
 
 
 def test_the_loss_of_a_model_on_answers_is_on_their_tokens_alone(tokenizer):
@@ -116,7 +116,7 @@ def test_an_answer_that_cannot_be_predicted_is_refused(tokenizer, prompt, answer
 
 
 def test_prompts_and_answers_come_in_pairs(tokenizer):
-    with pytest.raises(CorpusError, match="2 prompts and 1 answers came"):
+    with pytest.raises(CorpusError, match="2 prompts and 1 answers"):
         answer_blocks(["a", "b"], ["c"], tokenizer)
 
 

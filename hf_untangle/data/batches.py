@@ -263,7 +263,7 @@ def token_blocks(
     if opened.members:
         share = max(1, tokens // len(opened.members))
         return _taking_turns([token_blocks(one, tokenizer, tokens=share, **how) for one in opened.members], opened)
-    documents = opened.documents(part)
+    documents = opened.examples(part)
     if opened.kind != "text":
         encode = Encoder(tokenizer, opened.chat, tuple(prefix))
         found = answer_rows(documents, encode, tokens, block_size, opened.name)
@@ -285,8 +285,8 @@ def _too_few(found: TokenRows, opened: Corpus, part: Part, block_size: int) -> s
     """Say why a part has no block."""
     if not found.documents:
         return (
-            f"The {part} part of corpus `{opened.name}` has 0 tokens, as none of its documents fell into it. Pass more, or "
-            "splits of your own ({'train': ..., 'validation': ..., 'test': ...}), or split='all', which judges the same rows."
+            f"The {part} part of corpus `{opened.name}` has 0 tokens, too few for one block, as no document is in it. Pass "
+            "more, or splits of your own ({'train': ..., 'test': ...}), or split='all', by which each part has all of them."
         )
     if opened.kind != "text":
         return (

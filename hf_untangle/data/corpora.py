@@ -15,7 +15,7 @@ from hf_untangle.data.hub import hub_documents, hub_is_reachable, hub_source
 from hf_untangle.data.rows import documents_of, find_shape
 from hf_untangle.data.shapes import Kind
 from hf_untangle.data.splits import PARTS, own_parts, part_of, parted
-from hf_untangle.data.tables import Table, checked_texts, opened_table, several
+from hf_untangle.data.tables import Replayed, Table, checked_texts, opened_table, several
 from hf_untangle.errors import CorpusError
 
 logger = logging.getLogger("hf_untangle")
@@ -57,8 +57,8 @@ class Corpus:
     members: tuple["Corpus", ...] = ()
     """The corpora that this one is made of, each of which gives as many tokens."""
 
-    def documents(self, part: Part) -> Iterator[Document]:
-        """Read the documents of one part.
+    def examples(self, part: Part) -> Iterator[Document]:
+        """Read the documents of one part, with what is a prompt in them and what an answer.
 
         Args:
             part: The part; see `parted`.
@@ -71,17 +71,17 @@ class Corpus:
             if document.side == side or side is None:
                 yield document
 
-    def texts(self, part: Part) -> Iterator[str]:
+    def documents(self, part: Part) -> Iterator[str]:
         """Read the documents of one part as plain text.
 
         Args:
-            part: The part.
+            part: The part; see `parted`.
 
         Yields:
-            The text of each, of several corpora one after the other.
+            The text of each in the order of the corpus, blank ones left out; of several corpora one after the other.
         """
         for one in self.members or (self,):
-            yield from (document.text for document in one.documents(part))
+            yield from (document.text for document in one.examples(part))
 
     def _of(self, part: Part) -> Iterator[Document]:
         """The documents of a part, of whatever side."""
@@ -151,7 +151,8 @@ def corpus(  # noqa: PLR0913 (one parameter for each thing that can be said abou
     if side is not None and not opened.two_sided:
         raise CorpusError(f"Only preference data sets have sides, and `{opened.name}` is none. Leave out side=`{side}`.")
     said = {"name": name, "chat": chat, "side": side}
-    changed = replace(opened, **{key: value for key, value in said.items() if value is not None})
+    changes = {key: value for key, value in said.items() if value is not None}
+    changed = replace(opened, **changes) if changes else opened
     if chat is None or not opened.members:
         return changed
     return replace(changed, members=tuple(replace(one, chat=chat) for one in opened.members))
@@ -177,6 +178,7 @@ def _open(source: CorpusSource, column: str | None, split: str | None, group: st
 
 def _from_memory(source: Iterable[Any], column: str | None, group: str | None, whole: bool, prefer: Prefer) -> Corpus:
     """Open several corpora, rows, or strings."""
+    source = Replayed(source) if isinstance(source, Iterator) else source
     if (table := opened_table(source)) is not None:
         return _from_table(table, column, group)
     if column is not None or group is not None:
@@ -235,8 +237,9 @@ def _again(opened: Corpus, column: str | None, split: str | None, group: str | N
     """Change what can be changed of a corpus that is open already."""
     if column is not None or group is not None or split not in (None, ALL):
         raise CorpusError(f"`{opened.name}` is open already: name its column, split and group where it is opened.")
-    members = tuple(_again(one, None, split, None) for one in opened.members)
-    return replace(opened, members=members, whole=opened.whole or split == ALL)
+    if split is None or opened.whole:
+        return opened
+    return replace(opened, members=tuple(_again(one, None, split, None) for one in opened.members), whole=True)
 
 
 def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> Corpus:

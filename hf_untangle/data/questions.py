@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hf_untangle.data.chats import is_chat
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.documents import Chat, Content, Message, Pair, as_document, spoken
 from hf_untangle.data.files import TABLE_READERS, exists, table_rows
@@ -88,8 +89,8 @@ def _opened(source: QuestionSource) -> tuple[str, Iterator[Any]]:
         documents = map(as_document, source.read())
         return source.name, (one.content for one in documents if side in (None, one.side))
     if not isinstance(source, str | Path):
-        table = None if isinstance(source, Mapping) else opened_table(source)
-        return ("pairs", iter(source)) if table is None else (table.name if table.name != "rows" else "pairs", table.rows())
+        table = None if isinstance(source, list | tuple | Mapping | Iterator) else opened_table(source)
+        return ("pairs", iter(source)) if table is None else (table.name, table.rows())
     path = Path(source)
     if path.suffix.lower() not in TABLE_READERS or not exists(path):
         raise CorpusError(f"Pairs must be in a table ({', '.join(TABLE_READERS)}), but there is none at `{source}`.")
@@ -103,6 +104,8 @@ def _question(row: Any, number: int, name: str) -> Question:
         return row
     if isinstance(row, Pair | Chat):
         return _of_content(row, where)
+    if is_chat(row):
+        row = {"messages": row}
     if not isinstance(row, Mapping):
         raise CorpusError(f"Pairs must be rows with `prompt` and `answer`, but {where} is a {type(row).__name__}.")
     values = {field: next((row[alias] for alias in aliases if alias in row), None) for field, aliases in NAMES.items()}

@@ -34,7 +34,8 @@ def opened_table(source: Any) -> Table | None:
     """Open rows.
 
     Args:
-        source: A data set, a frame of pandas or polars, a table of Arrow, or an iterable of mappings or of chats.
+        source: A data set, a frame of pandas or polars, a table of Arrow, or an iterable of mappings or of chats, which can be
+            read again and again.
 
     Returns:
         The rows, or None where the source holds no rows.
@@ -47,7 +48,7 @@ def opened_table(source: Any) -> Table | None:
         return Table("frame", f"{type(source).__name__} that was passed in", "unknown", rows)
     if not isinstance(source, Iterable) or isinstance(source, str | bytes | Path | Mapping):
         return None
-    rows = replayable(source)
+    rows = partial(iter, source)
     first = next(rows(), None)
     if isinstance(first, Mapping):
         return Table("rows", "rows that were passed in", "unknown", partial(_checked_rows, rows))
@@ -76,7 +77,7 @@ def checked_texts(texts: Any) -> Callable[[], Iterator[str]]:
     """Open an iterable of strings.
 
     Args:
-        texts: Them; a one-shot iterator is read only as far as needed, and can then be read again.
+        texts: Them, which can be read again and again.
 
     Returns:
         What reads them, and refuses anything else.
@@ -89,22 +90,23 @@ def checked_texts(texts: Any) -> Callable[[], Iterator[str]]:
             "A corpus must be a name, a path, a data set, or an iterable of strings or of rows, but got "
             f"{type(texts).__name__}. Rows are understood when they have {ACCEPTED}."
         )
-    return partial(_checked_strings, replayable(texts))
+    return partial(_checked_strings, partial(iter, texts))
 
 
-def replayable(items: Iterable[Any]) -> Callable[[], Iterator[Any]]:
-    """Make any iterable readable from its beginning, a one-shot iterator held only as far as it was read.
+class Replayed:
+    """A one-shot iterator that can be read from its beginning again and again, held only as far as it was read."""
 
-    Args:
-        items: The iterable.
+    def __init__(self, items: Iterator[Any]) -> None:
+        """Read nothing yet.
 
-    Returns:
-        What gives an iterator from the beginning.
-    """
-    if not isinstance(items, Iterator):
-        return partial(iter, items)
-    (beginning,) = tee(items, 1)
-    return lambda: copy(beginning)
+        Args:
+            items: The iterator, which is not to be read by anything else from here on.
+        """
+        (self._beginning,) = tee(items, 1)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Read from the beginning."""
+        return copy(self._beginning)
 
 
 def _is_corpus(item: Any) -> bool:

@@ -16,9 +16,7 @@ from hf_untangle.errors import ConfigError, CorpusError
 TEXTS = [f"Document {number} speaks of {number * number} things." for number in range(60)]
 TRAIN = list(corpus(TEXTS).documents("train"))
 LONG = next(
-    text
-    for text in ("".join(TEXTS[number:]) for number in range(50))
-    if text in corpus([text, *TEXTS]).documents("train")
+    text for text in ("".join(TEXTS[number:]) for number in range(50)) if text in corpus([text, *TEXTS]).documents("train")
 )
 
 

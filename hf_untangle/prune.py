@@ -15,15 +15,16 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.compaction.compact import compact
-from hf_untangle.compaction.saving import gathered, save_model
+from hf_untangle.compaction.saving import bytes_of, gathered, save_model
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.footprint import footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
-from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
@@ -71,13 +72,19 @@ class PruneResult:
         Raises:
             OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
         """
-        with whole_folder(folder) as draft:
-            save_model(self.model, draft, gathered(self.model))
-            self.tokenizer.save_pretrained(draft)
-            self.mask.save(draft / "mask.safetensors")
-            self.plan.statistics.save(draft / "statistics.safetensors")
-            (draft / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
-            write_prune_report(draft, self.record, license)
+        in_main(lambda: check_replaceable(folder, needs=bytes_of(self.model)))
+        weights = gathered(self.model)
+
+        def write() -> None:
+            with whole_folder(folder) as draft:
+                save_model(self.model, draft, weights)
+                self.tokenizer.save_pretrained(draft)
+                self.mask.save(draft / "mask.safetensors")
+                self.plan.statistics.save(draft / "statistics.safetensors")
+                (draft / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
+                write_prune_report(draft, self.record, license)
+
+        in_main(write)
         return Path(folder)
 
 

@@ -1,6 +1,5 @@
 """What an unlearning run leaves: a model, with everything that was measured, to save, push, shrink, repair or undo."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.attacks.run import attack
 from hf_untangle.compaction.compact import compact
-from hf_untangle.compaction.saving import gathered, save_model
+from hf_untangle.compaction.saving import bytes_of, gathered, save_model
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.repair import RepairConfig
@@ -22,7 +21,7 @@ from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.evaluation.evaluate import check_metrics
 from hf_untangle.evaluation.score_cache import EvaluationConfig
-from hf_untangle.folders import MARKER, whole_file, whole_folder
+from hf_untangle.folders import MARKER, changed_folder, check_replaceable, recover, temporary_folder, whole_folder
 from hf_untangle.hub.cards import license_of
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.mask import FILE, NeuronMask
@@ -201,6 +200,7 @@ class UnlearnResult:
         Raises:
             OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
         """
+        in_main(lambda: check_replaceable(folder, needs=bytes_of(self.model)))
         weights = gathered(self.model)
         in_main(lambda: self._save(folder, license, weights))
         return Path(folder)
@@ -226,8 +226,8 @@ class UnlearnResult:
         Raises:
             HubError: The Hub refuses, or cannot be reached; the message says what to do.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            self._write(Path(folder), license or self._ask_license(options.get("token")), gathered(self.model))
+        with temporary_folder() as folder:
+            self._write(folder, license or self._ask_license(options.get("token")), gathered(self.model))
             return push_folder(folder, repo_id, **options)
 
     def save_adapters(self, folder: str | Path, *, license: str | None = None) -> Path:
@@ -246,8 +246,12 @@ class UnlearnResult:
         Raises:
             OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
         """
-        with whole_folder(folder) as draft:
-            write_adapter_path(draft, self.record, self.mask_path, Path(folder).name, license)
+
+        def write() -> None:
+            with whole_folder(folder) as draft:
+                write_adapter_path(draft, self.record, self.mask_path, Path(folder).name, license)
+
+        in_main(write)
         return Path(folder)
 
     def push_adapters_to_hub(self, repo_id: str, *, license: str | None = None, **options: Unpack[PushOptions]) -> str:
@@ -264,9 +268,9 @@ class UnlearnResult:
         Raises:
             HubError: The Hub refuses, or cannot be reached; the message says what to do.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             license = license or self._ask_license(options.get("token"))
-            write_adapter_path(Path(folder), self.record, self.mask_path, repo_id, license)
+            write_adapter_path(folder, self.record, self.mask_path, repo_id, license)
             return push_folder(folder, repo_id, **options)
 
     def _write(self, folder: Path, license: str | None, weights: dict[str, Tensor] | None) -> None:
@@ -278,7 +282,7 @@ class UnlearnResult:
         save_mask_path(folder / MASK_PATH, self.mask_path)
         self.forget.save(folder / "statistics-forget.safetensors")
         self.retain.save(folder / "statistics-retain.safetensors")
-        self.save_report(folder, license=license)
+        self._write_report(folder, license)
 
     def save_report(self, folder: str | Path, *, license: str | None = None) -> None:
         """Write the record, the page and the card alone, in the place of those that are there.
@@ -286,10 +290,21 @@ class UnlearnResult:
         Args:
             folder: The folder that this result was saved in, whose weights stay as they are.
             license: The license of the original model, for the card.
+
+        Raises:
+            OutputError: The folder cannot be written, or holds a file of another's that would be replaced; nothing is, then.
         """
+
+        def write() -> None:
+            with changed_folder(folder) as draft:
+                self._write_report(draft, license)
+
+        in_main(write)
+
+    def _write_report(self, folder: Path, license: str | None) -> None:
+        """Write the record, the page and the card."""
         write_report(folder, self.record, self.forget, self.retain, self.mask, license=license)
-        with whole_file(Path(folder) / MARKER) as draft:
-            draft.write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _ask_license(self, token: str | None) -> str | None:
         """The license of the original model, as the Hub has it."""
@@ -310,7 +325,7 @@ def restore(model: PreTrainedModel, result: UnlearnResult | str | Path) -> PreTr
     Raises:
         MaskError: The removed weights were not kept, or the model is not as the removal left it; nothing is changed then.
     """
-    removed = result.removed if isinstance(result, UnlearnResult) else _read_removed(Path(result) / REMOVED)
+    removed = result.removed if isinstance(result, UnlearnResult) else _read_removed(Path(result))
     if removed is None:
         raise MaskError(
             "The removed weights must have been kept to be restored, but this result has none. Call "
@@ -320,6 +335,7 @@ def restore(model: PreTrainedModel, result: UnlearnResult | str | Path) -> PreTr
     return model
 
 
-def _read_removed(file: Path) -> RemovedWeights | None:
+def _read_removed(folder: Path) -> RemovedWeights | None:
     """The removed weights beside a saved result, where they were kept."""
-    return RemovedWeights.load(file) if file.exists() else None
+    recover(folder)
+    return RemovedWeights.load(folder / REMOVED) if (folder / REMOVED).exists() else None

@@ -1,6 +1,5 @@
 """Starting again from what was given away: an adapter can be switched off, a checkpoint cannot."""
 
-import tempfile
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from hf_untangle.attacks.context import Scene
+from hf_untangle.folders import temporary_folder
 from hf_untangle.logs import quiet
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.records.attacks import Reading
@@ -24,9 +24,9 @@ def adapter(scene: Scene) -> Iterator[Reading | str]:
         What is known with the adapter on, with it off, and by the checkpoint; whether the original came back bit for bit; and
         how many values of removed neurons are in the checkpoint.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        yield from _from_adapter(scene, Path(folder) / "adapter")
-        yield from _from_checkpoint(scene, Path(folder) / "checkpoint")
+    with temporary_folder() as folder:
+        yield from _from_adapter(scene, folder / "adapter")
+        yield from _from_checkpoint(scene, folder / "checkpoint")
 
 
 def _from_adapter(scene: Scene, folder: Path) -> Iterator[Reading | str]:

@@ -5,7 +5,6 @@ Both formats have an exact zero: NF4 as one of its sixteen values (arXiv:2305.14
 """
 
 import importlib.util
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 
 from hf_untangle.attacks.context import Scene
 from hf_untangle.errors import MissingExtraError
+from hf_untangle.folders import temporary_folder
 from hf_untangle.logs import quiet
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.records.attacks import Reading
@@ -62,7 +62,7 @@ def quantized(model: PreTrainedModel, format_: str) -> PreTrainedModel:
         Another model, whose projections are quantized; the head and what is no projection keep their dtype.
     """
     bits = BitsAndBytesConfig(**FORMATS[format_])
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         model.save_pretrained(folder)
         small = AutoModelForCausalLM.from_pretrained(
             folder, quantization_config=bits, device_map=str(model.device), dtype=model.dtype

@@ -30,6 +30,11 @@ class Checkpoint:
     shards: dict[str, tuple[str, ...]]
     """The names of the tensors in each file."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of all shards."""
+        return sum((self.folder / file).stat().st_size for file in self.shards)
+
     @cached_property
     def config(self) -> PreTrainedConfig:
         """The configuration of the model."""

@@ -6,6 +6,8 @@ computes what the masked one does. Of the weights, one shard at a time is in mem
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +27,8 @@ from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.errors import CheckpointError
 from hf_untangle.files.names import own_files
-from hf_untangle.folders import MARKER, check_replaceable, whole_folder
+from hf_untangle.folders import MARKER, check_replaceable, recover, undisturbed, whole_folder
+from hf_untangle.interrupts import sigterm_as_interrupt
 from hf_untangle.masks.mask import NeuronMask
 
 CARRIED = (
@@ -60,6 +63,7 @@ def compact_folder(
     *,
     layout: Layout = "ragged",
     round_to: int | None = None,
+    complete: Callable[[Path, FolderRecord], object] | None = None,
 ) -> FolderRecord:
     """Write a smaller checkpoint, as `compact` and `save_pretrained` would, in the memory of a shard or two.
 
@@ -69,6 +73,7 @@ def compact_folder(
         mask: Which neurons stay. When None, those that are removed are read off the weights.
         layout: Whether layers may differ in width, see `compact`.
         round_to: FFN widths are rounded up to a multiple of this.
+        complete: Called with the folder before it takes its name, and with what was done, to add more files.
 
     Returns:
         What was done; it lies in the target as `untangle.json` too.
@@ -79,11 +84,15 @@ def compact_folder(
         MaskError: The mask was made for another model.
         OutputError: The target is not ours to replace, or cannot be written.
     """
-    check_replaceable(target)
-    located = _locate(open_checkpoint(source))
-    mask = _removed_in(located) if mask is None else mask_of_all(mask, located.groups, str(source))
-    _, plan, edits = compact_verified(located.twin, located.groups, mask, assemble_lazily, layout=layout, round_to=round_to)
-    return _write(located, target, mask, edits, plan.config, layout, plan.left)
+    with _between(source, target):
+        located = _locate(open_checkpoint(source))
+        mask = _removed_in(located) if mask is None else mask_of_all(mask, located.groups, str(source))
+        smaller, plan, edits = compact_verified(
+            located.twin, located.groups, mask, assemble_lazily, layout=layout, round_to=round_to
+        )
+        share = smaller.num_parameters() / located.twin.num_parameters()
+        check_replaceable(target, source=source, needs=int(located.checkpoint.size * share))
+        return _write(located, target, mask, edits, plan.config, layout, plan.left, complete)
 
 
 def remove_folder(source: str | Path, target: str | Path, mask: NeuronMask) -> FolderRecord:
@@ -102,11 +111,22 @@ def remove_folder(source: str | Path, target: str | Path, mask: NeuronMask) -> F
         MaskError: The mask was made for another model.
         OutputError: The target is not ours to replace, or cannot be written.
     """
-    check_replaceable(target)
-    located = _locate(open_checkpoint(source))
-    mask = mask_of_all(mask, located.groups, str(source))
-    edits = edits_of(located.twin, located.groups, mask, {})
-    return _write(located, target, mask, edits, located.checkpoint.config, None, {})
+    with _between(source, target):
+        located = _locate(open_checkpoint(source))
+        mask = mask_of_all(mask, located.groups, str(source))
+        edits = edits_of(located.twin, located.groups, mask, {})
+        check_replaceable(target, source=source, needs=located.checkpoint.size)
+        return _write(located, target, mask, edits, located.checkpoint.config, None, {})
+
+
+@contextmanager
+def _between(source: str | Path, target: str | Path) -> Iterator[None]:
+    """Refuse a target that the source lies in, and keep the source as it is while it is read; SIGTERM is an interrupt."""
+    with sigterm_as_interrupt():
+        check_replaceable(target, source=source)
+        recover(Path(source))
+        with undisturbed(Path(source)):
+            yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +170,7 @@ def _write(
     config: PreTrainedConfig,
     layout: Layout | None,
     left: dict[str, str],
+    complete: Callable[[Path, FolderRecord], object] | None = None,
 ) -> FolderRecord:
     """Write the target folder: shards, index, configuration, record, and what is carried over."""
     checkpoint = located.checkpoint
@@ -166,6 +187,8 @@ def _write(
         ragged = config.get_text_config().is_heterogeneous
         record = FolderRecord(str(checkpoint.folder), mask.describe(), layout, before, after, ragged, left)
         (draft / MARKER).write_text(json.dumps(asdict(record), indent=2) + "\n")
+        if complete is not None:
+            complete(draft, record)
     return record
 
 

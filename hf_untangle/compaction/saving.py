@@ -31,6 +31,18 @@ def save_model(model: PreTrainedModel, folder: str | Path, weights: dict[str, Te
         model.save_pretrained(folder, state_dict=weights)
 
 
+def bytes_of(model: PreTrainedModel) -> int:
+    """How much space a checkpoint of a model takes.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Bytes of its parameters, tied ones once.
+    """
+    return sum(one.numel() * one.element_size() for one in model.parameters())
+
+
 def gathered(model: PreTrainedModel) -> dict[str, Tensor] | None:
     """Bring all weights together where transformers would find placeholders, or parts. All processes must call this.
 

@@ -1,6 +1,5 @@
 """Small GPT-2 and Llama shaped language models of any width, trained by transformers' Trainer to read bytes."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from transformers import (
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.errors import ConfigError
+from hf_untangle.folders import temporary_folder
 from hf_untangle.randomness import random_state_kept
 
 VALIDATION = 8_192
@@ -144,12 +144,12 @@ def trained_language_model(name: str, width: int, text: ByteText, training: Lang
     """
     if width % WIDTH_STEP:
         raise ConfigError(f"The width of a transformer here must be a multiple of {WIDTH_STEP}, got {width}.")
-    with random_state_kept(), tempfile.TemporaryDirectory() as folder, torch.enable_grad():
+    with random_state_kept(), temporary_folder() as folder, torch.enable_grad():
         torch.manual_seed(seed)
         config = LANGUAGE_MODELS[name](width, VOCABULARY, training.block_size)
         model = AutoModelForCausalLM.from_config(config)
         arguments = TrainingArguments(
-            folder,
+            str(folder),
             max_steps=training.steps,
             per_device_train_batch_size=training.batch_size,
             learning_rate=training.learning_rate,

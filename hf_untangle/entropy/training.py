@@ -1,7 +1,6 @@
 """Training a k-contrast model with Hugging Face's `Trainer`."""
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from hf_untangle.entropy.configuration import ContrastConfig
 from hf_untangle.entropy.encoders import Items
 from hf_untangle.entropy.modeling import ContrastModel
 from hf_untangle.entropy.problems import ProblemDataset, draw_problems
+from hf_untangle.folders import temporary_folder
 from hf_untangle.randomness import random_state_kept
 
 LOGS = 10
@@ -63,11 +63,11 @@ def train_contrast(
         CorpusError: There are fewer items than choices.
     """
     problems = draw_problems(len(items), choices, steps * batch_size, seed)
-    with random_state_kept(), tempfile.TemporaryDirectory() as folder:
+    with random_state_kept(), temporary_folder() as folder:
         set_seed(seed)
         model = ContrastModel(config)
         arguments = TrainingArguments(
-            output_dir=folder,
+            output_dir=str(folder),
             max_steps=steps,
             per_device_train_batch_size=batch_size,
             learning_rate=learning_rate,

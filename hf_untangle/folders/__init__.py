@@ -2,9 +2,9 @@
 
 from hf_untangle.folders.cache import cache_folder
 from hf_untangle.folders.checks import check_apart, check_file, check_replaceable
-from hf_untangle.folders.drafts import PREFIX, draft_in, recover
-from hf_untangle.folders.listing import LISTING
-from hf_untangle.folders.locks import locked
+from hf_untangle.folders.drafts import PREFIX, draft_in, recover, temporary_folder
+from hf_untangle.folders.listing import LISTING, MARKER
+from hf_untangle.folders.locks import locked, undisturbed
 from hf_untangle.folders.whole import changed_folder, whole_file, whole_folder
 
 __all__ = [
@@ -19,9 +19,8 @@ __all__ = [
     "draft_in",
     "locked",
     "recover",
+    "temporary_folder",
+    "undisturbed",
     "whole_file",
     "whole_folder",
 ]
-
-MARKER = "untangle.json"
-"""The record of what was done, in every folder that this package writes."""

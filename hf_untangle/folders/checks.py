@@ -28,9 +28,9 @@ def check_replaceable(folder: str | Path, *, source: str | Path | None = None, n
         OutputError: The folder is a file, holds things that are not ours, contains the source, is the working directory,
             cannot be written, or lies on a disk without enough space.
     """
-    path = check_folder(folder)
     if source is not None:
-        check_apart(source, path)
+        check_apart(source, resolved(folder))
+    path = check_folder(folder)
     _check_writable(path, folder, needs)
     return path
 

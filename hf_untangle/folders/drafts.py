@@ -50,6 +50,17 @@ def draft_in(parent: Path) -> Iterator[Path]:
                     folder.rmdir()
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder for the length of the `with` block that is deleted also on SIGTERM, or by the next call after a kill.
+
+    Yields:
+        An empty folder, in the system's folder for temporary files.
+    """
+    with draft_in(Path(tempfile.gettempdir())) as draft:
+        yield draft / NEW
+
+
 def clear_stale(parent: Path) -> None:
     """Delete the drafts of processes that were killed, and give folders that they were about to replace their names back.
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 LISTING = ".untangle-files.json"
 """The file, in every folder that this package writes, that lists the files written there."""
+MARKER = "untangle.json"
+"""The record of what was done, in every folder that this package writes."""
 
 
 def files_in(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ They hold between processes of one machine. Where the file system or the platfor
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -68,6 +68,27 @@ def release(descriptor: int | None) -> None:
     """
     if descriptor is not None:
         os.close(descriptor)
+
+
+@contextmanager
+def undisturbed(folder: Path, *, patience: float = 10.0) -> Iterator[None]:
+    """Keep other processes from replacing a folder while it is read inside the `with` block.
+
+    Args:
+        folder: A folder; nothing happens where it is none, or cannot be locked.
+        patience: For how many seconds to wait for a process that is replacing it, which takes a moment.
+
+    Yields:
+        Nothing.
+    """
+    descriptor = None
+    if folder.is_dir():
+        with suppress(BusyError):
+            descriptor = take(folder, shared=True, patience=patience)
+    try:
+        yield
+    finally:
+        release(descriptor)
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from stat import S_IMODE
 from safetensors import SafetensorError
 
 from hf_untangle.errors import OutputError
-from hf_untangle.folders.checks import check_file, check_folder, in_words
-from hf_untangle.folders.drafts import NEW, OLD, PATIENCE, READY, draft_in, move_ready
-from hf_untangle.folders.listing import LISTING, files_in, foreign, link, listed, write_listing
+from hf_untangle.folders.checks import check_file, check_folder, in_words, resolved
+from hf_untangle.folders.drafts import NEW, OLD, PATIENCE, READY, draft_in, move_ready, recover
+from hf_untangle.folders.listing import LISTING, MARKER, files_in, foreign, link, listed, write_listing
 from hf_untangle.folders.locks import BusyError, locked
 
 READERS = 60.0
@@ -85,12 +85,16 @@ def changed_folder(folder: str | Path) -> Iterator[Path]:
         OutputError: A file of the user's is in the way, or the folder cannot be written.
     """
     with _clear_errors(folder):
-        final = Path(folder).resolve(strict=True)
+        final = resolved(folder)
+        recover(final)
+        if listed(final) is None and not (final / MARKER).is_file():
+            raise OutputError(
+                f"Only what hf_untangle wrote can be changed, but `{folder}` has no {MARKER}. Save the result first."
+            )
         with draft_in(final) as draft:
             new = draft / NEW
             yield new
-            own = listed(final)
-            if own is not None:
+            if (own := listed(final)) is not None:
                 _check_not_in_the_way(new, final)
                 write_listing(new, own | set(files_in(new)))
             new.rename(draft / READY)

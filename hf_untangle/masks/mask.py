@@ -1,6 +1,5 @@
 """A mask: which neurons of a model stay."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.errors import MaskError
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.folders import MARKER, temporary_folder, whole_folder
 from hf_untangle.hub.cards import license_of
 from hf_untangle.hub.download import PullOptions, find_file
 from hf_untangle.hub.upload import PushOptions, push_folder
@@ -278,7 +277,7 @@ class NeuronMask(Mapping[str, Tensor]):
         Raises:
             HubError: The Hub refuses, or cannot be reached; the message says what to do.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             self._write_adapter(Path(folder), repo_id, license_of(self.model, token=options.get("token")))
             return push_folder(folder, repo_id, **options)
 

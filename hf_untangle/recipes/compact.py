@@ -1,6 +1,7 @@
 """Compact: take removed neurons out of a checkpoint, from folder to folder."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -37,10 +38,8 @@ class Compaction(BaseModel):
             What was done.
         """
         kept = None if mask is None else NeuronMask.load(mask)
-        record = compact_folder(source, self.output, kept, layout=self.layout, round_to=self.round_to)
-        if mask is None:
-            carry_result(Path(source), Path(self.output), record, self.round_to)
-        return record
+        complete = None if mask is not None else partial(carry_result, Path(source), round_to=self.round_to)
+        return compact_folder(source, self.output, kept, layout=self.layout, round_to=self.round_to, complete=complete)
 
 
 class Recipe(Compaction):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from hf_untangle.compaction.offline import FolderRecord
 from hf_untangle.files.names import own_files
-from hf_untangle.folders import MARKER, whole_file
+from hf_untangle.folders import MARKER
 from hf_untangle.masks.mask import FILE
 from hf_untangle.masks.mask_path import MASK_PATH
 from hf_untangle.records.unlearning import CompactionRecord, UnlearnRecord
@@ -19,7 +19,7 @@ BELONGINGS = (FILE, MASK_PATH, "statistics-*.safetensors", "report.html", "plots
 CARD = "README.md"
 
 
-def carry_result(source: Path, target: Path, made: FolderRecord, round_to: int | None) -> None:
+def carry_result(source: Path, target: Path, made: FolderRecord, *, round_to: int | None) -> None:
     """Complete a smaller checkpoint with what the result that it was made from has beside its weights.
 
     Masks and statistics are those of the original model, whose neurons they count. The record and the card tell of the
@@ -27,20 +27,18 @@ def carry_result(source: Path, target: Path, made: FolderRecord, round_to: int |
 
     Args:
         source: The checkpoint that was read.
-        target: The smaller one, which is there already.
+        target: The smaller one, before it takes its name.
         made: What was done.
         round_to: What FFN widths were rounded up to.
-
-    Raises:
-        OutputError: A file cannot be written.
     """
     try:
         record = UnlearnRecord.model_validate_json((source / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValidationError):
         return
     for file in own_files(source, BELONGINGS):
-        with whole_file(target / file.relative_to(source)) as draft:
-            shutil.copy2(file, draft)
+        place = target / file.relative_to(source)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copy2(file, place)
     compaction = CompactionRecord(
         layout=str(made.layout),
         round_to=round_to,
@@ -49,10 +47,8 @@ def carry_result(source: Path, target: Path, made: FolderRecord, round_to: int |
         left=made.left,
     )
     record = record.model_copy(update={"compaction": compaction})
-    with whole_file(target / CARD) as draft:
-        model_card(record, _license(source)).save(draft)
-    with whole_file(target / MARKER) as draft:
-        draft.write_text(record.model_dump_json(indent=2) + "\n")
+    model_card(record, _license(source)).save(target / CARD)
+    (target / MARKER).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 def _license(source: Path) -> str | None:

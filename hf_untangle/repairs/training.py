@@ -1,6 +1,5 @@
 """One training run on a retain corpus, by the Trainer of transformers."""
 
-import tempfile
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from hf_untangle.callbacks.progress import ProgressBarCallback
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import place
+from hf_untangle.folders import temporary_folder
 from hf_untangle.randomness import random_state_kept
 
 
@@ -43,8 +43,8 @@ def train_(
     dataset: Any = [{"input_ids": row, "labels": row} for row in blocks.input_ids]
     bar = ProgressBarCallback(f"repair on {blocks.corpus.name}", progress=progress)
     loss = partial(mixed_target_loss, original=original, share=config.distill) if original is not None else None
-    with tempfile.TemporaryDirectory() as folder, random_state_kept():
-        arguments = _arguments(folder, trainee, config, compute)
+    with temporary_folder() as folder, random_state_kept():
+        arguments = _arguments(str(folder), trainee, config, compute)
         trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=loss, callbacks=[bar, *callbacks])
         trainer.remove_callback(PrinterCallback)
         trainer.train()

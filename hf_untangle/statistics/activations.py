@@ -1,7 +1,6 @@
 """The statistics of one corpus: moments of every neuron group, with a record of where they come from."""
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Unpack
 
 from hf_untangle.errors import StatisticsError
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.folders import MARKER
+from hf_untangle.folders import MARKER, temporary_folder
 from hf_untangle.hub.download import PullOptions, find_file
 from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.statistics.card import statistics_card
@@ -146,12 +145,12 @@ class ActivationStatistics(Mapping[str, Moments]):
         Raises:
             HubError: The Hub refuses, or cannot be reached; the message says what to do.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save(Path(folder) / FILE)
-            (Path(folder) / MARKER).write_text(json.dumps({"format": FORMAT}) + "\n")
+        with temporary_folder() as folder:
+            self.save(folder / FILE)
+            (folder / MARKER).write_text(json.dumps({"format": FORMAT}) + "\n")
             roots = any(moments.root is not None for moments in self.values())
             made = statistics_card(self.model, self.revision, self.dtype, self.corpora, roots=roots, source=repo_id)
-            made.save(Path(folder) / "README.md")
+            made.save(folder / "README.md")
             return push_folder(folder, repo_id, **options)
 
 

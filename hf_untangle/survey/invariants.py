@@ -1,6 +1,5 @@
 """The law that a mask obeys on every model, checked on one model."""
 
-import tempfile
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from transformers import GenerationMixin, PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.folders import temporary_folder
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
@@ -132,7 +132,7 @@ def reloaded(model: PreTrainedModel, inputs: Inputs) -> Tensor:
     Returns:
         One tensor.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         model.save_pretrained(folder)
         return outputs(type(model).from_pretrained(folder, dtype=torch.float32).eval(), inputs)
 

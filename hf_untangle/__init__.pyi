@@ -31,12 +31,12 @@ from hf_untangle.masks.apply import masked as masked
 from hf_untangle.masks.mask import NeuronMask as NeuronMask
 from hf_untangle.masks.removal import remove_ as remove_
 from hf_untangle.models import load as load
-from hf_untangle.prune import PruneResult as PruneResult
 from hf_untangle.prune import plan as plan
 from hf_untangle.prune import prune as prune
 from hf_untangle.repairs.repair import repair as repair
-from hf_untangle.result import UnlearnResult as UnlearnResult
-from hf_untangle.result import restore as restore
+from hf_untangle.results.base import restore as restore
+from hf_untangle.results.pruned import PruneResult as PruneResult
+from hf_untangle.results.unlearned import UnlearnResult as UnlearnResult
 from hf_untangle.statistics.collect import collect as collect
 from hf_untangle.unlearn import unlearn as unlearn
 

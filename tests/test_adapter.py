@@ -28,7 +28,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path, save_mask_path
 from hf_untangle.masks.select import random_like
 from hf_untangle.records.unlearning import UnlearnRecord
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.survey.tiny_models import tiny_model as tiny_type
 
 IDS = torch.arange(40)[None]

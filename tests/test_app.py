@@ -41,7 +41,7 @@ def saved(taught, tokenizer, tmp_path_factory) -> Path:
     tokenizer.save_pretrained(folder / "toy")
     config = TOY_CONFIG.with_settings(steps=2, retain_budget=1.0, perplexity_budget=float("inf"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
+        patch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
         result = untangle.unlearn(model, NUMBERS, WORDS, tokenizer=tokenizer, config=config, prompts=PROMPTS, progress=False)
         return result.save_pretrained(folder / "result")
 

@@ -57,7 +57,7 @@ def recipe(tmp_path):
 @pytest.fixture
 def no_report(monkeypatch):
     """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
 
 
 def parsed(result: Result) -> Any:

@@ -28,7 +28,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.recipes.compact import Compaction
 from hf_untangle.recipes.pipeline import Afterwards
 from hf_untangle.recipes.push import PushTarget
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.statistics.activations import ActivationStatistics
 
 # huggingface_hub hands a file to httpx by a keyword that is going out of use.

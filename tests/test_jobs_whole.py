@@ -31,7 +31,7 @@ REPAIR = {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4}
 def whole(project, tmp_path, monkeypatch):
     """Check a recipe for the project, with other stages; no report is drawn, which takes seconds."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
 
     def make(**changes: Any):
         content = {"task": "unlearn", "model": "toy", "forget": "numbers.jsonl", "retain": "words.jsonl"}
@@ -103,7 +103,7 @@ def test_a_failed_repair_leaves_the_unlearned_result(whole, tmp_path, monkeypatc
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hf_untangle.result.repair_measured", interrupted)
+    monkeypatch.setattr("hf_untangle.results.unlearned.repair_measured", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole(repair=REPAIR), progress=False)
     assert UnlearnRecord.model_validate_json((tmp_path / "out" / MARKER).read_text()).repairs == ()

@@ -11,14 +11,13 @@ from typer.testing import CliRunner
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.cli.main import app
-from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
-from hf_untangle.recipes.saved import read_result
 from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.results.unlearned import UnlearnResult
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 REPAIR = {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4}
@@ -32,7 +31,7 @@ pytestmark = [
 @pytest.fixture
 def no_report(monkeypatch):
     """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +73,7 @@ def test_the_key_repair_is_checked_before_anything_long_begins():
 
 
 def test_a_saved_result_is_read_whole(unlearned):
-    result = read_result(unlearned, forget=corpus("numbers.jsonl"), retain=corpus("words.jsonl"))
+    result = UnlearnResult.from_pretrained(unlearned, corpora={"forget": "numbers.jsonl", "retain": "words.jsonl"})
     assert result.record == record_in(unlearned)
     assert result.mask_path[result.history.chosen - 1] == result.mask
     assert result.held_out.forget.record() == result.record.corpora["forget_test"]
@@ -96,15 +95,15 @@ def test_distillation_learns_from_the_model_that_is_named(unlearned):
 
 def test_a_file_must_be_named_again_and_be_the_same(unlearned, tmp_path):
     with pytest.raises(CorpusError, match="forget corpus of the run was `numbers.jsonl` .* Pass it again as forget"):
-        read_result(unlearned)
+        UnlearnResult.from_pretrained(unlearned)
     (tmp_path / "other.jsonl").write_text((Path("words.jsonl")).read_text())
     with pytest.raises(CorpusError, match="forget corpus must be the one that the run was measured on"):
-        read_result(unlearned, forget=corpus(tmp_path / "other.jsonl"), retain=corpus("words.jsonl"))
+        UnlearnResult.from_pretrained(unlearned, corpora={"forget": tmp_path / "other.jsonl", "retain": "words.jsonl"})
 
 
 def test_a_folder_without_a_result_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="must be a folder that unlearning has saved its result in"):
-        read_result(tmp_path)
+        UnlearnResult.from_pretrained(tmp_path)
 
 
 def test_the_command_prints_the_record(unlearned):

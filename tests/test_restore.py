@@ -19,7 +19,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.removed_weights import RemovedWeights, bit_sum, cut_out_, put_back_
 from hf_untangle.masks.select import random_like
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
 
 
 def same(model: nn.Module, other: nn.Module) -> bool:

@@ -12,7 +12,7 @@ import hf_untangle as untangle
 from hf_untangle import models
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.evaluation.generation import continuations
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
 
 pytestmark = pytest.mark.slow
 

@@ -96,18 +96,14 @@ def open_strengths(folder: str | Path, *, original: str | None = None, device_ma
         )
     record = UnlearnRecord.model_validate_json((folder / MARKER).read_text())
     masks = load_mask_path(folder / MASK_PATH)
-    model, tokenizer = models.load(original or _name_of_original(record), dtype=record.dtype, device_map=device_map)
+    model, tokenizer = models.load(
+        original or models.loadable_name(record.model, record.revision), dtype=record.dtype, device_map=device_map
+    )
     masks[-1].check_fits(neuron_groups(model), str(model.name_or_path))
-    return Strengths(model, tokenizer, masks, record, _fill(folder, record))
+    return Strengths(model, tokenizer, masks, record, _constants(folder, record))
 
 
-def _name_of_original(record: UnlearnRecord) -> str:
-    """What loads the weights that the run began with: an embedded model bears its Hub id, but has no revision there."""
-    embedded = (name for name, model in models.EMBEDDED.items() if model.hub_id == record.model)
-    return record.model if record.revision else next(embedded, record.model)
-
-
-def _fill(folder: Path, record: UnlearnRecord) -> Constants | None:
+def _constants(folder: Path, record: UnlearnRecord) -> Constants | None:
     """What removed neurons of the run read."""
     if record.config.ablation == "mode":
         raise MaskError(

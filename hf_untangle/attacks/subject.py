@@ -73,7 +73,9 @@ def scene_of(
     Raises:
         ConfigError: The original is not the one that the result was made from.
     """
-    before = _loaded(_name_of_original(result.record) if original is None else original, result.model)
+    before = _loaded(
+        models.loadable_name(result.record.model, result.record.revision) if original is None else original, result.model
+    )
     groups = neuron_groups(before)
     _check_original(before, groups, result)
     blocks = cast(tuple[TokenBlocks, TokenBlocks], (result.held_out.forget, result.held_out.retain))
@@ -97,12 +99,6 @@ def _loaded(model: PreTrainedModel | str, like: PreTrainedModel) -> PreTrainedMo
     if isinstance(model, str):
         model = models.load(model, dtype=like.dtype)[0]
     return model.to(like.device)  # type: ignore[arg-type]
-
-
-def _name_of_original(record: UnlearnRecord) -> str:
-    """What loads the original model: an embedded one goes by its name on the Hub, but has no revision there."""
-    embedded = {one.hub_id: name for name, one in models.EMBEDDED.items()}
-    return record.model if record.revision else embedded.get(record.model, record.model)
 
 
 def _check_original(original: PreTrainedModel, groups: tuple[NeuronGroup, ...], result: Unlearned) -> None:

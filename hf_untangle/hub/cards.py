@@ -1,5 +1,6 @@
 """Cards of what is pushed: text from a template, and the data that the Hub's search reads."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,21 @@ TEMPLATES = Path(__file__).with_name("templates")
 TAGS = ["unlearning", "pruning", "hf_untangle"]
 
 
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def commit_of(revision: str | None) -> str | None:
+    """Tell the commit of the Hub from what else a revision may be.
+
+    Args:
+        revision: A commit, or the package that carried the weights.
+
+    Returns:
+        The commit, where it is one.
+    """
+    return revision if revision and COMMIT.fullmatch(revision) else None
+
+
 def hub_id(model: str, revision: str | None = None) -> str | None:
     """Tell a model's id on the Hub.
 
@@ -21,7 +37,7 @@ def hub_id(model: str, revision: str | None = None) -> str | None:
 
     Args:
         model: Its name or path.
-        revision: The Hub commit that it was loaded from, where there is one.
+        revision: Which weights it was loaded with, as a record has it.
 
     Returns:
         The id, or None where the model was a folder.
@@ -101,7 +117,7 @@ def license_of(model: str, revision: str | None = None, token: str | None = None
     if repo_id is None:
         return None
     try:
-        found = hub_client(token).model_info(repo_id, revision=revision).card_data
+        found = hub_client(token).model_info(repo_id, revision=commit_of(revision)).card_data
     except Exception:  # A card without a license says so; that is better than no card.
         return None
     return found.license if found is not None else None

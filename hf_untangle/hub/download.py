@@ -41,3 +41,23 @@ def find_file(source: str | Path, filename: str, **options: Unpack[PullOptions])
     api = hub_client(options.pop("token", None))
     with clear_problems(f"reading {filename} of {source}", str(source)):
         return Path(api.hf_hub_download(str(source), filename, **options))
+
+
+def find_folder(source: str | Path, **options: Unpack[PullOptions]) -> Path:
+    """Find a folder on this machine, or bring a repository of the Hub here.
+
+    Args:
+        source: A folder, or `user/name` on the Hub.
+        **options: As in `PullOptions`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        HubError: The Hub has no such repository or revision, or cannot be asked; the message says what to do.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    api = hub_client(options.pop("token", None))
+    with clear_problems(f"reading {source}", str(source)):
+        return Path(api.snapshot_download(str(source), **options))

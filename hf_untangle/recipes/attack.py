@@ -10,10 +10,9 @@ from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.folders import check_replaceable
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
-from hf_untangle.recipes.saved import read_result
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.reporting.attacks import attack_sentences, attack_settings, attack_table
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
 
 
 class Attacks(BaseModel):
@@ -83,10 +82,11 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     recipe.config()
     if recipe.output is not None:
         check_replaceable(recipe.output)
-    forget, retain = (None if choice is None else choice.open() for choice in (recipe.forget, recipe.retain))
-    result = read_result(recipe.folder, forget=forget, retain=retain)
+    chosen = {"forget": recipe.forget, "retain": recipe.retain}
+    corpora = {use: choice.open() for use, choice in chosen.items() if choice is not None}
+    result = UnlearnResult.from_pretrained(recipe.folder, corpora=corpora)
     result = recipe.carry_out(result, original=recipe.original, progress=progress)
-    license = {one.hub_id: one.license for one in models.EMBEDDED.values()}.get(result.record.model)
+    license = models.license_of_embedded(result.record.model)
     if recipe.output is None:
         result.save_report(recipe.folder, license=license)
     else:

@@ -46,7 +46,7 @@ def carry_result(source: Path, target: Path, made: FolderRecord, *, round_to: in
         needs_package=made.needs_package,
         left=made.left,
     )
-    record = record.model_copy(update={"compaction": compaction})
+    record = record.model_copy(update={"compaction": compaction, "weights": None})
     model_card(record, _license(source)).save(target / CARD)
     (target / MARKER).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

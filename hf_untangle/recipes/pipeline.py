@@ -16,7 +16,7 @@ from hf_untangle.recipes.estimates import attack_stage, repair_stage
 from hf_untangle.recipes.model_size import ModelSize
 from hf_untangle.recipes.plan import Stage, size_in_words
 from hf_untangle.recipes.push import PushTarget
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Afterwards:
         """
         if self.repair is not None:
             result.save_pretrained(self.output, license=self.license)
-            result = result.repair(original=original, progress=progress, **self.repair.model_dump())
+            result.repair(original=original, config=self.repair, progress=progress)
         result.save_pretrained(self.output, license=self.license)
         if self.attack is not None:
             result = self.attack.carry_out(result, original=original, progress=progress)

@@ -1,17 +1,19 @@
-"""Repair: load what `unlearn` saved, train it on its retain corpus, save it anew."""
+"""Repair: load what `unlearn` or `prune` saved, train it on its retain corpus, save it anew."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hf_untangle import models
 from hf_untangle.configs.repair import RepairConfig
-from hf_untangle.data.corpora import Corpus
 from hf_untangle.folders import check_replaceable
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
-from hf_untangle.recipes.saved import read_result
 from hf_untangle.recipes.unlearn import show
+from hf_untangle.reporting.compression import prune_table
+from hf_untangle.results.pruned import PruneResult
+from hf_untangle.results.reading import read_result
+from hf_untangle.results.unlearned import UnlearnResult
 
 
 class Recipe(BaseModel):
@@ -20,7 +22,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["repair"] = Field(description="What kind of job this is.")
-    folder: str = Field(description="A folder that an unlearning job wrote.")
+    folder: str = Field(description="A folder that an unlearning or a pruning job wrote.")
     retain: CorpusChoice | None = Field(default=None, description="The corpus to train on; the run's own when left out.")
     forget: CorpusChoice | None = Field(
         default=None, description="The run's forget corpus, which has to be named again only where it was a file."
@@ -41,14 +43,15 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         What came of it; the repaired result is saved in the recipe's output folder.
     """
     check_replaceable(recipe.output)
-    retain, forget = _open(recipe.retain), _open(recipe.forget)
-    result = read_result(recipe.folder, forget=forget, retain=retain)
-    result = result.repair(retain, original=recipe.original, progress=progress, **recipe.settings.model_dump())
-    embedded = {one.hub_id: one.license for one in models.EMBEDDED.values()}
-    result.save_pretrained(recipe.output, license=embedded.get(result.record.model))
-    return Outcome(result.record.model_dump(mode="json"), lambda console: show(result, recipe.output, console))
-
-
-def _open(choice: CorpusChoice | None) -> Corpus | None:
-    """Open a corpus, where one was chosen."""
-    return None if choice is None else choice.open()
+    chosen = {"forget": recipe.forget, "retain": recipe.retain}
+    corpora = {use: choice.open() for use, choice in chosen.items() if choice is not None}
+    result = read_result(recipe.folder, corpora=corpora | ({"data": corpora["retain"]} if "retain" in corpora else {}))
+    how: dict[str, Any] = {"original": recipe.original, "config": recipe.settings, "progress": progress}
+    if isinstance(result, PruneResult):
+        compressed = result.repair(corpora.get("retain"), **how)
+        compressed.save_pretrained(recipe.output, license=models.license_of_embedded(compressed.record.model))
+        return Outcome(compressed.record.model_dump(mode="json"), lambda console: console.print(prune_table(compressed.record)))
+    assert isinstance(result, UnlearnResult)
+    repaired = result.repair(corpora.get("retain"), **how)
+    repaired.save_pretrained(recipe.output, license=models.license_of_embedded(repaired.record.model))
+    return Outcome(repaired.record.model_dump(mode="json"), lambda console: show(repaired, recipe.output, console))

@@ -25,7 +25,7 @@ from hf_untangle.recipes.plan import Plan
 from hf_untangle.recipes.push import PushTarget
 from hf_untangle.recipes.speed import measure_speed
 from hf_untangle.reporting.table import comparison_table, summary
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.unlearn import unlearn
 
 

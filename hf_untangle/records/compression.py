@@ -1,22 +1,39 @@
 """What a compression run writes down, as plain values."""
 
-from typing import Any
+from typing import Any, Literal
 
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.evaluation.footprint import Footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics
-from hf_untangle.records.base import Frozen
+from hf_untangle.records.base import Frozen, RunRecord, TrainingRecord
 from hf_untangle.records.unlearning import GroupCount
 
 
-class PruneRecord(Frozen):
+class PruneRepairRecord(TrainingRecord):
+    """A repair of a compressed model."""
+
+    before: NextTokenMetrics
+    """The pruned model on the test part."""
+    after: NextTokenMetrics
+    """The same once it was repaired."""
+
+
+class CorpusMetricsRecord(Frozen):
+    """Metrics of the test part that were asked for after the run; their names are those of `hf_untangle.evaluate`."""
+
+    settings: dict[str, Any]
+    """How much was read, and how."""
+    values: dict[str, int | float]
+    """The model as it is."""
+    before: dict[str, int | float] | None = None
+    """The original model, where it was at hand."""
+
+
+class PruneRecord(RunRecord):
     """Everything about a finished compression."""
 
-    model: str
-    """Name or path of the original model."""
-    revision: str | None
-    """Its Hub commit, where there is one."""
-    dtype: str
+    run: Literal["prune"] = "prune"
+
     parameters_removed: int
     """Weights and biases that belonged to removed neurons."""
     groups: tuple[GroupCount, ...]
@@ -30,13 +47,15 @@ class PruneRecord(Frozen):
     random: tuple[NextTokenMetrics, ...]
     """Random masks that remove as many neurons of every group."""
     magnitude: NextTokenMetrics
-    """The smallest weights in the place of the least important neurons, as many of every group."""
+    """The smallest weights instead of the least important neurons, as many of every group."""
     footprint_before: Footprint
     footprint_after: Footprint
-    versions: dict[str, str]
-    """Versions of Python and of the libraries that matter."""
-    device: str
-    """What it ran on."""
-    date: str
-    """Day on which it ran, as YYYY-MM-DD."""
-    seconds: float
+    repairs: tuple[PruneRepairRecord, ...] = ()
+    """What was done since to get the corpus back, in order."""
+    metrics: tuple[CorpusMetricsRecord, ...] = ()
+    """What else was measured of the model as it is now, in order."""
+
+    @property
+    def final(self) -> NextTokenMetrics:
+        """The model as it is now on the test part: pruned, and repaired where it was."""
+        return self.repairs[-1].after if self.repairs else self.after

@@ -1,13 +1,13 @@
 """What a run writes down: everything that a report, a card or a later comparison needs, as plain values."""
 
-from typing import Any
+from typing import Any, Literal
 
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import Task
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
 from hf_untangle.records.attacks import AttackRecord
-from hf_untangle.records.base import Frozen
+from hf_untangle.records.base import Frozen, RunRecord, TrainingRecord
 
 
 class Scores(Frozen):
@@ -115,25 +115,13 @@ class GroupCount(Frozen):
     neurons: int
 
 
-class RepairRecord(Frozen):
-    """A training on the retain corpus alone, after neurons were removed, in which they stayed removed."""
+class RepairRecord(TrainingRecord):
+    """A repair of a model that has unlearned."""
 
-    settings: dict[str, str | int | float]
-    """Every setting of the repair, by name."""
-    corpus: dict[str, Any]
-    """The blocks that it read."""
-    original: str | None
-    """The model whose predictions it learnt from as well; None where it learnt from the text alone."""
-    tokens: int
-    """How many tokens it was trained on, those that came more than once included."""
-    parameters: int
-    """How many parameters were trained."""
     before: Scores
     """The pruned model on the test parts."""
     after: Scores
     """The same once it was repaired."""
-    seconds: float
-    """Of the training alone."""
 
 
 class CompactionRecord(Frozen):
@@ -166,14 +154,11 @@ class MetricsRecord(Frozen):
     """The same on the retain corpus."""
 
 
-class UnlearnRecord(Frozen):
-    """Everything about a finished run."""
+class UnlearnRecord(RunRecord):
+    """Everything about a finished run of unlearning."""
 
-    model: str
-    """Name or path of the original model."""
-    revision: str | None
-    """Its Hub commit, where there is one."""
-    dtype: str
+    run: Literal["unlearn"] = "unlearn"
+
     parameters: int
     """Number of weights of the original model."""
     parameters_removed: int
@@ -189,13 +174,6 @@ class UnlearnRecord(Frozen):
     """What the model predicts, and all scores are about."""
     test: Comparison
     continuations: tuple[Continuation, ...]
-    versions: dict[str, str]
-    """Versions of Python and of the libraries that matter."""
-    device: str
-    """What it ran on."""
-    date: str
-    """Day on which it ran, as YYYY-MM-DD."""
-    seconds: float
     repairs: tuple[RepairRecord, ...] = ()
     """What was done since to get the retain corpus back, in order."""
     attacks: tuple[AttackRecord, ...] = ()

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,15 +18,14 @@ from hf_untangle.architecture.commit import commit, keep_values, undone_on_failu
 from hf_untangle.architecture.untouched import untouched_on_failure
 from hf_untangle.configs.repair import Method, RepairConfig
 from hf_untangle.errors import StatisticsError
-from hf_untangle.records.unlearning import Scores
 
 Train = Callable[[nn.Module, torch.dtype], None]
 """Trains what requires gradients in a module; where weights are float32, passes are computed in the dtype."""
-Judge = Callable[[PreTrainedModel], Scores]
+Judge = Callable[[PreTrainedModel], Any]
 """Measures a finished model."""
 
 
-def by_lora(model: PreTrainedModel, config: RepairConfig, train: Train, judge: Judge) -> tuple[Scores, int]:
+def by_lora(model: PreTrainedModel, config: RepairConfig, train: Train, judge: Judge) -> tuple[Any, int]:
     """Train a low-rank adapter on every projection but the head (LoRA, arXiv:2106.09685), and merge it into the weights.
 
     Args:
@@ -56,7 +56,7 @@ def by_lora(model: PreTrainedModel, config: RepairConfig, train: Train, judge: J
         return judge(model), trained
 
 
-def by_all_weights(model: PreTrainedModel, config: RepairConfig, train: Train, judge: Judge) -> tuple[Scores, int]:
+def by_all_weights(model: PreTrainedModel, config: RepairConfig, train: Train, judge: Judge) -> tuple[Any, int]:
     """Train a copy of all weights in float32, whose small steps a half-precision weight would round away.
 
     Args:
@@ -81,7 +81,7 @@ def by_all_weights(model: PreTrainedModel, config: RepairConfig, train: Train, j
         return scores, copy.num_parameters()
 
 
-METHODS: dict[Method, Callable[[PreTrainedModel, RepairConfig, Train, Judge], tuple[Scores, int]]] = {
+METHODS: dict[Method, Callable[[PreTrainedModel, RepairConfig, Train, Judge], tuple[Any, int]]] = {
     "lora": by_lora,
     "full": by_all_weights,
 }

@@ -1,6 +1,7 @@
 """Repair a pruned model: train it on the retain corpus alone, while removed neurons stay removed."""
 
 import time
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,16 +14,18 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.configs.repair import RepairConfig
-from hf_untangle.data.batches import token_blocks
+from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError, MaskError
+from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.pruning.iterative import judge
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.pruning.tasks import task_of
+from hf_untangle.records.compression import PruneRepairRecord
 from hf_untangle.records.unlearning import RepairRecord, Scores
 from hf_untangle.repairs.methods import METHODS
 from hf_untangle.repairs.training import train_
@@ -32,25 +35,25 @@ from hf_untangle.repairs.training import train_
 def repair(
     model: PreTrainedModel,
     mask: NeuronMask,
-    forget: CorpusSource,
     retain: CorpusSource = "general",
     *,
+    forget: CorpusSource | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     original: PreTrainedModel | str | None = None,
     config: RepairConfig | str = "default",
     progress: bool = True,
     **settings: object,
-) -> RepairRecord:
+) -> RepairRecord | PruneRepairRecord:
     """Train a pruned model on its retain corpus, in place, while its removed neurons are held at exactly zero.
 
-    The training sees the train part of the retain corpus and nothing else. Both corpora are measured before and after, on
+    The training sees the train part of the retain corpus and nothing else. The corpora are measured before and after, on
     test parts. The model is written to in the very last moment: an error or an interruption before leaves it as it was.
 
     Args:
         model: A model whose neurons were removed.
         mask: Which of them stayed.
-        forget: The corpus whose capability is gone, to see that it stays so.
         retain: The corpus to train on.
+        forget: The corpus whose capability is gone, to see that it stays so; None after a compression, which has none.
         tokenizer: The model's tokenizer; found by the model's name when None.
         original: The model before pruning, or its name, which `distill` needs; loaded in the model's own dtype.
         config: Settings, or the name of a preset.
@@ -72,29 +75,28 @@ def repair(
     def read(source: CorpusSource):
         return token_blocks(source, tokenizer, tokens=config.evaluation_tokens, part="test", block_size=config.block_size)
 
-    return repair_measured(
-        model, mask, Pair(read(forget), read(retain)), retain, config, tokenizer=tokenizer, original=original, progress=progress
-    )
+    test = read(retain) if forget is None else Pair(read(forget), read(retain))
+    return repair_measured(model, mask, test, retain, config, tokenizer=tokenizer, original=original, progress=progress)
 
 
 @all_or_nothing
 def repair_measured(
     model: PreTrainedModel,
-    mask: NeuronMask,
-    test: Pair,
+    mask: NeuronMask | None,
+    test: Pair | TokenBlocks,
     retain: CorpusSource,
     config: RepairConfig,
     *,
     tokenizer: PreTrainedTokenizerBase,
     original: PreTrainedModel | str | None = None,
     progress: bool = True,
-) -> RepairRecord:
+) -> RepairRecord | PruneRepairRecord:
     """Repair a model, as `repair` does, and measure it on blocks that are read already.
 
     Args:
         model: A model whose neurons were removed.
-        mask: Which of them stayed.
-        test: What to measure before and after.
+        mask: Which of them stayed; None where they are out of the tensors already.
+        test: What to measure before and after: both corpora, or one after a compression.
         retain: The corpus to train on.
         config: The settings.
         tokenizer: The model's tokenizer.
@@ -110,8 +112,11 @@ def repair_measured(
     """
     _check_task(model)
     check_without_adapters(model)
-    groups = neuron_groups(model)
-    check_removed(model, mask, groups)
+    held: tuple[MaskCallback, ...] = ()
+    if mask is not None:
+        groups = neuron_groups(model)
+        check_removed(model, mask, groups)
+        held = (MaskCallback(mask, groups),)
     tokens = config.steps * config.passes * config.batch_size * config.block_size
     blocks = token_blocks(retain, tokenizer, tokens=tokens, block_size=config.block_size, excerpt=None)
     teacher = _teacher(model, config, original)
@@ -120,16 +125,19 @@ def repair_measured(
 
     def train(trainee: nn.Module, compute: torch.dtype) -> None:
         nonlocal seconds
-        start, held = time.perf_counter(), MaskCallback(mask, groups)
-        train_(trainee, blocks, config, compute=compute, original=teacher, callbacks=(held,), progress=progress)
+        start = time.perf_counter()
+        train_(trainee, blocks, config, compute=compute, original=teacher, callbacks=held, progress=progress)
         seconds = time.perf_counter() - start
 
-    def measure(repaired: PreTrainedModel) -> Scores:
-        return judge(repaired, test, batch_size=config.batch_size, progress=progress)
+    def measure(repaired: PreTrainedModel) -> Scores | NextTokenMetrics:
+        if isinstance(test, Pair):
+            return judge(repaired, test, batch_size=config.batch_size, progress=progress)
+        return next_token_metrics(repaired, test, batch_size=config.batch_size, progress=progress)
 
     before = measure(model)
     after, trained = METHODS[config.method](model, config, train, measure)
-    return RepairRecord(
+    record: Any = RepairRecord if isinstance(test, Pair) else PruneRepairRecord
+    return record(
         settings=config.model_dump() | {"learning_rate": config.rate},
         corpus=blocks.record(),
         original=_name_of(original) if config.distill else None,

@@ -30,6 +30,19 @@ class Setting:
     description: str
 
 
+def origin(record: AnyRecord) -> str:
+    """Say which weights a run began with.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The model's name, where its weights come from, and their fingerprint.
+    """
+    place = f", {record.revision}" if record.revision else ""
+    return f"{short_name(record)}{place}" + (f", weights {record.original_weights}" if record.original_weights else "")
+
+
 def settings(config: UnlearnConfig | PruneConfig) -> tuple[Setting, ...]:
     """List every setting, in the order in which they are declared.
 

@@ -23,9 +23,11 @@ def prune_rows(record: PruneRecord) -> list[Row]:
         record: The run.
 
     Returns:
-        The original, the pruned model, random masks (their mean) and the smallest weights, as text for `HEADINGS`.
+        The original, the pruned model, the repaired one where it was repaired, random masks (their mean) and the smallest
+        weights, as text for `HEADINGS`.
     """
     rows = [_row("original", [record.before], None), _row(record.config.importance, [record.after], record.before)]
+    rows += [_row("repaired", [record.final], record.before)] if record.repairs else []
     if record.random:
         seeds = len(record.random)
         rows.append(_row("random" if seeds == 1 else f"random (mean of {seeds})", record.random, record.before))
@@ -60,11 +62,11 @@ def prune_summary(record: PruneRecord) -> str:
         The sentence.
     """
     share = formatting.percent(record.parameters_removed / record.footprint_before.parameters)
-    perplexities = [formatting.perplexity(metrics.perplexity) for metrics in (record.before, record.after)]
+    perplexities = [formatting.perplexity(metrics.perplexity) for metrics in (record.before, record.final)]
     return (
         f"{short_name(record)} without {share} of its parameters: on held-out {corpus_of(record)} its perplexity goes from "
         f"{perplexities[0]} to {perplexities[1]}, and its top-1 accuracy "
-        f"{formatting.fell(relative_drop(record.before.top1, record.after.top1) if record.before.top1 else float('nan'))}."
+        f"{formatting.fell(relative_drop(record.before.top1, record.final.top1) if record.before.top1 else float('nan'))}."
     )
 
 

@@ -6,7 +6,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from hf_untangle.records.compression import PruneRecord
 from hf_untangle.reporting import formatting
-from hf_untangle.reporting.card_text import removed, settings, short_name
+from hf_untangle.reporting.card_text import origin, removed, settings, short_name
 from hf_untangle.reporting.compression import HEADINGS, corpus_of, footprint_rows, prune_rows, prune_summary
 from hf_untangle.reporting.model_card import hub_id
 from hf_untangle.reporting.page import CAPTIONS
@@ -54,7 +54,7 @@ def prune_page(record: PruneRecord) -> str:
         key_numbers=[
             ("parameters removed", _share_removed(record), True),
             ("perplexity before", formatting.perplexity(record.before.perplexity), False),
-            ("perplexity after", formatting.perplexity(record.after.perplexity), False),
+            ("perplexity after", formatting.perplexity(record.final.perplexity), False),
         ],
         headings=HEADINGS,
         rows=prune_rows(record),
@@ -124,15 +124,28 @@ def _limits(record: PruneRecord) -> tuple[str, ...]:
         *size,
         f"Only {corpus} was measured, on {formatting.amount(record.after.tokens)} held-out tokens. Other languages, tasks, "
         "code and the safety behavior of the model may have changed more.",
-        "Nothing was trained afterwards: fine-tuning would win back part of what was lost.",
+        _training(record),
         "Everything else that holds for the original model, its biases and its conditions of use included, holds for this one.",
+    )
+
+
+def _training(record: PruneRecord) -> str:
+    """Say what was trained since."""
+    if not record.repairs:
+        return "Nothing was trained afterwards: fine-tuning would win back part of what was lost."
+    last = record.repairs[-1]
+    return (
+        f"The model was trained afterwards on {last.corpus['corpus']} ({last.corpus['source']}), {last.settings['steps']} "
+        f"steps, {formatting.amount(last.tokens)} tokens, which brought its perplexity from "
+        f"{formatting.perplexity(last.before.perplexity)} to {formatting.perplexity(last.after.perplexity)}; a part of that is "
+        "fitting this corpus."
     )
 
 
 def _run(record: PruneRecord) -> list[tuple[str, str]]:
     """What ran, on what, when."""
     return [
-        ("Original model", f"{record.model}, revision {record.revision}" if record.revision else record.model),
+        ("Original model", origin(record)),
         ("Neurons removed", "; ".join(removed(record))),
         ("Dtype", record.dtype),
         ("Device", record.device),

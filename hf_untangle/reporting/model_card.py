@@ -4,6 +4,7 @@ import math
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from hf_untangle import models
 from hf_untangle.configs.unlearn import PRESETS
 from hf_untangle.hub import cards
 from hf_untangle.records.unlearning import UnlearnRecord
@@ -104,14 +105,17 @@ def snippet(record: UnlearnRecord) -> str:
     default = PRESETS["default"].model_dump()
     changed = {name: value for name, value in record.config.model_dump().items() if value != default[name]}
     arguments = {use: _corpus(record, use) for use in USES} | {name: _literal(value) for name, value in changed.items()}
-    name = hub_id(record) or short_name(record)
-    revision = f", revision={record.revision!r}" if hub_id(record) and record.revision else ""
+    name, commit = hub_id(record) or short_name(record), cards.commit_of(record.revision)
+    revision = f", revision={commit!r}" if hub_id(record) and commit else ""
+    loadable = models.loadable_name(record.model, record.revision)
     return render(
         "reproduce.py.j2",
         loader=wording(record).loader,
         arguments=arguments,
         repairs=repair_arguments(record),
         compaction=record.compaction,
+        packaged=repr(loadable) if loadable != record.model else "",
+        dtype=repr(record.dtype),
         model=f"{name!r}{revision}, dtype={record.dtype!r}",
     )
 
@@ -123,7 +127,7 @@ def _corpus(record: UnlearnRecord, use: Use) -> str:
         name, classes = corpus["corpus"].partition(":")[0], ",".join(map(str, corpus["classes"]))
         return repr(f"{name}:{classes}") if corpus["origin"] == "embedded" else f"{use}_classes"
     if corpus["origin"] in ("hub", "embedded"):
-        return f"corpus({corpus['corpus']!r}, prefer={corpus['origin']!r})"
+        return f"untangle.corpus({corpus['corpus']!r}, prefer={corpus['origin']!r})"
     return repr(corpus["corpus"]) if corpus["origin"] == "file" else f"{use}_texts"
 
 

@@ -9,7 +9,7 @@ from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.attacks import attack_rows, attack_sentences, attack_settings, attacked
-from hf_untangle.reporting.card_text import limits, removed, selectivity, settings, title
+from hf_untangle.reporting.card_text import limits, origin, removed, selectivity, settings, title
 from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE
@@ -115,7 +115,7 @@ def _run(record: UnlearnRecord) -> list[tuple[str, str]]:
     """What ran, on what, when, and what it came to."""
     history = record.history
     return [
-        ("Original model", f"{record.model}, revision {record.revision}" if record.revision else record.model),
+        ("Original model", origin(record)),
         ("Parameters", f"{formatting.amount(record.parameters)}, {formatting.amount(record.parameters_removed)} removed"),
         ("Neurons removed", "; ".join(removed(record))),
         ("Removed, but still computed for another query head", formatting.amount(record.still_computed)),

@@ -1,0 +1,124 @@
+"""Reading results back: their folder, their record, and the corpora that they were measured on."""
+
+from pathlib import Path
+from typing import Any, TypeVar, Unpack
+
+from pydantic import ValidationError
+
+from hf_untangle.data.blocks import Blocks
+from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
+from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.folders import MARKER, recover
+from hf_untangle.hub.download import PullOptions, find_folder
+from hf_untangle.hub.upload import REMOVED
+from hf_untangle.masks.removed_weights import RemovedWeights
+from hf_untangle.records.base import RunRecord
+
+Record = TypeVar("Record", bound=RunRecord)
+
+
+def result_folder(source: str | Path, **options: Unpack[PullOptions]) -> Path:
+    """Find the folder of a result, on this machine or on the Hub.
+
+    Args:
+        source: A folder, or `user/name` on the Hub.
+        **options: As in `PullOptions`.
+
+    Returns:
+        A folder with a record.
+
+    Raises:
+        ConfigError: It holds no result.
+        HubError: The Hub has no such repository or revision, or cannot be asked.
+    """
+    folder = find_folder(source, **options)
+    if not (folder / MARKER).is_file():
+        raise ConfigError(
+            f"`{source}` must be a folder or a repository that a result was saved in, but it has no {MARKER}. Run "
+            "`untangle.unlearn` or `untangle.prune` first, and save its result."
+        )
+    return folder
+
+
+def read_record(folder: Path, kind: type[Record]) -> Record:
+    """Read the record of a run.
+
+    Args:
+        folder: The folder of its result.
+        kind: Which record it must be.
+
+    Returns:
+        The record, in today's format.
+
+    Raises:
+        ConfigError: There is none, or it is of another kind of run.
+    """
+    try:
+        return kind.model_validate_json((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        newer = (
+            next((one["msg"] for one in error.errors() if "newer" in one["msg"]), "")
+            if isinstance(error, ValidationError)
+            else ""
+        )
+        raise ConfigError(
+            f"`{folder}` must hold the record of a run ({kind.__name__}) in its {MARKER}, but "
+            f"{newer.removeprefix('Value error, ') or 'there is none that can be read'}. Save a result there, or read it with "
+            "the class that it was made by."
+        ) from error
+
+
+def corpus_again(read: dict[str, dict[str, Any]], use: str, given: CorpusSource | None) -> Corpus:
+    """The corpus that was passed, or the one of that name where it can be found by it.
+
+    Args:
+        read: What was read, as a record has it, by use and part.
+        use: `forget`, `retain`, or `data`, which a compression has.
+        given: The corpus, or None to find it by its name.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        CorpusError: It cannot be found by its name alone.
+    """
+    if given is not None:
+        return corpus(given)
+    seen = read["test" if use == "data" else f"{use}_test"]
+    if seen["origin"] not in ("hub", "embedded"):
+        raise CorpusError(
+            f"The {use} corpus of the run was `{seen['corpus']}` ({seen['source']}), which cannot be found by its name alone. "
+            f"Pass it again: corpora={{{use!r}: ...}}."
+        )
+    return corpus(seen["corpus"], prefer=seen["origin"])
+
+
+def same_tokens(blocks: Blocks, seen: dict[str, Any], use: str) -> None:
+    """Refuse a corpus whose test part has other tokens than the run was measured on.
+
+    Args:
+        blocks: The test part as it was read now.
+        seen: The test part as the record has it.
+        use: What the corpus is for.
+
+    Raises:
+        CorpusError: Their fingerprints differ.
+    """
+    if blocks.fingerprint != seen["fingerprint"]:
+        raise CorpusError(
+            f"The {use} corpus must be the one that the run was measured on, but the test part of "
+            f"`{blocks.record()['source']}` has other tokens. Pass the same corpus, in the same state."
+        )
+
+
+def read_removed(folder: Path) -> RemovedWeights | None:
+    """Read the removed weights beside a saved result.
+
+    Args:
+        folder: The folder of the result.
+
+    Returns:
+        The weights; None where they were not kept.
+    """
+    recover(folder)
+    return RemovedWeights.load(folder / REMOVED) if (folder / REMOVED).exists() else None

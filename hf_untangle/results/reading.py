@@ -1,0 +1,45 @@
+"""Reading a result back, of whichever function it is."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.folders import MARKER
+from hf_untangle.hub.download import PullOptions
+from hf_untangle.results.base import Result
+from hf_untangle.results.loading import result_folder
+from hf_untangle.results.pruned import PruneResult
+from hf_untangle.results.unlearned import UnlearnResult
+
+
+def read_result(
+    source: str | Path, *, corpora: Mapping[str, CorpusSource] | None = None, **options: Unpack[PullOptions]
+) -> Result:
+    """Read a result of `unlearn` or of `prune`, as its record says.
+
+    Args:
+        source: `user/name` on the Hub, or the folder that `save_pretrained` wrote.
+        corpora: Corpora of the run by their use, where they cannot be found by their name.
+        **options: `revision`, `token`, `cache_dir` and `local_files_only`, as in `PullOptions`.
+
+    Returns:
+        The result.
+
+    Raises:
+        ConfigError: There is no such result.
+        CorpusError: A corpus must be passed, or is not the one that the run was measured on.
+    """
+    folder = result_folder(source, **options)
+    kind: type[Result] = PruneResult if _run_of(folder) == "prune" else UnlearnResult
+    return kind.from_pretrained(folder, corpora=corpora)
+
+
+def _run_of(folder: Path) -> Any:
+    """Which function wrote a record; what cannot be read is refused by whoever reads it whole."""
+    try:
+        content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content.get("run") if isinstance(content, dict) else None

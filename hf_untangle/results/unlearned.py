@@ -1,0 +1,266 @@
+"""What an unlearning run leaves: a model without a capability, with everything that was measured on the way."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, Unpack, cast
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle import models
+from hf_untangle.attacks.run import attack
+from hf_untangle.configs.attack import AttackConfig
+from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.data.images import ImageClasses
+from hf_untangle.distributed import in_main
+from hf_untangle.errors import ConfigError
+from hf_untangle.evaluation.evaluate import check_metrics
+from hf_untangle.evaluation.score_cache import EvaluationConfig
+from hf_untangle.folders import temporary_folder, whole_folder
+from hf_untangle.hub.upload import PushOptions, push_folder
+from hf_untangle.masks.adapter import check_silences
+from hf_untangle.masks.mask import FILE, NeuronMask
+from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path, save_mask_path
+from hf_untangle.pruning.extra_metrics import ask
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.tasks import read_parts
+from hf_untangle.records.unlearning import History, UnlearnRecord
+from hf_untangle.repairs.repair import repair_measured
+from hf_untangle.reporting.adapter_path import write_adapter_path
+from hf_untangle.reporting.report import write_report
+from hf_untangle.results.base import Result
+from hf_untangle.results.loading import corpus_again, read_record, read_removed, same_tokens
+from hf_untangle.statistics.activations import ActivationStatistics
+
+STATISTICS = {"forget": "statistics-forget.safetensors", "retain": "statistics-retain.safetensors"}
+"""The file of each corpus' statistics beside a checkpoint."""
+
+
+@dataclass(eq=False, kw_only=True)
+class UnlearnResult(Result):
+    """A model that has unlearned, with everything that was measured on the way."""
+
+    record: UnlearnRecord
+    """Every setting and every number."""
+    mask_path: tuple[NeuronMask, ...]
+    """The mask of every step, weakest first."""
+    forget: ActivationStatistics
+    """Statistics of the original model on the forget corpus."""
+    retain: ActivationStatistics
+    """The same on the retain corpus."""
+    held_out: Pair
+    """The test parts of both corpora."""
+
+    @property
+    def history(self) -> History:
+        """The steps, judged on the validation parts."""
+        return self.record.history
+
+    @property
+    def original_name(self) -> str:
+        """What loads the original model: its name, or that of the package that carries it."""
+        return models.loadable_name(self.record.model, self.record.revision)
+
+    def repair(
+        self,
+        retain: CorpusSource | None = None,
+        *,
+        original: PreTrainedModel | str | None = None,
+        config: RepairConfig | str = "default",
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Train the model on the retain corpus alone, in place, while removed neurons are held at exactly zero.
+
+        Args:
+            retain: The corpus to train on, its train part alone; the run's own when None.
+            original: The model before unlearning, or its name, which `distill` needs; the run's own name when None.
+            config: Settings, or the name of a preset.
+            progress: Whether to show progress bars.
+            **settings: Fields of `RepairConfig` that override `config`, such as `method="full"`, `steps` or `distill`.
+
+        Returns:
+            This result, with the repair in its record, measured on the test parts that the run was measured on. Attacks and
+            metrics of the weights before the repair leave the record. An error or an interruption before the repaired
+            weights are there leaves the model as it was.
+
+        Raises:
+            ConfigError: The model is no causal language model, or a setting is unknown or out of its range.
+        """
+        corpus = self.held_out.retain.corpus if retain is None else retain
+        if self.record.task != "next token" or isinstance(corpus, ImageClasses):
+            raise ConfigError(f"Repair trains a causal language model, but this one predicts a {self.record.task}.")
+        repaired = repair_measured(
+            self.model,
+            self.mask,
+            self.held_out,
+            corpus,
+            RepairConfig.resolve(config, **settings),
+            tokenizer=cast(PreTrainedTokenizerBase, self.tokenizer),
+            original=self.original_name if original is None else original,
+            progress=progress,
+        )
+        self._weights_changed(repairs=(*self.record.repairs, repaired))
+        return self
+
+    def attack(
+        self,
+        *,
+        original: PreTrainedModel | str | None = None,
+        gold: PreTrainedModel | str | None = None,
+        neighbor: CorpusSource | None = None,
+        config: AttackConfig | str = "default",
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Try to get back what was forgotten, in copies of the model, and keep the outcome in the record, for card and page.
+
+        Args:
+            original: The model before unlearning, or its name; the run's own name when None.
+            gold: A model that never learnt the forget corpus, or its name, where there is one.
+            neighbor: A corpus near to the forget corpus; one that is known to be near when None.
+            config: Settings, or the name of a preset: `default`, or `quick`, which fits ten minutes for SmolLM2 on two cores.
+            progress: Whether to show progress bars.
+            **settings: Fields of `AttackConfig`, such as `attacks=["relearn"]` or `max_seconds`.
+
+        Returns:
+            This result, with the attacks in its record; `hf_untangle.attack` gives a report alone.
+
+        Raises:
+            ConfigError: A setting is unknown or out of its range, the model is no causal language model, or the original is
+                not the one that the result was made from.
+        """
+        what = {"config": config, "original": original, "gold": gold, "neighbor": neighbor}
+        report = attack(self, **what, progress=progress, **settings)  # type: ignore[arg-type]
+        self._update(attacks=(*self.record.attacks, report.record))
+        return self
+
+    def evaluate(
+        self,
+        metrics: Sequence[str],
+        *,
+        original: PreTrainedModel | str | None = None,
+        config: EvaluationConfig | str = "default",
+        progress: bool = True,
+        **settings: object,
+    ) -> "UnlearnResult":
+        """Measure more of both corpora, on their test parts, for the record, the page and the card.
+
+        Args:
+            metrics: Names that `hf_untangle.evaluate` takes, such as `extraction_strength`.
+            original: The model before unlearning, or its name, to have the same numbers of it; only this model when None.
+            config: Settings, or the name of a preset.
+            progress: Whether to show progress bars.
+            **settings: Fields of `EvaluationConfig` that override `config`, such as `tokens` or `prompts`.
+
+        Returns:
+            This result, with the numbers in its record; the models are left as they are.
+
+        Raises:
+            ConfigError: The model is no causal language model, or a metric or a setting is unknown.
+        """
+        if self.record.task != "next token":
+            raise ConfigError(f"These metrics are of causal language models, but this one predicts a {self.record.task}.")
+        check_metrics(metrics)
+        before = models.load(original, dtype=self.record.dtype)[0] if isinstance(original, str) else original
+        tokenizer = cast(PreTrainedTokenizerBase, self.tokenizer)
+        found = ask(
+            self.model, before, self.held_out, metrics, config=config, tokenizer=tokenizer, progress=progress, **settings
+        )
+        self._update(metrics=(*self.record.metrics, found))
+        return self
+
+    def to_adapter(self, folder: str | Path) -> Path:
+        """Write the mask as a stock peft adapter of the original model, which hides what this result has removed.
+
+        Args:
+            folder: Where to write, as in `NeuronMask.to_adapter`.
+
+        Returns:
+            The folder.
+
+        Raises:
+            MaskError: The model is more than masked: it was repaired, or removed neurons read another value than zero.
+        """
+        check_silences(self.record.config.ablation)
+        return super().to_adapter(folder)
+
+    def save_adapters(self, folder: str | Path, *, license: str | None = None) -> Path:
+        """Write every step as a stock peft adapter, so that the strength can be chosen after the fact.
+
+        `PeftModel.from_pretrained(original, folder, subfolder="step-02")` loads the second. Adapters belong on the original
+        model; they hide what this result's own model has removed.
+
+        Args:
+            folder: Where to write. A folder of ours is replaced; any other that is not empty is refused.
+            license: The license of the original model, for the card.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OutputError: The folder is not ours to replace, or cannot be written; what was there is untouched.
+        """
+
+        def write() -> None:
+            with whole_folder(folder) as draft:
+                write_adapter_path(draft, self.record, self.mask_path, Path(folder).name, license)
+
+        in_main(write)
+        return Path(folder)
+
+    def push_adapters_to_hub(self, repo_id: str, *, license: str | None = None, **options: Unpack[PushOptions]) -> str:
+        """Push what `save_adapters` writes.
+
+        Args:
+            repo_id: `user/name` on the Hub; made when there is none.
+            license: The license of the original model; the Hub is asked for it when None.
+            **options: As in `PushOptions`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            HubError: The Hub refuses, or cannot be reached; the message says what to do.
+        """
+        with temporary_folder() as folder:
+            license = license or self._ask_license(options.get("token"))
+            write_adapter_path(folder, self.record, self.mask_path, repo_id, license)
+            return push_folder(folder, repo_id, **options)
+
+    @classmethod
+    def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> Self:
+        """Read what `_write` wrote, and the test parts anew."""
+        record = read_record(folder, UnlearnRecord)
+        if record.task == "class":
+            raise ConfigError(
+                "A classifier's result cannot be read back: load its model with transformers, and its mask alone."
+            )
+        kind = "masked-lm" if record.task == "masked token" else "causal-lm"
+        forget, retain = (corpus_again(record.corpora, use, corpora.get(use)) for use in ("forget", "retain"))
+        model, tokenizer = models.load(str(folder), kind=kind, **loading)
+        held_out = read_parts(record.task, (forget, retain), tokenizer, "test", record.config)
+        for use, blocks in (("forget", held_out.forget), ("retain", held_out.retain)):
+            same_tokens(blocks, record.corpora[f"{use}_test"], use)
+        return cls(
+            model=model,
+            tokenizer=tokenizer,
+            mask=NeuronMask.load(folder / FILE),
+            record=record,
+            removed=read_removed(folder),
+            mask_path=load_mask_path(folder / MASK_PATH),
+            forget=ActivationStatistics.load(folder / STATISTICS["forget"]),
+            retain=ActivationStatistics.load(folder / STATISTICS["retain"]),
+            held_out=held_out,
+        )
+
+    def _write_statistics(self, folder: Path) -> None:
+        """Write the masks of all steps, and what the neurons were chosen by."""
+        save_mask_path(folder / MASK_PATH, self.mask_path)
+        self.forget.save(folder / STATISTICS["forget"])
+        self.retain.save(folder / STATISTICS["retain"])
+
+    def _write_report(self, folder: Path, license: str | None) -> None:
+        """Write the page, its figures and the card."""
+        write_report(folder, self.record, self.forget, self.retain, self.mask, license=license)

@@ -75,7 +75,7 @@ def in_blocks(model: PreTrainedModel) -> int:
 
 
 def perplexity(model: PreTrainedModel, blocks: TokenBlocks) -> float:
-    return untangle.next_token_metrics(model, blocks, progress=False).perplexity
+    return untangle.evaluation.next_token_metrics(model, blocks, progress=False).perplexity
 
 
 def speed_ratio(model: PreTrainedModel, smaller: PreTrainedModel, blocks: TokenBlocks, args: argparse.Namespace) -> float:

@@ -16,6 +16,7 @@ import hf_untangle.nets as nets
 import hf_untangle.records as records
 import hf_untangle.repairs as repairs
 import hf_untangle.reporting as reporting
+import hf_untangle.results as results
 import hf_untangle.statistics as statistics
 import hf_untangle.survey as survey
 import hf_untangle.translation as translation

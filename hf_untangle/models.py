@@ -130,13 +130,16 @@ def license_of_embedded(model: str) -> str | None:
     return next((embedded.license for embedded in EMBEDDED.values() if embedded.hub_id == model), None)
 
 
-def load_classifier(name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None) -> PreTrainedModel:
+def load_classifier(
+    name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedModel:
     """Load an image classifier.
 
     Args:
         name: A folder, or a Hub id.
         dtype: The dtype of the weights, or one of the names in `Dtype`.
         device_map: As in `from_pretrained`.
+        trust_remote_code: Whether code that lies beside the weights may run; never asked for.
 
     Returns:
         The classifier, in evaluation mode.
@@ -147,7 +150,9 @@ def load_classifier(name: str, *, dtype: torch.dtype | str = "auto", device_map:
     join()
     enable_ragged_checkpoints()
     try:
-        model = LOADERS["image-classifier"].from_pretrained(name, dtype=dtype, device_map=device_map or own_device())
+        model = LOADERS["image-classifier"].from_pretrained(
+            name, dtype=dtype, device_map=device_map or own_device(), trust_remote_code=trust_remote_code
+        )
     except (OSError, ValueError, SafetensorError) as error:
         raise ArchitectureError(
             f"`{name}` must be a folder with an image classifier or one on the Hub, but it could not be loaded: "
@@ -157,7 +162,12 @@ def load_classifier(name: str, *, dtype: torch.dtype | str = "auto", device_map:
 
 
 def load(
-    name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None, kind: Kind = "causal-lm"
+    name: str,
+    *,
+    dtype: torch.dtype | str = "auto",
+    device_map: str | None = None,
+    kind: Kind = "causal-lm",
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model and its tokenizer.
 
@@ -166,6 +176,7 @@ def load(
         dtype: The dtype of the weights, or one of the names in `Dtype`.
         device_map: As in `from_pretrained`.
         kind: A causal language model, or a masked one.
+        trust_remote_code: Whether code that lies beside the weights may run; never asked for.
 
     Returns:
         The model, in evaluation mode, and its tokenizer.
@@ -184,8 +195,8 @@ def load(
     source = str(embedded_checkpoint(name)) if name in EMBEDDED else name
     device_map = device_map or own_device()
     try:
-        model = LOADERS[kind].from_pretrained(source, dtype=dtype, device_map=device_map)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = LOADERS[kind].from_pretrained(source, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, SafetensorError) as error:  # Nothing is there, or something that is no causal language model.
         raise ArchitectureError(
             f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(EMBEDDED)}, "

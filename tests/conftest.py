@@ -184,7 +184,7 @@ def unlearned(taught, tokenizer) -> UnlearnResult:
 def no_report(monkeypatch) -> None:
     """The report of a result, which takes seconds to draw, is a word."""
     monkeypatch.setattr(
-        "hf_untangle.result.write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card")
+        "hf_untangle.results.unlearned.write_report", lambda folder, *_, **__: (folder / "README.md").write_text("# A card")
     )
 
 

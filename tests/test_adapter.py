@@ -316,7 +316,7 @@ def result(unlearned) -> UnlearnResult:
 def saved(result, tmp_path_factory) -> Path:
     """The run, saved without the report, which takes seconds to draw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
+        patch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
         return result.save_pretrained(tmp_path_factory.mktemp("results") / "toy")
 
 

@@ -283,6 +283,6 @@ def test_several_processes_are_refused(attack, monkeypatch):
 
 
 def test_quick_settings_are_smaller_everywhere():
-    full = untangle.AttackConfig()
+    full = untangle.configs.AttackConfig()
     for name in ("seeds", "max_seconds", "samples", "steps", "step_tokens", "points", "evaluation_tokens"):
         assert getattr(QUICK, name) < getattr(full, name)

@@ -36,7 +36,7 @@ def project(project) -> Path:
     """The project, with a `result` in it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
-        patch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
+        patch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
         carry_out(check_recipe(UNLEARN | {"output": "result"}), progress=False)
     return project
 
@@ -45,7 +45,7 @@ def project(project) -> Path:
 def inside(project, monkeypatch):
     """Work in the project, and save without the figures, which take seconds to draw."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("hf_untangle.result.write_report", lambda *_, **__: None)
+    monkeypatch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
 
 
 def attacks_in(folder: str) -> list[list[str]]:

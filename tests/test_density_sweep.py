@@ -278,17 +278,17 @@ def test_an_evaluation_set_too_small_for_the_tolerance_is_refused_with_its_resol
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"unit": "layers"}, "unit must be one of weights, neurons, got `layers`"),
-        ({"score": "size"}, "score must be one of magnitude, wanda, random, got `size`"),
-        ({"tolerance": "none"}, "tolerance must be one of points, relative, loss, perplexity"),
-        ({"parts": ("heads",)}, "parts must be some of weights, biases"),
-        ({"grid": (0.5, 0.2)}, "grid must be shares above 0 and at most 1, increasing"),
-        ({"grid": ()}, "grid must be shares above 0"),
-        ({"grid": (0.5, 1.5)}, "grid must be shares above 0"),
-        ({"refine": 1.0}, "refine must be a share from 0 to below 1"),
+        ({"unit": "layers"}, "`unit`: input should be 'weights' or 'neurons', got 'layers'"),
+        ({"score": "size"}, "`score`: input should be 'magnitude', 'wanda' or 'random', got 'size'"),
+        ({"tolerance": "none"}, "`tolerance`: must be one of points, relative, loss, perplexity"),
+        ({"parts": ("heads",)}, "`parts.0`: input should be 'weights', 'biases'"),
+        ({"grid": (0.5, 0.2)}, "`grid`: must be shares above 0 and at most 1, increasing"),
+        ({"grid": ()}, "`grid`: must be shares above 0"),
+        ({"grid": (0.5, 1.5)}, "`grid`: must be shares above 0"),
+        ({"refine": 1.0}, "`refine`: input should be less than 1, got 1.0"),
         ({"allowed": -0.1}, "allowed must be above 0 for the tolerance `points`, got -0.1"),
         ({"tolerance": "loss", "allowed": 0.9}, "allowed must be above 1 for the tolerance `loss`"),
-        ({"step": 0.1}, "A sweep has no setting `step`; its settings are unit, score"),
+        ({"step": 0.1}, "There is no setting `step`"),
     ],
 )
 def test_settings_out_of_range_are_refused(classifier, settings, message):

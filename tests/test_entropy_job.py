@@ -105,7 +105,7 @@ def test_wrong_settings_are_refused_before_anything_is_trained(settings, message
 
 def test_an_unknown_preset_is_an_error(tmp_path):
     recipe = check_recipe({"task": "entropy", "data": "digits", "preset": "papr", "output": str(tmp_path / "out")})
-    with pytest.raises(ConfigError, match="must be one of default, paper, got `papr` .did you mean `paper`"):
+    with pytest.raises(ConfigError, match="one of default, paper, got 'papr' .did you mean `paper`"):
         carry_out(recipe, progress=False)
 
 

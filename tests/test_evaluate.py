@@ -115,8 +115,8 @@ def test_the_probability_of_an_answer_is_that_of_the_model(taught, tokenizer):
         ({"pairs": PAIRS, "metrics": ["perplexity"]}, "needs corpus=, got none"),
         ({"corpus": WORDS, "metrics": ["choice_by_text"]}, "needs pairs=, got none"),
         ({"pairs": [{"prompt": "a", "answer": "b"}], "metrics": ["paraphrase_probability"]}, "`paraphrase` in every row"),
-        ({"corpus": WORDS, "tokns": 3}, "Settings of an evaluation are tokens, .*, got tokns"),
-        ({"corpus": WORDS, "prompts": 0}, "`prompts` must be at least 1, got 0"),
+        ({"corpus": WORDS, "tokns": 3}, "There is no setting `tokns` .did you mean `tokens`"),
+        ({"corpus": WORDS, "prompts": 0}, "`prompts`: input should be greater than or equal to 1, got 0"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(taught, tokenizer, how, message):
@@ -174,7 +174,7 @@ def test_the_command_measures_pairs_and_corpora_and_writes_the_numbers(folder):
     [
         (("--metric", "bleu", "words.jsonl"), "A metric must be one of"),
         ((), "must be judged on something"),
-        (("words.jsonl", "--set", "tokns=3"), "Settings of an evaluation are"),
+        (("words.jsonl", "--set", "tokns=3"), "There is no setting `tokns`"),
         (("--pairs", "words.jsonl"), "must have a text `prompt`"),
     ],
 )

@@ -100,7 +100,10 @@ def test_recipes_that_say_too_little_or_too_much_are_refused(changes, message):
     [
         ({"family": "perceptron", "widths": [4]}, "A family must be one of mlp, convolutional"),
         ({"family": "mlp", "widths": [4], "training": {"steps": 3}}, "`training` may have the keys epochs, learning_rate"),
-        ({"family": "mlp", "widths": [4], "settings": {"unitt": "weights"}}, "A sweep has no setting `unitt`"),
+        (
+            {"family": "mlp", "widths": [4], "settings": {"unitt": "weights"}},
+            "There is no setting `unitt` .did you mean `unit`",
+        ),
     ],
 )
 def test_settings_are_refused_before_anything_is_written(tmp_path, changes, message):

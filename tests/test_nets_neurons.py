@@ -141,7 +141,7 @@ def test_learning_in_the_loop_lowers_the_loss(toy_model, pairs):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"steps": 3}, "Learning needs an adapter, got steps=3 with rank=0"),
+        ({"steps": 3}, "[Ll]earning needs an adapter, got steps=3 with rank=0"),
         ({"forget_weight": 1.0}, "needs forget blocks and a forget_weight above 0, got only one of them"),
         ({"popolation": 3}, "no setting `popolation` .did you mean `population`"),
     ],

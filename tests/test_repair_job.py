@@ -94,7 +94,7 @@ def test_distillation_learns_from_the_model_that_is_named(unlearned):
 
 
 def test_a_file_must_be_named_again_and_be_the_same(unlearned, tmp_path):
-    with pytest.raises(CorpusError, match="forget corpus of the run was `numbers.jsonl` .* Pass it again as forget"):
+    with pytest.raises(CorpusError, match="forget corpus of the run was `numbers.jsonl` .* Pass it again: corpora=.'forget'"):
         UnlearnResult.from_pretrained(unlearned)
     (tmp_path / "other.jsonl").write_text((Path("words.jsonl")).read_text())
     with pytest.raises(CorpusError, match="forget corpus must be the one that the run was measured on"):
@@ -102,7 +102,7 @@ def test_a_file_must_be_named_again_and_be_the_same(unlearned, tmp_path):
 
 
 def test_a_folder_without_a_result_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="must be a folder that unlearning has saved its result in"):
+    with pytest.raises(ConfigError, match="must be a folder or a repository that a result was saved in"):
         UnlearnResult.from_pretrained(tmp_path)
 
 

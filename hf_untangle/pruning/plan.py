@@ -146,8 +146,8 @@ def _shares(
     if config.per_layer is not None:
         if len(config.per_layer) != len(ffns):
             raise ConfigError(
-                f"per_layer must have a share for each of the {len(ffns)} FFNs of `{everything.model}`, but "
-                f"{len(config.per_layer)} came. Give 0 to a layer that is to stay whole."
+                f"per_layer must have a share for each of the {len(ffns)} FFNs of `{everything.model}`, got "
+                f"{len(config.per_layer)}. Give 0 to a layer that is to stay whole."
             )
         return config.per_layer
     if config.parameters is None:

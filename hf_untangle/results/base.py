@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, TypeVar, Unpack
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -24,6 +24,8 @@ from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.removed_weights import RemovedWeights, put_back_
 from hf_untangle.results.loading import read_removed, result_folder
 from hf_untangle.statistics.fingerprint import weights_fingerprint
+
+Own = TypeVar("Own", bound="Result")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -47,7 +49,7 @@ class Result:
 
     @classmethod
     def from_pretrained(
-        cls,
+        cls: type[Own],
         source: str | Path,
         *,
         corpora: Mapping[str, CorpusSource] | None = None,
@@ -55,7 +57,7 @@ class Result:
         device_map: str | None = None,
         trust_remote_code: bool = False,
         **options: Unpack[PullOptions],
-    ) -> Self:
+    ) -> Own:
         """Read a result back, with its test parts read anew.
 
         Args:
@@ -80,7 +82,7 @@ class Result:
         return cls._read(folder, corpora or {}, loading)
 
     @classmethod
-    def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> Self:
+    def _read(cls: type[Own], folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> Own:
         """Read what `_write` wrote."""
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -71,7 +71,7 @@ class PruneResult(Result):
         config: RepairConfig | str = "default",
         progress: bool = True,
         **settings: object,
-    ) -> Self:
+    ) -> "PruneResult":
         """Train the model on a corpus, in place, while removed neurons are held at exactly zero.
 
         Args:
@@ -109,7 +109,7 @@ class PruneResult(Result):
         config: EvaluationConfig | str = "default",
         progress: bool = True,
         **settings: object,
-    ) -> Self:
+    ) -> "PruneResult":
         """Measure more of the corpus, on its test part, for the record and the card.
 
         Args:
@@ -150,7 +150,7 @@ class PruneResult(Result):
         return super().to_adapter(folder)
 
     @classmethod
-    def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> Self:
+    def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> "PruneResult":
         """Read what `_write` wrote, and the test part anew."""
         record = read_record(folder, PruneRecord)
         corpus = corpus_again(record.corpora, "data", corpora.get("data"))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, Unpack, cast
+from typing import Any, Unpack, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -230,7 +230,7 @@ class UnlearnResult(Result):
             return push_folder(folder, repo_id, **options)
 
     @classmethod
-    def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> Self:
+    def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> "UnlearnResult":
         """Read what `_write` wrote, and the test parts anew."""
         record = read_record(folder, UnlearnRecord)
         if record.task == "class":

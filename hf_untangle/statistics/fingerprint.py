@@ -4,8 +4,7 @@ import hashlib
 from itertools import chain
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from hf_untangle.architecture.parameters import parameter_names, read_parameter
 
@@ -18,7 +17,7 @@ ODD = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 @torch.no_grad()
-def weights_fingerprint(model: PreTrainedModel) -> str:
+def weights_fingerprint(model: nn.Module) -> str:
     """Tell a model's weights from others, by every bit of every tensor.
 
     Sums are of integers, so that devices, threads and libraries agree on them.

@@ -13,16 +13,13 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.compaction.compact import compact
-from hf_untangle.compaction.saving import bytes_of, gathered, save_model
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
-from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.footprint import footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
-from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked

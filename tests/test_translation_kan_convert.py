@@ -288,7 +288,7 @@ def test_a_model_that_uses_its_neurons_elsewhere_is_left_as_it_was():
     layer = model.model.decoder.layers[0]
     layer.fc1, layer.activation_fn, layer.fc2 = Twice(), nn.Identity(), nn.Identity()
     before, structure = outputs(model), repr(model)
-    with pytest.raises(TranslationError, match="gives other outputs: .* It is left as it was"):
+    with pytest.raises(TranslationError, match="gives other outputs, so it is left as it was"):
         to_kan_(model)
     assert repr(model) == structure and torch.equal(outputs(model), before)
     assert not hasattr(model.config, "kan_feed_forwards")

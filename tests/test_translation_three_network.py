@@ -43,6 +43,14 @@ class Residual(nn.Module):
         return self.head(self.drop(self.pool(functional.relu_(hidden)).flatten(1)))
 
 
+class Function(nn.Module):
+    """Any function."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.forward = function
+
+
 class Calls(nn.Module):
     """A linear map and then any function of it."""
 
@@ -72,6 +80,30 @@ PIECEWISE = {
     "minimum with a constant": lambda z: torch.minimum(torch.full((4,), 0.5, dtype=z.dtype), z),
     "maxout": lambda z: z.reshape(-1, 2, 2).amax(1),
     "max_pool1d": lambda z: functional.max_pool1d(z[:, None], 3, 2, padding=1, ceil_mode=True)[:, 0],
+    "clip": lambda z: z.clip(-0.5, 0.25),
+    "amin": lambda z: z.amin(1, keepdim=True),
+    "max of two": lambda z: torch.max(z, z.flip(1)),
+    "max along a dimension": lambda z: z.max(-1).values,
+    "min along a dimension": lambda z: torch.min(z, 1, keepdim=True)[0],
+    "fmax": lambda z: torch.fmax(z, -z),
+    "threshold": lambda z: functional.threshold(z, 0.3, 0.3),
+    "largest norm": lambda z: torch.linalg.vector_norm(z, float("inf"), 1),
+    "norm of absolute values": lambda z: torch.linalg.vector_norm(z, 1, -1, keepdim=True),
+    "adaptive_max_pool1d": lambda z: functional.adaptive_max_pool1d(z[:, None], 3)[:, 0],
+    "dilated max_pool1d": lambda z: functional.max_pool1d(z[:, None], 2, 1, padding=1, dilation=3)[:, 0],
+    "chunk": lambda z: z.chunk(2, 1)[0] - 2 * z.chunk(2, 1)[1].relu(),
+    "split": lambda z: z.split([1, 3], 1)[1].relu(),
+    "unbind": lambda z: z.unbind(1)[2][:, None].abs(),
+    "indices": lambda z: z[:, [2, 0]].relu() + z[..., 1:3],
+    "where": lambda z: torch.where(torch.tensor([True, False, True, False]), z.relu(), -z),
+    "masked": lambda z: z.relu().masked_fill(torch.tensor([True, False, False, True]), 2.0),
+    "lerp": lambda z: torch.lerp(z, z.relu(), 0.3),
+    "addcmul": lambda z: torch.addcmul(z.relu(), z, torch.arange(4).to(z)),
+    "repeat": lambda z: z.repeat(1, 2).relu().cumsum(1).diff(),
+    "einsum": lambda z: torch.einsum("bi,ij->bj", z.relu(), torch.arange(8.0).reshape(4, 2).to(z)),
+    "reflection": lambda z: functional.pad(z[:, None].relu(), (2, 1), mode="reflect")[:, 0],
+    "upsampling": lambda z: functional.interpolate(z[:, None].relu(), scale_factor=2, mode="linear")[:, 0],
+    "another dtype": lambda z: z.to(torch.float64).relu().type_as(z),
     "skip": lambda z: torch.cat([z, 2 - functional.relu(z) / 3], dim=1) * 0.5,
     "linear": lambda z: -z,
 }
@@ -175,11 +207,20 @@ def test_a_network_can_be_moved_to_another_dtype():
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        (nn.GELU(), r"`1` \(GELU\) computes `gelu`, which cannot be read as piecewise linear"),
+        (nn.GELU(), r"`1` \(GELU\) computes `gelu`, which is not piecewise linear, so"),
         (nn.LayerNorm(4), r"`1` \(LayerNorm\) computes `layer_norm`"),
         (nn.Softmax(-1), r"`1` \(Softmax\) computes `softmax`"),
         (nn.Hardswish(), r"`1` \(Hardswish\) computes `hardswish`"),
-        (Calls(lambda z: z * z), r"`1` \(Calls\) computes `mul`"),
+        (nn.Hardshrink(), r"`1` \(Hardshrink\) computes `hardshrink`, which is not continuous"),
+        (nn.Threshold(1.0, 0.0), "A threshold of 1 with the value 0 below it jumps"),
+        (Calls(lambda z: z * z), r"`1` \(Calls\) computes `mul`, which is not supported. Translate the part before it"),
+        (Calls(lambda z: z.sort(1).values), r"`1` \(Calls\) computes `sort`, which is not supported"),
+        (Calls(lambda z: z + z.max(1, keepdim=True).indices), "uses the position of a maximum"),
+        (Calls(lambda z: torch.linalg.vector_norm(z, 2, 1)), "this one has order 2"),
+        (
+            nn.BatchNorm1d(4, track_running_stats=False),
+            r"`1` \(BatchNorm1d\) has no running statistics, so in evaluation mode too",
+        ),
         (Calls(lambda z: 1 / z), r"`1` \(Calls\) computes `"),
         (Calls(lambda z: torch.div(z, 2, rounding_mode="floor")), r"`1` \(Calls\) computes `div`"),
         (nn.Dropout(), r"`1` \(Dropout\) is in training mode"),
@@ -195,9 +236,87 @@ def test_what_is_not_piecewise_linear_is_refused_by_name(part, message):
         read_network(nn.Sequential(first, part))
 
 
-def test_dilated_pooling_is_refused():
-    with pytest.raises(TranslationError, match="dilation 1"):
-        read_network(nn.Sequential(nn.MaxPool1d(2, dilation=2)), (1, 6))
+def test_norms_without_statistics_are_refused_for_what_they_are():
+    images = (2, 5)
+    as_module = nn.BatchNorm1d(2, track_running_stats=False).eval()
+    as_function = Function(lambda z: functional.batch_norm(z, None, None, training=True))
+    for module in (as_module, as_function):
+        with pytest.raises(TranslationError, match="has no running statistics, so in evaluation mode too"):
+            read_network(module, images)
+    with pytest.raises(TranslationError, match=r"\(InstanceNorm1d\) computes `instance_norm`, which is not piecewise linear"):
+        read_network(nn.Sequential(nn.Conv1d(2, 4, 1), nn.InstanceNorm1d(4)).eval(), images)
+
+
+MODULES = {
+    "transposed 1": (nn.ConvTranspose1d(2, 3, 2, stride=2), (2, 4)),
+    "transposed 2": (nn.ConvTranspose2d(1, 2, 3, stride=2, output_padding=1, bias=False), (1, 3, 3)),
+    "dilated pooling": (nn.MaxPool2d(2, stride=1, dilation=2, padding=1), (1, 4, 5)),
+    "adaptive pooling": (nn.AdaptiveMaxPool2d((2, 3)), (1, 5, 5)),
+    "adaptive means": (nn.AdaptiveAvgPool3d(2), (1, 3, 3, 3)),
+    "shuffled pixels": (nn.PixelShuffle(2), (4, 2, 2)),
+    "upsampling": (nn.Upsample(scale_factor=2, mode="bilinear"), (1, 3, 3)),
+    "instance norm": (nn.InstanceNorm1d(2, affine=True, track_running_stats=True), (2, 3)),
+    "alpha dropout": (nn.AlphaDropout(), (3,)),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_before_and_behind_a_relu_are_read(name):
+    part, shape = MODULES[name]
+    module = nn.Sequential(part, nn.ReLU()).double().eval()
+    x = points(30, *shape)
+    torch.testing.assert_close(read_network(module, shape)(x), module(x).detach(), rtol=1e-10, atol=1e-10)
+
+
+MIXED = {
+    "mean": lambda z: z - z.mean(0, keepdim=True),
+    "largest": lambda z: z.amax(0, keepdim=True) + z,
+    "order": lambda z: z.flip(0),
+    "neighbor": lambda z: z + z.roll(1, 0),
+    "sum": lambda z: z.sum(0),
+    "one of them": lambda z: z[:1],
+    "number": lambda z: z * len(z),
+    "joined": lambda z: z.reshape(1, -1),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_module_that_mixes_the_points_of_a_batch_is_refused(name, dtype):
+    with pytest.raises(TranslationError, match="must treat each point of a batch on its own, but"):
+        read_network(Calls(lambda z: MIXED[name](z).relu()).to(dtype))
+
+
+def test_a_module_that_takes_one_point_only_is_refused():
+    with pytest.raises(TranslationError, match="must take a batch of points, got RuntimeError"):
+        read_network(Calls(lambda z: z.reshape(1, 4).relu()))
+
+
+def test_a_module_that_decides_in_python_or_by_chance_is_refused():
+    calls = []
+
+    def other_each_time(z):
+        calls.append(None)
+        return z.relu() * (len(calls) % 3)
+
+    for function in (lambda z: z + torch.rand(4), other_each_time):
+        state = torch.random.get_rng_state()
+        with pytest.raises(TranslationError, match="gives other outputs"):
+            read_network(Calls(function))
+        assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("widths", [(3, 0, 2), (0, 4, 2), (3, 4, 0), (3, 4, 0, 2)])
+def test_layers_of_no_width_are_read(widths):
+    module, x = mlp(*widths), points(5, widths[0])
+    torch.testing.assert_close(read_network(module)(x), module(x).detach())
+    assert read_network(module)(x[:0]).shape == (0, widths[-1])
+
+
+def test_a_module_that_insists_on_its_dtype_is_compared_in_it():
+    module = Calls(lambda z: z.relu() @ torch.ones(4, 2)).float()
+    assert read_network(module).widths == (4,)
 
 
 def test_a_tensor_too_large_for_matrices_is_refused():

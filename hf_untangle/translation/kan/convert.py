@@ -19,7 +19,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
-from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
+from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards, is_activation
 from hf_untangle.translation.weights import checked_dtype, linear_of
 
 NOTE = "kan_feed_forwards"
@@ -31,7 +31,8 @@ def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> 
     """Make KAN layers of all feed-forward blocks of a model, in place.
 
     The model runs to find its blocks, and runs again with KAN layers, which must give the same bits. A model
-    that was saved with KAN layers is swapped as its config notes, without a run.
+    that was saved with KAN layers is swapped as its config notes, and must give the same bits too if there is
+    something to run it on.
 
     In training, a dropout behind the activation acts in front of it instead. For ReLU and leaky ReLU, which
     commute with scaling, that is the same; for smooth activations it is not.
@@ -50,12 +51,11 @@ def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> 
     if kan_layers_of(model):
         raise TranslationError("The blocks of this model are KANs already. Undo that with to_relu_.")
     blocks = _noted(model)
-    if blocks:
-        _swap_(model, blocks)
-    else:
-        inputs = token_ids(model) if inputs is None else inputs
+    if inputs is None and not (blocks and (model.main_input_name != "input_ids" or model.device.type == "meta")):
+        inputs = token_ids(model)
+    if not blocks and inputs is not None:
         blocks = find_feed_forwards(model, inputs)
-        _swap_(model, blocks, check_on=inputs)
+    _swap_(model, blocks, check_on=inputs)
     setattr(model.config, NOTE, [list(astuple(block)) for block in blocks])
     return model
 
@@ -98,7 +98,10 @@ def kan_layers_of(model: nn.Module) -> dict[str, ActivationKANLayer]:
 
 def _noted(model: PreTrainedModel) -> list[FeedForward]:
     """The blocks that the config notes as KANs."""
-    return [FeedForward(*names) for names in getattr(model.config, NOTE, [])]
+    noted = getattr(model.config, NOTE, [])
+    if not isinstance(noted, list) or not all(isinstance(block, list) and len(block) == 3 for block in noted):
+        raise TranslationError(f"The config's `{NOTE}` must list blocks as [expand, activation, project], got {noted!r:.200}.")
+    return [FeedForward(*map(str, names)) for names in noted]
 
 
 def _swap_(model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[str, Any] | None = None) -> None:
@@ -116,8 +119,8 @@ def _swap_(model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[
             after = outputs_on(model, check_on)
             if len(after) != len(before) or not all(map(torch.equal, before, after)):
                 raise TranslationError(
-                    f"With KAN layers, {type(model).__name__} gives other outputs: it uses its feed-forward "
-                    "blocks in more than one way. It is left as it was."
+                    f"With KAN layers, {type(model).__name__} gives other outputs, so it is left as it was. Does it use a part "
+                    "of its feed-forward blocks elsewhere too?"
                 )
         undo.pop_all()
 
@@ -130,6 +133,9 @@ def _parts(model: PreTrainedModel, block: FeedForward) -> tuple[nn.Linear, nn.Mo
         raise TranslationError(f"The config notes a KAN that this model does not have: {reason}.") from reason
     if not isinstance(expand, nn.Linear) or not isinstance(project, nn.Linear):
         raise TranslationError(f"{block.expand} and {block.project} must be Linear layers. Was the model changed?")
+    with evaluation_mode(activation):
+        if not is_activation(activation):
+            raise TranslationError(f"{block.activation} must be an elementwise activation. Was the model changed?")
     checked_dtype(expand, f"{block.expand}.")
     checked_dtype(project, f"{block.project}.")
     for part in (expand, activation, project):

@@ -7,6 +7,7 @@ output of which activation.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def find_feed_forwards(model: nn.Module, inputs: Mapping[str, Any]) -> list[Feed
     """Find the feed-forward blocks of a model whose activation maps every neuron on its own.
 
     Its input must be the very tensor that came out of one Linear layer, and its output the very tensor that
-    goes into another; dropout, which does nothing in evaluation, may stand between.
+    goes into another; dropout, which does nothing in evaluation, and a change of dtype may stand between.
 
     Args:
         model: Any model.
@@ -44,12 +45,12 @@ def find_feed_forwards(model: nn.Module, inputs: Mapping[str, Any]) -> list[Feed
         The blocks, in the order in which they run.
 
     Raises:
-        TranslationError: If there are none, or something else than the activation goes into the second Linear
-            layer, such as its product with a gate.
+        TranslationError: If there are none, or the product of the activation with a gate goes into the second Linear
+            layer.
     """
     with evaluation_mode(model):
         calls, _ = trace_calls(model, lambda: model(**inputs))
-        active = [call for call in calls if _is_activation(call.module)]
+        active = [call for call in calls if is_activation(call.module)]
     linears = [call for call in calls if type(call.module) is nn.Linear]
     blocks = dict.fromkeys(_block(call, linears) for call in active)  # in order, and each only once
     found = [block for block in blocks if block is not None]
@@ -69,7 +70,7 @@ def _block(activation: Call, linears: list[Call]) -> FeedForward | None:
     project = next((linear for linear in linears if _is_same(activation.output, linear.input)), None)
     if expand and project:
         return FeedForward(expand.name, activation.name, project.name)
-    if expand and (gated := _neighbor_of_same_width(activation, expand, linears)):
+    if expand and (gated := _reader_of_product(activation, expand, linears)):
         raise TranslationError(
             f"{gated} does not read what comes out of {activation.name} ({type(activation.module).__name__}) "
             "but its product with a gate, which is no sum of functions of one neuron. Translate such a block "
@@ -79,8 +80,15 @@ def _block(activation: Call, linears: list[Call]) -> FeedForward | None:
 
 
 @torch.no_grad()
-def _is_activation(module: nn.Module) -> bool:
-    """Whether a module maps every number on its own, and not to itself as a dropout in evaluation does."""
+def is_activation(module: nn.Module) -> bool:
+    """Say whether a module maps every number on its own, and not to itself as a dropout in evaluation does.
+
+    Args:
+        module: Any module, in evaluation mode.
+
+    Returns:
+        Whether it is an elementwise activation without parameters.
+    """
     if next(module.parameters(), None) is not None or not is_elementwise(module):
         return False
     probe = torch.linspace(-3, 3, 64)
@@ -88,15 +96,23 @@ def _is_activation(module: nn.Module) -> bool:
 
 
 def _is_same(output: Tensor, read: Tensor) -> bool:
-    """Whether one tensor is the other, perhaps in another shape."""
-    return output.data_ptr() == read.data_ptr() and output.numel() == read.numel()
+    """Whether one tensor is the other, perhaps in another shape or dtype."""
+    if output.numel() != read.numel():
+        return False
+    if output.dtype == read.dtype:
+        return output.data_ptr() == read.data_ptr()
+    return torch.equal(output.to(read.dtype).flatten(), read.flatten())
 
 
-def _neighbor_of_same_width(activation: Call, expand: Call, linears: list[Call]) -> str | None:
-    """The Linear layer beside an activation that reads as many neurons, but not what comes out of it."""
-    home = activation.name.rpartition(".")[0]
-    for linear in linears:
-        beside = linear.name.rpartition(".")[0] == home and linear.name != expand.name
-        if beside and linear.input.shape == activation.output.shape:
-            return linear.name
+def _reader_of_product(activation: Call, expand: Call, linears: list[Call]) -> str | None:
+    """The Linear layer that reads the product of an activation with another Linear layer of the same input, if one does."""
+    ups = [linear for linear in linears if linear is not expand and _is_same(linear.input, expand.input)]
+    for up, down in product(ups, linears):
+        if up.output.numel() == activation.output.numel() == down.input.numel():
+            gated = activation.output.double().flatten() * up.output.double().flatten()
+            rounding = torch.finfo(activation.output.dtype).eps
+            if torch.allclose(
+                down.input.double().flatten(), gated, rtol=8 * rounding, atol=rounding * gated.abs().max().item()
+            ):
+                return down.name
     return None

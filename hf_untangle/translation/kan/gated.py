@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
+from hf_untangle.translation.comparison import check_same_function
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, BlockActivation
 from hf_untangle.translation.kan.activations import is_elementwise
 from hf_untangle.translation.weights import linear_of
@@ -66,11 +67,15 @@ def gated_to_kan(gate: nn.Linear, up: nn.Linear, down: nn.Linear, activation: nn
     lines = _linear([[gate.weight], [up.weight]], [gate.bias, up.bias])
     sums = _linear([[eye, eye], [eye, -eye]], [None, None])
     squares = _linear([[down.weight / 4, -down.weight / 4]], [down.bias])
-    return nn.Sequential(
+    kan = nn.Sequential(
         ActivationKANLayer(lines, nn.Identity()),
         ActivationKANLayer(sums, BlockActivation([width, width], [activation, nn.Identity()])),
         ActivationKANLayer(squares, Square()),
     )
+    points = torch.randn(8, gate.in_features, generator=torch.Generator().manual_seed(0)).to(gate.weight)
+    added = (kan[:2](points) ** 2 @ squares.weight.abs().T).amax().item() if down.out_features else 0.0
+    check_same_function(lambda x: down(activation(gate(x)) * up(x)), kan, points, added)
+    return kan
 
 
 def _linear(blocks: list[list[Tensor]], biases: list[Tensor | None]) -> nn.Linear:

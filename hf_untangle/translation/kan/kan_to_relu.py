@@ -16,10 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.translation.comparison import check_same_function
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers, with_knots
 from hf_untangle.translation.kan.hinges import hinge_form
 from hf_untangle.translation.kan.knots import share_knots
 from hf_untangle.translation.weights import linear_of
+
+POINTS = 16
+"""At how many random points the network is compared with the KAN."""
 
 
 class FanOut(nn.Module):
@@ -79,10 +83,16 @@ def kan_to_relu(kan: nn.Module, factored: bool = True) -> nn.Sequential:
             many weights that are not zero.
 
     Returns:
-        Linear layers, ReLUs and, if factored, `FanOut` layers, with parameters of their own.
+        Linear layers, ReLUs and, if factored, `FanOut` layers, with parameters of their own. A TranslationError is
+        raised where the dtype is too coarse for them, so that they differ from the KAN on random points.
     """
-    modules = list(chain.from_iterable(_translated(layer) for layer in kan_layers(kan)))
-    return nn.Sequential(*(modules if factored else _multiplied_out(modules)))
+    layers = kan_layers(kan)
+    modules = list(chain.from_iterable(_translated(layer) for layer in layers))
+    network = nn.Sequential(*(modules if factored else _multiplied_out(modules)))
+    generator = torch.Generator().manual_seed(0)
+    points = 2 * torch.randn(POINTS, layers[0].in_features, generator=generator, dtype=torch.float64)
+    check_same_function(kan, network, points.to(next(kan.parameters())))
+    return network
 
 
 def _translated(layer: KANLayer) -> list[nn.Module]:

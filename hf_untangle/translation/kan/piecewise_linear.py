@@ -74,7 +74,8 @@ def hat_basis(
         What multiplies the left slope, the values, and the right slope.
     """
     offsets = x.unsqueeze(-1) - knots
-    passed = (offsets[..., :-1] / knots.diff()).clamp(0, 1)  # of each inner segment: 0 before it, 1 behind it
+    passed = (offsets[..., :-1] / knots.diff()).nan_to_num(0.0, torch.inf, -torch.inf)  # 0 / 0 where a dtype makes knots one
+    passed = passed.clamp(0, 1)  # of each inner segment: 0 before it, 1 behind it
     hats = F.pad(passed, (1, 0), value=1)
     hats[..., :-1] -= passed
     return offsets[..., 0].clamp(max=0), hats, offsets[..., -1].clamp(min=0)

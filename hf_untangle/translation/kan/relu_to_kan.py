@@ -14,7 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.errors import ConfigError, TranslationError
+from hf_untangle.translation.comparison import check_same_function
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, with_knots
 from hf_untangle.translation.kan.activations import piecewise_linear_form
 from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
@@ -27,7 +29,8 @@ Form = Literal["fused", "shifted", "alternating"]
 def relu_to_kan(network: nn.Module, form: Form = "fused") -> nn.Sequential:
     """Translate a network to a KAN that computes the same function.
 
-    A network that is no chain of such layers is refused by name, with a TranslationError.
+    A network that is no chain of such layers is refused by name, with a TranslationError; the KAN is compared with
+    the network on random points before it is returned.
 
     Args:
         network: A stack of Linear layers and piecewise linear activations (ReLU, leaky ReLU, hard tanh, ...),
@@ -46,7 +49,10 @@ def relu_to_kan(network: nn.Module, form: Form = "fused") -> nn.Sequential:
     """
     if form not in FORMS:
         raise ConfigError(f"The form of a KAN is one of {', '.join(FORMS)}; got {form!r}.")
-    return nn.Sequential(*FORMS[form](read_chain(network)))
+    kan = nn.Sequential(*FORMS[form](chain := read_chain(network)))
+    with evaluation_mode(network):
+        check_same_function(network, kan, chain[0].input)
+    return kan
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ autograd for it. The pullback is the transposed linear part, and the pullback of
 part itself, without its constant and without rounding. What may pass through `apply`, the reader decides.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ def identity(source: int, shape: tuple[int, ...], dtype: torch.dtype) -> AffineF
             f"is {MAX_WIDTH}. Translate a part of the network, or one with smaller inputs."
         )
     basis = torch.eye(constant.numel(), dtype=dtype)
-    return AffineForm(constant, {source: basis.reshape(-1, *shape)})
+    return AffineForm(constant, {source: basis.reshape(constant.numel(), *shape)})
 
 
 def apply(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) -> AffineForm:
@@ -88,7 +88,7 @@ def apply(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Affine
     forms = list(forms_in((args, kwargs)))
 
     def run(*values: Tensor) -> Tensor:
-        """Call the operation with values in the place of the forms, in order."""
+        """Call the operation with values instead of the forms, in order."""
         substitutes = iter(values)
         plain = map_aggregate((args, kwargs), lambda leaf: next(substitutes) if isinstance(leaf, AffineForm) else leaf)
         return operation(*plain[0], **plain[1])
@@ -96,8 +96,26 @@ def apply(operation: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Affine
     constant, pullback = torch.func.vjp(run, *(form.constant for form in forms))[:2]
     pushforward = torch.func.vjp(pullback, torch.zeros_like(constant))[1]
     sources = sorted({source for form in forms for source in form.coefficients})
-    coefficients = {source: torch.vmap(pushforward)(_directions(forms, source))[0] for source in sources}
+    coefficients = {source: _pushed(pushforward, _directions(forms, source), constant) for source in sources}
     return AffineForm(constant, coefficients)
+
+
+def apply_each(operation: Callable[..., Sequence[Tensor]], *args: Any, **kwargs: Any) -> tuple[AffineForm, ...]:
+    """Apply an operation that splits a form.
+
+    Args:
+        operation: The operation, which returns several tensors.
+        *args: Its arguments.
+        **kwargs: Its keyword arguments.
+
+    Returns:
+        The form of each part.
+    """
+    plain = map_aggregate((args, kwargs), lambda leaf: leaf.constant if isinstance(leaf, AffineForm) else leaf)
+    count = len(operation(*plain[0], **plain[1]))
+    return tuple(
+        apply(lambda *values, n=number, **named: operation(*values, **named)[n], *args, **kwargs) for number in range(count)
+    )
 
 
 def forms_in(arguments: Any) -> Iterator[AffineForm]:
@@ -112,6 +130,13 @@ def forms_in(arguments: Any) -> Iterator[AffineForm]:
     leaves: list[Any] = []
     map_aggregate(arguments, leaves.append)
     yield from (leaf for leaf in leaves if isinstance(leaf, AffineForm))
+
+
+def _pushed(pushforward: Callable[..., Any], directions: tuple[Tensor, ...], like: Tensor) -> Tensor:
+    """Apply the linear part to one direction after the other; a source without coordinates has none."""
+    if not len(directions[0]):
+        return like.new_zeros(0, *like.shape)
+    return torch.vmap(pushforward)(directions)[0]
 
 
 def _directions(forms: list[AffineForm], source: int) -> tuple[Tensor, ...]:

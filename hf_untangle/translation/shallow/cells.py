@@ -120,7 +120,9 @@ class Prober:
     def _with_point(self, cell: Cell, point: Point) -> Cell:
         """Let the cell know one more point."""
         x = point[:-1]
-        depth = min((cell.sides @ point).min(initial=np.inf), (x - self.lower).min(), (self.upper - x).min())
+        depth = min(
+            (cell.sides @ point).min(initial=np.inf), (x - self.lower).min(initial=np.inf), (self.upper - x).min(initial=np.inf)
+        )
         return Cell(cell.sides, np.concatenate([cell.points, point[None]]), np.append(cell.depths, depth))
 
 

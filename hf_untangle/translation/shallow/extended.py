@@ -97,7 +97,7 @@ def extended_product(gain: Float[Tensor, " row"], h: Float[Tensor, "point row"])
     """
     infinite = gain.isinf()
     finite_part = torch.where(infinite, 0.0, gain) * h
-    infinite_part = torch.where(gain.sign() * h.sign() > 0, math.inf, -math.inf)
+    infinite_part = torch.full_like(h, math.inf).copysign((gain.sign() * h.sign()).detach())
     return torch.where(infinite & (h != 0), infinite_part, finite_part)
 
 
@@ -115,19 +115,19 @@ def extended_linear(
         The sums.
 
     Raises:
-        TranslationError: inf and -inf meet in one sum.
+        TranslationError: inf and -inf meet in one sum. (In an exported graph nothing is raised.)
     """
     finite = linear(*(torch.where(part.isinf(), 0.0, part) for part in (a, weight, bias)))
     infinite, signed = _infinite_products(a, weight)
     up = (infinite + signed > 0) | (bias == math.inf)
     down = (infinite - signed > 0) | (bias == -math.inf)
-    if (up & down).any():
+    if not torch.compiler.is_compiling() and (up & down).any():
         point, output = (up & down).nonzero()[0].tolist()
         raise TranslationError(
             f"inf and -inf meet in output {output} at point {point}. Their sum has no value, so these "
             "weights are not those of a function over the extended reals."
         )
-    return torch.where(up, math.inf, torch.where(down, -math.inf, finite))
+    return finite.masked_fill(down, -math.inf).masked_fill(up, math.inf)
 
 
 def _infinite_products(a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,8 +136,9 @@ def _infinite_products(a: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     A product is infinite if one factor is infinite and the other is not 0. Here the infinite inputs meet all
     weights, and the finite inputs meet the infinite weights.
     """
-    large, sign = a.isinf(), a.sign()
-    heavy, weight_sign = weight.isinf(), weight.sign()
+    counting = torch.promote_types(a.dtype, torch.float32)  # half precision counts to 2,048
+    large, sign = a.isinf(), a.sign().to(counting)
+    heavy, weight_sign = weight.isinf(), weight.sign().to(counting)
     inputs = torch.cat([sign * large, sign * ~large], dim=1)
     weights = torch.cat([weight_sign, weight_sign * heavy], dim=1)
     return inputs.abs() @ weights.abs().T, inputs @ weights.T

@@ -1,10 +1,13 @@
 """A network of three affine maps over the extended reals."""
 
+from collections.abc import Callable
+
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hf_untangle.errors import TranslationError
 from hf_untangle.translation.shallow.extended import ExtendedLinear, TwoSidedLinear
 from hf_untangle.translation.shallow.roles import ALL, Role
 
@@ -31,6 +34,16 @@ class ThreeLayerNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untang
         self.second = ExtendedLinear(2 * (self.inputs + boundaries), regions * self.outputs * 2)
         self.third = ExtendedLinear(regions * self.outputs * 2, self.outputs)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "ThreeLayerNetwork":
+        """Refuse a dtype in which finite weights would be infinite, as infinite ones silence regions."""
+        for name, weight in self.named_parameters():
+            if not weight.is_meta and not torch.equal(fn(weight).isinf().to(weight.device), weight.isinf()):
+                raise TranslationError(
+                    f"`{name}` holds finite numbers that are infinite in {fn(weight).dtype}, and infinite weights mean "
+                    "something else here. Use bfloat16, or scale the inputs or outputs of the network."
+                )
+        return super()._apply(fn, recurse)
+
     def forward(self, x: Float[Tensor, "point ..."]) -> Float[Tensor, "point ..."]:
         """Evaluate the three layers.
 
@@ -40,7 +53,7 @@ class ThreeLayerNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untang
         Returns:
             The outputs, in the dtype of the weights.
         """
-        return self.third(self.units(x).flatten(1)).reshape(len(x), *self.output_shape)
+        return self.third(self.units(x).flatten(1)).reshape(x.shape[0], *self.output_shape)
 
     def units(self, x: Float[Tensor, "point ..."]) -> Float[Tensor, "point region output 2"]:
         """Evaluate the second layer.
@@ -88,4 +101,4 @@ class ThreeLayerNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untang
 
     def _sides(self, x: Tensor) -> Tensor:
         """Evaluate the first layer."""
-        return self.first(x.reshape(len(x), self.inputs).to(self.first.weight)).relu()
+        return self.first(x.reshape(x.shape[0], self.inputs).to(self.first.weight)).relu()

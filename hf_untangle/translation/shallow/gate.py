@@ -30,6 +30,7 @@ class GatedNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):
         super().__init__()
         self.output_shape = tuple(output_shape)
         inputs, outputs = (int(torch.Size(shape).numel()) for shape in (input_shape, output_shape))
+        self.inputs = inputs
         self.boundary_weight = fixed(torch.zeros(boundaries, inputs, dtype=torch.float64))
         self.boundary_bias = fixed(torch.zeros(boundaries, dtype=torch.float64))
         self.membership = fixed(torch.zeros(regions, boundaries, dtype=torch.int8))
@@ -48,7 +49,7 @@ class GatedNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):
         x = self._flat(x)
         region = self.region(x)
         y = torch.einsum("poi,pi->po", self.slopes[region], x) + self.intercepts[region]
-        return y.reshape(len(x), *self.output_shape)
+        return y.reshape(x.shape[0], *self.output_shape)
 
     def region(self, x: Float[Tensor, "point ..."]) -> Int[Tensor, " point"]:
         """Find the region of each point.
@@ -76,7 +77,7 @@ class GatedNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):
 
     def _flat(self, x: Tensor) -> Tensor:
         """Flatten points, in the dtype of the weights."""
-        return x.reshape(len(x), -1).to(self.slopes)
+        return x.reshape(x.shape[0], self.inputs).to(self.slopes)
 
 
 def gated_network(regions: Regions) -> GatedNetwork:
@@ -111,8 +112,8 @@ def violations(
         membership: The tests of each region.
 
     Returns:
-        Whole numbers, exact in any floating dtype up to the number of tests it can count.
+        Whole numbers.
     """
-    tests = membership.to(values.dtype)
-    sides = torch.where(values > 0, 1.0, -1.0).to(values.dtype)
+    tests = membership.to(torch.promote_types(values.dtype, torch.float32))  # half precision counts to 2,048
+    sides = torch.where(values > 0, 1.0, -1.0).to(tests)
     return (tests.abs().sum(dim=1) - sides @ tests.T) / 2

@@ -13,9 +13,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hf_untangle.errors import ConfigError, TranslationError
 
 VIEWS = {"view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "unsqueeze", "squeeze"} | {
-    *("expand", "select", "slice", "contiguous", "alias", "dropout")
+    *("view_as", "reshape_as", "ravel", "movedim", "moveaxis", "swapaxes", "swapdims", "numpy_T", "mT", "diagonal"),
+    *("expand", "expand_as", "broadcast_to", "select", "narrow", "slice", "contiguous", "alias"),
+    *("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
 }
-"""Operations whose result shares the memory of their input."""
+"""Operations whose result shares the memory of their input, or may."""
+
+SPLITS = {"chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind"}
+"""Views that come several at a time."""
+
+OF_THE_BATCH = (
+    "has no running statistics, so in evaluation mode too it normalizes by those of the batch, and its output at one point "
+    "depends on the others. Train it with track_running_stats=True, or translate a part without it."
+)
 
 
 def exported(module: nn.Module, example: Float[Tensor, "1 ..."]) -> torch.export.ExportedProgram:
@@ -30,9 +40,11 @@ def exported(module: nn.Module, example: Float[Tensor, "1 ..."]) -> torch.export
 
     Raises:
         ConfigError: The module cannot run on the input, or decides by its values what to do.
-        TranslationError: A BatchNorm is in training mode.
+        TranslationError: A BatchNorm is in training mode, or has statistics of the batch alone.
     """
     for name, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and part.running_mean is None:
+            raise TranslationError(f"`{name}` ({type(part).__name__}) {OF_THE_BATCH}")
         if isinstance(part, _BatchNorm) and part.training:
             raise TranslationError(f"`{name}` ({type(part).__name__}) is in training mode. Call .eval() first.")
     try:
@@ -58,7 +70,21 @@ def constants(program: torch.export.ExportedProgram) -> Mapping[str, Tensor]:
     specs = program.graph_signature.input_specs
     constant = [spec for spec in specs if spec.kind != InputKind.USER_INPUT]
     tensors = {spec.arg.name: stored[spec.target].detach() for spec in constant}
-    return {name: t.cpu().double() if t.is_floating_point() else t.cpu() for name, t in tensors.items()}
+    return {name: in_float64(tensor) for name, tensor in tensors.items()}
+
+
+def in_float64(constant: Any) -> Any:
+    """Bring a constant to where networks are read.
+
+    Args:
+        constant: Anything.
+
+    Returns:
+        A tensor on the CPU, in float64 if it is floating; anything else as it is.
+    """
+    if not isinstance(constant, Tensor):
+        return constant
+    return constant.cpu().double() if constant.is_floating_point() else constant.cpu()
 
 
 def operation(node: Node) -> str:
@@ -101,7 +127,7 @@ def written(node: Node) -> Node:
     origin = node
     while _full_name(origin).endswith("_"):
         origin = origin.all_input_nodes[0]
-    if origin is not node and any(operation(other) in VIEWS for other in (origin, *origin.users)):
+    if origin is not node and any(operation(other) in VIEWS | SPLITS | {"getitem"} for other in (origin, *origin.users)):
         raise TranslationError(
             f"{module_of(node)} works in place on a tensor that shares its memory with another, which cannot "
             "be followed. Write it out of place."
@@ -132,10 +158,34 @@ def in_training(node: Node) -> bool:
     Returns:
         True if one of its arguments says so.
     """
+    given = arguments(node)
+    return any(given.get(name) is True for name in ("train", "training"))
+
+
+def uses_statistics_of_batch(node: Node) -> bool:
+    """Say whether a BatchNorm has no other statistics than those of its input.
+
+    Args:
+        node: A node of a recorded graph.
+
+    Returns:
+        True if it was given no running statistics.
+    """
+    return operation(node) == "batch_norm" and arguments(node).get("running_mean") is None
+
+
+def arguments(node: Node) -> dict[str, Any]:
+    """Name what an operation is called with.
+
+    Args:
+        node: A node of a recorded graph.
+
+    Returns:
+        Its arguments by the names of PyTorch's schema.
+    """
     schema = getattr(node.target, "_schema", None)
     names = [argument.name for argument in schema.arguments] if schema else []
-    given = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    return any(given.get(name) is True for name in ("train", "training"))
+    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
 
 
 def _full_name(node: Node) -> str:

@@ -1,4 +1,4 @@
-"""Reads a module as a network of ReLU neurons, or says which part of it is not piecewise linear."""
+"""Reads a module as a network of ReLU neurons, or says which part of it cannot be read."""
 
 from typing import Any
 
@@ -9,21 +9,12 @@ from torch.fx.node import map_aggregate
 
 from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.shallow import graphs
-from hf_untangle.translation.shallow.affine_forms import AffineForm, apply, forms_in, identity
+from hf_untangle.translation.shallow.affine_forms import AffineForm, apply, apply_each, forms_in, identity
 from hf_untangle.translation.shallow.network import ReluNetwork, Weights
+from hf_untangle.translation.shallow.operations import CONVERSIONS, is_affine, reason_against
 from hf_untangle.translation.shallow.piecewise_linear import PIECEWISE_LINEAR
+from hf_untangle.translation.shallow.probe import MIXES, check_reading
 from hf_untangle.translation.weights import checked_dtype
-
-# Linear in all arguments together.
-_SUMS = {"add", "sub", "rsub", "cat", "stack"}
-
-# Affine in one argument while the others are constant.
-_MAPS = {"linear", "conv1d", "conv2d", "conv3d", "batch_norm", "matmul", "mm", "bmm", "addmm"}
-_SCALES = {"mul", "div", "neg", "pad", "constant_pad_nd", "feature_dropout"}
-_MEANS = {"mean", "sum", "avg_pool1d", "avg_pool2d", "avg_pool3d"}
-_ADAPTIVE_MEANS = {"adaptive_avg_pool1d", "adaptive_avg_pool2d"}
-_COPIES = {"clone", "detach", "index_select", "flip", "roll"}
-_AFFINE = _MAPS | _SCALES | _MEANS | _ADAPTIVE_MEANS | _COPIES | graphs.VIEWS
 
 
 def read_network(module: nn.Module | ReluNetwork, input_shape: tuple[int, ...] | None = None) -> ReluNetwork:
@@ -31,7 +22,9 @@ def read_network(module: nn.Module | ReluNetwork, input_shape: tuple[int, ...] |
 
     Linear and convolutional layers, pooling, evaluation-mode BatchNorm, residual connections, reshaping and
     the operations of `PIECEWISE_LINEAR` can be read. Every other part is refused by name (TranslationError),
-    and so are weights that are not finite numbers of one dtype. The module itself is not changed.
+    and so are weights that are not finite numbers of one dtype, and modules whose output at one point depends
+    on the rest of the batch: what was read must give the module's own outputs on a batch of random points.
+    The module itself is not changed.
 
     Args:
         module: A module that maps one batched tensor to one batched tensor, or a network that has been read.
@@ -45,15 +38,26 @@ def read_network(module: nn.Module | ReluNetwork, input_shape: tuple[int, ...] |
     dtype = checked_dtype(module)
     shape = _input_shape(module) if input_shape is None else tuple(input_shape)
     device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
-    reading = _Reading(shape)
-    output = reading.walk(graphs.exported(module, torch.zeros(1, *shape, dtype=dtype, device=device)))
-    return ReluNetwork(
-        input_shape=shape,
-        output_shape=tuple(output.constant.shape[1:]),
-        layers=tuple(reading.layers),
-        names=tuple(reading.names),
-        output=reading.weights(output),
-    )
+    with torch.random.fork_rng(devices=[]):
+        reading = _Reading(shape)
+        output = reading.walk(graphs.exported(module, torch.zeros(1, *shape, dtype=dtype, device=device)))
+        if output.constant.shape[:1] != (1,):
+            raise TranslationError(f"{type(module).__name__} {MIXES}")
+        network = ReluNetwork(
+            input_shape=shape,
+            output_shape=tuple(output.constant.shape[1:]),
+            layers=tuple(reading.layers),
+            names=tuple(reading.names),
+            output=reading.weights(output),
+        )
+        check_reading(module, network)
+    return network
+
+
+POSITIONS = object()
+"""Stands for what an operation returns besides numbers: the positions of the largest ones."""
+
+REMEDY = " Translate the part before it or the part after it."
 
 
 class _Reading:
@@ -87,18 +91,29 @@ class _Reading:
         args: Any = map_aggregate(node.args, self.value)
         kwargs: Any = map_aggregate(dict(node.kwargs), self.value)
         name, forms = graphs.operation(node), len(list(forms_in((args, kwargs))))
+        if name.startswith("_assert"):
+            return None
+        if any(argument is POSITIONS for argument in args):
+            raise TranslationError(f"{graphs.module_of(node)} uses the position of a maximum, which jumps.{REMEDY}")
         if forms == 0:
-            return graphs.function(node)(*args, **kwargs)
+            return map_aggregate(graphs.function(node)(*args, **kwargs), graphs.in_float64)
+        if name == "getitem":
+            return args[0][args[1]] if args[1] < len(args[0]) else POSITIONS
+        if graphs.uses_statistics_of_batch(node):
+            raise TranslationError(f"{graphs.module_of(node)} {graphs.OF_THE_BATCH}")
         if graphs.in_training(node):
             raise TranslationError(f"{graphs.module_of(node)} is in training mode. Call .eval() first.")
+        return self.form(node, name, args, kwargs)
+
+    def form(self, node: Node, name: str, args: Any, kwargs: Any) -> Any:
+        """Find the form of an operation on forms."""
+        if name in CONVERSIONS and not any(isinstance(each, torch.dtype) and not each.is_floating_point for each in args):
+            return args[0]
         if name in PIECEWISE_LINEAR:
             return PIECEWISE_LINEAR[name](lambda z: self.relu(z, node), *args, **kwargs)
-        if _is_affine(name, args, kwargs, forms):
-            return apply(graphs.function(node), *args, **kwargs)
-        raise TranslationError(
-            f"{graphs.module_of(node)} computes `{name}`, which cannot be read as piecewise linear, so the "
-            "network has no exact linear regions. Translate the part before it or the part after it."
-        )
+        if not is_affine(name, args, kwargs, len(list(forms_in((args, kwargs))))):
+            raise TranslationError(f"{graphs.module_of(node)} computes `{name}`, {reason_against(name)}.{REMEDY}")
+        return (apply_each if name in graphs.SPLITS else apply)(graphs.function(node), *args, **kwargs)
 
     def relu(self, z: AffineForm, node: Node) -> AffineForm:
         """Add a layer of neurons with these pre-activations."""
@@ -108,17 +123,10 @@ class _Reading:
 
     def weights(self, form: AffineForm) -> Weights:
         """Write a form as matrices, its constant as the weight of the 1 in (x, 1)."""
-        matrices = {source: rows.reshape(len(rows), -1).T for source, rows in form.coefficients.items()}
-        bias = form.constant.reshape(-1, 1)
+        matrices = {source: rows.flatten(1).T for source, rows in form.coefficients.items()}
+        bias = form.constant.reshape(form.constant.numel(), 1)
         slopes = matrices.get(0, bias.new_zeros(len(bias), self.input.constant.numel()))
         return matrices | {0: torch.cat([slopes, bias], dim=1)}
-
-
-def _is_affine(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], forms: int) -> bool:
-    """Say whether an operation is affine in the forms among its arguments."""
-    if name == "div":  # linear in its numerator, and only without rounding
-        return forms == 1 and isinstance(args[0], AffineForm) and kwargs.get("rounding_mode") is None
-    return name in _SUMS or (name in _AFFINE and forms == 1)
 
 
 def _input_shape(module: nn.Module) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import BudgetError, ConfigError
+from hf_untangle.translation.comparison import check_same_function
 from hf_untangle.translation.shallow.boxes import Bounds
 from hf_untangle.translation.shallow.enumeration import all_regions
 from hf_untangle.translation.shallow.extended import ExtendedLinear, TwoSidedLinear
@@ -42,6 +43,9 @@ SIGNS = torch.tensor([1.0, -1.0], dtype=torch.float64)
 
 MAX_WEIGHTS = 2**28
 """Largest second layer that is made, in weights: 2 GiB in float64."""
+
+POINTS = 8
+"""At how many random points of the box the layers are compared with the network."""
 
 
 def three_layer(
@@ -96,6 +100,7 @@ def as_three_layers(regions: Regions, form: Form = "halfopen") -> ThreeLayerNetw
 
     Raises:
         ConfigError: There is no such form, or the regions do not cover their box.
+        TranslationError: At a random point of the box they differ from the network.
     """
     _check_form(form)
     if not regions.complete:
@@ -103,12 +108,17 @@ def as_three_layers(regions: Regions, form: Form = "halfopen") -> ThreeLayerNetw
             f"The search for these {len(regions)} regions stopped at {regions.stopped}, so they do not cover "
             "the box. Raise the limit, or take a smaller box."
         )
-    if form == "gate":
-        return gated_network(regions)
+    layers = gated_network(regions) if form == "gate" else _extended_network(regions, *OPPOSITE_SIDE[form])
+    check_same_function(regions.network, layers, regions.box.sample(POINTS).reshape(POINTS, *regions.network.input_shape))
+    return layers
+
+
+def _extended_network(regions: Regions, gain: float, offset: float) -> ThreeLayerNetwork:
+    """Write regions as three layers with a given unit for the opposite side of boundaries."""
     _check_size(regions)
     shapes = list(regions.network.input_shape), list(regions.network.output_shape)
     layers = ThreeLayerNetwork(*shapes, boundaries=len(regions.boundaries), regions=len(regions))
-    _fill_first(layers.first, regions, *OPPOSITE_SIDE[form])
+    _fill_first(layers.first, regions, gain, offset)
     _fill_second(layers.second, regions)
     _fill_third(layers.third, regions)
     return layers

@@ -1,5 +1,6 @@
 """What many tests need: a tokenizer that knows every text, tiny models of every family, and blocks of tokens."""
 
+import gc
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -65,6 +66,13 @@ FAMILIES: dict[str, dict] = {
 def one_thread() -> None:
     """Tiny tensors are faster without a second thread, and sums are always taken in the same order."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imports_are_never_garbage() -> None:
+    """A Trainer collects garbage when it begins, which takes a second as long as all imported modules are looked through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

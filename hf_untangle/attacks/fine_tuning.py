@@ -60,7 +60,7 @@ def _curve(scene: Scene, victim: Victim, samples: TokenBlocks) -> Iterator[Readi
 
     def train(trainee: nn.Module, compute: torch.dtype) -> None:
         watch.compute = compute
-        train_(trainee, samples, config, compute=compute, callbacks=(watch,), progress=False)
+        train_(trainee, samples, config, compute=compute, callbacks=(lambda _: watch,), progress=False)
 
     final, _ = METHODS[config.method](model, config, train, scene.judge)
     for step, metrics in watch.curve.items():

@@ -1,84 +1,91 @@
 """Watch the density of a model while it is trained."""
 
-import time
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from typing import Any
 
-from accelerate.utils import broadcast_object_list
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_untangle.callbacks.due import own_log_stays_due
+from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due
+from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of
+from hf_untangle.callbacks.trainer_log import log_numbers
 from hf_untangle.density.measure import Evaluate, Measure
-from hf_untangle.density.snapshot import snapshot
 from hf_untangle.density.sweep_config import SweepConfig
+from hf_untangle.density.snapshot import TimeBudget, check_snapshot, snapshot
+from hf_untangle.distributed import in_main
+from hf_untangle.errors import UntangleError
 
 GRID = tuple(tick / 10 for tick in range(1, 11))
 
+logger = logging.getLogger("hf_untangle")
+
 
 class DensityCallback(TrainerCallback):
-    """Logs, every so many optimizer steps, how much of the model could be pruned and how much of it is in use.
+    """Logs, every few optimizer steps, how much of the model could be pruned and how much of it is in use.
 
-    The training does not notice: no gradient is taken, and weights, modes and random states are put back. Steps are counted
-    by the trainer, so that accumulated gradients and resumed runs change nothing. Under several processes each of them
-    measures its own copy of the model at the same steps, and the trainer logs once.
+    The training does not notice: no gradient is taken, and weights, modes and random states are put back. Under several
+    processes each of them measures its own copy of the model at the same steps, and the trainer logs once. What measuring
+    has cost is saved in every checkpoint, so that a resumed run keeps to the same share of time.
 
-        trainer.add_callback(DensityCallback(evaluate, every=500, log=trainer.log))
+        trainer.add_callback(DensityCallback(trainer, evaluate, every=500))
     """
 
     def __init__(
         self,
+        trainer: Trainer,
         evaluate: Evaluate | Measure,
         *,
         every: int = 500,
         grid: Sequence[float] = GRID,
         max_share_of_time: float = 0.1,
-        log: Callable[[dict[str, float]], None] | None = None,
+        config: SweepConfig | str = "default",
         **settings: Any,
     ) -> None:
         """Choose what to measure, and when.
 
         Args:
-            evaluate: What judges the model, as for `density.sweep`.
+            trainer: The trainer that this is added to; its `log` takes the numbers to where the run reports to.
+            evaluate: What judges the model, as for `density.sweep`. It is called once now, on the model as it is.
             every: Optimizer steps between two measurements.
             grid: The shares that are tried.
             max_share_of_time: How much of the training's time measuring may take. A measurement that would take more, as far
                 as the last one tells, is left out; the first one is always made.
-            log: Where numbers go, such as `trainer.log`, which tells every reporter; the trainer's history alone if None.
-            **settings: Other fields of `SweepConfig`.
+            config: Other settings of the sweep, or the name of a preset.
+            **settings: Fields of `SweepConfig` that override `config`.
 
         Raises:
-            ConfigError: A setting is unknown or out of its range.
+            ConfigError: A setting is unknown or out of its range, or the trainer splits weights between processes.
+            StatisticsError: The metric is no finite number.
+            ArchitectureError: There is nothing that can be pruned.
+            MaskError: The weights are quantised or not loaded.
         """
-        self.evaluate = evaluate
-        self.every = every
-        self.settings = SweepConfig(grid=tuple(grid), refine=0.0).with_settings(**settings)
-        self.max_share_of_time = max_share_of_time
-        self.log = log
-        self._began = self._spent = self._last = 0.0
+        check_every(every)
+        check_whole_in_each_process(trainer, "A sweep")
+        self.trainer, self.every, self.evaluate = trainer, every, evaluate
+        self.config = SweepConfig.resolve(config, **{"grid": tuple(grid), "refine": 0.0} | settings)
+        self.budget = TimeBudget(max_share_of_time)
+        check_snapshot(model_of(trainer), evaluate, self.config)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Start the clock."""
-        self._began, self._spent, self._last = time.perf_counter(), 0.0, 0.0
+        """Start the clock, or continue that of the checkpoint."""
+        self.budget.begin()
+        file = file_to_resume(self.trainer, self, "density")
+        if file is not None and file.is_file():
+            self.budget.load(file)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure, if it is time and there is time."""
-        if state.global_step % self.every or not self._affordable():
+        if not is_due(state, self.every) or not self.budget.allows_another():
             return
-        start = time.perf_counter()
-        values = snapshot(kwargs["model"], self.evaluate, self.settings)
-        self._last = time.perf_counter() - start
-        self._spent += self._last
-        values |= {"density/seconds": self._last, "density/share_of_time": self._share(0.0)}
-        if self.log is not None:
-            with own_log_stays_due(control):
-                self.log(values)
-        else:
-            state.log_history.append(values | {"step": state.global_step})
+        try:
+            with self.budget.spent():
+                values = snapshot(kwargs["model"], self.evaluate, self.config)
+        except UntangleError as error:
+            logger.warning("Step %d: density is not measured. %s", state.global_step, error)
+            return
+        times = {"seconds": self.budget.last, "share_of_time": self.budget.share()}
+        log_numbers(self.trainer, control, "density", values | times)
 
-    def _affordable(self) -> bool:
-        """Whether another measurement stays inside the budget, as the first process sees it, so that all agree."""
-        return broadcast_object_list([self._share(self._last) <= self.max_share_of_time or not self._spent])[0]
-
-    def _share(self, more: float) -> float:
-        """The share of the time since the beginning that measuring took, with so many seconds more."""
-        return (self._spent + more) / max(time.perf_counter() - self._began + more, 1e-9)
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Put what measuring has cost into the checkpoint."""
+        in_main(lambda: self.budget.save(file_to_save(self.trainer, self, "density")))

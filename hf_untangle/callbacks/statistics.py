@@ -1,34 +1,29 @@
 """Statistics of the batches that a model is trained on, from the training's own forward passes."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.callbacks.due import own_log_stays_due
-from hf_untangle.distributed import together
-from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.models import revision_of
+from hf_untangle.callbacks.interval import check_every
+from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of, run_of
+from hf_untangle.callbacks.trainer_log import log_numbers
+from hf_untangle.distributed import in_main, together
+from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import merged
-from hf_untangle.statistics.moments import Moments
-from hf_untangle.statistics.training_collector import PassCollector, overview
+from hf_untangle.statistics.training_collector import PassCollector, of_training_step, overview
 
 logger = logging.getLogger("hf_untangle")
-
-FILE = "activation-statistics.safetensors"
-"""What the statistics so far are called in the folder of a checkpoint."""
 
 
 class StatisticsCallback(TrainerCallback):
     """Collects statistics of every few optimizer steps, all of their passes and all processes, and logs an overview of each.
 
-    No pass is run twice. What is collected is written beside every checkpoint, and a run that is resumed goes on from there.
+    No pass is run twice. A compiled model runs uncompiled in the steps that are watched. What is collected is saved in every
+    checkpoint, and a resumed run continues from there.
 
         trainer = Trainer(model, ...)
         callback = StatisticsCallback(trainer, every=100)
@@ -44,22 +39,21 @@ class StatisticsCallback(TrainerCallback):
 
         Args:
             trainer: The trainer that this is added to; its `log` takes the numbers to where the run reports to.
-            every: How many optimizer steps apart the steps are that are watched.
+            every: Optimizer steps from one watched step to the next.
             groups: Which neuron groups to watch; all of them when None.
             roots: Whether to sum sqrt|z| too, which the importance `sqrt` needs.
 
         Raises:
             ConfigError: `every` is not positive.
+            ArchitectureError: The model has no neuron groups.
         """
-        if every < 1:
-            raise ConfigError(f"Statistics must be collected every so many steps, at least 1, got every={every}.")
-        self._trainer = trainer
-        self._every = every
-        self._groups = groups
+        check_every(every)
+        self.trainer, self.every = trainer, every
+        self._groups = neuron_groups(model_of(trainer)) if groups is None else groups
         self._roots = roots
         self._collector: PassCollector | None = None
-        self._watching = False
         self._so_far: ActivationStatistics | None = None
+        run_of(trainer).endings.append(self._stop)
 
     @property
     def statistics(self) -> ActivationStatistics:
@@ -69,63 +63,55 @@ class StatisticsCallback(TrainerCallback):
         return self._so_far
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Find the neurons, and go on from the checkpoint where the run is resumed from one."""
-        self._groups = neuron_groups(kwargs["model"]) if self._groups is None else self._groups
+        """Begin to collect, or continue from the checkpoint where the run is resumed from one."""
+        self._stop()
         self._collector = PassCollector(kwargs["model"], self._groups, roots=self._roots)
-        self._so_far = _read(_file(args, state)) if state.global_step else None
+        file = file_to_resume(self.trainer, self, "statistics")
+        self._so_far = ActivationStatistics.load(file) if file is not None and file.is_file() else None
+        if file is not None and self._so_far is None:
+            logger.warning("The run is resumed, but there is no `%s`: statistics are of the steps from here on.", file)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Watch the first pass of the step, if it is one to watch."""
-        self._watching = (state.global_step + 1) % self._every == 0
-        self._watch_next()
+        """Watch the passes of the step, if it is one to watch."""
+        if self._collector is not None and (state.global_step + 1) % self.every == 0:
+            self._collector.watch()
 
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Watch the next pass of the same step."""
-        self._watch_next()
+        """Count the pass that ended."""
+        if self._collector is not None:
+            self._collector.count()
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count the last pass of the step."""
+        if self._collector is not None:
+            self._collector.count()
+            self._collector.stop()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Add the step to what was collected before, and log an overview of it."""
-        if self._watching and self._collector is not None and self._groups is not None:
-            moments = merged(together(self._collector.take))
-            numbers = overview(moments, self._groups)
-            step = self._described(moments, kwargs["model"], state.global_step, int(numbers["statistics_tokens"]))
-            self._so_far = step if self._so_far is None else self._so_far + step
-            with own_log_stays_due(control):
-                self._trainer.log(numbers)
+        if self._collector is None or state.global_step % self.every:
+            return
+        moments = merged(together(self._collector.take))
+        numbers = overview(moments, self._groups)
+        step = of_training_step(moments, kwargs["model"], state.global_step)
+        if step is None:
+            logger.warning("Step %d has activations that are not finite: it is left out of the statistics.", state.global_step)
+            return
+        self._so_far = step if self._so_far is None else self._so_far + step
+        log_numbers(self.trainer, control, "statistics", numbers)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write what was collected so far into the checkpoint."""
-        if self._so_far is not None and state.is_world_process_zero:
-            self._so_far.save(_file(args, state))
+        """Put what was collected so far into the checkpoint."""
+        if (so_far := self._so_far) is not None:
+            in_main(lambda: so_far.save(file_to_save(self.trainer, self, "statistics")))
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Leave no hook behind."""
+        self._stop()
+
+    def _stop(self) -> None:
+        """Take all hooks off the model."""
         if self._collector is not None:
             self._collector.stop()
-
-    def _watch_next(self) -> None:
-        """Watch the next pass, if the step is one to watch."""
-        if self._watching and self._collector is not None:
-            self._collector.watch_next()
-
-    def _described(self, moments: dict[str, Moments], model: Any, step: int, tokens: int) -> ActivationStatistics:
-        """The statistics of one step, with where they come from."""
-        below = model_below(model)
-        record = {"corpus": "training batches", "step": step, "tokens": tokens}
-        revision = revision_of(below)
-        return ActivationStatistics(
-            moments, str(below.name_or_path), revision, str(below.dtype).removeprefix("torch."), (record,)
-        )
-
-
-def _file(args: TrainingArguments, state: TrainerState) -> Path:
-    """Where the statistics of a checkpoint are."""
-    return Path(str(args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / FILE
-
-
-def _read(file: Path) -> ActivationStatistics | None:
-    """What was collected before a checkpoint, if it is there."""
-    if file.exists():
-        return ActivationStatistics.load(file)
-    logger.warning("The run is resumed, but there is no `%s`: statistics are of the steps from here on.", file)
-    return None

@@ -1,23 +1,29 @@
 """See what a model still knows of the forget and the retain corpus while it is trained."""
 
+import logging
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.callbacks.due import own_log_stays_due
-from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.callbacks.interval import check_every, is_due
+from hf_untangle.callbacks.run import model_of
+from hf_untangle.callbacks.trainer_log import PREFIX, log_numbers
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.tokenizers import find_tokenizer
-from hf_untangle.errors import ConfigError
-from hf_untangle.pruning.iterative import judge
+from hf_untangle.errors import StatisticsError
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.pruning.scoring import read_pair
+from hf_untangle.pruning.iterative import judge
+
+logger = logging.getLogger("hf_untangle")
 
 
 class UnlearnEvaluationCallback(TrainerCallback):
     """Logs top-1 accuracy and loss on held-out text of both corpora, before training, every few steps, and at its end.
 
-    So relearning is seen as it happens: `eval_forget_top1` rises. The same keys with `retain` and `loss` go with it.
+    So relearning is seen as it happens: `untangle/unlearn/forget_top1` rises. The same names with `retain` and `loss` go with
+    it. All state of this callback is what it has logged, which every checkpoint contains.
 
         trainer = Trainer(model, ...)
         trainer.add_callback(UnlearnEvaluationCallback(trainer, forget="code", every=20))
@@ -32,6 +38,7 @@ class UnlearnEvaluationCallback(TrainerCallback):
         every: int = 50,
         part: Part = "validation",
         tokenizer: PreTrainedTokenizerBase | None = None,
+        config: UnlearnConfig | str = "default",
         **settings: object,
     ) -> None:
         """Read the held-out text.
@@ -40,39 +47,45 @@ class UnlearnEvaluationCallback(TrainerCallback):
             trainer: The trainer that this is added to; its `log` takes the numbers to where the run reports to.
             forget: The corpus whose capability is to be gone.
             retain: The corpus whose capability is to stay.
-            every: How many optimizer steps apart the measurements are.
+            every: Optimizer steps between two measurements.
             part: The part of both corpora to measure.
             tokenizer: The model's tokenizer; the trainer's, or found by the model's name, when None.
-            **settings: `evaluation_tokens`, `block_size`, `batch_size` and `packed`, as in `UnlearnConfig`.
+            config: Settings of the evaluation, or the name of a preset: `evaluation_tokens`, `block_size`, `batch_size` and
+                `packed` count here.
+            **settings: Fields of `UnlearnConfig` that override `config`.
 
         Raises:
             ConfigError: `every` is not positive, or a setting is unknown or out of range.
         """
-        if every < 1:
-            raise ConfigError(f"The model must be measured every so many steps, at least 1, got every={every}.")
-        self._trainer = trainer
-        self._every = every
-        self._config = UnlearnConfig().with_settings(**settings)
+        check_every(every)
+        self.trainer, self.every = trainer, every
+        self._config = UnlearnConfig.resolve(config, **settings)
         given = tokenizer or (
             trainer.processing_class if isinstance(trainer.processing_class, PreTrainedTokenizerBase) else None
         )
-        found = find_tokenizer(model_below(trainer.model), given)  # type: ignore[arg-type]
+        found = find_tokenizer(model_below(model_of(trainer)), given)
         self._held_out = read_pair(forget, retain, found, part, self._config)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Measure the model as it is, unless a run that is resumed has done so."""
-        if not any("eval_forget_top1" in entry and entry["step"] == state.global_step for entry in state.log_history):
-            self._measure(kwargs["model"])
+        """Measure the model as it is, unless the run is resumed from a step that was measured."""
+        name = f"{PREFIX}/unlearn/forget_top1"
+        if not any(name in entry and entry["step"] == state.global_step for entry in state.log_history):
+            self._measure(kwargs["model"], control)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Measure the model every few steps, and after the last one."""
-        if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
-            with own_log_stays_due(control):
-                self._measure(kwargs["model"])
+        if is_due(state, self.every) or state.global_step >= state.max_steps:
+            self._measure(kwargs["model"], control)
 
-    def _measure(self, model: Any) -> None:
-        """Log the scores. All processes measure, as the evaluation may be split among them."""
-        scores = judge(model_below(model), self._held_out, batch_size=self._config.batch_size, progress=False)
-        metrics = {"forget": scores.forget, "retain": scores.retain}
-        top1 = {f"eval_{use}_top1": each.top1 for use, each in metrics.items()}
-        self._trainer.log(top1 | {f"eval_{use}_loss": each.loss for use, each in metrics.items()})
+    def _measure(self, model: Any, control: TrainerControl) -> None:
+        """Log the scores."""
+        try:
+            # All processes measure, as the evaluation may be split among them.
+            scores = judge(model_below(model), self._held_out, batch_size=self._config.batch_size, progress=False)
+        except StatisticsError as error:
+            logger.warning("Step %d: forget and retain are not measured. %s", self.trainer.state.global_step, error)
+            return
+        numbers = {"forget_top1": scores.forget.top1, "retain_top1": scores.retain.top1}
+        log_numbers(
+            self.trainer, control, "unlearn", numbers | {"forget_loss": scores.forget.loss, "retain_loss": scores.retain.loss}
+        )

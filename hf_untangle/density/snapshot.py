@@ -1,5 +1,11 @@
 """Looking at a network in the middle of its training, without the training noticing."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
 from torch import nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
@@ -7,7 +13,13 @@ from hf_untangle.density.activity import activity
 from hf_untangle.density.measure import Evaluate, Measure
 from hf_untangle.density.sweep import sweep
 from hf_untangle.density.sweep_config import SweepConfig
+from hf_untangle.distributed import together
+from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.randomness import random_state_kept
+
+FORMAT = "hf_untangle.measuring-times/1"
+
 
 
 def snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig) -> dict[str, float]:
@@ -21,17 +33,118 @@ def snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig
         config: Settings of the sweep.
 
     Returns:
-        Numbers by name, for a log: `density/prunable_share`, `density/metric`, `density/dead_neurons`,
-        `density/activation_sparsity` and `density/effective_rank`.
+        Numbers by name, for a log: `prunable_share`, `metric`, `dead_neurons`, `activation_sparsity` and `effective_rank`.
     """
     run = evaluate.evaluate if isinstance(evaluate, Measure) else evaluate
     with random_state_kept(), evaluation_mode(model):
         found = sweep(model, evaluate, config=config, progress=False)
         seen = activity(model, run)
     return {
-        "density/prunable_share": found.first,
-        "density/metric": found.base,
-        "density/dead_neurons": seen.dead,
-        "density/activation_sparsity": seen.sparsity,
-        "density/effective_rank": seen.effective_rank,
+        "prunable_share": found.first,
+        "metric": found.base,
+        "dead_neurons": seen.dead,
+        "activation_sparsity": seen.sparsity,
+        "effective_rank": seen.effective_rank,
     }
+
+
+def check_snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig) -> None:
+    """Find out whether a network can be measured, by taking one snapshot that tries a single share.
+
+    Args:
+        model: The network, which is as before afterwards.
+        evaluate: What judges it.
+        config: Settings of the sweep.
+
+    Raises:
+        ConfigError: The evaluation is no function of the model.
+        StatisticsError: The metric is no finite number, or no neuron ran.
+        ArchitectureError: There is nothing that can be pruned.
+        MaskError: The weights are quantised or not loaded.
+    """
+    if not isinstance(evaluate, Measure) and not callable(evaluate):
+        raise ConfigError(
+            f"`evaluate` must be a function of the model or a Measure, got {type(evaluate).__name__}. For a corpus, pass "
+            "`corpus_measure(model, corpus, tokenizer, metric)`."
+        )
+    snapshot(model, evaluate, config.with_settings(grid=config.grid[:1]))
+
+
+class TimeBudget:
+    """How much of a training's time measuring has taken, and may take."""
+
+    def __init__(self, share: float) -> None:
+        """Choose how much it may take.
+
+        Args:
+            share: Of the time since the training began, above 0 and at most 1.
+
+        Raises:
+            ConfigError: It is no such share.
+        """
+        if not 0 < share <= 1:
+            raise ConfigError(f"max_share_of_time must be above 0 and at most 1, got {share}. Pass a share such as 0.1.")
+        self._allowed = share
+        self._began = self._total = self.last = 0.0
+
+    def begin(self) -> None:
+        """Start the clock."""
+        self._began, self._total, self.last = time.perf_counter(), 0.0, 0.0
+
+    def share(self, more: float = 0.0) -> float:
+        """The share of the time since the beginning that measuring took.
+
+        Args:
+            more: Seconds that it would take in addition.
+
+        Returns:
+            From 0 to 1.
+        """
+        return (self._total + more) / max(time.perf_counter() - self._began + more, 1e-9)
+
+    def allows_another(self) -> bool:
+        """Whether a measurement as long as the last one stays inside the budget, by the main process' clock, so that all agree.
+
+        Returns:
+            True for the first measurement.
+        """
+        return together(lambda: self.share(self.last) <= self._allowed or not self._total)[0]
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Count the time of the `with` block as measuring.
+
+        Yields:
+            Nothing.
+        """
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.last = time.perf_counter() - start
+            self._total += self.last
+
+    def save(self, file: str | Path) -> None:
+        """Write how long the training and its measurements have taken.
+
+        Args:
+            file: A safetensors file.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        seconds = torch.tensor([time.perf_counter() - self._began, self._total, self.last], dtype=torch.float64)
+        write_tensors(file, {"seconds": seconds}, kind=FORMAT, record={})
+
+    def load(self, file: str | Path) -> None:
+        """Continue from what `save` wrote.
+
+        Args:
+            file: A safetensors file.
+
+        Raises:
+            StatisticsError: The file is not one of ours.
+        """
+        tensors, _ = read_tensors(file, kind=FORMAT, what="the times of a training", error=StatisticsError)
+        running, self._total, self.last = tensors["seconds"].tolist()
+        self._began = time.perf_counter() - running

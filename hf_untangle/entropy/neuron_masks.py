@@ -51,7 +51,7 @@ def measure_neurons(
     """
     settings = settings or NeuronEntropyConfig()
     groups = neuron_groups(model)
-    _check_shares(groups, settings)
+    check_shares(groups, settings)
     before = {name: next_token_metrics(model, blocks, progress=False) for name, blocks in tests.items()}
     cells: list[NeuronCell] = []
     rounds = settings.seeds * len(settings.orders) * len(settings.shares)
@@ -125,8 +125,16 @@ def _parts(prose: TokenBlocks, seeds: int) -> list[TokenBlocks]:
     return list(prose.batches(len(prose.input_ids) // seeds))[:seeds]
 
 
-def _check_shares(groups: Sequence[NeuronGroup], settings: NeuronEntropyConfig) -> None:
-    """Refuse shares of no neuron before anything is measured."""
+def check_shares(groups: Sequence[NeuronGroup], settings: NeuronEntropyConfig) -> None:
+    """Refuse shares of no neuron before anything is measured.
+
+    Args:
+        groups: The neuron groups of the model.
+        settings: The shares, and what they are of.
+
+    Raises:
+        ConfigError: A share is not above 0 and at most 1, or masks no neuron.
+    """
     sizes = [group.size for group in groups if group.kind in settings.kinds]
     competitors = {"global": sum(sizes), "layer": min(sizes, default=0)}[settings.scope]
     for share in settings.shares:

@@ -120,8 +120,8 @@ def entropy_scalars(moments: Mapping[str, Moments], prefix: str) -> dict[str, fl
     values = {"lower_quartile": lower, "median": middle, "upper_quartile": upper}
     values["always_on"] = float(sum(int(always_on(one).sum()) for one in moments.values()))
     values["always_off"] = float(sum(int(always_off(one).sum()) for one in moments.values()))
-    values |= {f"median/{group}": float(entropy_quantiles({group: one})[2]) for group, one in moments.items()}
-    return {f"{prefix}/{name}": value for name, value in values.items()}
+    values |= {f"median.{group}": float(entropy_quantiles({group: one})[2]) for group, one in moments.items()}
+    return {f"{prefix}_{name}": value for name, value in values.items()}
 
 
 def _row(group: str, moments: Moments) -> GroupEntropy:

@@ -45,6 +45,60 @@ def held_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGrou
     return [Held(below.get_parameter(name), index) for name, index in zeros_of(below, mask, groups)]
 
 
+class RemovedNeurons:
+    """The removed neurons of a model that is being trained, which stay at zero while more of them are removed."""
+
+    def __init__(self, model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> None:
+        """Find what belongs to removed neurons, and set it to zero.
+
+        Args:
+            model: The model, with an adapter of peft or without, changed in place.
+            mask: Which neurons stay.
+            groups: The neuron groups of the model below the adapter.
+
+        Raises:
+            MaskError: The mask is not this model's, or an adapter is of another kind than LoRA.
+        """
+        self._model, self._groups = model, groups
+        self._originals: list[tuple[Held, Tensor]] = []
+        self._held: list[Held] = []
+        self.remove_(mask)
+
+    @torch.no_grad()
+    def remove_(self, mask: NeuronMask) -> None:
+        """Remove what a mask removes, from now on.
+
+        Args:
+            mask: Which neurons stay, of those that stayed so far.
+        """
+        self._held = held_parameters(self._model, mask, self._groups)
+        frozen = [each for each in self._held if not each.parameter.requires_grad]
+        self._originals += [(each, each.parameter[each.entries].clone()) for each in frozen]
+        zero_weights_(self._held)
+
+    @torch.no_grad()
+    def return_to_(self, mask: NeuronMask) -> None:
+        """Go back to an earlier mask, after a checkpoint of that time was loaded.
+
+        A checkpoint of an adapter does not contain the weights below it, so frozen weights get their own values back.
+
+        Args:
+            mask: Which neurons stayed then.
+        """
+        for each, values in reversed(self._originals):
+            each.parameter[each.entries] = values
+        self._originals = []
+        self.remove_(mask)
+
+    def zero_gradients_(self) -> None:
+        """Set the gradients of everything that belongs to removed neurons to zero."""
+        zero_gradients_(self._held)
+
+    def zero_weights_(self) -> None:
+        """Set everything that belongs to removed neurons to zero."""
+        zero_weights_(self._held)
+
+
 @torch.no_grad()
 def zero_weights_(held: Sequence[Held]) -> None:
     """Set some entries to zero.

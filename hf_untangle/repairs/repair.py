@@ -1,11 +1,13 @@
 """Repair a pruned model: train it on the retain corpus alone, while removed neurons stay removed."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
@@ -112,11 +114,11 @@ def repair_measured(
     """
     _check_task(model)
     check_without_adapters(model)
-    held: tuple[MaskCallback, ...] = ()
+    held: tuple[Callable[[Trainer], MaskCallback], ...] = ()
     if mask is not None:
         groups = neuron_groups(model)
         check_removed(model, mask, groups)
-        held = (MaskCallback(mask, groups),)
+        held = (partial(MaskCallback, mask=mask, groups=groups),)
     tokens = config.steps * config.passes * config.batch_size * config.block_size
     blocks = token_blocks(retain, tokenizer, tokens=tokens, block_size=config.block_size, excerpt=None)
     teacher = _teacher(model, config, original)
@@ -173,7 +175,7 @@ def _check_task(model: PreTrainedModel) -> None:
     if task_of(model) != "next token":
         raise ConfigError(
             f"Repair trains causal language models, but {type(model).__name__} predicts the {task_of(model)}. Train it with "
-            "your own Trainer, and pass `callbacks=[MaskCallback(mask)]` so that what was removed stays removed."
+            "your own Trainer, and add `MaskCallback(trainer, mask)` so that what was removed stays removed."
         )
 
 

@@ -1,5 +1,6 @@
 """One training run on a retain corpus, by the Trainer of transformers."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ def train_(
     *,
     compute: torch.dtype = torch.float32,
     original: PreTrainedModel | None = None,
-    callbacks: tuple[TrainerCallback, ...] = (),
+    callbacks: Sequence[Callable[[Trainer], TrainerCallback]] = (),
     progress: bool = True,
 ) -> None:
     """Train what of a model requires gradients to predict the next token of some full blocks.
@@ -37,7 +38,7 @@ def train_(
         config: The settings.
         compute: In what the passes are computed where weights are float32: mixed precision when it is not float32.
         original: The model whose predictions are the target, for the share that `config.distill` says.
-        callbacks: What else watches the run.
+        callbacks: Make the callbacks of the run, each from its trainer.
         progress: Whether to show a progress bar.
     """
     dataset: Any = [{"input_ids": row, "labels": row} for row in blocks.input_ids]
@@ -45,7 +46,9 @@ def train_(
     loss = partial(mixed_target_loss, original=original, share=config.distill) if original is not None else None
     with temporary_folder() as folder, random_state_kept():
         arguments = _arguments(str(folder), trainee, config, compute)
-        trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=loss, callbacks=[bar, *callbacks])
+        trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=loss, callbacks=[bar])
+        for make in callbacks:
+            trainer.add_callback(make(trainer))
         trainer.remove_callback(PrinterCallback)
         trainer.train()
 

@@ -1,6 +1,7 @@
 """Figures of entropy: what masking costs by share, and how the entropy of neurons is distributed by layer."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from hf_untangle.entropy.neuron_record import NeuronRecord
 from hf_untangle.entropy.record import ContrastRecord, spread
+from hf_untangle.entropy.watch import Phase
+from hf_untangle.importance.entropy import entropy
 from hf_untangle.reporting.style import ATTENTION, BAND, FFN, INK, MUTED, RUN, Color, plain, quiet_style, share_ticks
+from hf_untangle.statistics.moments import Moments
 
 ORDER_COLOR: dict[str, Color] = {"bottom": FFN, "top": RUN, "random": MUTED}
 PANELS_IN_A_ROW = 4
@@ -111,3 +115,27 @@ def _short(name: str) -> str:
     *_, last = name.split(".")
     number = next((part for part in name.split(".") if part.isdigit()), "")
     return f"{number} {last}"
+
+
+def draw_watch(
+    folder: Path,
+    phase: Phase,
+    time: float,
+    moments: Mapping[str, Moments],
+    history: Mapping[Phase, Sequence[tuple[float, Float[Tensor, " quantile"]]]],
+) -> None:
+    """Write the figures of one look at a model that is being trained.
+
+    Args:
+        folder: Where to write; made when it is not there.
+        phase: Training or evaluation.
+        time: When the look was, in epochs.
+        moments: The sums of every group that it saw.
+        history: The times and quantiles of all looks, by phase.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    histograms = entropy_histograms({group: entropy(one) for group, one in moments.items()})
+    histograms.savefig(folder / f"{phase}-epoch-{time:g}.svg")
+    quantiles = {name: torch.stack([values for _, values in looks]) for name, looks in history.items() if looks}
+    times = {name: [at for at, _ in looks] for name, looks in history.items() if looks}
+    entropy_over_time(times, quantiles).savefig(folder / "over-time.svg")

@@ -81,7 +81,7 @@ class ActivationStatistics(Mapping[str, Moments]):
         Raises:
             OutputError: The file cannot be written; what was there is untouched.
         """
-        tensors = {f"{group}/{field}": tensor for group, moments in self.items() for field, tensor in moments.tensors().items()}
+        tensors = tensors_of(self)
         record = {
             "groups": list(self),
             "model": self.model,
@@ -152,6 +152,18 @@ class ActivationStatistics(Mapping[str, Moments]):
             made = statistics_card(self.model, self.revision, self.dtype, self.corpora, roots=roots, source=repo_id)
             made.save(folder / "README.md")
             return push_folder(folder, repo_id, **options)
+
+
+def tensors_of(moments: Mapping[str, Moments]) -> dict[str, Tensor]:
+    """Name the sums of all groups for a file.
+
+    Args:
+        moments: The sums of every group.
+
+    Returns:
+        Tensors by the names `<group>/<sum>`.
+    """
+    return {f"{group}/{field}": tensor for group, sums in moments.items() for field, tensor in sums.tensors().items()}
 
 
 def _sizes(statistics: ActivationStatistics) -> dict[str, int]:

@@ -6,20 +6,25 @@ how fast they do, and how many there are, shows when a network settles on its re
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hf_untangle.errors import StatisticsError
+from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.activations import known_form
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
 from hf_untangle.translation.kan.tracing import Call, trace_calls
-from hf_untangle.translation.shallow.pattern_bits import hashed, pack
+from hf_untangle.translation.shallow.pattern_bits import hashed, pack, unpack
+
+FORMAT = "hf_untangle.activation-patterns/1"
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class TrainingMeasures:
     silent: float
     """The share of bits that are 0 at every token: of a ReLU, neurons that are never active."""
     kan_difference: float
-    """The largest difference between a feed-forward block and its KAN layers on these tokens; 0 if they are the same."""
+    """The largest difference between a feed-forward block and its KAN layers on these tokens; 0 if they are the same. Under an
+    adapter of peft, of the weights below it."""
 
 
 class TrainingWatch:
@@ -51,7 +57,15 @@ class TrainingWatch:
         Args:
             inputs: Keyword arguments of the model: a batch of evaluation data. Positions where its `attention_mask` is 0 do
                 not count, provided that the blocks run on all positions.
+
+        Raises:
+            ConfigError: The inputs are no keyword arguments.
         """
+        if not isinstance(inputs, Mapping) or not inputs:
+            raise ConfigError(
+                f"The inputs must be keyword arguments of the model, got {type(inputs).__name__}. Pass a batch such as "
+                '{"input_ids": ...}.'
+            )
         self.inputs = dict(inputs)
         self._blocks: list[FeedForward] = []
         self._last: Bool[Tensor, "token bit"] | None = None
@@ -68,12 +82,13 @@ class TrainingWatch:
 
         Raises:
             StatisticsError: No activation is piecewise linear, or the blocks do not run on the same tokens.
+            TranslationError: No feed-forward block was found, or one is gated.
         """
         inputs = {name: _on_device_of(model, value) for name, value in self.inputs.items()}
-        self._blocks = self._blocks or find_feed_forwards(model, inputs)
+        self._blocks = self._blocks or _blocks_below(model, inputs)
         calls, _ = trace_calls(model, lambda: model(**inputs))
         bits = self._without_padding(_patterns(calls, {block.activation for block in self._blocks}))
-        before = bits if self._last is None else self._last
+        before = bits if self._last is None else self._last.to(bits.device)
         self._last = bits
         changed = bits != before
         return TrainingMeasures(
@@ -84,10 +99,55 @@ class TrainingWatch:
             kan_difference=max(_kan_difference(model, block, calls) for block in self._blocks),
         )
 
+    def check(self, model: nn.Module) -> None:
+        """Find out whether a model can be looked at, and remember nothing of it.
+
+        Args:
+            model: The model, which runs once.
+
+        Raises:
+            StatisticsError: No activation is piecewise linear, or the blocks do not run on the same tokens.
+            TranslationError: No feed-forward block was found, or one is gated.
+        """
+        last = self._last
+        self.look(model)
+        self._last, self._blocks = last, []
+
+    def save(self, file: str | Path) -> None:
+        """Write the patterns of the last look.
+
+        Args:
+            file: A safetensors file.
+
+        Raises:
+            OutputError: The file cannot be written.
+        """
+        assert self._last is not None, "there was a look"
+        bits = self._last.cpu()
+        write_tensors(file, {"patterns": pack(bits)}, kind=FORMAT, record={"bits": bits.shape[1]})
+
+    def load(self, file: str | Path) -> None:
+        """Go on from the look that `save` wrote.
+
+        Args:
+            file: A safetensors file.
+
+        Raises:
+            StatisticsError: The file is not one of ours.
+        """
+        tensors, record = read_tensors(file, kind=FORMAT, what="activation patterns", error=StatisticsError)
+        self._last = unpack(tensors["patterns"], record["bits"])
+
     def _without_padding(self, bits: Bool[Tensor, "position bit"]) -> Bool[Tensor, "token bit"]:
         """The patterns of the tokens that count."""
         mask = self.inputs.get("attention_mask")
         return bits if mask is None or mask.numel() != len(bits) else bits[mask.flatten().bool().to(bits.device)]
+
+
+def _blocks_below(model: nn.Module, inputs: Mapping[str, Any]) -> list[FeedForward]:
+    """The feed-forward blocks of a model, or of the one below an adapter of peft, which adds to what their layers write."""
+    with cast(Any, model).disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
+        return find_feed_forwards(model, inputs)
 
 
 def _on_device_of(model: nn.Module, value: Any) -> Any:
@@ -120,4 +180,6 @@ def _kan_difference(model: nn.Module, block: FeedForward, calls: list[Call]) -> 
     project, activation = by_name[block.project], by_name[block.activation]
     assert isinstance(project.module, nn.Linear)  # or it would be no block
     layer = ActivationKANLayer(project.module, activation.module)
-    return (layer(activation.input.clone()).reshape(project.output.shape) - project.output).abs().max().item()
+    with project.replay():
+        again = layer(activation.input.clone())
+    return (again.reshape(project.output.shape) - project.output).abs().max().item()

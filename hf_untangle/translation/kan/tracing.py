@@ -26,6 +26,17 @@ class Call:
     """The tensor that went in: no copy, so that one can see whether it came out of an earlier call."""
     output: Tensor
     """The tensor that came out."""
+    autocast: torch.dtype | None = None
+    """The dtype of the autocast that the part ran under; None when it ran under none."""
+
+    def replay(self) -> torch.autocast:
+        """Run things as the part ran, inside the `with` block: tensors made under autocast fit no weights outside of it.
+
+        Returns:
+            The same autocast, or none.
+        """
+        kind = self.output.device.type
+        return torch.autocast(kind, dtype=self.autocast or torch.get_autocast_dtype(kind), enabled=self.autocast is not None)
 
 
 @torch.no_grad()
@@ -51,4 +62,6 @@ def trace_calls(model: nn.Module, run: Callable[[], Output]) -> tuple[list[Call]
 def _record(calls: list[Call], name: str, module: nn.Module, inputs: tuple, output: object) -> None:
     """Note one call, if it maps one tensor to one tensor."""
     if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-        calls.append(Call(name, module, inputs[0], output))
+        kind = output.device.type
+        autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        calls.append(Call(name, module, inputs[0], output, autocast))

@@ -1,5 +1,11 @@
-"""Short Trainer runs with each of the callbacks, for the matrix of callbacks and conditions."""
+"""Short Trainer runs with each of the callbacks, for the matrix of callbacks and conditions.
 
+torchrun --nproc-per-node 2 tests/callback_runs.py FOLDER    # each of them in two processes; the folder holds `tokenizer`
+"""
+
+import gc
+import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +16,7 @@ from conftest import FAMILIES
 from peft import LoraConfig, get_peft_model
 from toy_languages import BLOCK, NUMBERS, WORDS
 from trainers import examples
-from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.callbacks.density import DensityCallback
@@ -142,3 +148,29 @@ def hooks(model: Any) -> int:
     """How many hooks there are on a model."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+def facts(finished: Finished) -> dict[str, Any]:
+    """What two processes must agree on, ready for JSON."""
+    mask = getattr(finished.callback, "mask", {})
+    return {
+        "weights": {name: value.double().flatten().tolist() for name, value in finished.model.named_parameters()},
+        "logged": finished.logged,
+        "mask": {name: kept.tolist() for name, kept in mask.items()},
+        "zero": removed_are_zero(finished) if mask else True,
+        "hooks": hooks(finished.model),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    gc.freeze()  # or every Trainer looks through all imported modules for garbage
+    out = Path(sys.argv[1])
+    byte_tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
+    both = {"per_device_train_batch_size": 2, "ddp_backend": "gloo"}
+    runs = {"without": train(out / "without", **both)}
+    runs |= {name: train(out / name, make, byte_tokenizer, **both) for name, make in CALLBACKS.items()}
+    rank = torch.distributed.get_rank()
+    (out / f"rank-{rank}.json").write_text(json.dumps({name: facts(each) for name, each in runs.items()}))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()

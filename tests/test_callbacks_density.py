@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainingArguments
 
-from hf_untangle.callbacks import density
 from hf_untangle.callbacks.density import DensityCallback
-from hf_untangle.errors import ConfigError
+from hf_untangle.density.snapshot import TimeBudget
+from hf_untangle.errors import ConfigError, StatisticsError
 
 GRID = (0.25, 0.5, 0.75)
 
@@ -45,15 +45,19 @@ def evaluate(model):
     return (model(x)["logits"].argmax(-1) == labels).float().mean().item()
 
 
-def trained(folder, *, every=None, resume=None, log=True, **arguments):
-    """Train for twelve steps, and give the trainer back."""
+def a_trainer(folder, **arguments):
+    """A trainer for twelve steps."""
     torch.manual_seed(0)
     settings = {"max_steps": 12, "per_device_train_batch_size": 8, "learning_rate": 0.05, "logging_strategy": "no", "seed": 3}
     fixed = {"report_to": "none", "disable_tqdm": True, "use_cpu": True, "dataloader_pin_memory": False, "save_strategy": "no"}
-    trainer = Trainer(Noisy(), TrainingArguments(str(folder), **fixed | settings | arguments), train_dataset=rows())
+    return Trainer(Noisy(), TrainingArguments(str(folder), **fixed | settings | arguments), train_dataset=rows())
+
+
+def trained(folder, *, every=None, resume=None, **arguments):
+    """Train for twelve steps, and give the trainer back."""
+    trainer = a_trainer(folder, **arguments)
     if every:
-        options = {"log": trainer.log} if log else {}
-        trainer.add_callback(DensityCallback(evaluate, every=every, grid=GRID, max_share_of_time=1.0, **options))
+        trainer.add_callback(DensityCallback(trainer, evaluate, every=every, grid=GRID, max_share_of_time=1.0))
     trainer.train(resume_from_checkpoint=resume)
     return trainer
 
@@ -63,11 +67,11 @@ def weights(trainer):
 
 
 def measured(trainer):
-    return [entry for entry in trainer.state.log_history if "density/prunable_share" in entry]
+    return [entry for entry in trainer.state.log_history if "untangle/density/prunable_share" in entry]
 
 
 def numbers(trainer):
-    timing = ("density/seconds", "density/share_of_time")
+    timing = ("untangle/density/seconds", "untangle/density/share_of_time")
     return [{name: value for name, value in entry.items() if name not in timing} for entry in measured(trainer)]
 
 
@@ -85,14 +89,8 @@ def test_what_is_logged_is_what_a_sweep_finds(tmp_path):
     from hf_untangle.density import sweep
 
     found = sweep(trainer.model, evaluate, grid=GRID, refine=0.0, progress=False)
-    assert (entry["density/prunable_share"], entry["density/metric"]) == (found.first, found.base)
-    assert {"density/dead_neurons", "density/activation_sparsity", "density/effective_rank"} < entry.keys()
-
-
-def test_without_a_log_the_trainers_history_has_it_all_the_same(tmp_path):
-    assert numbers(trained(tmp_path / "a", every=4, log=False)) == [
-        {name: value for name, value in entry.items() if name != "epoch"} for entry in numbers(trained(tmp_path / "b", every=4))
-    ]
+    assert (entry["untangle/density/prunable_share"], entry["untangle/density/metric"]) == (found.first, found.base)
+    assert {f"untangle/density/{name}" for name in ("dead_neurons", "activation_sparsity", "effective_rank")} < entry.keys()
 
 
 def test_a_resumed_run_measures_the_same_at_the_same_steps(tmp_path):
@@ -102,27 +100,52 @@ def test_a_resumed_run_measures_the_same_at_the_same_steps(tmp_path):
     assert torch.equal(weights(resumed), weights(whole))
 
 
-def test_measurements_that_would_cost_too_much_are_left_out(tmp_path, monkeypatch):
+def test_measurements_that_would_cost_too_much_are_left_out(monkeypatch):
     clock = iter(range(10_000))
-    monkeypatch.setattr(density.time, "perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr(density, "snapshot", lambda *_: {"density/prunable_share": 0.5})
-    callback = DensityCallback(evaluate, every=1, max_share_of_time=0.2)
-
-    state, control = TrainerState(), TrainerControl()
-    arguments = TrainingArguments(str(tmp_path), use_cpu=True)
-    callback.on_train_begin(arguments, state, control)
+    monkeypatch.setattr("hf_untangle.density.snapshot.time.perf_counter", lambda: float(next(clock)))
+    budget, shares = TimeBudget(0.2), []
+    budget.begin()
     for _ in range(40):
-        state.global_step += 1
-        callback.on_step_end(arguments, state, control, model=None)
-    steps = [entry["step"] for entry in state.log_history]
-    assert steps[0] == 1  # the first one is always made
-    assert 4 < len(steps) < 20
-    assert all(entry["density/share_of_time"] <= 0.21 for entry in state.log_history[1:])
+        shares.append(budget.share() if budget.allows_another() else None)
+        if shares[-1] is not None:
+            with budget.spent():
+                pass
+    assert shares[0] is not None  # the first one is always made
+    measured = [share for share in shares if share is not None]
+    assert 4 < len(measured) < 20
+    assert all(share <= 0.21 for share in measured[2:])
 
 
-def test_settings_are_checked_before_training(tmp_path):
-    with pytest.raises(ConfigError, match="A sweep has no setting `widths`"):
-        DensityCallback(evaluate, widths=3)
+def test_a_budget_of_time_continues_where_it_was_saved(monkeypatch, tmp_path):
+    clock = iter([0.0, 10.0, 12.0, 20.0, 1000.0, 1000.0])
+    monkeypatch.setattr("hf_untangle.density.snapshot.time.perf_counter", lambda: next(clock))
+    budget, other = TimeBudget(0.5), TimeBudget(0.5)
+    budget.begin()
+    with budget.spent():
+        pass
+    budget.save(tmp_path / "times.safetensors")
+    other.load(tmp_path / "times.safetensors")
+    assert other.last == 2.0
+    assert other.share() == 2 / 20
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"widths": 3}, "no setting `widths`"),
+        ({"grid": (0.5, 0.25)}, "shares above 0 and at most 1, increasing"),
+        ({"every": 0}, "`every` must be a number of optimizer steps, at least 1, got 0"),
+        ({"max_share_of_time": 0.0}, "max_share_of_time must be above 0 and at most 1, got 0.0"),
+    ],
+)
+def test_settings_are_checked_before_training(tmp_path, wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        DensityCallback(a_trainer(tmp_path), evaluate, **wrong)
+
+
+def test_a_metric_that_is_no_number_is_refused_before_training(tmp_path):
+    with pytest.raises(StatisticsError, match="must be a finite number, but it is nan"):
+        DensityCallback(a_trainer(tmp_path), lambda model: float("nan"))
 
 
 @pytest.mark.slow

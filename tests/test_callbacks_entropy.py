@@ -66,13 +66,13 @@ def test_numbers_reach_the_log(trainer):
     run.train()
     train, evaluation, drifts = (
         [values for values in run.state.log_history if name in values]
-        for name in ("entropy/train/median", "entropy/eval/median", "entropy/drift")
+        for name in ("untangle/entropy/train_median", "untangle/entropy/eval_median", "untangle/entropy/drift")
     )
     assert len(train) == len(evaluation) == len(drifts) == 2
-    assert 0 <= train[0]["entropy/train/lower_quartile"] <= train[0]["entropy/train/median"] <= 1
-    assert {"entropy/train/always_on", "entropy/train/always_off"} <= train[0].keys()
-    assert 0 < drifts[0]["entropy/drift"] < 1
-    assert sum(name.startswith("entropy/drift/") for name in drifts[0]) == 4
+    assert 0 <= train[0]["untangle/entropy/train_lower_quartile"] <= train[0]["untangle/entropy/train_median"] <= 1
+    assert {"untangle/entropy/train_always_on", "untangle/entropy/train_always_off"} <= train[0].keys()
+    assert 0 < drifts[0]["untangle/entropy/drift"] < 1
+    assert sum(name.startswith("untangle/entropy/drift.") for name in drifts[0]) == 4
 
 
 def test_the_numbers_of_evaluation_are_those_of_the_statistics(trainer, blocks_of):
@@ -81,7 +81,7 @@ def test_the_numbers_of_evaluation_are_those_of_the_statistics(trainer, blocks_o
     run.train()
     ids = torch.stack([row["input_ids"] for row in rows(8, seed=3)])
     statistics = collect(run.model, blocks_of(ids), progress=False)
-    (epoch, quantiles) = callback.history["eval"][0]
+    (epoch, quantiles) = callback.watch.history["eval"][0]
     assert epoch == 1
     torch.testing.assert_close(quantiles, entropy_quantiles(statistics), rtol=0, atol=1e-9)
 
@@ -92,7 +92,7 @@ def test_every_training_token_counts_once_and_padding_does_not(trainer, accumula
     run.train_dataset = [row | {"attention_mask": (torch.arange(12) < 6).long()} for row in rows()]
     callback = watched_by(run)
     run.train()
-    assert {int(moments.count) for moments in callback._last.values()} == {12 * 6}
+    assert {int(moments.count) for moments in callback.watch.last.values()} == {12 * 6}
 
 
 def test_every_epoch_draws_its_figures(trainer, tmp_path):
@@ -103,7 +103,7 @@ def test_every_epoch_draws_its_figures(trainer, tmp_path):
     assert drawn == ["eval-epoch-1.svg", "eval-epoch-2.svg", "over-time.svg", "train-epoch-1.svg", "train-epoch-2.svg"]
 
 
-@pytest.mark.parametrize(("every", "removed"), [(None, 12), (1, 24), (2, 12)])
+@pytest.mark.parametrize(("every", "removed"), [(None, 12), (2, 36), (3, 24), (4, 12)])
 def test_the_lowest_share_is_removed_at_an_interval_or_at_the_end(trainer, every, removed):
     run = trainer()
     callback = watched_by(run, mask_share=0.125, every=every)
@@ -114,9 +114,17 @@ def test_the_lowest_share_is_removed_at_an_interval_or_at_the_end(trainer, every
         assert not run.model.get_submodule(group.name).weight[gone].any()
 
 
-@pytest.mark.parametrize("settings", [{"mask_share": 1.0}, {"mask_share": -0.1}, {"every": 0}])
-def test_a_share_or_an_interval_out_of_its_range_is_an_error(trainer, settings):
-    with pytest.raises(ConfigError, match="mask_share must be from 0 to below 1 and every at least 1 epoch"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mask_share": 1.0}, "mask_share must be from 0 to below 1, got 1.0"),
+        ({"mask_share": -0.1}, "mask_share must be from 0 to below 1, got -0.1"),
+        ({"mask_share": 0.001}, "mask at least one neuron, .* 0.001 of 48 ffn neurons is none"),
+        ({"every": 0}, "`every` must be a number of optimizer steps, at least 1, got 0"),
+    ],
+)
+def test_a_share_or_an_interval_out_of_its_range_is_an_error(trainer, settings, message):
+    with pytest.raises(ConfigError, match=message):
         EntropyCallback(trainer(), **settings)
 
 
@@ -128,4 +136,4 @@ def test_a_second_training_is_watched_as_the_first_and_leaves_no_hook(trainer):
     run.train()
     run.evaluate()
     assert hooks(run.model) == before
-    assert (len(callback.history["train"]), len(callback.history["eval"])) == (2, 2)
+    assert (len(callback.watch.history["train"]), len(callback.watch.history["eval"])) == (1, 1)

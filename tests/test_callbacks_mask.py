@@ -4,7 +4,7 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, get_peft_model
 from torch import nn
-from trainers import a_trainer, examples
+from trainers import a_trainer
 from transformers import TrainerCallback
 
 from hf_untangle.architecture.locate import neuron_groups
@@ -45,6 +45,14 @@ class ZeroAfterEveryStep(TrainerCallback):
         self.seen.append((zeros_of(model, self.mask, self.groups), not any(moment.any() for moment in moments), len(moments)))
 
 
+def held(model, folder, mask, *callbacks, **settings):
+    """A trainer that holds what a mask removes at zero, and then runs other callbacks."""
+    trainer = a_trainer(model, folder, **settings)
+    for callback in (MaskCallback(trainer, mask), *callbacks):
+        trainer.add_callback(callback)
+    return trainer
+
+
 @pytest.fixture
 def removed(tiny_model):
     """A tiny model of a family with half of its neurons removed, its mask and its groups."""
@@ -64,7 +72,7 @@ def test_removed_neurons_are_zero_after_every_step_and_the_rest_learns(removed, 
     model, mask, groups = removed(family)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     watch = ZeroAfterEveryStep(mask, groups)
-    a_trainer(model, tmp_path, MaskCallback(mask), watch, optim=optimizer, gradient_accumulation_steps=2).train()
+    held(model, tmp_path, mask, watch, optim=optimizer, gradient_accumulation_steps=2).train()
     assert [zero for zero, _, _ in watch.seen] == [True] * 4
     assert all(empty for _, empty, _ in watch.seen)
     for group in groups:
@@ -81,7 +89,7 @@ def test_without_the_callback_columns_of_shared_value_rows_grow_back(removed, tm
 def test_the_state_of_the_optimizer_has_nothing_of_removed_neurons(removed, tmp_path):
     model, mask, groups = removed()
     watch = ZeroAfterEveryStep(mask, groups)
-    a_trainer(model, tmp_path, MaskCallback(mask), watch).train()
+    held(model, tmp_path, mask, watch).train()
     assert watch.seen == [(True, True, watch.seen[0][2])] * 4
     assert watch.seen[0][2] >= 2 * len(held_parameters(model, mask, groups)), "both moments of Adam, of every slice"
 
@@ -90,20 +98,20 @@ def test_neurons_that_were_only_masked_are_removed_when_training_begins(tiny_mod
     model = tiny_model("llama")
     groups = neuron_groups(model)
     mask = half_mask(groups)
-    a_trainer(model, tmp_path, MaskCallback(mask), max_steps=1).train()
+    held(model, tmp_path, mask, max_steps=1).train()
     assert zeros_of(model, mask, groups)
 
 
 def test_a_resumed_run_ends_like_one_that_was_not_stopped(removed, tmp_path):
     whole, mask, groups = removed()
-    a_trainer(whole, tmp_path / "whole", MaskCallback(mask)).train()
+    held(whole, tmp_path / "whole", mask).train()
 
     stopped, _, _ = removed()
     saving = {"save_strategy": "steps", "save_steps": 2}
-    a_trainer(stopped, tmp_path / "run", MaskCallback(mask), **saving).train()
+    held(stopped, tmp_path / "run", mask, **saving).train()
     resumed, _, _ = removed()
     watch = ZeroAfterEveryStep(mask, groups)
-    trainer = a_trainer(resumed, tmp_path / "run", MaskCallback(mask), watch, **saving)
+    trainer = held(resumed, tmp_path / "run", mask, watch, **saving)
     trainer.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
     assert [zero for zero, _, _ in watch.seen] == [True, True]
     for name, value in whole.state_dict().items():
@@ -116,7 +124,7 @@ def test_a_checkpoint_in_which_neurons_had_grown_back_is_cut_again(removed, tmp_
     a_trainer(model, tmp_path, **saving).train()
     watch = ZeroAfterEveryStep(mask, groups)
     resumed, _, _ = removed()
-    trainer = a_trainer(resumed, tmp_path, MaskCallback(mask), watch, **saving)
+    trainer = held(resumed, tmp_path, mask, watch, **saving)
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert [zero for zero, _, _ in watch.seen] == [True, True], "although the optimizer remembers gradients of removed neurons"
 
@@ -135,7 +143,7 @@ def test_the_weights_are_zero_after_a_lora_is_merged(removed, family, tmp_path):
     model, mask, groups = removed(family)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     adapted = get_peft_model(model, lora())
-    a_trainer(adapted, tmp_path, MaskCallback(mask)).train()
+    held(adapted, tmp_path, mask).train()
     merged = adapted.merge_and_unload()
     assert zeros_of(merged, mask, groups)
     for group in groups:
@@ -165,14 +173,14 @@ def test_neurons_are_found_below_an_adapter_by_the_names_they_have_without_it(ti
 )
 def test_other_adapters_than_lora_are_refused(removed, adapter, kind, tmp_path):
     model, mask, _ = removed()
-    trainer = a_trainer(get_peft_model(model, adapter), tmp_path, MaskCallback(mask))
+    trainer = a_trainer(get_peft_model(model, adapter), tmp_path)
     with pytest.raises(MaskError, match=f"held at zero, under LoRA adapters alone, but .* carries a {kind} layer of another"):
-        trainer.train()
+        MaskCallback(trainer, mask)
 
 
-def test_a_mask_of_another_model_is_refused_before_training(removed, tiny_model, tmp_path, untouched):
+def test_a_mask_of_another_model_is_refused_before_any_training(removed, tiny_model, tmp_path, untouched):
     _, mask, _ = removed()
     other = tiny_model("gpt2")
-    trainer = a_trainer(other, tmp_path, MaskCallback(mask), data=examples())
+    trainer = a_trainer(other, tmp_path)
     with untouched(other), pytest.raises(MaskError, match="no such projection. Use the mask with its own model"):
-        trainer.train()
+        MaskCallback(trainer, mask)

@@ -1,6 +1,11 @@
 """All callbacks in all conditions of a training: each cell trains a tiny model for a few steps."""
 
+import json
+import os
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,8 +111,14 @@ def test_a_resumed_run_ends_and_has_logged_as_the_unbroken_one(name, elsewhere, 
             assert torch.equal(sums.square, whole.callback.statistics[group].square)
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["all weights", "lora"])
-@pytest.mark.parametrize("name", CALLBACKS)
+@pytest.mark.parametrize(
+    ("name", "lora"),
+    [
+        pytest.param(name, lora, marks=pytest.mark.slow if lora and name != "removal" else ())
+        for lora in (False, True)
+        for name in CALLBACKS
+    ],
+)
 def test_a_callback_agrees_with_the_best_model_that_is_loaded_at_the_end(name, lora, tokenizer, tmp_path):
     settings = BEST | {"lora": lora, "learning_rate": 1e-3}
     finished = train(tmp_path, CALLBACKS[name], tokenizer, **settings)
@@ -119,3 +130,35 @@ def test_a_callback_agrees_with_the_best_model_that_is_loaded_at_the_end(name, l
         assert finished.callback.mask == again.callback.mask
     if name in ("mask", "removal"):
         assert removed_are_zero(finished)
+
+
+@pytest.fixture(scope="module")
+def ranks(tokenizer, tmp_path_factory) -> list[dict[str, Any]]:
+    """What two processes saw that trained with each of the callbacks, on batches of their own: one launch, ten seconds."""
+    folder = tmp_path_factory.mktemp("processes")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    tests = Path(__file__).parent
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    run = [*command, str(tests / "callback_runs.py"), str(folder)]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_callback_works_in_two_processes(name, ranks):
+    one, other = (each[name] for each in ranks)
+    assert one == other
+    assert one["hooks"] == 0
+    before = [0] if name in ("unlearn", "translation") else []
+    assert sorted({entry["step"] for entry in one["logged"]}) == ([] if name == "mask" else [*before, 2, 4])
+    if name in WATCHING:
+        assert one["weights"] == ranks[0]["without"]["weights"]
+    elif name != "nets":
+        assert one["zero"]
+        assert any(not all(kept) for kept in one["mask"].values())

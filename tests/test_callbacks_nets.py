@@ -18,7 +18,7 @@ def train(toy_model, pairs, tmp_path):
     """Train the toy model on the words for a few steps."""
     rows = pairs[0].retain.input_ids[:32]
 
-    def run(callback, *, steps=12, save_steps=100, logging_steps=1000, resume=None, model=toy_model):
+    def run(retain, *, every=2, steps=12, save_steps=100, logging_steps=1000, resume=None, model=toy_model):
         arguments = TrainingArguments(
             output_dir=str(tmp_path / "run"),
             max_steps=steps,
@@ -33,10 +33,10 @@ def train(toy_model, pairs, tmp_path):
             seed=0,
         )
         data = Dataset.from_dict({"input_ids": rows.tolist(), "labels": rows.tolist()}).with_format("torch")
-        trainer = Trainer(model, arguments, train_dataset=data, callbacks=[callback])
-        callback._log = callback._log or trainer.log
+        trainer = Trainer(model, arguments, train_dataset=data)
+        trainer.add_callback(callback := NetsCallback(trainer, retain, every=every, **SEARCH))
         trainer.train(resume_from_checkpoint=resume)
-        return trainer
+        return trainer, callback
 
     return run
 
@@ -46,10 +46,9 @@ def hooks_of(model) -> int:
 
 
 def test_masks_evolve_and_are_logged_while_training_goes_on(train, toy_model, pairs):
-    callback = NetsCallback(pairs[0].retain, every=2, **SEARCH)
     before = toy_model.model.layers[0].mlp.down_proj.weight.clone()
-    trainer = train(callback)
-    logged = [row for row in trainer.state.log_history if "nets_fitness" in row]
+    trainer, callback = train(pairs[0].retain)
+    logged = [row for row in trainer.state.log_history if "untangle/nets/fitness" in row]
     assert [row["step"] for row in logged] == [2, 4, 6, 8, 10, 12]
     assert 0 < callback.mask.removed() < callback.mask.neurons()
     assert not torch.equal(before, toy_model.model.layers[0].mlp.down_proj.weight)
@@ -58,9 +57,8 @@ def test_masks_evolve_and_are_logged_while_training_goes_on(train, toy_model, pa
 
 def test_training_runs_under_the_mask(train, toy_model, pairs):
     """Columns of neurons that no mask of the run ever keeps get no gradient, and without weight decay do not move."""
-    callback = NetsCallback(pairs[0].retain, every=100, **SEARCH)
     weights = {name: one.clone() for name, one in toy_model.state_dict().items()}
-    train(callback, steps=4)
+    _, callback = train(pairs[0].retain, every=100, steps=4)
     for name, kept in callback.mask.items():
         moved = (toy_model.get_submodule(name).weight != weights[f"{name}.weight"]).any(0)
         assert not moved[~kept].any()
@@ -68,18 +66,17 @@ def test_training_runs_under_the_mask(train, toy_model, pairs):
 
 
 def test_a_resumed_run_goes_on_with_its_population(train, taught, pairs, tmp_path):
-    whole = NetsCallback(pairs[0].retain, every=2, **SEARCH)
-    train(whole, steps=8, save_steps=4, model=deepcopy(taught))
-    resumed = NetsCallback(pairs[0].retain, every=2, **SEARCH)
-    train(resumed, steps=8, resume=str(tmp_path / "run" / "checkpoint-4"), model=deepcopy(taught))
+    _, whole = train(pairs[0].retain, steps=8, save_steps=4, model=deepcopy(taught))
+    _, resumed = train(pairs[0].retain, steps=8, resume=str(tmp_path / "run" / "checkpoint-4"), model=deepcopy(taught))
     assert resumed.mask == whole.mask
 
 
-def test_settings_are_checked_before_any_training(pairs):
+def test_settings_are_checked_before_any_training(pairs, toy_model, tmp_path):
+    trainer = Trainer(toy_model, TrainingArguments(str(tmp_path), report_to=[], use_cpu=True))
     with pytest.raises(ConfigError, match="no setting `evry`"):
-        NetsCallback(pairs[0].retain, evry=2)
+        NetsCallback(trainer, pairs[0].retain, evry=2)
 
 
 def test_the_trainers_own_loss_is_logged_at_the_same_steps(train, pairs):
-    trainer = train(NetsCallback(pairs[0].retain, every=2, **SEARCH), steps=4, logging_steps=2)
+    trainer, _ = train(pairs[0].retain, steps=4, logging_steps=2)
     assert [row["step"] for row in trainer.state.log_history if "loss" in row] == [2, 4]

@@ -7,7 +7,7 @@ from torch import nn
 from trainers import a_trainer, examples
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.callbacks.statistics import FILE, StatisticsCallback
+from hf_untangle.callbacks.statistics import StatisticsCallback
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
@@ -116,12 +116,12 @@ def test_the_neurons_below_an_adapter_are_watched(watched, model, expected):
 def test_numbers_are_logged_where_the_trainer_reports(watched, model):
     trainer, callback = watched(model, every=2)
     trainer.train()
-    logged = [entry for entry in trainer.state.log_history if "statistics_tokens" in entry]
+    logged = [entry for entry in trainer.state.log_history if "untangle/statistics/tokens" in entry]
     assert [entry["step"] for entry in logged] == [2, 4]
-    assert {entry["statistics_tokens"] for entry in logged} == {48}
+    assert {entry["untangle/statistics/tokens"] for entry in logged} == {48}
     for entry in logged:
-        assert entry["ffn_mean_abs"] > 0 and entry["attention_mean_abs"] > 0
-        assert 0 <= entry["ffn_silent"] < 1
+        assert entry["untangle/statistics/ffn_mean_abs"] > 0 and entry["untangle/statistics/attention_mean_abs"] > 0
+        assert 0 <= entry["untangle/statistics/ffn_silent"] < 1
 
 
 def test_a_resumed_run_ends_with_the_statistics_of_all_of_its_steps(watched, tiny_model):
@@ -141,25 +141,34 @@ def test_a_checkpoint_without_statistics_is_said_so(watched, tiny_model, caplog)
     again, resumed = watched(tiny_model("llama"), **saving)
     with caplog.at_level("WARNING", logger="hf_untangle"):
         again.train(resume_from_checkpoint=f"{again.args.output_dir}/checkpoint-2")
-    assert f"there is no `{again.args.output_dir}/checkpoint-2/{FILE}`: statistics are of the steps from here on" in caplog.text
+    file = f"{again.args.output_dir}/checkpoint-2/untangle-statistics.safetensors"
+    assert f"there is no `{file}`: statistics are of the steps from here on" in caplog.text
     assert [record["step"] for record in resumed.statistics.corpora] == [3, 4]
 
 
 def test_a_pass_that_fails_leaves_no_hook_behind(model):
     collector = PassCollector(model, neuron_groups(model))
-    collector.watch_next()
+    collector.watch()
     with pytest.raises(IndexError):
         model(input_ids=torch.tensor([[10**6]]))
+    collector.stop()
     assert no_hooks(model)
 
 
-def test_a_pass_that_is_not_watched_is_not_counted(model):
+def test_only_the_last_pass_before_a_count_is_counted(model):
     groups = neuron_groups(model)
     collector = PassCollector(model, groups)
     ids = torch.arange(8)[None]
-    collector.watch_next()
-    for _ in range(3):
-        model(input_ids=ids)
+    model(input_ids=ids)
+    collector.watch()
+    for _ in range(2):
+        model(input_ids=ids[:, :3])
+    model(input_ids=ids)
+    collector.count()
+    collector.count()
+    model(input_ids=ids[:, :3])
+    collector.stop()
+    collector.count()
     assert {int(moments.count) for moments in collector.take().values()} == {8}
     assert {int(moments.count) for moments in collector.take().values()} == {0}
 
@@ -172,7 +181,7 @@ def test_the_overview_by_hand(model):
         sums.update(torch.full((5, group.size), value))
         moments[group.name] = sums.result()
     assert overview(moments, groups) == {
-        "statistics_tokens": 5,
+        "tokens": 5,
         "ffn_mean_abs": 3.0,
         "ffn_silent": 1.0,
         "attention_mean_abs": 1.0,
@@ -187,5 +196,5 @@ def test_before_the_first_watched_step_there_are_no_statistics(watched, model):
 
 
 def test_every_must_be_positive(watched, model):
-    with pytest.raises(ConfigError, match="every so many steps, at least 1, got every=0"):
+    with pytest.raises(ConfigError, match="`every` must be a number of optimizer steps, at least 1, got 0"):
         watched(model, every=0)

@@ -14,7 +14,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.removal import remove_
 
-KEYS = {"eval_forget_top1", "eval_forget_loss", "eval_retain_top1", "eval_retain_loss"}
+KEYS = {f"untangle/unlearn/{use}_{what}" for use in ("forget", "retain") for what in ("top1", "loss")}
 SMALL = {"evaluation_tokens": 512, "block_size": BLOCK}
 
 
@@ -35,8 +35,10 @@ def rows(tokenizer):
 def evaluated(tokenizer, tmp_path, rows):
     """A trainer with the callback on it, that teaches numbers."""
 
-    def make(model, *callbacks, every=2, **settings):
-        trainer = a_trainer(model, tmp_path / "run", *callbacks, data=rows, **{"learning_rate": 1e-3} | settings)
+    def make(model, *, mask=None, every=2, **settings):
+        trainer = a_trainer(model, tmp_path / "run", data=rows, **{"learning_rate": 1e-3} | settings)
+        if mask is not None:
+            trainer.add_callback(MaskCallback(trainer, mask))
         trainer.add_callback(UnlearnEvaluationCallback(trainer, NUMBERS, WORDS, every=every, tokenizer=tokenizer, **SMALL))
         return trainer
 
@@ -59,14 +61,14 @@ def test_the_scores_are_those_of_held_out_text(evaluated, pruned, tokenizer):
     for use, texts in (("forget", NUMBERS), ("retain", WORDS)):
         blocks = token_blocks(texts, tokenizer, tokens=512, part="validation", block_size=BLOCK)
         metrics = next_token_metrics(pruned, blocks, progress=False)
-        assert logged(trainer)[-1][f"eval_{use}_top1"] == metrics.top1
-        assert logged(trainer)[-1][f"eval_{use}_loss"] == metrics.loss
+        assert logged(trainer)[-1][f"untangle/unlearn/{use}_top1"] == metrics.top1
+        assert logged(trainer)[-1][f"untangle/unlearn/{use}_loss"] == metrics.loss
 
 
 def test_relearning_is_seen_as_it_happens(evaluated, pruned, finished):
-    trainer = evaluated(pruned, MaskCallback(finished.mask), every=10, max_steps=30, gradient_accumulation_steps=2)
+    trainer = evaluated(pruned, mask=finished.mask, every=10, max_steps=30, gradient_accumulation_steps=2)
     trainer.train()
-    losses = [entry["eval_forget_loss"] for entry in logged(trainer)]
+    losses = [entry["untangle/unlearn/forget_loss"] for entry in logged(trainer)]
     assert losses[-1] < losses[0] - 0.5
 
 
@@ -97,7 +99,7 @@ def test_a_tokenizer_that_the_trainer_has_is_taken(pruned, tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"every": 0}, "every so many steps, at least 1, got every=0"),
+        ({"every": 0}, "`every` must be a number of optimizer steps, at least 1, got 0"),
         ({"blocksize": 4}, "There is no setting `blocksize` .did you mean `block_size`"),
     ],
 )

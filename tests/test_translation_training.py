@@ -98,6 +98,15 @@ def trained(tmp_path, steps: int = 6, watch: bool = True, **settings) -> Trainer
     return trainer
 
 
+def looks(trainer: Trainer) -> list[dict]:
+    """What was logged at each look."""
+    return [
+        {name.rpartition("/")[2]: value for name, value in entry.items()}
+        for entry in trainer.state.log_history
+        if "untangle/translation/regions" in entry
+    ]
+
+
 def test_training_with_it_is_training_without_it_to_the_last_bit(tmp_path):
     with_it, without = trained(tmp_path), trained(tmp_path, watch=False)
     states = (trainer.model.state_dict() for trainer in (with_it, without))
@@ -107,15 +116,15 @@ def test_training_with_it_is_training_without_it_to_the_last_bit(tmp_path):
 
 
 def test_measures_are_logged_at_the_start_and_at_intervals(tmp_path):
-    logs = [entry for entry in trained(tmp_path).state.log_history if "translation/regions" in entry]
+    logs = looks(trained(tmp_path))
     assert [entry["step"] for entry in logs] == [0, 3, 6]
-    assert logs[0]["translation/churn"] == 0 < logs[1]["translation/churn"] < logs[1]["translation/moved"] <= 1
-    assert all(entry["translation/kan_difference"] == 0 and 1 <= entry["translation/regions"] <= 48 for entry in logs)
+    assert logs[0]["churn"] == 0 < logs[1]["churn"] < logs[1]["moved"] <= 1
+    assert all(entry["kan_difference"] == 0 and 1 <= entry["regions"] <= 48 for entry in logs)
 
 
 def test_accumulated_gradients_count_as_one_step(tmp_path):
-    logs = trained(tmp_path, steps=3, gradient_accumulation_steps=2).state.log_history
-    assert [entry["step"] for entry in logs if "translation/regions" in entry] == [0, 3]
+    logs = looks(trained(tmp_path, steps=3, gradient_accumulation_steps=2))
+    assert [entry["step"] for entry in logs] == [0, 3]
 
 
 def test_no_hook_and_no_mode_is_left_behind():
@@ -126,5 +135,17 @@ def test_no_hook_and_no_mode_is_left_behind():
 
 def test_looks_must_be_some_steps_apart(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # no trainer is needed to see this
-    with pytest.raises(ConfigError, match="at least 1 step between two looks, but every=0"):
+    with pytest.raises(ConfigError, match="`every` must be a number of optimizer steps, at least 1, got 0"):
         TranslationCallback(None, {}, every=0)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_gated_model_is_refused_before_any_training(tiny_model, tmp_path):
+    trainer = Trainer(tiny_model("llama"), TrainingArguments(str(tmp_path), report_to=[], use_cpu=True))
+    with pytest.raises(TranslationError, match="its product with a gate"):
+        TranslationCallback(trainer, {"input_ids": ids()})
+
+
+def test_inputs_that_are_no_keywords_are_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ConfigError, match="must be keyword arguments of the model, got Tensor"):
+        TrainingWatch(ids())  # pyright: ignore[reportArgumentType]

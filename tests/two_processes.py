@@ -27,6 +27,7 @@ from hf_untangle.repairs.repair import repair
 
 ACCUMULATING = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
 """Twelve of the 24 examples a step, over two processes."""
+TOKENS, LOSS = "untangle/statistics/tokens", "untangle/nets/loss"
 
 
 class Zeros(TrainerCallback):
@@ -60,11 +61,13 @@ def held_at_zero(folder: Path) -> dict:
     saving = {"save_strategy": "steps", "save_steps": 2, **ACCUMULATING}
     for resumed in (None, str(folder / "checkpoint-2")):
         zeros = Zeros(mask, groups)
-        trainer = a_trainer(model, folder, MaskCallback(mask), zeros, **saving)
+        trainer = a_trainer(model, folder, **saving)
+        trainer.add_callback(MaskCallback(trainer, mask))
+        trainer.add_callback(zeros)
         reading = {"tokenizer": AutoTokenizer.from_pretrained(folder.parent / "tokenizer"), "evaluation_tokens": 128}
         trainer.add_callback(UnlearnEvaluationCallback(trainer, NUMBERS, WORDS, every=2, block_size=BLOCK, **reading))
         trainer.train(resume_from_checkpoint=resumed)
-    logged = [entry for entry in trainer.state.log_history if "eval_forget_top1" in entry]
+    logged = [entry for entry in trainer.state.log_history if "untangle/unlearn/forget_top1" in entry]
     weights = [float(parameter.double().sum()) for parameter in model.parameters()]
     return {"zeros": zeros.seen, "weights": weights, "logged": [entry["step"] for entry in logged]}
 
@@ -76,7 +79,7 @@ def statistics(folder: Path) -> dict:
     trainer.add_callback(callback)
     trainer.train()
     sums = {name: moments.square.tolist() for name, moments in callback.statistics.items()}
-    logged = [entry["statistics_tokens"] for entry in trainer.state.log_history if "statistics_tokens" in entry]
+    logged = [entry[TOKENS] for entry in trainer.state.log_history if TOKENS in entry]
     return {"tokens": callback.statistics.tokens, "square": sums, "logged": logged}
 
 
@@ -100,11 +103,10 @@ def evolved(folder: Path) -> dict:
     blocks = token_blocks(WORDS, tokenizer, tokens=256, block_size=BLOCK)
     model = a_model()
     search = {"population": 6, "density": 0.7, "grow": 0.05, "shrink": 0.02, "batch_size": 4}
-    callback = NetsCallback(blocks, every=1, **search)
-    trainer = a_trainer(model, folder, callback, max_steps=4, learning_rate=1e-2, **ACCUMULATING)
-    callback._log = trainer.log
+    trainer = a_trainer(model, folder, max_steps=4, learning_rate=1e-2, **ACCUMULATING)
+    trainer.add_callback(callback := NetsCallback(trainer, blocks, every=1, **search))
     trainer.train()
-    logged = [entry["nets_loss"] for entry in trainer.state.log_history if "nets_loss" in entry]
+    logged = [entry[LOSS] for entry in trainer.state.log_history if LOSS in entry]
     mask = {name: kept.tolist() for name, kept in callback.mask.items()}
     return {"mask": mask, "logged": logged, "weights": [float(each.double().sum()) for each in model.parameters()]}
 

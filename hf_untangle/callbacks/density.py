@@ -10,8 +10,8 @@ from hf_untangle.callbacks.interval import check_every, check_whole_in_each_proc
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of
 from hf_untangle.callbacks.trainer_log import log_numbers
 from hf_untangle.density.measure import Evaluate, Measure
-from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.density.snapshot import TimeBudget, check_snapshot, snapshot
+from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import UntangleError
 

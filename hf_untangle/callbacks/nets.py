@@ -17,8 +17,8 @@ from hf_untangle.distributed import in_main
 from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.nets.search_config import NeuronNetsConfig
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
+from hf_untangle.nets.search_config import NeuronNetsConfig
 
 logger = logging.getLogger("hf_untangle")
 

@@ -9,12 +9,12 @@ from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.callbacks.interval import check_every, is_due
 from hf_untangle.callbacks.run import model_of
 from hf_untangle.callbacks.trainer_log import PREFIX, log_numbers
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import StatisticsError
-from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.pruning.scoring import read_pair
 from hf_untangle.pruning.iterative import judge
+from hf_untangle.pruning.scoring import read_pair
 
 logger = logging.getLogger("hf_untangle")
 

@@ -7,8 +7,8 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.callbacks.interval import check_every, is_due
 from hf_untangle.callbacks.mask import checked_groups, saved_mask
 from hf_untangle.callbacks.run import file_of_best, file_to_resume, file_to_save, model_of, run_of

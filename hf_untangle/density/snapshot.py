@@ -21,7 +21,6 @@ from hf_untangle.randomness import random_state_kept
 FORMAT = "hf_untangle.measuring-times/1"
 
 
-
 def snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig) -> dict[str, float]:
     """Measure how much of a network can go now, and how much of it is in use.
 

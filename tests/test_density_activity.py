@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hf_untangle.density.activity import activity, effective_rank
+from hf_untangle.density.measure import Measure
 from hf_untangle.density.snapshot import snapshot
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.errors import StatisticsError
@@ -69,12 +70,12 @@ def test_a_snapshot_leaves_weights_modes_gradients_and_random_states_alone(halve
         return network(torch.ones(4, 1)).sum().item() + 0 * noise
 
     with untouched(halves):
-        found = snapshot(halves, evaluate, SweepConfig(grid=(0.5, 1.0), refine=0.0))
+        found = snapshot(halves, Measure(evaluate, evaluate, None), SweepConfig(grid=(0.5, 1.0), refine=0.0))
     assert torch.equal(halves[0].weight.grad, gradient)
     assert np.array_equal(np.random.get_state()[1], states[0])
     assert torch.equal(torch.get_rng_state(), states[1])
-    assert found["density/metric"] == 4.0
-    assert found["density/dead_neurons"] == 0.75
+    assert found["metric"] == 4.0
+    assert found["dead_neurons"] == 0.75
 
 
 def test_random_states_come_back_after_an_error_too():

@@ -7,11 +7,13 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due
-from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of
+from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of, tokenizer_of
 from hf_untangle.callbacks.trainer_log import log_numbers
-from hf_untangle.density.measure import Evaluate, Measure
+from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.density.measure import Evaluate, Measure, as_measure
 from hf_untangle.density.snapshot import TimeBudget, check_snapshot, snapshot
 from hf_untangle.density.sweep_config import SweepConfig
+from hf_untangle.density.tolerance import TOLERANCES
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import UntangleError
 
@@ -33,7 +35,7 @@ class DensityCallback(TrainerCallback):
     def __init__(
         self,
         trainer: Trainer,
-        evaluate: Evaluate | Measure,
+        evaluate: Evaluate | Measure | CorpusSource,
         *,
         every: int = 500,
         grid: Sequence[float] = GRID,
@@ -45,7 +47,8 @@ class DensityCallback(TrainerCallback):
 
         Args:
             trainer: The trainer that this is added to; its `log` takes the numbers to where the run reports to.
-            evaluate: What judges the model, as for `density.sweep`. It is called once now, on the model as it is.
+            evaluate: What judges the model, as for `density.sweep`: a function of the model, a `Measure`, or a corpus. It is
+                called now too, on the model as it is.
             every: Optimizer steps between two measurements.
             grid: The shares that are tried.
             max_share_of_time: How much of the training's time measuring may take. A measurement that would take more, as far
@@ -61,10 +64,11 @@ class DensityCallback(TrainerCallback):
         """
         check_every(every)
         check_whole_in_each_process(trainer, "A sweep")
-        self.trainer, self.every, self.evaluate = trainer, every, evaluate
+        self.trainer, self.every, model = trainer, every, model_of(trainer)
         self.config = SweepConfig.resolve(config, **{"grid": tuple(grid), "refine": 0.0} | settings)
         self.budget = TimeBudget(max_share_of_time)
-        check_snapshot(model_of(trainer), evaluate, self.config)
+        self.measure = as_measure(model, evaluate, tokenizer_of(trainer), TOLERANCES[self.config.tolerance].metric)
+        check_snapshot(model, self.measure, self.config)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Start the clock, or continue that of the checkpoint."""
@@ -79,7 +83,7 @@ class DensityCallback(TrainerCallback):
             return
         try:
             with self.budget.spent():
-                values = snapshot(kwargs["model"], self.evaluate, self.config)
+                values = snapshot(kwargs["model"], self.measure, self.config)
         except UntangleError as error:
             logger.warning("Step %d: density is not measured. %s", state.global_step, error)
             return

@@ -8,7 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_untangle.errors import ConfigError
@@ -47,6 +47,18 @@ def model_of(trainer: Trainer) -> nn.Module:
         )
     run_of(trainer)
     return model
+
+
+def tokenizer_of(trainer: Trainer) -> PreTrainedTokenizerBase | None:
+    """Find the tokenizer that a Trainer has.
+
+    Args:
+        trainer: The trainer.
+
+    Returns:
+        Its processing class; None where that is no tokenizer, or there is none.
+    """
+    return trainer.processing_class if isinstance(trainer.processing_class, PreTrainedTokenizerBase) else None
 
 
 def run_of(trainer: Trainer) -> Run:

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 
 from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.callbacks.interval import check_every, is_due
-from hf_untangle.callbacks.run import model_of
+from hf_untangle.callbacks.run import model_of, tokenizer_of
 from hf_untangle.callbacks.trainer_log import PREFIX, log_numbers
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import CorpusSource, Part
@@ -60,10 +60,7 @@ class UnlearnEvaluationCallback(TrainerCallback):
         check_every(every)
         self.trainer, self.every = trainer, every
         self._config = UnlearnConfig.resolve(config, **settings)
-        given = tokenizer or (
-            trainer.processing_class if isinstance(trainer.processing_class, PreTrainedTokenizerBase) else None
-        )
-        found = find_tokenizer(model_below(model_of(trainer)), given)
+        found = find_tokenizer(model_below(model_of(trainer)), tokenizer or tokenizer_of(trainer))
         self._held_out = read_pair(forget, retain, found, part, self._config)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

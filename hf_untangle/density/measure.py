@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
@@ -79,11 +80,36 @@ def corpus_measure(model: nn.Module, source: CorpusSource, tokenizer: PreTrained
     return next_token_measure(evaluation, calibration, metric)
 
 
+def as_measure(
+    model: nn.Module, evaluate: Evaluate | Measure | CorpusSource, tokenizer: PreTrainedTokenizerBase | None, metric: str
+) -> Measure:
+    """Make a measure of whatever judges a model.
+
+    Args:
+        model: The model, for its tokenizer.
+        evaluate: A function of the model, a measure, or a corpus.
+        tokenizer: For a corpus; found by the model's name when None.
+        metric: What a corpus is judged by: `accuracy` or `loss`.
+
+    Returns:
+        The measure.
+
+    Raises:
+        ArchitectureError: It is a corpus, and the model is no transformers model.
+    """
+    if isinstance(evaluate, Measure):
+        return evaluate
+    if callable(evaluate):
+        return Measure(evaluate, calibrate=evaluate, examples=None)
+    return corpus_measure(model, evaluate, tokenizer, metric)
+
+
 def _language_model(model: nn.Module) -> PreTrainedModel:
-    """The model as one of transformers."""
-    if not isinstance(model, PreTrainedModel):
+    """The model as one of transformers, without adapters that stand around it."""
+    below = model_below(model) if hasattr(model, "get_base_model") else model
+    if not isinstance(below, PreTrainedModel):
         raise ArchitectureError(
             f"A corpus can judge a causal language model from transformers, got a {type(model).__name__}. Pass a function "
-            "of the model in the place of the corpus."
+            "of the model instead of the corpus."
         )
-    return model
+    return below

@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.density.activity import activity
-from hf_untangle.density.measure import Evaluate, Measure
+from hf_untangle.density.measure import Measure
 from hf_untangle.density.sweep import sweep
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.distributed import together
@@ -21,23 +21,22 @@ from hf_untangle.randomness import random_state_kept
 FORMAT = "hf_untangle.measuring-times/1"
 
 
-def snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig) -> dict[str, float]:
+def snapshot(model: nn.Module, measure: Measure, config: SweepConfig) -> dict[str, float]:
     """Measure how much of a network can go now, and how much of it is in use.
 
     Weights, modes, gradients and random states are as before afterwards.
 
     Args:
         model: The network.
-        evaluate: What judges it; what it runs is also what neurons are watched on.
+        measure: What judges it; what it runs is also what neurons are watched on.
         config: Settings of the sweep.
 
     Returns:
         Numbers by name, for a log: `prunable_share`, `metric`, `dead_neurons`, `activation_sparsity` and `effective_rank`.
     """
-    run = evaluate.evaluate if isinstance(evaluate, Measure) else evaluate
     with random_state_kept(), evaluation_mode(model):
-        found = sweep(model, evaluate, config=config, progress=False)
-        seen = activity(model, run)
+        found = sweep(model, measure, config=config, progress=False)
+        seen = activity(model, measure.evaluate)
     return {
         "prunable_share": found.first,
         "metric": found.base,
@@ -47,26 +46,20 @@ def snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig
     }
 
 
-def check_snapshot(model: nn.Module, evaluate: Evaluate | Measure, config: SweepConfig) -> None:
+def check_snapshot(model: nn.Module, measure: Measure, config: SweepConfig) -> None:
     """Find out whether a network can be measured, by taking one snapshot that tries a single share.
 
     Args:
         model: The network, which is as before afterwards.
-        evaluate: What judges it.
+        measure: What judges it.
         config: Settings of the sweep.
 
     Raises:
-        ConfigError: The evaluation is no function of the model.
         StatisticsError: The metric is no finite number, or no neuron ran.
         ArchitectureError: There is nothing that can be pruned.
         MaskError: The weights are quantised or not loaded.
     """
-    if not isinstance(evaluate, Measure) and not callable(evaluate):
-        raise ConfigError(
-            f"`evaluate` must be a function of the model or a Measure, got {type(evaluate).__name__}. For a corpus, pass "
-            "`corpus_measure(model, corpus, tokenizer, metric)`."
-        )
-    snapshot(model, evaluate, config.with_settings(grid=config.grid[:1]))
+    snapshot(model, measure, config.with_settings(grid=config.grid[:1]))
 
 
 class TimeBudget:

@@ -18,7 +18,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density import weight_scores
 from hf_untangle.density.crossing import Curve, around_crossings, first_crossing, last_crossing
-from hf_untangle.density.measure import Evaluate, Measure, corpus_measure
+from hf_untangle.density.measure import Evaluate, Measure, as_measure
 from hf_untangle.density.neurons import neuron_units, score_neurons
 from hf_untangle.density.result import CurvePoint, DensityResult, TensorShare
 from hf_untangle.density.sweep_config import SweepConfig
@@ -75,7 +75,7 @@ def sweep(
     config = SweepConfig.resolve(config, **settings)
     tolerance = TOLERANCES[config.tolerance]
     with evaluation_mode(model), torch.no_grad():
-        measure = _measure(model, evaluate, tokenizer, tolerance.metric)
+        measure = as_measure(model, evaluate, tokenizer, tolerance.metric)
         units = _units(model, config, scores, measure.calibrate)
         base = _checked(float(measure.evaluate(model)))
         limit = tolerance.limit(base, config.allowance)
@@ -106,17 +106,6 @@ def sweep(
         resolution=step,
         seconds=time.perf_counter() - start,
     )
-
-
-def _measure(
-    model: nn.Module, evaluate: Evaluate | Measure | CorpusSource, tokenizer: PreTrainedTokenizerBase | None, metric: str
-) -> Measure:
-    """Bring what came into one form."""
-    if isinstance(evaluate, Measure):
-        return evaluate
-    if callable(evaluate):
-        return Measure(evaluate, calibrate=evaluate, examples=None)
-    return corpus_measure(model, evaluate, tokenizer, metric)
 
 
 def _units(

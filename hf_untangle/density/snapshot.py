@@ -15,6 +15,7 @@ from hf_untangle.density.sweep import sweep
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.randomness import random_state_kept
 
@@ -137,6 +138,7 @@ class TimeBudget:
         Raises:
             StatisticsError: The file is not one of ours.
         """
-        tensors, _ = read_tensors(file, kind=FORMAT, what="the times of a training", error=StatisticsError)
-        running, self._total, self.last = tensors["seconds"].tolist()
+        content = read_tensors(file, kind=FORMAT, what="the times of a training", error=StatisticsError, record=FileRecord)
+        content.check_names({"seconds"})
+        running, self._total, self.last = content.finite("seconds", (3,)).tolist()
         self._began = time.perf_counter() - running

@@ -1,5 +1,6 @@
 """The entropy of neurons while a model is trained, from the passes that training and evaluation run."""
 
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -9,13 +10,18 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.distributed import in_main, together
-from hf_untangle.entropy.overview import drift, entropy_quantiles, entropy_scalars
+from hf_untangle.entropy.overview import QUANTILES, drift, entropy_quantiles, entropy_scalars
 from hf_untangle.errors import StatisticsError
+from hf_untangle.files.records import FileRecord
+from hf_untangle.files.regular import shown
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.statistics.activations import moments_of, tensors_of
+from hf_untangle.statistics.activations import tensors_of
 from hf_untangle.statistics.collect import merged
 from hf_untangle.statistics.moments import Moments
+from hf_untangle.statistics.moments_file import read_moments
 from hf_untangle.statistics.training_collector import PassCollector
+
+logger = logging.getLogger("hf_untangle")
 
 FORMAT = "hf_untangle.entropy-watch/1"
 Phase = Literal["train", "eval"]
@@ -100,14 +106,15 @@ class EntropyWatch:
         parts: dict[str, dict[str, Tensor]] = {"last": tensors_of(self.last), "before": tensors_of(self._before)}
         for phase, looks in self.history.items():
             times = torch.tensor([time for time, _ in looks], dtype=torch.float64)
-            parts[phase] = {"times": times, "quantiles": torch.stack([values for _, values in looks])} if looks else {}
-        tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+            quantiles = torch.stack([values for _, values in looks]) if looks else torch.empty(0, len(QUANTILES))
+            parts[phase] = {"times": times, "quantiles": quantiles.double()}
         # Tensors of a file must not share memory.
-        copies = {name: tensor.clone() for name, tensor in tensors.items()}
-        in_main(lambda: write_tensors(file, copies, kind=FORMAT, record={}))
+        tensors = {f"{part}/{name}": tensor.clone() for part, named in parts.items() for name, tensor in named.items()}
+        record = {"last": list(self.last), "before": list(self._before)}
+        in_main(lambda: write_tensors(file, tensors, kind=FORMAT, record=record))
 
     def load(self, file: str | Path) -> None:
-        """Go on from what `save` wrote.
+        """Continue from what `save` wrote.
 
         Args:
             file: A safetensors file.
@@ -115,29 +122,37 @@ class EntropyWatch:
         Raises:
             StatisticsError: The file is not one of ours, or of another model.
         """
-        tensors, _ = read_tensors(file, kind=FORMAT, what="entropies of a training", error=StatisticsError)
-        parts: dict[str, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition("/")
-            parts.setdefault(part, {})[rest] = tensor
-        self.last, self._before = (self._of_my_groups(parts.get(part, {}), file) for part in ("last", "before"))
-        for phase in self.history:
-            looks = parts.get(phase, {})
-            self.history[phase] = list(zip(looks["times"].tolist(), looks["quantiles"], strict=True)) if looks else []
-
-    def _of_my_groups(self, tensors: dict[str, Tensor], file: str | Path) -> dict[str, Moments]:
-        """Sums from a file, in the order of the groups."""
-        moments = moments_of(tensors)
+        content = read_tensors(file, kind=FORMAT, what="entropies of a training", error=StatisticsError, record=_WatchRecord)
+        last = {name: read_moments(content, f"last/{name}") for name in content.record.last}
+        before = {name: read_moments(content, f"before/{name}") for name in content.record.before}
         sizes = {group.name: group.size for group in self._groups}
-        if any(len(sums.total) != sizes.get(name) for name, sums in moments.items()):
-            raise StatisticsError(f"`{file}` must be of the model that is trained, but its neurons are others.")
-        return {name: moments[name] for name in sizes if name in moments}
+        for name, sums in (*last.items(), *before.items()):
+            if len(sums.total) != sizes.get(name):
+                raise content.expected.fault(f"{len(sums.total)} neurons of {shown(name)}, which are not those of this model")
+        for phase in self.history:
+            times = content.finite(f"{phase}/times", (None,))
+            quantiles = content.finite(f"{phase}/quantiles", (len(times), len(QUANTILES)))
+            self.history[phase] = list(zip(times.tolist(), quantiles, strict=True))
+        self.last, self._before = last, before
 
     def _taken(self, phase: Phase) -> dict[str, Moments]:
-        """The sums of all processes since they were last taken."""
-        return merged(together(self.passes[phase].take))
+        """Sums of all processes since the last time; nothing when they are no finite numbers, as those spoil the rest."""
+        moments = merged(together(self.passes[phase].take))
+        if all(sums.is_finite() for sums in moments.values()):
+            return moments
+        logger.warning("Some activations are not finite: the passes since the last look are left out of entropies.")
+        return {}
+
+
+class _WatchRecord(FileRecord):
+    """What a file of entropies says of its sums."""
+
+    last: tuple[str, ...]
+    """The groups of the last look at training."""
+    before: tuple[str, ...]
+    """The groups that were watched since."""
 
 
 def _sum(before: dict[str, Moments], more: dict[str, Moments]) -> dict[str, Moments]:
     """Sums over the tokens of both."""
-    return {name: before[name] + sums if name in before else sums for name, sums in more.items()}
+    return before | {name: before[name] + sums if name in before else sums for name, sums in more.items()}

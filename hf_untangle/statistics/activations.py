@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
+from torch import Tensor
+
 from hf_untangle.errors import StatisticsError
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import MARKER, temporary_folder

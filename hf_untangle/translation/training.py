@@ -13,9 +13,11 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.activations import known_form
@@ -42,6 +44,13 @@ class TrainingMeasures:
     kan_difference: float
     """The largest difference between a feed-forward block and its KAN layers on these tokens; 0 if they are the same. Under an
     adapter of peft, of the weights below it."""
+
+
+class _PatternsRecord(FileRecord):
+    """What a file of patterns says of them."""
+
+    bits: int = Field(ge=1, le=1 << 32)
+    """How many bits a pattern has."""
 
 
 class TrainingWatch:
@@ -135,8 +144,12 @@ class TrainingWatch:
         Raises:
             StatisticsError: The file is not one of ours.
         """
-        tensors, record = read_tensors(file, kind=FORMAT, what="activation patterns", error=StatisticsError)
-        self._last = unpack(tensors["patterns"], record["bits"])
+        content = read_tensors(file, kind=FORMAT, what="activation patterns", error=StatisticsError, record=_PatternsRecord)
+        content.check_names({"patterns"})
+        packed = content.take("patterns", (None, None), (torch.uint8,))
+        if pack(torch.zeros(1, content.record.bits, dtype=torch.bool)).shape[1] != packed.shape[1]:
+            raise content.expected.fault(f"patterns of {packed.shape[1]} bytes for {content.record.bits} bits")
+        self._last = unpack(packed, content.record.bits)
 
     def _without_padding(self, bits: Bool[Tensor, "position bit"]) -> Bool[Tensor, "token bit"]:
         """The patterns of the tokens that count."""

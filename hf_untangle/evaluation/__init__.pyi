@@ -2,7 +2,6 @@
 
 from hf_untangle.evaluation.evaluate import evaluate as evaluate
 from hf_untangle.evaluation.generation import continuations as continuations
-from hf_untangle.evaluation.metric_modules import metric as metric
 from hf_untangle.evaluation.next_token import NextTokenMetrics as NextTokenMetrics
 from hf_untangle.evaluation.next_token import next_token_metrics as next_token_metrics
 from hf_untangle.evaluation.next_token import relative_drop as relative_drop

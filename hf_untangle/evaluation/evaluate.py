@@ -15,8 +15,8 @@ from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.lm_eval_tasks import task_results
 from hf_untangle.evaluation.metric_inputs import FEEDS
-from hf_untangle.evaluation.metric_modules import metric
 from hf_untangle.evaluation.score_cache import EvaluationConfig, Material
+from hf_untangle.metrics.modules import METRICS
 
 ON_TEXT = ("top_k_accuracy", "perplexity")
 ON_PAIRS = ("answer_probability", "exact_memorization", "extraction_strength")
@@ -39,7 +39,7 @@ class Evaluation:
 
     def record(self) -> dict[str, Any]:
         """Everything, as values that JSON can hold."""
-        return asdict(self)
+        return asdict(self) | {"config": self.config.model_dump()}
 
 
 @all_or_nothing
@@ -130,5 +130,5 @@ def _names(metrics: Sequence[str] | None, has_text: bool, has_pairs: bool, has_t
 def _computed(name: str, material: Material) -> dict[str, int | float]:
     """The numbers of one metric."""
     feed = FEEDS[name]
-    result: dict[str, Any] = metric(feed.metric, keep_in_memory=True).compute(**feed.columns(material)) or {}
+    result: dict[str, Any] = METRICS[feed.metric].compute(**feed.columns(material))
     return {feed.called.get(key, key): value for key, value in result.items() if not isinstance(value, list)}

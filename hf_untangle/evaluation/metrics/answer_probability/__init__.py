@@ -1,1 +1,0 @@
-"""How probable answers are to a model."""

@@ -1,1 +1,0 @@
-"""Share of an answer that a model has by heart."""

@@ -1,1 +1,0 @@
-"""How little of an answer a model needs in order to write the rest."""

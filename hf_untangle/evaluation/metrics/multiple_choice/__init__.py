@@ -1,1 +1,0 @@
-"""How often a model prefers the right one of several choices."""

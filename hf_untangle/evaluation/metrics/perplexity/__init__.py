@@ -1,1 +1,0 @@
-"""Perplexity of texts from the log-probabilities of their tokens."""

@@ -1,1 +1,0 @@
-"""Whether what a model writes is Python."""

@@ -1,1 +1,0 @@
-"""Whether a model still writes, or only repeats itself."""

@@ -1,1 +1,0 @@
-"""Overlap of completions with the text that really follows."""

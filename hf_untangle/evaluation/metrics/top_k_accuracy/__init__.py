@@ -1,1 +1,0 @@
-"""Next-token accuracy among the k most likely tokens."""

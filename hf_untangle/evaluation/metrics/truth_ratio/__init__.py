@@ -1,1 +1,0 @@
-"""How much likelier wrong answers are than a right one."""

@@ -1,0 +1,15 @@
+"""The public names of this room, and where each is defined."""
+
+from hf_untangle.metrics.answers import answer_probability as answer_probability
+from hf_untangle.metrics.answers import exact_memorization as exact_memorization
+from hf_untangle.metrics.answers import extraction_strength as extraction_strength
+from hf_untangle.metrics.answers import multiple_choice as multiple_choice
+from hf_untangle.metrics.answers import truth_ratio as truth_ratio
+from hf_untangle.metrics.membership import membership_auc as membership_auc
+from hf_untangle.metrics.modules import METRICS as METRICS
+from hf_untangle.metrics.modules import metric as metric
+from hf_untangle.metrics.texts import python_parses as python_parses
+from hf_untangle.metrics.texts import repetition as repetition
+from hf_untangle.metrics.texts import rouge as rouge
+from hf_untangle.metrics.tokens import perplexity as perplexity
+from hf_untangle.metrics.tokens import top_k_accuracy as top_k_accuracy

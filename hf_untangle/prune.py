@@ -11,8 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
-from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.saving import check_savable
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, corpus
@@ -63,7 +63,7 @@ def plan(
         The plan.
     """
     config = PruneConfig.resolve(config, **settings)
-    check_without_adapters(model)
+    check_savable(model)
     tokenizer = find_tokenizer(model, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
-from hf_untangle.architecture.wrappers import check_without_adapters
+from hf_untangle.compaction.saving import check_savable
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import Task, TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, Part
@@ -72,7 +72,7 @@ def unlearn(
     """
     start = time.perf_counter()
     config = UnlearnConfig.resolve(config, **settings)
-    check_without_adapters(model)
+    check_savable(model)
     task = task_of(model)
     processor = find_processor(model, task, tokenizer)
     groups = neuron_groups(model)

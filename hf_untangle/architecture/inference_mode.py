@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.sharding import comes_and_goes
+from hf_untangle.errors import ArchitectureError
 
 REPACKS = "support_avx512bf16_for_cpu"
 """By this attribute bitsandbytes knows that it may repack 4-bit weights on this CPU: for good, and with scales rounded."""
@@ -57,6 +58,23 @@ def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator
             undo.callback(setattr, module, "forward", own)
         setattr(module, "forward", forward)  # noqa: B010 (a type checker takes methods for constants)
         yield
+
+
+def check_ordinary(model: nn.Module) -> None:
+    """Refuse a model whose weights were made in inference mode: nothing can be differentiated by them, or written to them.
+
+    Args:
+        model: Any model.
+
+    Raises:
+        ArchitectureError: They were.
+    """
+    name = next((name for name, parameter in model.named_parameters() if parameter.is_inference()), None)
+    if name is not None:
+        raise ArchitectureError(
+            f"Weights must be ordinary tensors, but `{name}` was made in inference mode. Load the model outside of "
+            "`torch.inference_mode()`."
+        )
 
 
 def without_gradients(model: nn.Module) -> AbstractContextManager[None]:

@@ -12,7 +12,7 @@ from hf_untangle.architecture.compiled import eagerly
 from hf_untangle.architecture.config_hints import stated_heads
 from hf_untangle.architecture.dataflow import Lineage, lineages, output_projections
 from hf_untangle.architecture.dummy_inputs import dummy_inputs
-from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.architecture.inference_mode import check_ordinary, evaluation_mode
 from hf_untangle.architecture.meta_models import twin_of
 from hf_untangle.architecture.moe import experts_of
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
@@ -68,6 +68,7 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
     """
     check_whole(model)
     check_loaded(model)
+    check_ordinary(model)
     if named is not None:
         return groups_by_hand(model_below(model), named)
     below = model_below(model)

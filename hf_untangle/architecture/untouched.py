@@ -99,5 +99,7 @@ def _set_attributes(owner: Any, attributes: dict[str, Any], copies: list[tuple[d
 
 def _set_flags(parameter: Tensor, requires_grad: bool, gradient: Tensor | None) -> None:
     """Give a parameter its own flag and gradient back."""
-    parameter.requires_grad_(requires_grad)
+    # Of a tensor from inference mode not even the flag that it has can be set.
+    if parameter.requires_grad != requires_grad:
+        parameter.requires_grad_(requires_grad)
     parameter.grad = gradient

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hf_untangle.architecture.adapters import low_rank_factors
 from hf_untangle.architecture.biases import add_biases_
 from hf_untangle.architecture.commit import commit
+from hf_untangle.architecture.inference_mode import check_ordinary
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import home_of
 from hf_untangle.architecture.parameters import Edit, Index, read_matrix, write_parameters_
@@ -115,6 +116,7 @@ def check_removable(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> None:
     """
     check_whole(model)
     check_not_recomputed(model)
+    check_ordinary(model)
     for group in groups:
         for path in (group.name, *(producer.name for producer in group.producers)):
             _check_editable(model, path)
@@ -168,11 +170,6 @@ def removed_parameters(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronG
 def _check_editable(model: nn.Module, name: str) -> None:
     """Refuse weights that are quantized or not loaded."""
     weight = matrix_of(model, name).parameter
-    if weight.is_inference():
-        raise MaskError(
-            f"The weights of `{name}` must be ordinary tensors to be changed, but they were made in inference mode. Load the "
-            "model outside of `torch.inference_mode()`."
-        )
     if has_codes(weight):
         check_packing(model.get_submodule(name))
     elif is_shard(weight):

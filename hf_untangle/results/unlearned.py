@@ -8,6 +8,8 @@ from typing import Any, Unpack, cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.architecture.commit import undone_on_failure
+from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.attacks.run import attack
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.repair import RepairConfig
@@ -62,6 +64,7 @@ class UnlearnResult(Result):
         """What loads the original model: its name, or that of the package that carries it."""
         return models.loadable_name(self.record.model, self.record.revision)
 
+    @all_or_nothing
     def repair(
         self,
         retain: CorpusSource | None = None,
@@ -82,8 +85,8 @@ class UnlearnResult(Result):
 
         Returns:
             This result, with the repair in its record, measured on the test parts that the run was measured on. Attacks and
-            metrics of the weights before the repair leave the record. An error or an interruption before the repaired
-            weights are there leaves the model as it was.
+            metrics of the weights before the repair leave the record. An error or an interruption leaves the model and
+            the record as they were.
 
         Raises:
             ConfigError: The model is no causal language model, or a setting is unknown or out of its range.
@@ -91,18 +94,20 @@ class UnlearnResult(Result):
         corpus = self.held_out.retain.corpus if retain is None else retain
         if self.record.task != "next token" or isinstance(corpus, ImageClasses):
             raise ConfigError(f"Repair trains a causal language model, but this one predicts a {self.record.task}.")
-        repaired = repair_measured(
-            self.model,
-            self.mask,
-            self.held_out,
-            corpus,
-            RepairConfig.resolve(config, **settings),
-            tokenizer=cast(PreTrainedTokenizerBase, self.tokenizer),
-            original=self.original_name if original is None else original,
-            progress=progress,
-        )
-        self._weights_changed(repairs=(*self.record.repairs, repaired))
-        return self
+        with undone_on_failure() as undo:
+            repaired = repair_measured(
+                self.model,
+                self.mask,
+                self.held_out,
+                corpus,
+                RepairConfig.resolve(config, **settings),
+                tokenizer=cast(PreTrainedTokenizerBase, self.tokenizer),
+                original=self.original_name if original is None else original,
+                progress=progress,
+            )
+            undo.callback(setattr, self, "record", self.record)
+            self._weights_changed(repairs=(*self.record.repairs, repaired))
+            return self
 
     def attack(
         self,

@@ -25,7 +25,7 @@ from hf_untangle.masks.removed_weights import cut_out_, put_back_
 from hf_untangle.masks.rotation import rotate_heads_
 from hf_untangle.masks.select import random_like
 from hf_untangle.prune import prune
-from hf_untangle.result import UnlearnResult
+from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.statistics.collect import collect
 from hf_untangle.translation.kan.convert import to_kan_, to_relu_
 from hf_untangle.unlearn import unlearn

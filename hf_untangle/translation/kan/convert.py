@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
@@ -47,9 +48,11 @@ def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> 
     Raises:
         TranslationError: If there is no such block, or one is gated, or has hooks that a swap would lose, or
             outputs change. The model is then as it was.
+        ArchitectureError: If weights are computed again whenever the model runs.
     """
     if kan_layers_of(model):
         raise TranslationError("The blocks of this model are KANs already. Undo that with to_relu_.")
+    check_not_recomputed(model)
     blocks = _noted(model)
     if inputs is None and not (blocks and (model.main_input_name != "input_ids" or model.device.type == "meta")):
         inputs = token_ids(model)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from toy_languages import NUMBERS, WORDS
 from typer.testing import CliRunner
 
@@ -36,6 +37,16 @@ def test_the_digits_recipe_writes_a_ticket_and_a_table(folder):
     assert [one["name"] for one in outcome.record["contestants"]][:2] == ["ticket", "random mask"]
     assert Ticket.load("ticket/ticket.safetensors").density == pytest.approx(outcome.record["density"])
     assert json.loads(Path("ticket/untangle.json").read_text())["density"] == outcome.record["density"]
+
+
+def test_a_ticket_that_cannot_be_compared_is_written_all_the_same(folder, capsys):
+    overrides = {"settings": TINY | {"shrink": 0.0, "steps": 1}, "output": "ticket"}
+    outcome = carry_out(read_recipe(RECIPES / "digits-ticket.yaml", overrides), progress=False)
+    assert outcome.record["contestants"] == []
+    assert outcome.record["not_compared"].startswith("A comparison at equal density needs a ticket that keeps some weights")
+    assert Ticket.load("ticket/ticket.safetensors").density == 1
+    outcome.show(Console())
+    assert "The ticket was not compared: A comparison at equal density" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_language_model_recipe_writes_a_mask(folder):

@@ -267,3 +267,64 @@ def test_a_loss_that_is_never_finite_is_an_error(network, examples):
 def test_settings_out_of_range_are_refused(network, examples, wrong, message):
     with pytest.raises(ConfigError, match=message):
         search(network, examples, examples, **wrong)
+
+
+def with_frozen() -> nn.Module:
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    network[0].requires_grad_(False)
+    return network
+
+
+class RandomInside(nn.Linear):
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (with_frozen(), r"`0.weight` is frozen. Call requires_grad_\(True\)"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2)), r"`1` \(Dropout\) is random.* Call network.eval\(\)"),
+        (RandomInside(3, 2), r"one batched program \(torch.func.vmap\), where RandomInside raises RuntimeError"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2).double()), "must have one dtype, got float32, float64"),
+        (nn.Linear(5, 2), "raises RuntimeError on inputs of shape .* Check the shapes"),
+    ],
+)
+def test_a_network_that_no_population_can_run_is_refused_before_the_search(network, message, examples, untouched):
+    with untouched(network), pytest.raises(ArchitectureError, match=message):
+        search(network, examples, examples, **QUICK, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, y[:-1]), "The train examples must be as many labels as inputs.* labels of shape \\(95,\\)"),
+        (lambda x, y: (x, torch.cat([y, y])), "as many labels as inputs"),
+        (lambda x, y: (x[:0], y[:0]), "and at least one"),
+        (lambda x, y: (x, y + 1), "Labels must be classes from 0 to 1, .* got 1 to 2"),
+        (lambda x, y: (x.bfloat16(), y), "must have the dtype of the network, torch.float32, got torch.bfloat16"),
+    ],
+)
+def test_examples_that_do_not_belong_together_are_refused_before_the_search(network, examples, change, message):
+    with pytest.raises(ConfigError, match=message):
+        search(network, change(*examples), examples, **QUICK, progress=False)
+    with pytest.raises(ConfigError, match=message.replace("train", "judged")):
+        search(network, examples, change(*examples), **QUICK, progress=False)
+
+
+def test_labels_that_are_ignored_are_no_classes(network, examples):
+    inputs, labels = examples
+    search(network, (inputs, labels.clone().fill_(-100).index_fill_(0, torch.arange(48), 1)), examples, **QUICK, progress=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_search_stays_in_the_dtype_of_its_network(network, examples, dtype):
+    inputs, labels = examples
+    some = inputs.to(dtype), labels
+    ticket = search(network.to(dtype), some, some, **QUICK, progress=False)
+    assert {parameter.dtype for parameter in ticket.parameters.values()} == {dtype}
+
+
+def test_dropout_in_evaluation_mode_is_left_out(examples):
+    network = nn.Sequential(nn.Linear(3, 4), nn.Dropout(), nn.Linear(4, 2)).eval()
+    assert search(network, examples, examples, **QUICK, progress=False).history

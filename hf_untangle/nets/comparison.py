@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.nets import baselines
+from hf_untangle.nets.checks import checked_program
 from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
-from hf_untangle.nets.genes import fresh_parameters, genes_of
+from hf_untangle.nets.genes import fresh_parameters
 from hf_untangle.nets.islands import generator_for
 from hf_untangle.nets.record import Ticket
 
@@ -80,14 +81,16 @@ def compare(
         initialization dense; and the ticket's mask on it.
 
     Raises:
-        ConfigError: The ticket keeps everything or nothing, so that there is nothing to compare.
+        ConfigError: The ticket keeps everything or nothing, so that there is nothing to compare, or the examples are not those
+            of such a network.
+        ArchitectureError: The network cannot run as a batched program.
     """
     if ticket.density in (0, 1):
         raise ConfigError(
             f"A comparison at equal density needs a ticket that keeps some weights and not others, but this one keeps "
             f"{ticket.density:.0%}. Change sparsity_weight, or search longer."
         )
-    program = Program(network, genes_of(network), loss)
+    program = checked_program(network, train, test, loss)
     arena = _Arena(program, train, test, ticket, tuple(sorted(steps)), seed)
     return list(_contestants(arena, *magnitude_rounds))
 

@@ -73,7 +73,7 @@ def mutate(
         A new population.
     """
     shape = population.parameters.shape
-    noise = config.sigma * torch.randn(shape, generator=generator)
+    noise = (config.sigma * torch.randn(shape, generator=generator)).to(population.parameters)
     noisy = torch.rand(shape, generator=generator) < min(1.0, boost * config.mutation)
     flipped = _flips(population.kept, config.shrink * boost, config.grow * boost, generator) & genes.maskable
     return Population(population.parameters + noise * noisy, population.kept ^ flipped)

@@ -22,9 +22,10 @@ from tqdm.auto import tqdm
 from hf_untangle.errors import MaskError, StatisticsError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
+from hf_untangle.nets.checks import checked_program
 from hf_untangle.nets.evolution import next_generation
 from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
-from hf_untangle.nets.genes import Genes, genes_of
+from hf_untangle.nets.genes import Genes
 from hf_untangle.nets.islands import exchanged, generator_for, immigrate, island
 from hf_untangle.nets.population import Population, first_population, has_genes, packed, read_population
 from hf_untangle.nets.record import Generation, Ticket
@@ -55,7 +56,7 @@ def search(
 
     Args:
         network: Gives the structure and the initializers; left as it was. Any module of linear and convolutional layers
-            without dropout or running statistics.
+            without running statistics; dropout must be in evaluation mode.
         train: Inputs and labels that individuals learn from.
         validation: Inputs and labels that they are judged on.
         loss: Mean loss of outputs and labels.
@@ -69,13 +70,14 @@ def search(
         The best individual of the last generation.
 
     Raises:
-        ArchitectureError: The network has no weights that a mask could take.
+        ArchitectureError: The network has no weights that a mask could take, is frozen somewhere, or cannot run as a batched
+            program.
         StatisticsError: No individual reached a finite loss.
-        ConfigError: A setting is unknown or out of its range.
+        ConfigError: A setting is unknown or out of its range, or the examples are not those of such a network.
         MaskError: The checkpoint belongs to another search.
     """
     config = NetsConfig.resolve(config, **settings)
-    program = Program(network, genes_of(network), loss, chunk)
+    program = checked_program(network, train, validation, loss, chunk)
     evolution = _Evolution(program, train, validation, config, _own_file(checkpoint))
     return evolution.run(progress=progress)
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hf_untangle import models
 from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.errors import UntangleError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.models import Dtype
 from hf_untangle.nets.comparison import Contestant, compare
@@ -65,14 +66,18 @@ def _weights(recipe: Recipe, shape: Shape, progress: bool) -> Outcome:
     """Search over the weights of a small network, and compare with other ways to as many weights."""
     network, train, validation, test = digits_task(shape, recipe.width)
     ticket = search(network, train, validation, progress=progress, **recipe.settings)
-    contestants = compare(network, ticket, train, test, steps=recipe.compare_after)
-    record = {"network": shape, "width": recipe.width, **ticket.record()}
+    record: dict[str, Any] = {"network": shape, "width": recipe.width, **ticket.record(), "contestants": []}
+    contestants: list[Contestant] = []
+    try:
+        contestants = compare(network, ticket, train, test, steps=recipe.compare_after)
+    except UntangleError as error:  # the search took long, and its ticket is worth keeping
+        record["not_compared"] = str(error)
     record["contestants"] = [
         {"name": one.name, "density": one.density, "accuracies": one.accuracies, "search_steps": one.search_steps}
         for one in contestants
     ]
     _write(recipe.output, record, ticket)
-    return Outcome(record, lambda console: _show_contestants(contestants, recipe.output, console))
+    return Outcome(record, lambda console: _show_contestants(contestants, record, recipe.output, console))
 
 
 def _neurons(recipe: Recipe, name: str, progress: bool) -> Outcome:
@@ -100,14 +105,17 @@ def _write(output: str, record: dict[str, Any], ticket: Ticket | NeuronTicket) -
             ticket.mask.save(draft / "mask.safetensors")
 
 
-def _show_contestants(contestants: list[Contestant], output: str, console: Console) -> None:
-    """Print how the ticket did beside its rivals."""
-    steps = list(contestants[0].accuracies)
-    table = Table("", "density", *(f"test accuracy after {count:,} steps" for count in steps), "steps to find it")
-    for one in contestants:
-        scores = [f"{one.accuracies[count]:.1%}" for count in steps]
-        table.add_row(one.name, f"{one.density:.1%}", *scores, f"{one.search_steps:,}")
-    console.print(table)
+def _show_contestants(contestants: list[Contestant], record: dict[str, Any], output: str, console: Console) -> None:
+    """Print how the ticket did beside its rivals, or why it was not compared."""
+    if reason := record.get("not_compared"):
+        console.print(f"The ticket was not compared: {reason}")
+    else:
+        steps = list(contestants[0].accuracies)
+        table = Table("", "density", *(f"test accuracy after {count:,} steps" for count in steps), "steps to find it")
+        for one in contestants:
+            scores = [f"{one.accuracies[count]:.1%}" for count in steps]
+            table.add_row(one.name, f"{one.density:.1%}", *scores, f"{one.search_steps:,}")
+        console.print(table)
     console.print(f"Saved in {output}: ticket.safetensors and {MARKER}.")
 
 

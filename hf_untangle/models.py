@@ -2,13 +2,15 @@
 
 import importlib.util
 import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -20,11 +22,22 @@ from transformers import (
 )
 
 from hf_untangle.distributed import in_main, join, own_device
-from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError
-from hf_untangle.folders import MARKER, cache_folder, whole_folder
+from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError, OutputError, ProcessError, UntangleError
+from hf_untangle.folders import (
+    MARKER,
+    cache_folder,
+    check_replaceable,
+    recover,
+    temporary_folder,
+    undisturbed,
+    whole_folder,
+)
+from hf_untangle.hub.reachable import cache_alone_without_hub
 from hf_untangle.ragged import enable_ragged_checkpoints
 
 logger = logging.getLogger("hf_untangle")
+
+Result = TypeVar("Result")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 """Names of dtypes; "auto" is the checkpoint's own."""
@@ -150,10 +163,11 @@ def load_classifier(
     join()
     enable_ragged_checkpoints()
     try:
-        model = LOADERS["image-classifier"].from_pretrained(
-            name, dtype=dtype, device_map=device_map or own_device(), trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, SafetensorError) as error:
+        with checkpoint_of(name) as source:
+            model = LOADERS["image-classifier"].from_pretrained(
+                source, dtype=dtype, device_map=device_map or own_device(), trust_remote_code=trust_remote_code
+            )
+    except Exception as error:  # They are of many kinds.
         raise ArchitectureError(
             f"`{name}` must be a folder with an image classifier or one on the Hub, but it could not be loaded: "
             f"{str(error).partition(chr(10))[0]}"
@@ -189,15 +203,19 @@ def load(
         raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, got `{dtype}`.")
     join()
     enable_ragged_checkpoints()
-    if name in EMBEDDED:
-        # One process dequantizes; the others find it done.
-        in_main(lambda: embedded_checkpoint(name))
-    source = str(embedded_checkpoint(name)) if name in EMBEDDED else name
     device_map = device_map or own_device()
+
+    def read() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        with checkpoint_of(name) as source:
+            trust = {"trust_remote_code": trust_remote_code}
+            model = LOADERS[kind].from_pretrained(source, dtype=dtype, device_map=device_map, **trust)
+            return model, AutoTokenizer.from_pretrained(source, **trust)
+
     try:
-        model = LOADERS[kind].from_pretrained(source, dtype=dtype, device_map=device_map, trust_remote_code=trust_remote_code)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, SafetensorError) as error:  # Nothing is there, or something that is no causal language model.
+        model, tokenizer = _again_if_damaged(name, read) if name in EMBEDDED else read()
+    except UntangleError:
+        raise
+    except Exception as error:  # Nothing is there, or something that is no causal language model; errors are of many kinds.
         raise ArchitectureError(
             f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(EMBEDDED)}, "
             f"but it could not be loaded: {str(error).partition(chr(10))[0]}"
@@ -207,6 +225,26 @@ def load(
         model.name_or_path = EMBEDDED[name].hub_id
         model.config._commit_hash = packaged_revision(EMBEDDED[name])
     return model.eval(), tokenizer
+
+
+@contextmanager
+def checkpoint_of(name: str) -> Iterator[str]:
+    """Find what a name stands for, and keep it as it is while it is read inside the `with` block.
+
+    When the Hub does not answer, libraries look into their caches alone.
+
+    Args:
+        name: A key of `EMBEDDED`, a folder, or a Hub id.
+
+    Yields:
+        A folder or a Hub id, for `from_pretrained`.
+    """
+    with ExitStack() as stack:
+        source = str(stack.enter_context(_embedded(name))) if name in EMBEDDED else name
+        recover(Path(source))
+        stack.enter_context(undisturbed(Path(source)))
+        stack.enter_context(cache_alone_without_hub(source))
+        yield source
 
 
 def embedded_checkpoint(name: str) -> Path:
@@ -223,25 +261,55 @@ def embedded_checkpoint(name: str) -> Path:
     """
     embedded = EMBEDDED[name]
     folder = cache_folder() / Path(embedded.hub_id).name
+    recover(folder)
     if not (folder / MARKER).exists():
-        _dequantize(embedded, folder)
+        check_replaceable(folder)
+        _package_folder(embedded)
+        logger.info("Dequantizing %s into %s (once).", embedded.file, folder)
+        with whole_folder(folder) as draft:
+            _dequantize(embedded, draft)
     return folder
 
 
+@contextmanager
+def _embedded(name: str) -> Iterator[Path]:
+    """An embedded model as a checkpoint: in the cache, or where that cannot be written, in a temporary folder."""
+    with ExitStack() as stack:
+        try:
+            # One process dequantizes; the others find it done.
+            in_main(lambda: embedded_checkpoint(name))
+            folder = embedded_checkpoint(name)
+        except (OutputError, ProcessError) as error:
+            logger.warning("The embedded model is dequantized for this call alone, as the cache cannot be used: %s", error)
+            folder = stack.enter_context(temporary_folder())
+            _dequantize(EMBEDDED[name], folder)
+        yield folder
+
+
+def _again_if_damaged(name: str, read: Callable[[], Result]) -> Result:
+    """Read an embedded model; where the checkpoint in the cache is damaged, make it anew and read that."""
+    try:
+        return read()
+    except UntangleError:
+        raise
+    except Exception as error:  # They are of many kinds.
+        logger.warning("The embedded model is dequantized again, as its checkpoint in the cache cannot be read: %s", error)
+        in_main(lambda: shutil.rmtree(cache_folder() / Path(EMBEDDED[name].hub_id).name, ignore_errors=True))
+        return read()
+
+
 def _dequantize(embedded: EmbeddedModel, folder: Path) -> None:
-    """Write the GGUF file's weights as a float32 checkpoint."""
+    """Write the GGUF file's weights as a float32 checkpoint into a folder."""
     source = _package_folder(embedded)
-    logger.info("Dequantizing %s into %s (once).", embedded.file, folder)
     quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=embedded.file, dtype=torch.float32)
     config = quantized.config
     # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
     delattr(config, "quantization_config")
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(quantized.state_dict())
-    with whole_folder(folder) as draft:
-        model.save_pretrained(draft)
-        AutoTokenizer.from_pretrained(source, gguf_file=embedded.file).save_pretrained(draft)
-        (draft / MARKER).write_text(f'{{"model": "{embedded.hub_id}", "from": "{embedded.file}"}}\n')
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source, gguf_file=embedded.file).save_pretrained(folder)
+    (folder / MARKER).write_text(f'{{"model": "{embedded.hub_id}", "from": "{embedded.file}"}}\n')
 
 
 def _package_folder(embedded: EmbeddedModel) -> Path:

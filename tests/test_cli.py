@@ -231,7 +231,7 @@ UNLEARN = ("unlearn", "toy", "-o", "new", "--retain", "words.jsonl")
         ((*UNLEARN, "--forget", "numbers.jsonl", "--set", "steps"), "must look like `key=value`"),
         ((*UNLEARN, "--forget", "numbers.jsonl", "--set", "config=paper"), "no setting `config`"),
         ((*UNLEARN, "--forget", "numbers.jsonl", "--preset", "papr"), "got 'papr' (did you mean `paper`?)"),
-        ((*UNLEARN, "--forget", "numbers.jsonl", "--dtype", "float16", "-o", "toy"), "was not written by hf_untangle"),
+        ((*UNLEARN, "--forget", "numbers.jsonl", "-o", "toy"), "must not contain what it is made from"),
         (("run", "none.yaml"), "there is no file `none.yaml`"),
     ],
 )

@@ -66,7 +66,6 @@ def test_an_embedded_model_is_dequantized_once(cache, monkeypatch):
 
     def dequantize(embedded, target):
         made.append(embedded)
-        target.mkdir(parents=True)
         (target / MARKER).write_text("{}")
 
     monkeypatch.setattr(models, "_dequantize", dequantize)

@@ -3,27 +3,26 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from hf_untangle.architecture.commit import undone_on_failure
 from hf_untangle.architecture.wrappers import unwrapped
+from hf_untangle.interrupts import sigterm_as_interrupt
 from hf_untangle.randomness import random_state_kept
 
 Parameters = ParamSpec("Parameters")
-First = TypeVar("First")
 Result = TypeVar("Result")
 
 
-def all_or_nothing(
-    call: Callable[Concatenate[First, Parameters], Result],
-) -> Callable[Concatenate[First, Parameters], Result]:
+def all_or_nothing(call: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Make a function leave the model of its first argument exactly as it was when it fails or is interrupted.
 
-    The function also runs outside of inference mode, gets the module below wrappers such as `DataParallel`, and leaves the
-    random number generators in their own state.
+    The function also runs outside of inference mode, gets the module below wrappers such as `DataParallel`, leaves the random
+    number generators in their own state, and is interrupted by SIGTERM as by Ctrl+C.
 
     Args:
         call: A function of a model, or of a result that has one as `model`.
@@ -31,14 +30,18 @@ def all_or_nothing(
     Returns:
         The same function, as a whole or not at all.
     """
+    name = next(iter(signature(call).parameters))
 
     @wraps(call)
-    def complete(first: First, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        subject: Any = unwrapped(first) if isinstance(first, nn.Module) else first
+    def complete(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        first: Any = args[0] if args else kwargs.get(name)
+        subject = unwrapped(first) if isinstance(first, nn.Module) else first
         model = subject if isinstance(subject, nn.Module) else getattr(subject, "model", None)
+        arguments: Any = (subject, *args[1:]) if args else ()
+        named: Any = kwargs | {name: subject} if name in kwargs else kwargs
         # The result is returned inside, as the call can be interrupted until it has ended.
-        with untouched_on_failure(model if isinstance(model, nn.Module) else nn.Module()):
-            return call(cast(First, subject), *args, **kwargs)
+        with sigterm_as_interrupt(), untouched_on_failure(model if isinstance(model, nn.Module) else nn.Module()):
+            return cast(Any, call)(*arguments, **named)
 
     return complete
 

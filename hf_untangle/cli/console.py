@@ -1,17 +1,18 @@
 """How commands speak: text on standard error, JSON on standard output, one sentence for an error."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from hf_untangle.cli.streams import clean_stdout
 from hf_untangle.errors import BudgetError, UntangleError
+from hf_untangle.interrupts import Terminated, sigterm_as_interrupt
 
-BAD_INPUT, OVER_BUDGET, INTERRUPTED = 3, 4, 130
+BAD_INPUT, OVER_BUDGET, INTERRUPTED, TERMINATED = 3, 4, 130, 143
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 ModelArgument = Annotated[str, typer.Argument(help="A Hub id, a folder, or `smollm2`, which needs no network.")]
@@ -24,23 +25,13 @@ console = Console(stderr=True, markup=False)
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn errors of this package into one sentence and an exit code."""
+    """Turn errors of this package into one sentence and an exit code, and keep standard output for JSON."""
     try:
-        yield
+        with clean_stdout(), sigterm_as_interrupt():
+            yield
     except UntangleError as error:
         console.print(Text.assemble(("Error:", "red"), f" {error}"), soft_wrap=True)
         raise typer.Exit(OVER_BUDGET if isinstance(error, BudgetError) else BAD_INPUT) from error
     except KeyboardInterrupt as error:
         console.print("Interrupted. An unlearning run goes on after its last finished step when the same command is given.")
-        raise typer.Exit(INTERRUPTED) from error
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output, where infinity is a string, as JSON has no number for it.
-
-    Args:
-        value: What to print.
-    """
-    from pydantic_core import to_json
-
-    sys.stdout.write(to_json(value, indent=2, inf_nan_mode="strings").decode() + "\n")
+        raise typer.Exit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED) from error

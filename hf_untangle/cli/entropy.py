@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, OutputOption, clear_errors, console, print_json
+from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, OutputOption, clear_errors, console
 from hf_untangle.cli.run import do, settings_of
+from hf_untangle.cli.streams import write_json
 
 
 def entropy_command(
@@ -25,12 +26,14 @@ def entropy_command(
         from hf_untangle import models
         from hf_untangle.data.batches import token_blocks
         from hf_untangle.entropy.overview import collect_entropy, overview
+        from hf_untangle.folders import check_file, whole_file
 
+        if figure is not None:
+            check_file(figure)
         loaded, tokenizer = models.load(model, dtype=dtype)
         statistics = collect_entropy(loaded, token_blocks(corpus, tokenizer, tokens=tokens), threshold)
         rows = overview(statistics)
         if figure is not None:
-            from hf_untangle.folders import whole_file
             from hf_untangle.importance.entropy import entropy
             from hf_untangle.reporting.entropy_plots import entropy_histograms
 
@@ -38,7 +41,7 @@ def entropy_command(
             with whole_file(figure) as draft:
                 drawing.savefig(draft, format=Path(figure).suffix.removeprefix(".") or "svg")
         if json:
-            print_json([row.record() for row in rows])
+            write_json([row.record() for row in rows])
             return
         table = Table("output projection", "neurons", "entropy: 5%", "median", "95%", "always on", "always off")
         for row in rows:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors, console, print_json
+from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors, console
+from hf_untangle.cli.streams import write_json
 
 TokensOption = Annotated[int, typer.Option(help="How many tokens to read.")]
 PartOption = Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part of the corpus.")]
@@ -31,7 +32,7 @@ def groups_command(model: ModelArgument, dtype: DtypeOption = "auto", json: Json
             for group in found
         ]
         if json:
-            print_json(rows)
+            write_json(rows)
             return
         table = Table("output projection", "kind", "neurons", "heads", "key-value heads", "computed by")
         for row in rows:
@@ -57,7 +58,7 @@ def corpora_command(json: JsonOption = False) -> None:
             for name, entry in CORPORA.items()
         ]
         if json:
-            print_json(rows)
+            write_json(rows)
             return
         table = Table(*rows[0])
         for row in rows:

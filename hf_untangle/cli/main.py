@@ -28,7 +28,7 @@ app = typer.Typer(
     name="hf-untangle",
     help="Open Hugging Face models up and take capabilities out of them.",
     epilog="Exit codes: 0 done, 2 wrong usage, 3 bad input (one sentence says what to do), 4 no step inside the budget, "
-    "130 interrupted. With --json, standard output holds nothing but JSON.",
+    "130 interrupted, 143 terminated. With --json, standard output holds nothing but JSON.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hf_untangle.cli.console import JsonOption, clear_errors, console, print_json
+from hf_untangle.cli.console import JsonOption, clear_errors, console
+from hf_untangle.cli.streams import write_json
 
 
 def models_command(
@@ -21,7 +22,7 @@ def models_command(
 
         found = list(sweep(types or None))
         if json:
-            print_json([asdict(one) | {"located": one.located} for one in found])
+            write_json([asdict(one) | {"located": one.located} for one in found])
             return
         table = Table("type", "task", "located", "FFN", "attention", "experts", "layers", "ragged", "uniform", "why not")
         for one in found:

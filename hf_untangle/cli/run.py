@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_untangle.cli.console import JsonOption, clear_errors, console, print_json
+from hf_untangle.cli.console import JsonOption, clear_errors, console
+from hf_untangle.cli.streams import write_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -31,7 +32,7 @@ def run_recipe(
             return
         plan = plan_of(checked)
         if json:
-            print_json(plan.record())
+            write_json(plan.record())
         else:
             plan.show(console)
 
@@ -41,7 +42,7 @@ def schema_command() -> None:
     with clear_errors():
         from hf_untangle.recipes.schema import recipe_schema
 
-        print_json(recipe_schema())
+        write_json(recipe_schema())
 
 
 def do(content: dict[str, Any], *, as_json: bool) -> None:
@@ -81,6 +82,6 @@ def _finish(recipe: "BaseModel", *, as_json: bool) -> None:
     if not is_main():
         return
     if as_json:
-        print_json(outcome.record)
+        write_json(outcome.record)
     else:
         outcome.show(console)

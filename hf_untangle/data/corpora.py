@@ -11,12 +11,13 @@ from typing import Any, Literal
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
 from hf_untangle.data.files import check_files, exists, file_documents
-from hf_untangle.data.hub import hub_documents, hub_is_reachable, hub_source
+from hf_untangle.data.hub import hub_documents, hub_source
 from hf_untangle.data.rows import documents_of, find_shape
 from hf_untangle.data.shapes import Kind
 from hf_untangle.data.splits import PARTS, own_parts, part_of, parted
 from hf_untangle.data.tables import Replayed, Table, checked_texts, opened_table, several
 from hf_untangle.errors import CorpusError
+from hf_untangle.hub.reachable import hub_is_reachable
 
 logger = logging.getLogger("hf_untangle")
 

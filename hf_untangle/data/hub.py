@@ -1,35 +1,16 @@
 """Documents from the Hugging Face Hub, streamed."""
 
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 from typing import cast
 
 from datasets import load_dataset
-from huggingface_hub import constants, get_session
 
 from hf_untangle.data.catalogue import NamedCorpus
 from hf_untangle.data.documents import Document
 from hf_untangle.data.rows import documents_of, find_shape, text_columns
 from hf_untangle.data.shapes import Row
 from hf_untangle.errors import CorpusError
-
-TIMEOUT_SECONDS = 2.0
-
-
-@cache
-def hub_is_reachable() -> bool:
-    """Ask once a process whether the Hub answers.
-
-    Returns:
-        True when the Hub answers a HEAD request within two seconds; False when it does not, or when
-        `HF_HUB_OFFLINE` forbids to ask.
-    """
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        return get_session().head(constants.ENDPOINT, timeout=TIMEOUT_SECONDS).status_code < 400
-    except Exception:  # Which errors there are depends on the HTTP client that the user has chosen.
-        return False
 
 
 def hub_documents(name: str, entry: NamedCorpus) -> Iterator[str | Document]:

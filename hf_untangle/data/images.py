@@ -16,6 +16,7 @@ from hf_untangle.data.corpora import Part
 from hf_untangle.data.digits import digits
 from hf_untangle.distributed import is_main, place
 from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.hub.reachable import cache_alone_without_hub
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 SHARES = (0.6, 0.8)
@@ -211,7 +212,8 @@ def _load(name: str) -> DatasetDict | Dataset:
     from datasets import load_dataset
 
     try:
-        return cast(DatasetDict, load_dataset(name))
+        with cache_alone_without_hub(name):
+            return cast(DatasetDict, load_dataset(name))
     except Exception as error:  # A missing name, a lost connection and an unknown format each have their kind.
         reason = str(error).partition("\n")[0]
         raise CorpusError(

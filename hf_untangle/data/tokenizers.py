@@ -6,6 +6,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.errors import TokenizerError
+from hf_untangle.hub.reachable import cache_alone_without_hub
 
 
 def find_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None) -> PreTrainedTokenizerBase:
@@ -37,7 +38,8 @@ def _saved_tokenizer(where: str | None) -> PreTrainedTokenizerBase:
     if not where:
         raise TokenizerError("The model does not say where it was loaded from. Pass `tokenizer=`.")
     try:
-        loaded = AutoTokenizer.from_pretrained(where)
+        with cache_alone_without_hub(where):
+            loaded = AutoTokenizer.from_pretrained(where)
     except Exception as error:  # A missing file, an unknown type and a lost connection each have their kind.
         raise TokenizerError(
             f"No tokenizer could be loaded from `{where}` ({type(error).__name__}). Pass `tokenizer=`."

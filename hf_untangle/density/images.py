@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hf_untangle.data.digits import digits
 from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.hub.reachable import cache_alone_without_hub
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,8 @@ def _from_hub(repository: str, image: str) -> Callable[[], LabeledImages]:
         from datasets import load_dataset
 
         try:
-            parts: Any = load_dataset(repository)
+            with cache_alone_without_hub(repository):
+                parts: Any = load_dataset(repository)
         except Exception as error:  # datasets raises errors of many kinds when the Hub does not answer.
             raise CorpusError(
                 f"`{repository}` must be readable from the Hub, but it is not ({error}). Check the network, or take `digits`."

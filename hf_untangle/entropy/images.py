@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from hf_untangle.data.digits import digits as handwritten
-from hf_untangle.data.hub import hub_is_reachable
 from hf_untangle.entropy.item_sets import ItemSets
 from hf_untangle.errors import CorpusError
+from hf_untangle.hub.reachable import hub_is_reachable
 
 Images = UInt8[Tensor, "image channel y x"]
 SIDE = 32

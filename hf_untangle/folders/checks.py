@@ -18,7 +18,7 @@ def check_replaceable(folder: str | Path, *, source: str | Path | None = None, n
 
     Args:
         folder: Where a folder is to be written.
-        source: A folder or file that is read for it, which must not lie in it.
+        source: A folder or file that is read for it, which must not lie in it; any other name, such as a Hub id, is left alone.
         needs: Bytes that are going to be written.
 
     Returns:
@@ -28,7 +28,7 @@ def check_replaceable(folder: str | Path, *, source: str | Path | None = None, n
         OutputError: The folder is a file, holds things that are not ours, contains the source, is the working directory,
             cannot be written, or lies on a disk without enough space.
     """
-    if source is not None:
+    if source is not None and _is_there(source):
         check_apart(source, resolved(folder))
     path = check_folder(folder)
     _check_writable(path, folder, needs)
@@ -145,6 +145,14 @@ def in_words(files: list[Path]) -> str:
     """
     more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
     return ", ".join(f"`{file}`" for file in sorted(files)[:NAMED]) + more
+
+
+def _is_there(path: str | Path) -> bool:
+    """Whether there is such a file or folder; a name that can be no path is none."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
 
 
 def _is_within(path: Path, folder: Path) -> bool:

@@ -10,6 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from hf_untangle.hub.client import hub_client
+from hf_untangle.hub.reachable import cache_alone_without_hub
 
 TEMPLATES = Path(__file__).with_name("templates")
 TAGS = ["unlearning", "pruning", "hf_untangle"]
@@ -117,7 +118,8 @@ def license_of(model: str, revision: str | None = None, token: str | None = None
     if repo_id is None:
         return None
     try:
-        found = hub_client(token).model_info(repo_id, revision=commit_of(revision)).card_data
+        with cache_alone_without_hub(model):
+            found = hub_client(token).model_info(repo_id, revision=commit_of(revision)).card_data
     except Exception:  # A card without a license says so; that is better than no card.
         return None
     return found.license if found is not None else None

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from hf_untangle.folders import recover
 from hf_untangle.hub.client import hub_client
 from hf_untangle.hub.problems import clear_problems
+from hf_untangle.hub.reachable import cache_alone_without_hub
 
 
 class PullOptions(TypedDict, total=False):
@@ -36,10 +38,11 @@ def find_file(source: str | Path, filename: str, **options: Unpack[PullOptions])
     Raises:
         HubError: The Hub has no such repository, revision or file, or cannot be asked; the message says what to do.
     """
+    recover(Path(source))
     if Path(source).is_dir():
         return Path(source) / filename
     api = hub_client(options.pop("token", None))
-    with clear_problems(f"reading {filename} of {source}", str(source)):
+    with cache_alone_without_hub(source), clear_problems(f"reading {filename} of {source}", str(source)):
         return Path(api.hf_hub_download(str(source), filename, **options))
 
 
@@ -56,6 +59,7 @@ def find_folder(source: str | Path, **options: Unpack[PullOptions]) -> Path:
     Raises:
         HubError: The Hub has no such repository or revision, or cannot be asked; the message says what to do.
     """
+    recover(Path(source))
     if Path(source).is_dir():
         return Path(source)
     api = hub_client(options.pop("token", None))

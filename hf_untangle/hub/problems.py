@@ -48,8 +48,8 @@ BY_STATUS: dict[int, str] = {
     403: "Your token must be allowed to write for {what}, but the Hub forbids it (403). Use a token with write access, and a "
     "repository of your own or of an organization that you may write to.",
     404: MISSING,
-    409: "Nobody else may write to `{repo}` during {what}, got another change in between (409). Run it again: "
-    "weights that were uploaded already are not sent twice.",
+    409: "Nobody else may write to `{repo}` during {what}, but another change came in between (409). Run it "
+    "again: weights that were uploaded already are not sent twice.",
     429: "The Hub takes only so many requests, and asks to wait{wait} before {what} goes on (429). Wait, then run it again: "
     "weights that were uploaded already are not sent twice.",
 }

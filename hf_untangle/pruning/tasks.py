@@ -19,6 +19,7 @@ from hf_untangle.data.images import ImageClasses, Processor, image_blocks, image
 from hf_untangle.data.masked_tokens import mask_tokens
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError, TokenizerError
+from hf_untangle.hub.reachable import cache_alone_without_hub
 from hf_untangle.pruning.scoring import Pair, read_pair
 
 Opened = tuple[Corpus, Corpus] | tuple[ImageClasses, ImageClasses]
@@ -94,7 +95,8 @@ def find_processor(
     if given is not None:
         return cast(Processor, given)
     try:
-        processor = AutoImageProcessor.from_pretrained(model.config.name_or_path)
+        with cache_alone_without_hub(model.config.name_or_path):
+            processor = AutoImageProcessor.from_pretrained(model.config.name_or_path)
     except Exception:  # A missing file, an unknown type and a lost connection each have their kind.
         return _scaled(model)
     return lambda images: processor(images, return_tensors="pt")["pixel_values"].to(model.dtype)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from hf_untangle.errors import MaskError
-from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.folders import MARKER, check_replaceable, recover, whole_folder
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path
 from hf_untangle.recipes.job_result import Outcome
@@ -42,6 +42,8 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         OutputError: The output is not ours to replace, or cannot be written.
     """
     source, output = Path(recipe.source), Path(recipe.output)
+    check_replaceable(output, source=source)
+    recover(source)
     if recipe.all_steps:
         masks = _write_all_steps(source, output)
     else:

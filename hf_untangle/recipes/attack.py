@@ -1,5 +1,6 @@
 """Attack: load what `unlearn` saved, try to get back what it forgot, and write the outcome into its record, page and card."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from hf_untangle import models
 from hf_untangle.configs.attack import AttackConfig
-from hf_untangle.folders import check_replaceable
+from hf_untangle.folders import MARKER, check_file, check_replaceable
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
 from hf_untangle.records.attacks import AttackRecord
@@ -80,8 +81,10 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         What came of it. The checkpoint is as it was; record, page and card tell of the attacks.
     """
     recipe.config()
-    if recipe.output is not None:
-        check_replaceable(recipe.output)
+    if recipe.output is None:
+        check_file(Path(recipe.folder, MARKER))
+    else:
+        check_replaceable(recipe.output, source=recipe.folder)
     chosen = {"forget": recipe.forget, "retain": recipe.retain}
     corpora = {use: choice.open() for use, choice in chosen.items() if choice is not None}
     result = UnlearnResult.from_pretrained(recipe.folder, corpora=corpora)

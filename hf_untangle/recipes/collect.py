@@ -10,6 +10,7 @@ from hf_untangle.config import BatchSizeSetting
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.corpora import Part
 from hf_untangle.distributed import in_main
+from hf_untangle.folders import check_file
 from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
@@ -52,6 +53,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What was read, as the file records it.
     """
+    check_file(recipe.output)
     corpus = recipe.corpus.open()
     model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
     blocks = token_blocks(

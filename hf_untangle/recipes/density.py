@@ -75,7 +75,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; numbers and figure are saved in the recipe's output folder.
     """
-    check_replaceable(recipe.output)
+    check_replaceable(recipe.output, source=recipe.model)
     config = SweepConfig.resolve(**recipe.settings)
     if recipe.family is None:
         return _sweep_model(recipe, config, progress)

@@ -70,7 +70,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Raises:
         ConfigError: The recipe names both or neither of `data` and `model`, or a setting is wrong.
     """
-    check_replaceable(recipe.output)
+    check_replaceable(recipe.output, source=recipe.model)
     if (recipe.data is None) == (recipe.model is None):
         raise ConfigError(
             "An entropy job needs either `data`, to train k-contrast models on, or `model`, whose neurons are masked. Name one."

@@ -13,7 +13,7 @@ from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.evaluate import Evaluation, check_metrics, evaluate
 from hf_untangle.evaluation.score_cache import EvaluationConfig
-from hf_untangle.folders import whole_file
+from hf_untangle.folders import check_file, whole_file
 from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
@@ -58,6 +58,8 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Raises:
         ConfigError: There is nothing to measure on, or a metric or a setting is unknown.
     """
+    if recipe.output:
+        check_file(recipe.output)
     check_metrics(recipe.metrics or ())
     EvaluationConfig.resolve(**recipe.settings)
     if not (recipe.corpora or recipe.pairs or recipe.tasks):

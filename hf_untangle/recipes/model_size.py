@@ -48,10 +48,10 @@ def bare_model(name: str) -> PreTrainedModel:
     Raises:
         ArchitectureError: Neither a folder nor the Hub has such a causal language model.
     """
-    source = str(models.embedded_checkpoint(name)) if name in models.EMBEDDED else name
     try:
         enable_ragged_checkpoints()
-        config = AutoConfig.from_pretrained(source)
+        with models.checkpoint_of(name) as source:
+            config = AutoConfig.from_pretrained(source)
         model = skeleton(_class_of(config), config)
     except (OSError, ValueError) as error:
         raise ArchitectureError(

@@ -58,7 +58,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it.
     """
-    check_replaceable(recipe.output)
+    check_replaceable(recipe.output, source=recipe.model)
     return _weights(recipe, recipe.network, progress) if recipe.network else _neurons(recipe, str(recipe.model), progress)
 
 

@@ -9,7 +9,7 @@ from hf_untangle.compaction.offline import FolderRecord
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
-from hf_untangle.folders import check_replaceable
+from hf_untangle.folders import check_apart, check_replaceable
 from hf_untangle.recipes.attack import Attacks, show_attacks
 from hf_untangle.recipes.compact import Compaction, show_compaction
 from hf_untangle.recipes.estimates import attack_stage, repair_stage
@@ -32,24 +32,30 @@ class Afterwards:
     compact: Compaction | None
     push: PushTarget | None
 
-    def check(self) -> None:
+    def check(self, model: str, *, needs: int = 0) -> None:
         """Refuse folders that could not be written in the end, before anything long begins.
+
+        Args:
+            model: The model that is loaded, which no output may replace.
+            needs: Bytes that the checkpoint takes.
 
         Raises:
             OutputError: A folder is not ours to replace.
             ConfigError: The smaller checkpoint would take the place of the one that it is made from, or a setting of the
                 attacks is unknown or out of its range.
         """
-        check_replaceable(self.output)
+        output = check_replaceable(self.output, source=model, needs=needs)
         if self.attack is not None:
             self.attack.config()
         if self.compact is None:
             return
-        if check_replaceable(self.compact.output) == check_replaceable(self.output):
+        smaller = check_replaceable(self.compact.output, source=model)
+        if smaller == output:
             raise ConfigError(
                 f"`compact.output` must differ from `output`, but both are `{self.output}`: the smaller checkpoint is made "
                 "from the other, which stays. Give it a folder of its own."
             )
+        check_apart(output, smaller)
 
     def carry_out(self, result: UnlearnResult, *, original: str, progress: bool) -> tuple[UnlearnResult, dict[str, Any]]:
         """Repair, attack, save, compact and push, in this order.

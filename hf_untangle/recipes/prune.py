@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from hf_untangle import models
+from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.folders import check_replaceable
 from hf_untangle.models import Dtype
@@ -45,10 +46,11 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the result is saved in the recipe's output folder, unless it was a dry run.
     """
-    check_replaceable(recipe.output)
+    check_replaceable(recipe.output, source=recipe.model)
     config = PruneConfig().with_settings(**recipe.settings)
     data = recipe.data.open()
     model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
+    check_replaceable(recipe.output, needs=bytes_of(model))
     chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress)
     if recipe.dry_run:
         return Outcome(_planned(chosen), lambda console: console.print(chosen.explain(), highlight=False))

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hf_untangle import models
+from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.folders import check_replaceable
 from hf_untangle.recipes.corpus_option import CorpusChoice
@@ -42,10 +43,11 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the repaired result is saved in the recipe's output folder.
     """
-    check_replaceable(recipe.output)
+    check_replaceable(recipe.output, source=recipe.folder)
     chosen = {"forget": recipe.forget, "retain": recipe.retain}
     corpora = {use: choice.open() for use, choice in chosen.items() if choice is not None}
     result = read_result(recipe.folder, corpora=corpora | ({"data": corpora["retain"]} if "retain" in corpora else {}))
+    check_replaceable(recipe.output, needs=bytes_of(result.model))
     how: dict[str, Any] = {"original": recipe.original, "config": recipe.settings, "progress": progress}
     if isinstance(result, PruneResult):
         compressed = result.repair(corpora.get("retain"), **how)

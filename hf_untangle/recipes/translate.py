@@ -76,7 +76,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the result is saved in the recipe's output folder.
     """
-    check_replaceable(recipe.output)
+    check_replaceable(recipe.output, source=recipe.network)
     start = time.perf_counter()
     with whole_folder(recipe.output) as folder:
         written = _written(recipe, folder, progress)

@@ -7,6 +7,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import Corpus
@@ -74,10 +75,11 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the result is saved in the recipe's output folder.
     """
-    recipe.afterwards.check()
+    recipe.afterwards.check(recipe.model)
     config = UnlearnConfig.resolve(recipe.preset, **recipe.settings)
     forget, retain = _open(recipe, recipe.forget), None if recipe.retain is None else _open(recipe, recipe.retain)
     model, tokenizer = _load(recipe, progress)
+    recipe.afterwards.check(recipe.model, needs=bytes_of(model))
     result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
     result, more = recipe.afterwards.carry_out(result, original=recipe.model, progress=progress)
 
@@ -102,7 +104,7 @@ def plan(recipe: Recipe) -> Plan:
     Raises:
         ConfigError: The model is no causal language model.
     """
-    recipe.afterwards.check()
+    recipe.afterwards.check(recipe.model)
     if recipe.kind != "causal-lm":
         raise ConfigError(f"A plan is made for causal language models, but `kind` is `{recipe.kind}`. Run the recipe itself.")
     config = UnlearnConfig.resolve(recipe.preset, **recipe.settings)

@@ -70,18 +70,19 @@ def write_checkpoint(
 
 def _load(name: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """A model of the class that its checkpoint was saved from, and its tokenizer if it has one."""
-    source = str(models.embedded_checkpoint(name)) if name in models.EMBEDDED else name
     try:
         enable_ragged_checkpoints()
-        architectures = AutoConfig.from_pretrained(source).architectures or [""]
-        kind = getattr(transformers, architectures[0], AutoModelForCausalLM)
-        model = kind.from_pretrained(source, dtype=dtype).eval()
+        with models.checkpoint_of(name) as source:
+            architectures = AutoConfig.from_pretrained(source).architectures or [""]
+            kind = getattr(transformers, architectures[0], AutoModelForCausalLM)
+            model = kind.from_pretrained(source, dtype=dtype).eval()
     except (OSError, ValueError, SafetensorError) as error:
         raise ArchitectureError(
             f"`{name}` must be a file with a multilayer perceptron, a folder with a checkpoint, or a model on the Hub, but it "
             f"could not be loaded: {str(error).partition(chr(10))[0]}"
         ) from error
     try:
-        return model, AutoTokenizer.from_pretrained(source)
+        with models.checkpoint_of(name) as source:
+            return model, AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError):  # nothing but a page needs one
         return model, None

@@ -2,6 +2,7 @@
 
 from hf_untangle.nets.comparison import Contestant as Contestant
 from hf_untangle.nets.comparison import compare as compare
+from hf_untangle.nets.networks import digits_task as digits_task
 from hf_untangle.nets.neuron_search import NeuronTicket as NeuronTicket
 from hf_untangle.nets.neuron_search import search_neurons as search_neurons
 from hf_untangle.nets.record import Ticket as Ticket

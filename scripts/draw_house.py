@@ -1,4 +1,4 @@
-"""Draw the rooms of the package into CONTRIBUTING.md, top to bottom, from the import contract and what each room says of itself.
+"""Draw the rooms of the package into CONTRIBUTING.md, top to bottom, by the import contract and their docstrings.
 
 `python scripts/draw_house.py` writes the drawing; with `--check` it only says whether the one that is there is right.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from hub_server import WRITER, running_hub
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_api
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from toy_languages import BLOCK, NUMBERS, SMALL, TOY_CONFIG, WORDS, trained_model
@@ -231,6 +231,7 @@ def hub(tmp_path, monkeypatch):
             "HF_HUB_DISABLE_XET": True,
         }.items():
             monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(hf_api.api, "endpoint", server.url)
         monkeypatch.setenv("HF_TOKEN", WRITER)
         yield server
 

@@ -28,6 +28,7 @@ from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.embedded import Embedded
 from hf_untangle.entropy.contrast_config import ContrastExperimentConfig
+from hf_untangle.models import EMBEDDED
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -89,6 +90,8 @@ def prepare(monkeypatch: Any, hub: HubServer, project: Path) -> None:
     monkeypatch.setattr("hf_untangle.data.corpora.hub_is_reachable", lambda: False)
     for name, texts in (("code", NUMBERS), ("general", WORDS)):
         monkeypatch.setitem(CORPORA, name, replace(CORPORA[name], embedded=Embedded(name, "unknown", partial(iter, texts))))
+    monkeypatch.delitem(EMBEDDED, "smollm2")
+    monkeypatch.setattr("hf_untangle.configs.attack.QUICK", AttackConfig())
     for name in PRESETS:
         monkeypatch.setitem(PRESETS, name, UnlearnConfig())
     files = {file.name: file.read_bytes() for file in (project / "toy").iterdir()}

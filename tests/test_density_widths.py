@@ -192,6 +192,16 @@ def test_there_is_no_line_through_one_size_or_through_nothing():
     assert result_of({10: 0, 20: 0}).record()["fit"] is None
 
 
+def test_two_runs_make_no_slope_which_any_line_would_fit():
+    assert result_of({100: 60, 1000: 200}).fit is None
+    assert result_of({100: 60, 1000: 200, 2000: 0}).fit is None
+
+
+@pytest.mark.parametrize("cores", [{401: 401}, {100: 0, 1000: 0}, {100: 60, 1000: 0}])
+def test_nothing_is_claimed_of_one_size_or_of_networks_without_a_core(cores):
+    assert result_of(cores).claims == ()
+
+
 def test_claims_by_hand():
     growing, stable, invariant = result_of({100: 60, 1000: 200, 2000: 300, 4000: 540}).claims
     assert (growing.holds, stable.holds, invariant.holds) == (True, True, False)

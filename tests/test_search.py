@@ -235,6 +235,16 @@ def test_a_run_that_is_not_selective_is_an_error(judged, toy_model, untouched):
         judged(scripted((0.5, 0.5), (0.48, 0.49)))
 
 
+def test_without_any_budget_the_curve_is_kept_though_no_step_gains(judged, caplog):
+    script = scripted((0.5, 0.5), (0.45, 0.48), (0.4, 0.45), (0.2, 0.3))
+    history = judged(script, retain_budget=1.0, perplexity_budget=math.inf).history
+    assert (len(history.steps), history.chosen) == (3, 1)
+    assert (
+        "No step of the curve takes more from the forget corpus than from the retain corpus: at best 4.0% and 10.0%"
+        in caplog.text
+    )
+
+
 def test_a_step_that_breaks_the_model_ends_the_run_before_it(search, monkeypatch, caplog):
     script = iter(scripted((0.5, 0.5), (0.5, 0.4)))
 

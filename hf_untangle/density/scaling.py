@@ -92,14 +92,16 @@ class ScalingResult:
 
     @property
     def fit(self) -> Fit | None:
-        """The line through all runs that have a core, on logarithmic axes; None when these are not of two sizes."""
+        """The line through all runs that have a core, on logarithmic axes; None for one size, or for two runs, which any line fits."""
         points = [(math.log(run.parameters), math.log(run.unprunable)) for run in self.runs if run.unprunable]
-        return fit_line(points) if len({size for size, _ in points}) > 1 else None
+        return fit_line(points) if len(points) > 2 and len({size for size, _ in points}) > 1 else None
 
     @property
     def claims(self) -> tuple[Claim, ...]:
-        """What the published work claims, tried on these runs."""
+        """What the published work claims, tried on these runs; nothing of one size, or where some width has no core."""
         widths = self.widths
+        if len({width.parameters for width in widths}) < 2 or not all(width.unprunable for width in widths):
+            return ()
         cores = [width.unprunable for width in widths]
         shares = [width.share for width in widths]
         wide, least = shares[-WIDE_END:], min(shares)

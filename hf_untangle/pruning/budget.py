@@ -1,10 +1,14 @@
 """When a run ends, and which of its steps is the result."""
 
+import logging
+import math
 from collections.abc import Sequence
 
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import BudgetError, StatisticsError
 from hf_untangle.records.unlearning import Scores, Step
+
+logger = logging.getLogger("hf_untangle")
 
 
 def check_known(base: Scores) -> None:
@@ -58,7 +62,8 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
         The step.
 
     Raises:
-        BudgetError: No step is inside, or none of those is selective.
+        BudgetError: No step is inside, or none of those is selective. Without any budget, as in the preset `paper`, the curve
+            is what is asked for: its best step is chosen all the same, with a warning.
     """
     inside = [step for step in steps if is_inside(step.scores, base, config)]
     if not inside:
@@ -70,7 +75,13 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
             "smaller steps (ffn_fraction, attention_fraction)."
         )
     best = max(inside, key=lambda step: step.scores.selectivity(base))
-    if best.scores.selectivity(base) <= 0:
+    if best.scores.selectivity(base) <= 0 and not _has_budget(config):
+        logger.warning(
+            "No step of the curve takes more from the forget corpus than from the retain corpus: at best %.1f%% and %.1f%%.",
+            100 * best.scores.forget_drop(base),
+            100 * best.scores.retain_drop(base),
+        )
+    elif best.scores.selectivity(base) <= 0:
         raise BudgetError(
             f"The forget corpus must lose more than the retain corpus, but at best it lost {best.scores.forget_drop(base):.1%} "
             f"and the other {best.scores.retain_drop(base):.1%}. Nothing was removed. Take larger steps (ffn_fraction, "
@@ -91,6 +102,11 @@ def is_inside(scores: Scores, base: Scores, config: UnlearnConfig) -> bool:
         True when neither is broken.
     """
     return scores.retain_drop(base) <= config.retain_budget and _perplexity_factor(scores, base) <= config.perplexity_budget
+
+
+def _has_budget(config: UnlearnConfig) -> bool:
+    """Tell whether any drop would be too large."""
+    return config.retain_budget < 1 or math.isfinite(config.perplexity_budget)
 
 
 def _perplexity_factor(scores: Scores, base: Scores) -> float:

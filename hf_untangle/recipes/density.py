@@ -144,6 +144,8 @@ def _show_widths(result: ScalingResult, output: str, console: Console) -> None:
     console.print(table)
     if result.fit is not None:
         console.print(f"log(core) against log(parameters): {result.fit.describe()}.")
+    if not result.claims:
+        console.print("Nothing is claimed of how the core grows: that takes networks of at least two sizes, each with a core.")
     for claim in result.claims:
         console.print(f"{claim.text}: {'holds' if claim.holds else 'does not hold'} ({claim.evidence})")
     console.print(f"Saved in {output}: untangle.json (every number) and density.png.")

@@ -92,7 +92,7 @@ class ScalingResult:
 
     @property
     def fit(self) -> Fit | None:
-        """The line through all runs that have a core, on logarithmic axes; None for one size, or for two runs, which any line fits."""
+        """The line through all runs that have a core, on logarithmic axes; None for one size, or for two runs alone."""
         points = [(math.log(run.parameters), math.log(run.unprunable)) for run in self.runs if run.unprunable]
         return fit_line(points) if len(points) > 2 and len({size for size, _ in points}) > 1 else None
 

@@ -8,16 +8,11 @@ from torch import Tensor
 
 from hf_untangle.data.batches import IGNORED
 from hf_untangle.errors import ConfigError
+from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
+from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.methods.forget import FORGET_OBJECTIVE, Seen, Strengths
 from hf_untangle.methods.predictions import Predictions, unit_direction
-from hf_untangle.methods.references import (
-    TopLogits,
-    joined,
-    mean_divergence,
-    predictions_of,
-    reference_logits,
-    reference_losses,
-)
+from hf_untangle.methods.references import predictions_of, reference_logits, reference_losses
 from hf_untangle.methods.retain import RETAIN_OBJECTIVE, Kept
 
 ROWS, TOKENS, VOCABULARY = 3, 7, 11
@@ -213,14 +208,21 @@ def test_references_are_one_number_a_row_and_those_of_the_model_in_any_batch(tin
     torch.testing.assert_close(found, together, atol=1e-5, rtol=1e-5)
     rows = reference_logits(model, padded_blocks, batch_size=4)
     assert [len(one.indices) for one in rows] == [11, 8, 4, 1, 6, 11], "a row has a prediction less than tokens"
-    assert joined(rows, torch.device("cpu")).divergence(predictions_of(model, padded_blocks).chosen()[0]).abs().max() < 1e-4
+    assert TopLogits.joined(rows).divergence(predictions_of(model, padded_blocks).chosen()[0]).abs().max() < 1e-4
 
 
-def test_the_divergence_of_a_model_from_itself_is_zero_and_grows_with_a_change(tiny_model, padded_blocks, untouched):
+def test_the_divergence_of_a_model_from_itself_is_zero_and_that_of_another_is_the_mean_over_tokens(
+    tiny_model, padded_blocks, untouched
+):
     model = tiny_model("llama")
-    before = reference_logits(model, padded_blocks, batch_size=4, top=32)
+    before = reference_predictions(model, padded_blocks, batch_size=4, top=258)
     with untouched(model):
-        assert mean_divergence(model, padded_blocks, before, batch_size=3) == pytest.approx(0, abs=1e-5)
+        metrics, divergence = metrics_and_divergence(model, padded_blocks, before, batch_size=3)
+    assert metrics == next_token_metrics(model, padded_blocks, batch_size=3, progress=False)
+    assert divergence == pytest.approx(0, abs=1e-5)
+    old = predictions_of(model, padded_blocks).chosen()[0].detach().log_softmax(-1)
     with torch.no_grad():
         model.lm_head.weight += 0.1 * torch.randn_like(model.lm_head.weight)
-    assert mean_divergence(model, padded_blocks, before, batch_size=3) > 0.005
+    new = predictions_of(model, padded_blocks).chosen()[0].detach().log_softmax(-1)
+    found = metrics_and_divergence(model, padded_blocks, before, batch_size=3)[1]
+    assert found == pytest.approx(float((old.exp() * (old - new)).sum(-1).mean()), rel=1e-3)

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from hf_untangle.errors import ConfigError
+from hf_untangle.evaluation.disruption import TopLogits
 from hf_untangle.methods.predictions import Predictions, mean_squares
-from hf_untangle.methods.references import TopLogits
 
 Given = TypeVar("Given")
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from hf_untangle.evaluation.disruption import TopLogits
 from hf_untangle.methods.predictions import Predictions, mean_squares
-from hf_untangle.methods.references import TopLogits
 
 
 @dataclass(frozen=True, eq=False)

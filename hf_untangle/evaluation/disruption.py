@@ -26,7 +26,7 @@ class TopLogits:
     """The distribution over next tokens, exact for its most likely tokens and for all others together."""
 
     indices: Int[Tensor, "prediction top"]
-    """Tokens, the one that follows in the text among them."""
+    """Tokens in int32, the one that follows in the text among them."""
     log_probabilities: Float[Tensor, "prediction top"]
     """Natural logarithms of their probabilities."""
 
@@ -48,7 +48,7 @@ class TopLogits:
         indices = log_p.topk(min(top, log_p.shape[-1]), dim=-1).indices
         missing = ~(indices == tokens[:, None]).any(-1)
         indices[missing, -1] = tokens[missing]
-        return cls(indices, log_p.gather(-1, indices))
+        return cls(indices.int(), log_p.gather(-1, indices))
 
     @staticmethod
     def joined(parts: Sequence["TopLogits"]) -> "TopLogits":
@@ -109,7 +109,7 @@ class TopLogits:
         Returns:
             -sum p log q for every prediction.
         """
-        log_q = logits.float().log_softmax(-1).gather(-1, self.indices)
+        log_q = logits.float().log_softmax(-1).gather(-1, self.indices.long())
         inside = -(self.log_probabilities.exp() * log_q).sum(-1)
         rest = self._rest()
         return inside - torch.where(rest > -math.inf, rest.exp() * _log_of_rest(log_q), 0)

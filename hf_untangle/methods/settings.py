@@ -1,0 +1,88 @@
+"""Every setting of an unlearning method, checked when it is made."""
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hf_untangle.methods.method import METHODS, Method, Optimizer, Retain, Writes
+from hf_untangle.pruning.config import checked
+
+DISRUPTION_BUDGET = 0.01
+"""Mean KL(original || model) on retain text, in nats per token, at which methods are compared in the literature."""
+
+
+class MethodConfig(BaseModel):
+    """The settings of a method beside those of `UnlearnConfig`; what is None is the method's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    retain_objective: Retain | None = Field(default=None, description="What keeps the retain corpus: nll, kl, hidden or none.")
+    writes: Writes | None = Field(
+        default=None, description="What may be written: all, lora, modules, neurons, ffn outputs or filtered."
+    )
+    modules: tuple[str, ...] = Field(
+        default=(), description="Ends of the names of modules: what writes=modules writes, and where lora puts its adapter."
+    )
+    neurons: float = Field(
+        default=0.05, gt=0, le=1, description="With writes=neurons, the share of neurons of each kind that may be written."
+    )
+    layer: int | None = Field(
+        default=None, description="Layer whose hidden states are read; a third of the way up when left out."
+    )
+    alternatives: tuple[str, ...] | None = Field(default=None, description="Answers that dpo prefers; refusals when left out.")
+    beta: float | None = Field(default=None, gt=0, description="Of npo, simnpo, dpo, undial, wga and satimp.")
+    delta: float | None = Field(default=None, description="Margin of simnpo, in nats per token.")
+    sequence_sum: bool = Field(
+        default=False,
+        description="Sum log-probabilities over a row, as reference code does, instead of taking means (npo, dpo).",
+    )
+    gamma: float | None = Field(default=None, ge=0, description="Weight of the forget objective.")
+    alpha: float | None = Field(default=None, ge=0, description="Weight of the retain objective.")
+    optimizer: Optimizer | None = Field(default=None, description="adamw or sgd.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="The learning rate; searched for inside the budget when left out."
+    )
+    search: tuple[float, ...] = Field(
+        default=(0.3, 1.0, 3.0), description="Multiples of the method's own learning rate that short trials compare."
+    )
+    trial_steps: int = Field(default=8, ge=1, description="Steps of a trial.")
+    steps: int = Field(default=32, ge=1, description="Optimizer steps, or strengths of an edit, at the most.")
+    step_rows: int = Field(default=4, ge=1, description="Rows of each corpus in a step.")
+    evaluate_every: int = Field(default=2, ge=1, description="Steps between two judgements.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Norm that gradients are clipped to.")
+    rank: int = Field(default=16, ge=1, description="With writes=lora, the rank of the adapter.")
+    components: int = Field(
+        default=64, ge=1, description="Singular directions that filtered gradients and low-rank edits look at."
+    )
+
+    def with_settings(self, **settings: Any) -> "MethodConfig":
+        """The same settings, some of them changed.
+
+        Args:
+            **settings: Fields by name.
+
+        Returns:
+            A checked copy.
+
+        Raises:
+            ConfigError: A name is unknown, or a value out of its range.
+        """
+        return checked(MethodConfig, self.model_dump() | settings)
+
+    def apply_to(self, name: str) -> Method:
+        """Put a method together, with what these settings change of it.
+
+        Args:
+            name: A key of `METHODS`.
+
+        Returns:
+            The method.
+        """
+        method = METHODS[name]
+        strengths: dict[str, Any] = {"per_token": not self.sequence_sum}
+        strengths |= {field: value for field in ("beta", "delta") if (value := getattr(self, field)) is not None}
+        own = {"retain": self.retain_objective, "writes": self.writes, "optimizer": self.optimizer}
+        own |= {"gamma": self.gamma, "alpha": self.alpha}
+        changed: dict[str, Any] = {field: value for field, value in own.items() if value is not None}
+        return replace(method, strengths=replace(method.strengths, **strengths), **changed)

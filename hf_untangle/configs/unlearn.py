@@ -61,6 +61,12 @@ class UnlearnConfig(Config):
     )
     retain_budget: float = Field(default=0.05, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
     perplexity_budget: float = Field(default=3.0, ge=1, description="Factor by which retain perplexity may grow.")
+    disruption_budget: float | None = Field(
+        default=None,
+        gt=0,
+        description="Mean KL(original || model) that is allowed on retain, in nats per token; pruning alone has none, "
+        "other methods 0.01.",
+    )
     bisections: int = Field(
         default=3, ge=0, description="Times that a step which breaks the budget is halved, to find the part of it that fits."
     )

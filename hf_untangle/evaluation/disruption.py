@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, without_gradients
+from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.next_token import NextTokenMetrics, logits_and_labels, metrics_of, sums_of

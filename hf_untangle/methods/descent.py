@@ -1,20 +1,20 @@
 """Gradient steps of an objective: each is proposed, and judged by who called for it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode
+from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.methods.method import Optimizer
 from hf_untangle.methods.objective import Objective
 from hf_untangle.methods.rows import order
 from hf_untangle.methods.writes import Part, Written
 
-OPTIMIZER: dict[Optimizer, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+OPTIMIZER: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 """What takes a step."""
 
 

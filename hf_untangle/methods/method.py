@@ -7,7 +7,7 @@ from hf_untangle.methods.forget import Strengths
 
 Retain = Literal["nll", "kl", "hidden", "none"]
 """Keys of `RETAIN_OBJECTIVE`."""
-Writes = Literal["all", "lora", "modules", "neurons", "ffn outputs", "filtered"]
+Writes = Literal["all", "lora", "modules", "neurons", "matrices", "ffn", "ffn outputs", "filtered"]
 """Keys of `WRITES`."""
 Proposals = Literal["descent", "task vector", "set difference", "low rank", "repselect"]
 """Keys of `PROPOSALS`: gradient steps, or an edit in closed form at growing strength."""
@@ -94,16 +94,22 @@ METHODS: dict[str, Method] = {
         "zero weights in the top of forget and not of retain, by |w dL/dw|",
         "arXiv:2402.05162",
         retain="none",
+        writes="matrices",
         proposals="set difference",
     ),
     "actsvd": Method(
         "project out output directions of forget that retain has not",
         "arXiv:2402.05162",
         retain="none",
+        writes="matrices",
         proposals="low rank",
     ),
     "repselect": Method(
-        "the forget gradient without its largest components", "arXiv:2606.17168", retain="none", proposals="repselect"
+        "the forget gradient without its largest components",
+        "arXiv:2606.17168",
+        retain="none",
+        writes="ffn",
+        proposals="repselect",
     ),
 }
 """Every method but pruning, by name."""

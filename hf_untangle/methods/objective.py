@@ -48,11 +48,13 @@ class Objective:
             counted = counted_tokens(rows.blocks).to(hidden.device)
             seen = Seen(hidden=hidden, counted=counted, direction=self.direction)
         else:
+            other = rows.alternative
             seen = Seen(
                 predictions_of(model, rows.blocks),
                 _on(rows.losses, model),
                 _top(rows, model),
-                *self._alternative(model, rows.alternative),
+                None if other is None else predictions_of(model, other.blocks),
+                None if other is None else _on(other.losses, model),
             )
         return FORGET_OBJECTIVE[self.method.forget](seen, self.method.strengths)
 
@@ -81,24 +83,26 @@ class Objective:
         assert self.layer is not None
         return self.layer
 
-    def _alternative(self, model: PreTrainedModel, rows: Rows | None):
-        """Predictions of the alternative answers, and their reference losses."""
-        return () if rows is None else (predictions_of(model, rows.blocks), _on(rows.losses, model))
+
+@dataclass(frozen=True)
+class Ask:
+    """What has to be known to ask the original for what a method needs of it."""
+
+    groups: tuple[NeuronGroup, ...]
+    """The model's neuron groups, which tell where its layers are."""
+    tokenizer: PreTrainedTokenizerBase
+    """Makes rows of alternative answers."""
+    layer: int
+    """Number of the layer for objectives of hidden states."""
+    alternatives: tuple[str, ...] | None
+    """Answers that DPO prefers; refusals when None."""
+    batch_size: int
+    """Rows in a forward pass."""
+    seed: int
+    """For the direction of RMU and the choice of alternatives."""
 
 
-def prepare(
-    model: PreTrainedModel,
-    method: Method,
-    forget: TokenBlocks,
-    retain: TokenBlocks,
-    *,
-    groups: tuple[NeuronGroup, ...],
-    tokenizer: PreTrainedTokenizerBase,
-    layer: int,
-    alternatives: tuple[str, ...] | None,
-    batch_size: int,
-    seed: int,
-) -> Objective:
+def prepare(model: PreTrainedModel, method: Method, forget: TokenBlocks, retain: TokenBlocks, ask: Ask) -> Objective:
     """Ask the original model once for everything that a method will need of it.
 
     Args:
@@ -106,12 +110,7 @@ def prepare(
         method: The method.
         forget: Rows that are forgotten.
         retain: Rows that are retained.
-        groups: The model's neuron groups, which tell where its layers are.
-        tokenizer: Makes rows of alternative answers.
-        layer: Number of the layer for objectives of hidden states.
-        alternatives: Answers that DPO prefers; refusals when None.
-        batch_size: Rows in a forward pass.
-        seed: For the direction of RMU and the choice of alternatives.
+        ask: How.
 
     Returns:
         The objective, which holds no second model.
@@ -120,32 +119,32 @@ def prepare(
         ConfigError: The method needs a layer or alternatives, and there are none that fit.
     """
     per_token = method.strengths.per_token
-    name = layer_name(groups, layer) if method.forget == "rmu" or method.retain == "hidden" else None
+    name = layer_name(ask.groups, ask.layer) if method.forget == "rmu" or method.retain == "hidden" else None
 
     def losses(blocks: TokenBlocks) -> Tensor | None:
         if method.reference != "losses":
             return None
-        return reference_losses(model, blocks, per_token=per_token, batch_size=batch_size)
+        return reference_losses(model, blocks, per_token=per_token, batch_size=ask.batch_size)
 
     def logits(blocks: TokenBlocks) -> tuple[TopLogits, ...]:
-        return tuple(reference_logits(model, blocks, batch_size=batch_size, top=TRAINING_TOP))
+        return tuple(reference_logits(model, blocks, batch_size=ask.batch_size, top=TRAINING_TOP))
 
     other = None
     if method.forget == "dpo":
         forget = with_answers(forget)
-        blocks = alternative_blocks(forget, tokenizer, alternatives, seed=seed)
+        blocks = alternative_blocks(forget, ask.tokenizer, ask.alternatives, seed=ask.seed)
         other = Rows(blocks, losses(blocks))
     gone = Rows(forget, losses(forget), logits(forget) if method.reference == "logits" else None, alternative=other)
     kept = Rows(
         retain,
         top=logits(retain) if method.retain == "kl" else None,
-        hidden=original_hidden(model, name, retain, batch_size=batch_size) if name and method.retain == "hidden" else None,
+        hidden=original_hidden(model, name, retain, batch_size=ask.batch_size) if name and method.retain == "hidden" else None,
     )
     direction = None
     if method.forget == "rmu" and name:
         with torch.no_grad():
             width = hidden_states(model, name, forget.first(1)).shape[-1]
-        direction = unit_direction(width, seed)
+        direction = unit_direction(width, ask.seed)
     return Objective(method, gone, kept, name, direction)
 
 

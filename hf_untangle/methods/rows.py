@@ -1,7 +1,7 @@
 """The rows that a method is trained on, each with what the original model said of it."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from hf_untangle.architecture.modes import evaluation_mode, uncached
+from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import IGNORED, TokenBlocks
 from hf_untangle.evaluation.disruption import TopLogits
@@ -83,11 +83,8 @@ def hidden_states(model: PreTrainedModel, layer: str, blocks: TokenBlocks) -> Fl
     Returns:
         What the layer gives, with a graph where gradients are recorded.
     """
-    with _stopped_behind(model.get_submodule(layer)) as found:
-        try:
-            model(**blocks.inputs(input_device(model)), **uncached(model))
-        except _Reached:
-            pass
+    with _stopped_behind(model.get_submodule(layer)) as found, suppress(_Reached):
+        model(**blocks.inputs(input_device(model)), **uncached(model))
     return found[0]
 
 

@@ -3,23 +3,21 @@
 from dataclasses import replace
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from hf_untangle.config import Config
 from hf_untangle.methods.method import METHODS, Method, Optimizer, Retain, Writes
-from hf_untangle.pruning.config import checked
 
 DISRUPTION_BUDGET = 0.01
 """Mean KL(original || model) on retain text, in nats per token, at which methods are compared in the literature."""
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(Config):
     """The settings of a method beside those of `UnlearnConfig`; what is None is the method's own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     retain_objective: Retain | None = Field(default=None, description="What keeps the retain corpus: nll, kl, hidden or none.")
     writes: Writes | None = Field(
-        default=None, description="What may be written: all, lora, modules, neurons, ffn outputs or filtered."
+        default=None, description="What may be written: all, lora, modules, neurons, matrices, ffn, ffn outputs or filtered."
     )
     modules: tuple[str, ...] = Field(
         default=(), description="Ends of the names of modules: what writes=modules writes, and where lora puts its adapter."
@@ -55,20 +53,6 @@ class MethodConfig(BaseModel):
     components: int = Field(
         default=64, ge=1, description="Singular directions that filtered gradients and low-rank edits look at."
     )
-
-    def with_settings(self, **settings: Any) -> "MethodConfig":
-        """The same settings, some of them changed.
-
-        Args:
-            **settings: Fields by name.
-
-        Returns:
-            A checked copy.
-
-        Raises:
-            ConfigError: A name is unknown, or a value out of its range.
-        """
-        return checked(MethodConfig, self.model_dump() | settings)
 
     def apply_to(self, name: str) -> Method:
         """Put a method together, with what these settings change of it.

@@ -1,4 +1,4 @@
-"""What an unlearning method may write: all weights, an adapter, chosen modules, the neurons of a mask, or filtered gradients."""
+"""What an unlearning method may write: all weights, an adapter, chosen modules, or the neurons of a mask."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.architecture.projections import is_projection
+from hf_untangle.architecture.projections import is_projection, place_of
 from hf_untangle.errors import ConfigError
-from hf_untangle.masks.holding import held_parameters
+from hf_untangle.masks.hold_removed import held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
 from hf_untangle.methods.filtering import collapsed
@@ -132,8 +132,15 @@ def _of_modules(model: PreTrainedModel, permission: Permission, _: ExitStack) ->
 def _ffn_outputs(model: PreTrainedModel, permission: Permission, _: ExitStack) -> Written:
     """The FFN output projections of the chosen layer and of the two below it."""
     near = range(permission.layer - 2, permission.layer + 1)
-    ends = tuple(group.name for group in permission.groups if group.kind == "ffn" and group.layer in near)
-    return Written(_parts(model, permission, _names_of(model, ends)))
+    places = [place_of(model, group.name) for group in permission.groups if group.kind == "ffn" and group.layer in near]
+    return Written(_parts(model, permission, [place.weight for place in places]))
+
+
+def _ffn(model: PreTrainedModel, permission: Permission, _: ExitStack) -> Written:
+    """The weights that compute and read FFN neurons."""
+    groups = [group for group in permission.groups if group.kind == "ffn"]
+    names = [name for group in groups for name in (*(one.name for one in group.producers), group.name)]
+    return Written(_parts(model, permission, [place_of(model, name).weight for name in names]))
 
 
 def _neurons(model: PreTrainedModel, permission: Permission, _: ExitStack) -> Written:
@@ -147,6 +154,11 @@ def _neurons(model: PreTrainedModel, permission: Permission, _: ExitStack) -> Wr
         mine = entries.setdefault(name, torch.zeros_like(model.get_parameter(name), dtype=torch.bool))
         mine[index] = True
     return Written(_parts(model, permission, list(entries), entries))
+
+
+def _matrices(model: PreTrainedModel, permission: Permission, _: ExitStack) -> Written:
+    """All matrices inside layers."""
+    return Written(_parts(model, permission, matrices_in_layers(model, permission.groups)))
 
 
 def _filtered(model: PreTrainedModel, permission: Permission, _: ExitStack) -> Written:
@@ -176,6 +188,8 @@ WRITES: dict[Writes, Callable[[PreTrainedModel, Permission, ExitStack], Written]
     "lora": _lora,
     "modules": _of_modules,
     "neurons": _neurons,
+    "matrices": _matrices,
+    "ffn": _ffn,
     "ffn outputs": _ffn_outputs,
     "filtered": _filtered,
 }

@@ -71,8 +71,8 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
         raise BudgetError(
             f"At least one step must stay inside the budget (a relative retain drop of {config.retain_budget:.1%}, and "
             f"{config.perplexity_budget:g} times the perplexity), but the first one costs {first.retain_drop(base):.1%} "
-            f"and {_perplexity_factor(first, base):.2f} times. Nothing was removed. Allow a larger retain_budget, or take "
-            "smaller steps (ffn_fraction, attention_fraction)."
+            f"and {_perplexity_factor(first, base):.2f} times{_disruption(first, config)}. Nothing was removed. Allow a larger "
+            "retain_budget, or take smaller steps (ffn_fraction, attention_fraction)."
         )
     best = max(inside, key=lambda step: step.scores.selectivity(base))
     if best.scores.selectivity(base) <= 0 and not _has_budget(config):
@@ -96,12 +96,23 @@ def is_inside(scores: Scores, base: Scores, config: UnlearnConfig) -> bool:
     Args:
         scores: Of the model after the step.
         base: Scores of the original model.
-        config: The settings, which have a budget of accuracy and one of perplexity.
+        config: The settings, which have budgets of accuracy, of perplexity, and of disruption where that is measured.
 
     Returns:
-        True when neither is broken.
+        True when none is broken.
     """
-    return scores.retain_drop(base) <= config.retain_budget and _perplexity_factor(scores, base) <= config.perplexity_budget
+    return (
+        scores.retain_drop(base) <= config.retain_budget
+        and _perplexity_factor(scores, base) <= config.perplexity_budget
+        and (config.disruption_budget is None or scores.disruption is None or scores.disruption <= config.disruption_budget)
+    )
+
+
+def _disruption(scores: Scores, config: UnlearnConfig) -> str:
+    """The end of a sentence on a budget, where there is one of disruption."""
+    if config.disruption_budget is None or scores.disruption is None:
+        return ""
+    return f", and {scores.disruption:.3g} of the {config.disruption_budget:g} nats of disruption"
 
 
 def _has_budget(config: UnlearnConfig) -> bool:

@@ -13,15 +13,19 @@ least. The prediction is made anew on the pruned model, so it sees what the neur
 import logging
 import time
 from dataclasses import dataclass, replace
+from typing import cast
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batch_size import BatchSize
+from hf_untangle.data.batch_size import BatchSize, first_size
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import is_main
 from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.prediction import prediction_metrics
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.apply import masked
@@ -35,6 +39,15 @@ from hf_untangle.records.unlearning import History, Scores, Step
 from hf_untangle.statistics.activations import ActivationStatistics
 
 logger = logging.getLogger("hf_untangle")
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The original model on the validation parts: what budgets are relative to."""
+
+    scores: Scores
+    reference: TopLogits | None = None
+    """What it predicted of the retain blocks, where disruption is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +79,7 @@ def search_mask(
     validation: Pair,
     *,
     config: UnlearnConfig,
+    origin: Origin | None = None,
     progress: bool = True,
 ) -> Search:
     """Find the neurons to remove.
@@ -80,6 +94,7 @@ def search_mask(
         train: Tokens that statistics are collected on.
         validation: Tokens that steps are judged on.
         config: The settings.
+        origin: What budgets are relative to, where another method has changed the model already; the model itself when None.
         progress: Whether to show progress bars.
 
     Returns:
@@ -89,11 +104,12 @@ def search_mask(
         StatisticsError: The model predicts nothing of one of the corpora, so that nothing could be seen to fall.
         BudgetError: No step stays inside the retain budget.
     """
-    run = _Run(model, groups, train, validation, config, progress)
+    origin = origin or origin_of(model, validation, config, progress=progress)
+    run = _Run(model, groups, train, validation, config, progress, reference=origin.reference)
     original = run.gather()
     how = {"batch_size": config.batch_size, "progress": progress}
     run = replace(run, constants=ablation_constants(config.ablation, model, original.retain, train.retain, groups, **how))
-    base = run.judge()
+    base = origin.scores
     check_known(base)
     journal = Journal.of_run(
         model,
@@ -122,7 +138,47 @@ def search_mask(
     return Search(history, tuple(mask for _, mask in finished), original.forget, original.retain, journal, run.constants)
 
 
-def judge(model: PreTrainedModel, held_out: Pair, *, batch_size: BatchSize, progress: bool) -> Scores:
+def origin_of(model: PreTrainedModel, validation: Pair, config: UnlearnConfig, *, progress: bool) -> Origin:
+    """Measure the original model, and keep its predictions where a budget of disruption needs them.
+
+    Args:
+        model: The model before any change.
+        validation: Tokens that steps are judged on.
+        config: The settings.
+        progress: Whether to show progress bars.
+
+    Returns:
+        What budgets are relative to.
+    """
+    scores = judge(model, validation, batch_size=config.batch_size, progress=progress)
+    if config.disruption_budget is None:
+        return Origin(scores)
+    blocks = text_blocks(validation.retain)
+    return Origin(scores, reference_predictions(model, blocks, batch_size=first_size(config.batch_size, blocks.width)))
+
+
+def text_blocks(blocks: Blocks) -> TokenBlocks:
+    """Blocks of text, of which a disruption can be measured.
+
+    Args:
+        blocks: Any blocks.
+
+    Returns:
+        The same.
+
+    Raises:
+        ConfigError: They are of another task than predicting the next token.
+    """
+    if blocks.task != "next token":
+        raise ConfigError(
+            f"disruption_budget needs a causal language model, got one that predicts a {blocks.task}. Leave it out."
+        )
+    return cast(TokenBlocks, blocks)
+
+
+def judge(
+    model: PreTrainedModel, held_out: Pair, *, batch_size: BatchSize, progress: bool, reference: TopLogits | None = None
+) -> Scores:
     """Measure a model on held-out blocks of both corpora.
 
     Args:
@@ -130,15 +186,20 @@ def judge(model: PreTrainedModel, held_out: Pair, *, batch_size: BatchSize, prog
         held_out: The blocks.
         batch_size: Blocks in a forward pass.
         progress: Whether to show progress bars.
+        reference: What the original predicted of the retain blocks, to measure the disruption.
 
     Returns:
         The scores.
     """
-    forget, retain = (
-        prediction_metrics(model, blocks, batch_size=batch_size, progress=progress)
-        for blocks in (held_out.forget, held_out.retain)
-    )
-    return Scores(forget=forget, retain=retain)
+    forget = prediction_metrics(model, held_out.forget, batch_size=batch_size, progress=progress)
+    if reference is None:
+        return Scores(
+            forget=forget, retain=prediction_metrics(model, held_out.retain, batch_size=batch_size, progress=progress)
+        )
+    blocks = text_blocks(held_out.retain)
+    size = first_size(batch_size, blocks.width)
+    retain, disruption = metrics_and_divergence(model, blocks, reference, batch_size=size)
+    return Scores(forget=forget, retain=retain, disruption=disruption)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +223,8 @@ class _Run:
     progress: bool
     constants: Constants | None = None
     """What removed neurons read, found on the original model; zero when None."""
+    reference: TopLogits | None = None
+    """What the original predicted of the retain blocks."""
 
     def step(self, before: NeuronMask | None, number: int, original: Evidence, base: Scores) -> tuple[Step, NeuronMask]:
         """Remove the next neurons, and judge what is left."""
@@ -223,7 +286,8 @@ class _Run:
 
     def judge(self) -> Scores:
         """Scores of the model as it is now."""
-        return judge(self.model, self.validation, batch_size=self.config.batch_size, progress=self.progress)
+        how = {"batch_size": self.config.batch_size, "progress": self.progress}
+        return judge(self.model, self.validation, reference=self.reference, **how)
 
     def judge_control(self, mask: NeuronMask, seed: int) -> Scores:
         """Scores of a random mask of the same size."""

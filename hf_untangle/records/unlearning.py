@@ -5,49 +5,10 @@ from typing import Any, Literal
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import Task
-from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.records.base import Frozen, RunRecord, TrainingRecord
-
-
-class Scores(Frozen):
-    """Next-token metrics of one model on held-out blocks of both corpora."""
-
-    forget: NextTokenMetrics
-    retain: NextTokenMetrics
-
-    def forget_drop(self, base: "Scores") -> float:
-        """Relative drop of top-1 accuracy on the forget corpus.
-
-        Args:
-            base: The scores of the original model.
-
-        Returns:
-            From 0, nothing is gone, to 1, all of it is.
-        """
-        return relative_drop(base.forget.top1, self.forget.top1)
-
-    def retain_drop(self, base: "Scores") -> float:
-        """Relative drop of top-1 accuracy on the retain corpus.
-
-        Args:
-            base: The scores of the original model.
-
-        Returns:
-            From 0, nothing is gone, to 1, all of it is.
-        """
-        return relative_drop(base.retain.top1, self.retain.top1)
-
-    def selectivity(self, base: "Scores") -> float:
-        """Forget drop less retain drop: 1 when all of the capability went and nothing else did.
-
-        Args:
-            base: The scores of the original model.
-
-        Returns:
-            At most 1.
-        """
-        return self.forget_drop(base) - self.retain_drop(base)
+from hf_untangle.records.methods import MethodRecord
+from hf_untangle.records.scores import Scores as Scores
 
 
 class Step(Frozen):
@@ -170,6 +131,10 @@ class UnlearnRecord(RunRecord):
     corpora: dict[str, dict[str, Any]]
     """What was read, by use: `forget_train`, `retain_train`, and the same for validation and test."""
     history: History
+    methods: tuple[str, ...] = ("prune",)
+    """What was applied, in order."""
+    training: tuple[MethodRecord, ...] = ()
+    """What each method but pruning did."""
     task: Task = "next token"
     """What the model predicts, and all scores are about."""
     test: Comparison

@@ -1,0 +1,46 @@
+"""How well a model predicts both corpora, and how that compares with the original."""
+
+from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.records.base import Frozen
+
+
+class Scores(Frozen):
+    """Next-token metrics of one model on held-out blocks of both corpora."""
+
+    forget: NextTokenMetrics
+    retain: NextTokenMetrics
+    disruption: float | None = None
+    """Mean KL(original || model) on the retain blocks, in nats per token; None where it was not measured."""
+
+    def forget_drop(self, base: "Scores") -> float:
+        """Relative drop of top-1 accuracy on the forget corpus.
+
+        Args:
+            base: The scores of the original model.
+
+        Returns:
+            From 0, nothing is gone, to 1, all of it is.
+        """
+        return relative_drop(base.forget.top1, self.forget.top1)
+
+    def retain_drop(self, base: "Scores") -> float:
+        """Relative drop of top-1 accuracy on the retain corpus.
+
+        Args:
+            base: The scores of the original model.
+
+        Returns:
+            From 0, nothing is gone, to 1, all of it is.
+        """
+        return relative_drop(base.retain.top1, self.retain.top1)
+
+    def selectivity(self, base: "Scores") -> float:
+        """Forget drop less retain drop: 1 when all of the capability went and nothing else did.
+
+        Args:
+            base: The scores of the original model.
+
+        Returns:
+            At most 1.
+        """
+        return self.forget_drop(base) - self.retain_drop(base)

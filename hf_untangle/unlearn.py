@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import cast
 
@@ -9,24 +10,31 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.compaction.saving import check_savable
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import Task, TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.images import ImageClasses, Processor
-from hf_untangle.errors import CorpusError
+from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.masks.apply import masked
+from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
-from hf_untangle.masks.removed_weights import cut_out_
+from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_
+from hf_untangle.methods.choose import PRUNE, method_names, split_settings
+from hf_untangle.methods.run import Setting
+from hf_untangle.methods.settings import MethodConfig
+from hf_untangle.methods.snapshot import restored_on_failure
+from hf_untangle.methods.stages import Stages, check_trainable, compare_stages, origin_on, original_weights, run_stages
 from hf_untangle.models import revision_of
 from hf_untangle.pruning.comparison import compare
-from hf_untangle.pruning.iterative import search_mask
+from hf_untangle.pruning.iterative import Search, search_mask
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.pruning.tasks import Opened, find_processor, open_pair, read_parts, task_of
 from hf_untangle.records.provenance import counts, device_name, versions
-from hf_untangle.records.unlearning import Continuation, UnlearnRecord
+from hf_untangle.records.unlearning import Comparison, Continuation, History, UnlearnRecord
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
@@ -35,11 +43,13 @@ PROMPT_TOKENS = 24
 
 
 @all_or_nothing
-def unlearn(
+def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     model: PreTrainedModel,
     forget: CorpusSource | ImageClasses,
     retain: CorpusSource | ImageClasses | None = None,
     *,
+    method: str | Sequence[str] = "prune",
+    mask: NeuronMask | None = None,
     tokenizer: PreTrainedTokenizerBase | Processor | None = None,
     config: UnlearnConfig | str = "default",
     prompts: Sequence[str] | None = None,
@@ -49,8 +59,9 @@ def unlearn(
 ) -> UnlearnResult:
     """Take a capability out of a model, in place, and keep the rest.
 
-    Neurons that matter more to the forget corpus than to the retain corpus are found by selective pruning
-    (arXiv:2403.01267) and removed from the weights. Steps are chosen on validation parts of both corpora; what the result
+    By default, neurons that matter more to the forget corpus than to the retain corpus are found by selective pruning
+    (arXiv:2403.01267) and removed from the weights; `method` names others, or several to apply one after another, each
+    within its share of the budget. Steps are chosen on validation parts of both corpora; what the result
     reports is measured on test parts that nothing was chosen by. The model is changed in the very last moment: an error or
     an interruption before leaves it exactly as it was, and the same call then goes on after the last finished step.
 
@@ -59,19 +70,27 @@ def unlearn(
         forget: The corpus whose capability goes: a name such as `code`, a file or folder, a dataset, or strings; for a
             classifier, classes of a data set, such as `digits:0,1`.
         retain: The corpus whose capability stays; when None, `general` prose, or all other classes of the data set.
+        method: `prune`, a name of `hf_untangle.methods.METHODS`, or several: `["prune", "npo"]` trains what pruning left,
+            with removed neurons held at zero.
+        mask: Where methods may write: the neurons that it removes. With `writes="neurons"` these are found when None.
         tokenizer: The model's tokenizer, or a function that makes pixel values of a list of images; found by the model's
             name when None.
         config: Settings, or the name of a preset: `default` or `paper`.
         prompts: Texts to continue before and after, for the report; the beginnings of held-out text when None.
         keep_removed: Whether to keep the removed weights in the result, for `restore`.
         progress: Whether to show progress bars.
-        **settings: Fields of `UnlearnConfig` that override `config`.
+        **settings: Fields of `UnlearnConfig` that override `config`, and of `MethodConfig` for methods other than pruning.
 
     Returns:
         The result, whose `model` is the model that was passed in.
+
+    Raises:
+        ConfigError: A method or a setting is unknown, out of its range, or cannot be joined with the others.
+        BudgetError: No step stays inside the budget; the model is as it was.
     """
     start = time.perf_counter()
-    config = UnlearnConfig.resolve(config, **settings)
+    names = method_names(method)
+    config, own = split_settings(names, config, settings)
     check_savable(model)
     task = task_of(model)
     processor = find_processor(model, task, tokenizer)
@@ -79,59 +98,130 @@ def unlearn(
     check_removable(model, groups)
     if config.ablation != "zero":
         check_biases(model, [group.name for group in groups if config.fractions()[group.kind]])
+    if names != (PRUNE,):
+        check_trainable(model, groups, task)
+    _check_mask(mask, own, groups, model)
     pairs = _read_pairs(task, open_pair(task, forget, retain), processor, config)
-    search = search_mask(model, groups, pairs["train"], pairs["validation"], config=config, progress=progress)
+    texts = _prompts(prompts, pairs["test"], processor)
+    run = _Run(model, processor, groups, pairs, config, task, texts, weights_fingerprint(model), progress, start)
+    return run.prune(keep_removed) if names == (PRUNE,) else run.apply(names, own, mask, keep_removed)
 
-    test = pairs["test"]
-    texts = _prompts(prompts, test, processor)
-    comparison = compare(model, groups, search, test, config=config, progress=progress)
-    before = _continued(model, processor, texts)
-    with masked(model, search.mask, constants=search.constants):
-        after = _continued(model, processor, texts)
-    record = UnlearnRecord(
-        model=str(model.name_or_path),
-        revision=revision_of(model),
-        original_weights=weights_fingerprint(model),
-        dtype=str(model.dtype).removeprefix("torch."),
-        parameters=model.num_parameters(),
-        parameters_removed=removed_parameters(model, search.mask, groups),
-        still_computed=sum(int(group.shares_rows_with_kept(search.mask[group.name]).sum()) for group in groups),
-        groups=counts(groups, search.mask),
-        config=config,
-        corpora={
-            f"{use}_{part}": blocks.record()
-            for part, pair in pairs.items()
-            for use, blocks in (("forget", pair.forget), ("retain", pair.retain))
-        },
-        task=task,
-        history=search.history,
-        test=comparison,
-        continuations=tuple(
-            Continuation(prompt=prompt, before=one, after=other)
-            for prompt, one, other in zip(texts, before, after, strict=True)
-        ),
-        versions=versions(),
-        device=device_name(model),
-        date=date.today().isoformat(),
-        seconds=time.perf_counter() - start,
-    )
-    if keep_removed:
-        removed = cut_out_(model, search.mask, groups, constants=search.constants)
-    else:
-        removed = None
-        remove_(model, search.mask, groups, constants=search.constants)
-    search.journal.close()
-    return UnlearnResult(
-        model=model,
-        tokenizer=processor,
-        mask=search.mask,
-        record=record.model_copy(update={"weights": weights_fingerprint(model)}),
-        removed=removed,
-        mask_path=search.masks,
-        forget=search.forget,
-        retain=search.retain,
-        held_out=test,
-    )
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What all methods work with."""
+
+    model: PreTrainedModel
+    processor: PreTrainedTokenizerBase | Processor
+    groups: tuple[NeuronGroup, ...]
+    pairs: dict[Part, Pair]
+    config: UnlearnConfig
+    task: Task
+    texts: list[str]
+    fingerprint: str
+    """Of the weights before the run."""
+    progress: bool
+    start: float
+
+    def prune(self, keep_removed: bool) -> UnlearnResult:
+        """Find a mask with the model as it is, and write to it in the very last moment."""
+        model, groups, pairs = self.model, self.groups, self.pairs
+        search = search_mask(model, groups, pairs["train"], pairs["validation"], config=self.config, progress=self.progress)
+        comparison = compare(model, groups, search, pairs["test"], config=self.config, progress=self.progress)
+        before = self.continued()
+        with masked(model, search.mask, constants=search.constants):
+            after = self.continued()
+        record = self.record(search.mask, search.history, comparison, before, after)
+        if keep_removed:
+            removed = cut_out_(model, search.mask, groups, constants=search.constants)
+        else:
+            removed = None
+            remove_(model, search.mask, groups, constants=search.constants)
+        search.journal.close()
+        return self.result(search, record, removed)
+
+    def apply(self, names: tuple[str, ...], own: MethodConfig, mask: NeuronMask | None, keep_removed: bool) -> UnlearnResult:
+        """Apply methods that write to the model on their way, and undo all of it when something fails."""
+        model, config, pairs = self.model, self.config, self.pairs
+        tokenizer = cast(PreTrainedTokenizerBase, self.processor)
+        with restored_on_failure(model) as weights:
+            origin, on_test = (origin_on(model, pairs[part], config, progress=self.progress) for part in ("validation", "test"))
+            before = self.continued()
+            setting = Setting(
+                model, self.groups, tokenizer, pairs["train"], pairs["validation"], origin, config, own, progress=self.progress
+            )
+            found = run_stages(names, setting, mask)
+            comparison = compare_stages(model, weights, found, pairs["test"], on_test, setting)
+            after = self.continued()
+            record = self.record(found.mask, found.history, comparison, before, after)
+            record = record.model_copy(update={"methods": names, "training": found.records})
+            removed = original_weights(model, weights) if keep_removed else None
+        for journal in found.journals:
+            journal.close()
+        return self.result(found, record, removed)
+
+    def result(self, found: Search | Stages, record: UnlearnRecord, removed: RemovedWeights | None) -> UnlearnResult:
+        """The result, once the model is as it is to stay."""
+        return UnlearnResult(
+            model=self.model,
+            tokenizer=self.processor,
+            mask=found.mask,
+            record=record.model_copy(update={"weights": weights_fingerprint(self.model)}),
+            removed=removed,
+            mask_path=found.masks,
+            forget=found.forget,
+            retain=found.retain,
+            held_out=self.pairs["test"],
+        )
+
+    def continued(self) -> list[str]:
+        """How the model as it is now continues the prompts; one that does not write has none."""
+        return continuations(self.model, cast(PreTrainedTokenizerBase, self.processor), self.texts) if self.texts else []
+
+    def record(
+        self, mask: NeuronMask, history: History, comparison: Comparison, before: list[str], after: list[str]
+    ) -> UnlearnRecord:
+        """Everything about the run."""
+        model, groups = self.model, self.groups
+        return UnlearnRecord(
+            model=str(model.name_or_path),
+            revision=revision_of(model),
+            original_weights=self.fingerprint,
+            dtype=str(model.dtype).removeprefix("torch."),
+            parameters=model.num_parameters(),
+            parameters_removed=removed_parameters(model, mask, groups),
+            still_computed=sum(int(group.shares_rows_with_kept(mask[group.name]).sum()) for group in groups),
+            groups=counts(groups, mask),
+            config=self.config,
+            corpora={
+                f"{use}_{part}": blocks.record()
+                for part, pair in self.pairs.items()
+                for use, blocks in (("forget", pair.forget), ("retain", pair.retain))
+            },
+            task=self.task,
+            history=history,
+            test=comparison,
+            continuations=tuple(
+                Continuation(prompt=prompt, before=one, after=other)
+                for prompt, one, other in zip(self.texts, before, after, strict=True)
+            ),
+            versions=versions(),
+            device=device_name(model),
+            date=date.today().isoformat(),
+            seconds=time.perf_counter() - self.start,
+        )
+
+
+def _check_mask(mask: NeuronMask | None, own: MethodConfig, groups: tuple[NeuronGroup, ...], model: PreTrainedModel) -> None:
+    """Refuse a mask that no method looks at, or that is another model's."""
+    if mask is None:
+        return
+    if own.writes not in ("neurons", "lora"):
+        raise ConfigError(
+            f"`mask` says where writes=`neurons` or `lora` may write, got writes={own.writes!r}. Set `writes`, or "
+            "leave the mask out."
+        )
+    mask.check_fits(groups, str(model.name_or_path))
 
 
 def _read_pairs(
@@ -146,11 +236,6 @@ def _read_pairs(
             "can matter more to one than to the other. Choose another retain corpus."
         )
     return pairs
-
-
-def _continued(model: PreTrainedModel, processor: PreTrainedTokenizerBase | Processor, texts: list[str]) -> list[str]:
-    """How a model goes on with some texts; one that does not write has none."""
-    return continuations(model, cast(PreTrainedTokenizerBase, processor), texts) if texts else []
 
 
 def _prompts(given: Sequence[str] | None, test: Pair, processor: PreTrainedTokenizerBase | Processor) -> list[str]:

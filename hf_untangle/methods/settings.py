@@ -39,7 +39,7 @@ class MethodConfig(Config):
     alpha: float | None = Field(default=None, ge=0, description="Weight of the retain objective.")
     optimizer: Optimizer | None = Field(default=None, description="adamw or sgd.")
     learning_rate: float | None = Field(
-        default=None, gt=0, description="The learning rate; searched for inside the budget when left out."
+        default=None, gt=0, le=1e6, description="The learning rate; searched for inside the budget when left out."
     )
     search: tuple[float, ...] = Field(
         default=(0.3, 1.0, 3.0), description="Multiples of the method's own learning rate that short trials compare."

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hf_untangle.architecture.commit import undone_on_failure
 from hf_untangle.architecture.parameters import parameter_names
 
 
@@ -33,7 +34,7 @@ class Snapshot:
         Args:
             holders: What has the values.
         """
-        self._holders = holders
+        self.holders = holders
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the snapshot)
         self._like: list[tuple[torch.dtype, torch.Size]] = []
         for holder in holders:
@@ -55,7 +56,7 @@ class Snapshot:
 
     def restore_(self) -> None:
         """Write all values back to their holders."""
-        for holder, values in zip(self._holders, self.values(), strict=True):
+        for holder, values in zip(self.holders, self.values(), strict=True):
             holder.write_(values)
 
     def between_(self, other: "Snapshot", share: float) -> None:
@@ -65,7 +66,7 @@ class Snapshot:
             other: The end of the line; this one is its beginning.
             share: How far along, from 0 to 1.
         """
-        for holder, begin, end in zip(self._holders, self.values(), other.values(), strict=True):
+        for holder, begin, end in zip(self.holders, self.values(), other.values(), strict=True):
             holder.write_(torch.lerp(begin.float(), end.float(), share).to(begin.dtype))
 
 
@@ -95,9 +96,7 @@ def restored_on_failure(model: nn.Module) -> Iterator[Snapshot]:
     Yields:
         The weights as they were, in the order of `parameter_names`.
     """
-    own = Snapshot([_Whole(model.get_parameter(name)) for name in parameter_names(model)])
-    try:
+    with undone_on_failure() as undo:
+        own = Snapshot([_Whole(model.get_parameter(name)) for name in parameter_names(model)])
+        undo.callback(own.restore_)
         yield own
-    except BaseException:
-        own.restore_()
-        raise

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_untangle.data.batches import IGNORED
+from hf_untangle.data.documents import IGNORED
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.next_token import next_token_metrics

@@ -20,7 +20,7 @@ from hf_untangle.methods.snapshot import Snapshot
 RETAIN_ENERGY = 0.95
 """Share of the squared outputs on the retain corpus that lies in the directions that are spared."""
 
-Directions = list[tuple[Float[Tensor, "output rank"], Float[Tensor, "output kept"]]]
+Directions = list[tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"]]]
 """For each matrix: directions of forget, the strongest first, and those of retain that are spared."""
 
 
@@ -43,16 +43,14 @@ def projected_out(job: Job) -> Iterator[Proposal]:
     rank, largest = 1, max(len(gone) for gone, _ in directions)
     for _ in range(job.pace.steps):
         write(rank)
-        yield Proposal(strength=rank, write_at_=write)
+        yield Proposal(strength=float(rank), write_at_=write)
         if rank >= largest:
             return
         rank *= 2
 
 
 @torch.no_grad()
-def output_moments(
-    model: PreTrainedModel, names: list[str], rows: Rows, batch_size: int
-) -> dict[str, Float[Tensor, "output output"]]:
+def output_moments(model: PreTrainedModel, names: list[str], rows: Rows, batch_size: int) -> dict[str, Float[Tensor, "_ _"]]:
     """Sum the outer products of what some projections write, over the counted tokens.
 
     Args:
@@ -94,7 +92,7 @@ def _spared(moment: Float[Tensor, "output output"]) -> Float[Tensor, "output kep
     return vectors.flip(-1)[:, :count].float()
 
 
-def _project_(job: Job, origin: Snapshot, directions: Directions, rank: float) -> None:
+def _project_(job: Job, origin: Snapshot, directions: Directions, rank: int | float) -> None:
     """Write the original weights without what lies in the directions that go."""
     for part, own, (gone, spared) in zip(job.written.parts, origin.values(), directions, strict=True):
         module = job.model.get_submodule(part.name.rpartition(".")[0])

@@ -8,16 +8,17 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.data.answers import second_halves
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.disruption import TopLogits
-from hf_untangle.methods.alternatives import alternative_blocks, with_answers
+from hf_untangle.methods.alternatives import alternative_blocks
 from hf_untangle.methods.forget import FORGET_OBJECTIVE, Seen
 from hf_untangle.methods.method import Method
 from hf_untangle.methods.predictions import unit_direction
 from hf_untangle.methods.references import predictions_of, reference_logits, reference_losses
 from hf_untangle.methods.retain import RETAIN_OBJECTIVE, Kept
-from hf_untangle.methods.rows import TRAINING_TOP, Rows, counted_tokens, hidden_states, original_hidden
+from hf_untangle.methods.rows import TRAINING_TOP, Rows, counted_tokens, hidden_states, original_hidden, predicting
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +119,7 @@ def prepare(model: PreTrainedModel, method: Method, forget: TokenBlocks, retain:
     Raises:
         ConfigError: The method needs a layer or alternatives, and there are none that fit.
     """
+    forget, retain = (predicting(blocks) for blocks in (forget, retain))
     per_token = method.strengths.per_token
     name = layer_name(ask.groups, ask.layer) if method.forget == "rmu" or method.retain == "hidden" else None
 
@@ -131,7 +133,7 @@ def prepare(model: PreTrainedModel, method: Method, forget: TokenBlocks, retain:
 
     other = None
     if method.forget == "dpo":
-        forget = with_answers(forget)
+        forget = second_halves(forget)
         blocks = alternative_blocks(forget, ask.tokenizer, ask.alternatives, seed=ask.seed)
         other = Rows(blocks, losses(blocks))
     gone = Rows(forget, losses(forget), logits(forget) if method.reference == "logits" else None, alternative=other)

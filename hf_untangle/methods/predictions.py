@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from hf_untangle.data.batches import IGNORED
+from hf_untangle.data.documents import IGNORED
 
 
 @dataclass(frozen=True, eq=False)

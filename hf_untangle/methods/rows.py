@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.offload import input_device
-from hf_untangle.data.batches import IGNORED, TokenBlocks
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.documents import IGNORED
+from hf_untangle.errors import CorpusError
 from hf_untangle.evaluation.disruption import TopLogits
 
 TRAINING_TOP = 128
@@ -42,12 +45,13 @@ class Rows:
         Returns:
             Those.
         """
+        blocks = self.blocks.rows(which)
         return replace(
             self,
-            blocks=self.blocks.rows(which),
+            blocks=blocks,
             losses=None if self.losses is None else self.losses[which],
             top=None if self.top is None else tuple(self.top[int(row)] for row in which),
-            hidden=None if self.hidden is None else self.hidden[which],
+            hidden=None if self.hidden is None else self.hidden[which, : blocks.width],
             alternative=None if self.alternative is None else self.alternative.take(which),
         )
 
@@ -66,6 +70,29 @@ def counted_tokens(blocks: TokenBlocks) -> Bool[Tensor, "row token"]:
         True for tokens of answers, or of running text.
     """
     return blocks.labels() != IGNORED
+
+
+def predicting(blocks: TokenBlocks) -> TokenBlocks:
+    """Refuse rows of which nothing is predicted, and leave running text of a single token out.
+
+    Args:
+        blocks: The rows.
+
+    Returns:
+        Those with a token to predict.
+
+    Raises:
+        CorpusError: A row has no answer left in it, or no row has two tokens.
+    """
+    some = (blocks.labels()[:, 1:] != IGNORED).any(-1)
+    if blocks.answers is not None and not some.all():
+        raise CorpusError(
+            f"Every row of `{blocks.corpus.name}` needs a token of its answer in the block, got {int((~some).sum())} "
+            f"of {len(some)} rows without: the answer is empty, or cut off. Leave these rows out, or raise block_size."
+        )
+    if not some.any():
+        raise CorpusError(f"A row of `{blocks.corpus.name}` needs two tokens, got none that has. Pass longer documents.")
+    return blocks if bool(some.all()) else blocks.rows(some.nonzero().flatten())
 
 
 class _Reached(Exception):  # noqa: N818 (no error: it ends a forward pass)
@@ -122,10 +149,10 @@ def original_hidden(
     starts = range(0, len(blocks.input_ids), batch_size)
     with evaluation_mode(model):
         parts = [hidden_states(model, layer, blocks.rows(slice(at, at + batch_size))).half().cpu() for at in starts]
-    return torch.cat(parts)
+    return torch.cat([F.pad(part, (0, 0, 0, blocks.width - part.shape[1])) for part in parts])
 
 
-def order(rows: int, steps: int, per_step: int, seed: int) -> Sequence[Int[Tensor, " row"]]:
+def order(rows: int, steps: int, per_step: int, seed: int) -> Sequence[Int[Tensor, " _"]]:
     """Choose the rows of every step: in an order of their own each time that all of them have been seen.
 
     Args:

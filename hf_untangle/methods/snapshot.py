@@ -1,9 +1,10 @@
 """The values of some parameters on disk: what is undone on failure, and the best step so far, at no cost in memory."""
 
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from hf_untangle.architecture.commit import undone_on_failure
 from hf_untangle.architecture.parameters import parameter_names
 
 
+@runtime_checkable
 class Holder(Protocol):
     """Something with values that can be read and written."""
 
@@ -36,6 +38,7 @@ class Snapshot:
         """
         self.holders = holders
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the snapshot)
+        weakref.finalize(self, self._file.close)
         self._like: list[tuple[torch.dtype, torch.Size]] = []
         for holder in holders:
             values = holder.values().detach()

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import is_projection, place_of
 from hf_untangle.errors import ConfigError
-from hf_untangle.masks.hold_removed import held_parameters
+from hf_untangle.masks.hold_removed import held_parameters, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
 from hf_untangle.methods.filtering import collapsed
@@ -180,6 +180,8 @@ def _lora(model: PreTrainedModel, permission: Permission, stack: ExitStack) -> W
     stack.callback(adapted.base_model.unload)
     names = [name for name, _ in adapted.named_parameters() if "lora_" in name]
     held = [] if permission.held is None else held_parameters(adapted, permission.held, permission.groups)
+    # The factor that reads starts at random, also where it reads removed neurons.
+    zero_weights_(held)
     return Written(_parts(adapted, permission, names, held=held), finish_=adapted.base_model.merge_adapter)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -288,6 +289,23 @@ def test_other_weights_of_which_the_sums_know_nothing_begin_anew(tiny_model, man
     seen = batches_run(monkeypatch)
     collect(changed, many, **EVERY_EIGHT)
     assert len(seen) == 10
+
+
+def test_a_cache_that_cannot_be_written_costs_no_collection(model, many, cache, caplog):
+    expected = collect(model, many, **EVERY_EIGHT)
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.write_text("a file in the place of the folder")
+    assert_same_bits(collect(model, many, **EVERY_EIGHT), expected)
+    assert caplog.text.count("its sums cannot be written") == 1
+
+
+def test_one_damaged_byte_of_the_sums_is_noticed(model, many, stopped, cache, caplog):
+    content = bytearray(files(cache)[0].read_bytes())
+    content[-3] ^= 1
+    files(cache)[0].write_bytes(content)
+    found = collect(model, many, **EVERY_EIGHT)
+    assert "one that was damaged" in caplog.text
+    assert_same_bits(found, collect(model, many, batch_size=4, progress=False))
 
 
 def test_sums_that_cannot_be_read_are_left_aside(model, many, stopped, cache, caplog):

@@ -100,6 +100,26 @@ def test_a_step_without_its_record_does_not_count(search, interrupt, cache):
     assert [step.number for step, _ in Journal(journal).read()] == [1]
 
 
+def test_a_damaged_step_is_done_again_and_the_run_ends_as_it_would_have(finished, search, interrupt, cache, caplog):
+    interrupt("remove_next", 3)
+    with pytest.raises(KeyboardInterrupt):
+        search()
+    for file in cache.rglob("step-002.*"):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+        assert [step.number for step, _ in Journal(file.parent).read()] == [1], file
+        file.write_bytes(whole if file.suffix == ".json" else whole[:-1])
+    resumed = search()
+    assert "goes on after step 1, as the next is damaged" in caplog.text
+    assert resumed.masks == finished.masks
+
+
+def test_a_cache_that_cannot_be_written_costs_no_run(finished, search, cache, caplog):
+    cache.write_text("a file in the place of the folder")
+    assert search().masks == finished.masks
+    assert "would begin anew, as its journal cannot be written" in caplog.text
+
+
 def test_the_fingerprint_of_weights_tells_models_apart(taught, toy_model):
     assert weights_fingerprint(taught) == weights_fingerprint(toy_model)
     with torch.no_grad():

@@ -63,5 +63,5 @@ def find_folder(source: str | Path, **options: Unpack[PullOptions]) -> Path:
     if Path(source).is_dir():
         return Path(source)
     api = hub_client(options.pop("token", None))
-    with clear_problems(f"reading {source}", str(source)):
+    with cache_alone_without_hub(source), clear_problems(f"reading {source}", str(source)):
         return Path(api.snapshot_download(str(source), **options))

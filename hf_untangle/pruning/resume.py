@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from hf_untangle.distributed import in_main
+from hf_untangle.errors import OutputError, UntangleError
 from hf_untangle.folders import cache_folder, whole_file
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.records.provenance import versions
 from hf_untangle.records.unlearning import Step
 from hf_untangle.statistics.fingerprint import weights_fingerprint
+
+logger = logging.getLogger("hf_untangle")
 
 
 class Journal:
@@ -46,25 +50,44 @@ class Journal:
     def write(self, step: Step, mask: NeuronMask) -> None:
         """Write a finished step; its record comes last, so that a step without one never counts.
 
+        A journal is a convenience: where it cannot be written, the run goes on without one.
+
         Args:
             step: The step.
             mask: What it removes.
         """
 
         def write() -> None:
-            mask.save(self._mask(step.number))
-            with whole_file(self._record(step.number)) as draft:
-                draft.write_text(step.model_dump_json())
+            try:
+                mask.save(self._mask(step.number))
+                record = step.model_dump_json()
+                with whole_file(self._record(step.number)) as draft:
+                    draft.write_text(f"{self._digest(step.number, record)}\n{record}", encoding="utf-8")
+            except (OutputError, OSError) as error:
+                logger.warning("A run that is stopped now would begin anew, as its journal cannot be written: %s", error)
 
         in_main(write)
 
     def read(self) -> list[tuple[Step, NeuronMask]]:
-        """Read the finished steps, in order."""
+        """Read the finished steps, in order, up to one that is damaged."""
         finished = []
-        while (record := self._record(len(finished) + 1)).exists():
-            step = Step.model_validate_json(record.read_text())
-            finished.append((step, NeuronMask.load(self._mask(step.number))))
+        try:
+            while self._record(len(finished) + 1).exists():
+                finished.append(self._read(len(finished) + 1))
+        except (UntangleError, OSError, ValueError) as error:
+            logger.warning("A run that was stopped goes on after step %d, as the next is damaged: %s", len(finished), error)
         return finished
+
+    def _read(self, number: int) -> tuple[Step, NeuronMask]:
+        """Read one step, which must be as it was written, to the last bit."""
+        digest, _, record = self._record(number).read_text(encoding="utf-8").partition("\n")
+        if digest != self._digest(number, record):
+            raise ValueError(f"`{self._record(number)}` or its mask was damaged")
+        return Step.model_validate_json(record), NeuronMask.load(self._mask(number))
+
+    def _digest(self, number: int, record: str) -> str:
+        """The fingerprint of a step and its mask."""
+        return hashlib.sha256(record.encode() + self._mask(number).read_bytes()).hexdigest()
 
     def close(self) -> None:
         """Delete the journal of a run that has come to its end."""

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from transformers import PreTrainedModel
 from hf_untangle.data.batch_size import Batches
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import place
-from hf_untangle.errors import StatisticsError
+from hf_untangle.errors import OutputError, StatisticsError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.folders import cache_folder
+from hf_untangle.folders import cache_folder, recover
 from hf_untangle.statistics.accumulators import GroupSums
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
@@ -33,6 +35,8 @@ class _Progress(FileRecord):
     """Blocks that were run."""
     size: int = Field(ge=1)
     """Blocks in the next batch."""
+    digest: str
+    """A fingerprint of both, and of the sums."""
 
 
 class Checkpoint:
@@ -81,7 +85,8 @@ class Checkpoint:
     def close(self) -> None:
         """Delete the sums of a collection that has come to its end."""
         if self._file is not None:
-            self._file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._file.unlink(missing_ok=True)
 
     def _found_by(self, first: dict[str, Tensor]) -> Path:
         """Where the sums are, whose first batch gave these."""
@@ -92,14 +97,17 @@ class Checkpoint:
 
     def _go_on(self, file: Path) -> bool:
         """Take over what was written, if anything was."""
-        if not file.exists():
-            return False
+        recover(file.parent)
         try:
+            if not file.exists():
+                return False
             content = read_tensors(file, kind=FORMAT, what="a collection", error=StatisticsError, record=_Progress)
             sums = self._sums.state()
             state = {name: content.take(name, tuple(one.shape), (one.dtype,)) for name, one in sums.items()}
             content.check_names(sums)
-        except StatisticsError as error:
+            if content.record.digest != _digest(state, content.record.done, content.record.size):
+                raise content.expected.fault("one that was damaged")
+        except (StatisticsError, OSError) as error:
             logger.warning("A collection that was stopped cannot be read, so this one begins anew: %s", error)
             return False
         self._sums.restore(state)
@@ -109,7 +117,20 @@ class Checkpoint:
         return True
 
     def _write(self, file: Path) -> None:
-        """Write the sums so far."""
-        record: dict[str, Any] = {"done": self._batches.done, "size": self._batches.size}
-        write_tensors(file, self._sums.state(), kind=FORMAT, record=record)
-        self._written = self._batches.done
+        """Write the sums so far; where that fails, the collection goes on, and does not try again."""
+        state, done, size = self._sums.state(), self._batches.done, self._batches.size
+        record: dict[str, Any] = {"done": done, "size": size, "digest": _digest(state, done, size)}
+        try:
+            write_tensors(file, state, kind=FORMAT, record=record)
+        except OutputError as error:
+            logger.warning("A collection that is stopped will begin anew, as its sums cannot be written: %s", error)
+            self._every = sys.maxsize
+        self._written = done
+
+
+def _digest(state: dict[str, Tensor], *counts: int) -> str:
+    """A fingerprint of sums and of how many blocks they are of."""
+    digest = hashlib.sha256(repr(counts).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()

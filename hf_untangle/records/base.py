@@ -75,8 +75,8 @@ class RunRecord(Frozen):
 
 
 def _to_format_2(content: dict[str, Any]) -> dict[str, Any]:
-    """The second format has the field's words: `ablation`, `quantize`, `neighbor`, `exact_memorization`."""
-    words = {"fill": "ablation", "quantise": "quantize", "neighbour": "neighbor"}
+    """The second format has the field's words: `ablation`, `quantize`, `neighbor`, `exact_memorization`, `license`."""
+    words = {"fill": "ablation", "quantise": "quantize", "neighbour": "neighbor", "licence": "license"}
 
     def renamed(value: Any) -> Any:
         if isinstance(value, dict):
@@ -85,7 +85,8 @@ def _to_format_2(content: dict[str, Any]) -> dict[str, Any]:
             return type(value)(renamed(item) for item in value)
         return value
 
-    changed = {key: renamed(content[key]) for key in ("config", "metrics") if isinstance(content.get(key), dict | list | tuple)}
+    kept = (key for key in ("config", "metrics", "corpora") if isinstance(content.get(key), dict | list | tuple))
+    changed = {key: renamed(content[key]) for key in kept}
     attacks = content.get("attacks")
     if isinstance(attacks, list | tuple):
         changed["attacks"] = tuple(_attack_in_format_2(one, words) for one in attacks)
@@ -103,6 +104,8 @@ def _attack_in_format_2(attack: Any, words: dict[str, str]) -> Any:
         return attack
     settings, outcomes = attack.get("settings"), attack.get("outcomes")
     changed: dict[str, Any] = {}
+    if isinstance(attack.get("corpus"), dict):
+        changed["corpus"] = {words.get(key, key): value for key, value in attack["corpus"].items()}
     if isinstance(settings, dict) and isinstance(settings.get("attacks"), list):
         changed["settings"] = settings | {"attacks": [words.get(name, name) for name in settings["attacks"]]}
     if isinstance(outcomes, list):

@@ -19,7 +19,7 @@ class Config(BaseModel):
     single fields.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", allow_inf_nan=False)
 
     @classmethod
     def presets(cls: type[Own]) -> Mapping[str, Own]:

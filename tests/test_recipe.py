@@ -112,7 +112,7 @@ def test_what_is_not_yaml_is_an_error(written, text):
 
 def test_what_is_not_utf8_is_an_error(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("output: café".encode("latin-1"))
-    with pytest.raises(ConfigError, match="The recipe `.*latin.yaml` is not valid YAML"):
+    with pytest.raises(ConfigError, match="latin.yaml` must hold a recipe in YAML, got bytes that are not UTF-8"):
         read_recipe(tmp_path / "latin.yaml")
 
 

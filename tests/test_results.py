@@ -156,7 +156,8 @@ def test_a_record_of_the_first_format_is_read_with_the_words_of_the_second(forge
 
 
 @pytest.mark.parametrize(
-    ("written", "message"), [(FORMAT + 1, f"got {FORMAT + 1}: install a newer hf_untangle"), (0, "none that can be read")]
+    ("written", "message"),
+    [(FORMAT + 1, f"got {FORMAT + 1}: install a newer hf_untangle"), (0, "at least 1, got 0")],
 )
 def test_a_record_of_a_newer_format_is_refused(forgetful, tmp_path, written, message):
     forgetful.save_pretrained(tmp_path / "out")

@@ -15,6 +15,7 @@ from hf_untangle.masks.ablation import Constants, mean_ablation
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path
+from hf_untangle.records.read import read_run_record
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -94,7 +95,7 @@ def open_strengths(folder: str | Path, *, original: str | None = None, device_ma
             f"The result must be a folder that `unlearn` wrote, with {MARKER} and {MASK_PATH}, but `{folder}` has them not. "
             "Pass the folder that was its output."
         )
-    record = UnlearnRecord.model_validate_json((folder / MARKER).read_text())
+    record = read_run_record(folder, UnlearnRecord)
     masks = load_mask_path(folder / MASK_PATH)
     model, tokenizer = models.load(
         original or models.loadable_name(record.model, record.revision), dtype=record.dtype, device_map=device_map

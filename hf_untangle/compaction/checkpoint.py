@@ -1,6 +1,5 @@
 """A checkpoint folder: its configuration and its shards, checked before anything is read or written."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import transformers
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
@@ -16,9 +15,16 @@ from transformers.core_model_loading import WeightConverter, WeightRenaming, ren
 
 from hf_untangle.architecture.meta_models import Shapes, shapes_of
 from hf_untangle.errors import ArchitectureError, CheckpointError
+from hf_untangle.files.header import read_header
+from hf_untangle.files.json_text import read_json
 from hf_untangle.files.names import member
+from hf_untangle.files.regular import Expected, one_line, open_regular, shown
 from hf_untangle.ragged import enable_ragged_checkpoints
 
+COUNT = re.compile(r"layers?$|blocks?$|experts$|depth$")
+"""Settings that say how many modules there are."""
+FEW = 512
+"""Modules that need no tensors to be believed: experts can have their weights in one."""
 INDEX, SINGLE, CONFIG = "model.safetensors.index.json", "model.safetensors", "config.json"
 
 
@@ -40,16 +46,22 @@ class Checkpoint:
         """The configuration of the model."""
         try:
             enable_ragged_checkpoints()
-            return AutoConfig.from_pretrained(self.folder)
-        except (OSError, ValueError) as error:
-            raise ArchitectureError(f"`{self.folder}` must hold the configuration of a model: {error}") from error
+            return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
+        except Exception as error:  # What a configuration does with settings of a wrong kind is up to its class.
+            raise ArchitectureError(f"`{self.folder}` must hold the configuration of a model, got {one_line(error)}") from error
 
     @cached_property
     def model_class(self) -> type[PreTrainedModel]:
         """The class that the checkpoint was saved from, or that of causal language models where it does not say."""
         names = self.config.architectures or []
-        known = [getattr(transformers, name) for name in names if hasattr(transformers, name)]
-        return known[0] if known else cast(type[PreTrainedModel], AutoModelForCausalLM._model_mapping[type(self.config)])
+        classes = [getattr(transformers, name, None) for name in names if isinstance(name, str)]
+        known = [one for one in classes if isinstance(one, type) and issubclass(one, PreTrainedModel)]
+        try:
+            return known[0] if known else cast(type[PreTrainedModel], AutoModelForCausalLM._model_mapping[type(self.config)])
+        except KeyError as error:
+            raise ArchitectureError(
+                f"`{self.folder}` must hold a causal language model, got {self.config.model_type}."
+            ) from error
 
     def read(self, file: str, name: str) -> Tensor:
         """Read one tensor; its bytes stay on the disk until they are used.
@@ -90,7 +102,7 @@ def names_in(checkpoint: Checkpoint, model: PreTrainedModel) -> dict[str, str]:
             elif parameter not in shapes and not any(pattern.search(name) for pattern in ignored):
                 raise CheckpointError(
                     f"Every tensor of a checkpoint must be a parameter of its {type(model).__name__}, but `{name}` in "
-                    f"`{file}` is none. Load the model and use `compact(model, mask)` and `save_pretrained` instead."
+                    f"`{checkpoint.folder / file}` is none. Load the model and use `compact(model, mask)` instead."
                 )
     _check_shapes(checkpoint, found, shapes)
     return found
@@ -114,8 +126,8 @@ def _check_shapes(checkpoint: Checkpoint, names: dict[str, str], shapes: Shapes)
                 shape, stated = tuple(shard.get_slice(name).get_shape()), shapes[names[name]]
                 if shape != stated:
                     raise CheckpointError(
-                        f"The tensor `{name}` in `{file}` must have the shape {list(stated)} that {CONFIG} states, but it "
-                        f"has {list(shape)}. Is the configuration this checkpoint's own?"
+                        f"The tensor `{name}` in `{checkpoint.folder / file}` must have the shape {list(stated)} that "
+                        f"{CONFIG} states, but it has {list(shape)}. Is the configuration this checkpoint's own?"
                     )
 
 
@@ -134,12 +146,29 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     path = Path(folder)
     if not member(path, CONFIG, "the checkpoint").is_file():
         raise CheckpointError(f"`{folder}` must be a folder with a checkpoint, but it has no {CONFIG}.")
-    if "quantization_config" in json.loads((path / CONFIG).read_text()):
+    config = read_json(Expected(path / CONFIG, "the configuration of a model", CheckpointError))
+    if not isinstance(config, dict):
+        raise CheckpointError(f"`{path / CONFIG}` must hold the settings of a model, got a {type(config).__name__}.")
+    if "quantization_config" in config:
         raise CheckpointError(
             f"The weights in `{folder}` must be in full precision to be cut, but they are quantized. Calibrate on the "
             "quantized model, save the mask, and cut the full-precision checkpoint."
         )
-    return Checkpoint(path, _shards(path))
+    checkpoint = Checkpoint(path, _shards(path))
+    _check_counts(config, sum(map(len, checkpoint.shards.values())), path)
+    return checkpoint
+
+
+def _check_counts(config: dict[str, Any], tensors: int, folder: Path) -> None:
+    """Refuse a configuration of many more modules than there are tensors, before a model of it is made."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            _check_counts(value, tensors, folder)
+        elif COUNT.search(name) and isinstance(value, int) and value > max(tensors, FEW):
+            raise CheckpointError(
+                f"The configuration in `{folder}` must fit its {tensors} tensors, got {shown(name)} of {value:.3g}. Is it this "
+                "checkpoint's own?"
+            )
 
 
 def _shards(folder: Path) -> dict[str, tuple[str, ...]]:
@@ -160,7 +189,7 @@ def _shards(folder: Path) -> dict[str, tuple[str, ...]]:
 
 def _weight_map(folder: Path) -> dict[str, object]:
     """The file of each tensor, as the index states it."""
-    index = json.loads((folder / INDEX).read_text())
+    index = read_json(Expected(folder / INDEX, "the index of a checkpoint", CheckpointError))
     stated = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(stated, dict):
         raise CheckpointError(f"`{INDEX}` in `{folder}` must map tensors to files under `weight_map`. Download it again.")
@@ -174,11 +203,9 @@ def _tensors_in(folder: Path, file: str, promised: list[str]) -> tuple[str, ...]
         raise CheckpointError(f"The index of `{folder}` must name `.safetensors` files, got `{file}`. Download it again.")
     if not path.is_file():
         raise CheckpointError(f"The index of `{folder}` names the shard `{file}`, but it is missing. Download it again.")
-    try:
-        with safe_open(path, framework="pt") as shard:
-            names = tuple(shard.keys())
-    except SafetensorError as error:
-        raise CheckpointError(f"The shard `{file}` of `{folder}` cannot be read: {error}. Download it again.") from error
+    expected = Expected(path, "a shard of a checkpoint", CheckpointError)
+    with open_regular(expected) as (shard, size):
+        names = tuple(read_header(shard, size, expected).entries)
     if missing := set(promised) - set(names):
         raise CheckpointError(
             f"The index of `{folder}` says that `{min(missing)}` is in `{file}`, but it is not. Download both again."

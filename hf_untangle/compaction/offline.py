@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.meta_models import hollow
+from hf_untangle.architecture.meta_models import hollow, skeleton
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.compaction.assemble import assemble_lazily
@@ -25,8 +25,10 @@ from hf_untangle.compaction.edits import Edits, edits_of
 from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
-from hf_untangle.errors import CheckpointError
+from hf_untangle.errors import ArchitectureError, CheckpointError, UntangleError
+from hf_untangle.files.json_text import read_json
 from hf_untangle.files.names import own_files
+from hf_untangle.files.regular import Expected, one_line
 from hf_untangle.folders import MARKER, check_replaceable, recover, undisturbed, whole_folder
 from hf_untangle.interrupts import sigterm_as_interrupt
 from hf_untangle.masks.mask import NeuronMask
@@ -143,9 +145,27 @@ class Located:
 
 def _locate(checkpoint: Checkpoint) -> Located:
     """Find the neurons of a checkpoint on its hollow twin."""
-    twin = hollow(checkpoint.model_class, checkpoint.config)
-    names = names_in(checkpoint, twin)
-    return Located(checkpoint, twin, neuron_groups(twin), names)
+    config, model_class = checkpoint.config, checkpoint.model_class
+    with _sound(checkpoint):
+        shapes = skeleton(model_class, config)
+    # Shapes first: a hollow model takes memory, though little, for what the configuration alone states.
+    names = names_in(checkpoint, shapes)
+    with _sound(checkpoint):
+        twin = hollow(model_class, config)
+        return Located(checkpoint, twin, neuron_groups(twin), names)
+
+
+@contextmanager
+def _sound(checkpoint: Checkpoint) -> Iterator[None]:
+    """Say which configuration is wrong when a model cannot be made of it, or cannot run."""
+    try:
+        yield
+    except UntangleError:
+        raise
+    except Exception as error:  # What a model does with settings of a wrong kind is up to its class.
+        raise ArchitectureError(
+            f"`{checkpoint.folder}` must hold the configuration of a model that runs, got {one_line(error)}"
+        ) from error
 
 
 def _removed_in(located: Located) -> NeuronMask:
@@ -196,8 +216,9 @@ def _write_index(checkpoint: Checkpoint, draft: Path, parameters: int, size: int
     """Write the index again, with the new sizes; a single file has none."""
     if not (checkpoint.folder / INDEX).is_file():
         return
-    index = json.loads((checkpoint.folder / INDEX).read_text())
-    index["metadata"] = index.get("metadata", {}) | {"total_size": size, "total_parameters": parameters}
+    index = read_json(Expected(checkpoint.folder / INDEX, "the index of a checkpoint", CheckpointError))
+    metadata = index.get("metadata")
+    index["metadata"] = (metadata if isinstance(metadata, dict) else {}) | {"total_size": size, "total_parameters": parameters}
     (draft / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 

@@ -60,7 +60,9 @@ class UnlearnConfig(Config):
         default=1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached."
     )
     retain_budget: float = Field(default=0.05, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
-    perplexity_budget: float = Field(default=3.0, ge=1, description="Factor by which retain perplexity may grow.")
+    perplexity_budget: float = Field(
+        default=3.0, ge=1, allow_inf_nan=True, description="Factor by which retain perplexity may grow."
+    )
     disruption_budget: float | None = Field(
         default=None,
         gt=0,

@@ -46,6 +46,11 @@ class Batches:
         self.size = first_size(batch_size, blocks.width)
         """Blocks in the next batch."""
 
+    @property
+    def total(self) -> int:
+        """The number of blocks."""
+        return len(self._blocks.counted)
+
     def passes(self) -> Iterator[int]:
         """Number the batches, for processes that share a model and must run as many each.
 

@@ -34,7 +34,7 @@ def checked_record(value: Any, schema: type[Schema], expected: Expected) -> Sche
         return schema.model_validate(value)
     except ValidationError as error:
         raise expected.fault(_explained(error)) from error
-    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
         raise expected.fault(f"a record that means nothing ({shown(str(error))})") from error
 
 

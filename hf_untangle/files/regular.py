@@ -51,6 +51,18 @@ def shown(value: object) -> str:
     return f"`{short}`" if short.isprintable() else ascii(short)
 
 
+def one_line(error: Exception) -> str:
+    """Quote what another library says, short and on one line.
+
+    Args:
+        error: What it raised.
+
+    Returns:
+        Printable text.
+    """
+    return shown(" ".join(str(error).split()) or type(error).__name__)
+
+
 @contextmanager
 def open_regular(expected: Expected, limit: int | None = None) -> Iterator[tuple[BinaryIO, int]]:
     """Open a file for reading, without waiting for a pipe and without following a device.

@@ -22,6 +22,7 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 FLAGS = (torch.uint8, torch.bool)
 """The dtypes of masks."""
 BYTES = 1 << 40
+"""Bytes of a file of tensors."""
 
 Record = TypeVar("Record")
 
@@ -118,7 +119,13 @@ def write_tensors(file: str | Path, tensors: dict[str, Tensor], *, kind: str, re
         kind: What the file holds and its version, such as `hf_untangle.mask/1`.
         record: What else belongs to it, as values that JSON can hold.
     """
-    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        # safetensors refuses tensors that share memory.
+        storage = tensor.untyped_storage().data_ptr()
+        whole[name] = tensor.clone().contiguous() if storage in storages else tensor.contiguous()
+        storages.add(storage)
     with whole_file(file) as draft:
         save_file(whole, draft, metadata={"format": kind, "record": json.dumps(record)})
 

@@ -6,7 +6,7 @@ import yaml
 
 from hf_untangle.files.regular import shown
 
-LIMIT = 1 << 16
+LIMIT = 1 << 14
 """Characters of one text; recipes have about a thousand."""
 DEPTH = 20
 """Collections within collections."""
@@ -28,6 +28,8 @@ class _CheckedLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"it is nested more than {DEPTH} deep")
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if isinstance(node, yaml.ScalarNode):
+            node.value.encode("utf-8")  # An escape can write half of a surrogate pair, which is no text.
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -70,5 +72,5 @@ def parse_yaml(text: str) -> Any:
         where = error.problem_mark or error.context_mark
         place = f" (line {where.line + 1}, column {where.column + 1})" if where else ""
         raise ValueError(f"{error.problem or error.context}{place}") from error
-    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
         raise ValueError(" ".join(str(error).split())) from error

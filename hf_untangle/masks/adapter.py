@@ -82,7 +82,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Bool[Tensor, " neuron"]], dict
     by_name = {key.removeprefix(PREFIX).removesuffix(SUFFIX): key for key in content.tensors}
     if by_name.keys() != record.kinds.keys():
         raise MaskError(f"`{folder}` must hold one vector for every group that its {MARKER} names, but the names differ.")
-    kept = {name: _as_mask(content.take(by_name[name], (1, None), FLOATS), name) for name in record.kinds}
+    kept = {name: _as_mask(content.take(by_name[name], (1, None), FLOATS), expected) for name in record.kinds}
     return kept, record.kinds, record.model
 
 
@@ -121,11 +121,10 @@ def _read_record(folder: Path) -> AdapterRecord:
     return record
 
 
-def _as_mask(vector: Tensor, name: str) -> Bool[Tensor, " neuron"]:
+def _as_mask(vector: Tensor, expected: Expected) -> Bool[Tensor, " neuron"]:
     """A vector of 0 and 1 as a mask."""
     if not torch.isin(vector, torch.tensor([0.0, 1.0], dtype=vector.dtype)).all():
-        raise MaskError(
-            f"A mask's vectors must hold nothing but 0 and 1, but the one of `{name}` does not: the adapter was trained or "
-            "combined with weights. It is no mask any more; use it with peft."
+        raise expected.fault(
+            "other numbers than 0 and 1: the adapter was trained or combined with weights, so it is no mask; use it with peft"
         )
     return vector.flatten().bool()

@@ -116,7 +116,7 @@ def search_mask(
         config=config.model_dump(),
         tokens=[blocks.fingerprint for pair in (train, validation) for blocks in (pair.forget, pair.retain)],
     )
-    finished = journal.read()
+    finished = journal.read(groups)
     if finished:
         logger.info("Going on after step %d of a run that was stopped (%s).", len(finished), journal.folder)
     bar = tqdm(total=config.steps, initial=len(finished), unit="step", desc="unlearning", disable=not progress or not is_main())

@@ -9,8 +9,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.distributed import in_main
-from hf_untangle.errors import OutputError, UntangleError
+from hf_untangle.errors import MaskError, OutputError, UntangleError
+from hf_untangle.files.json_text import LIMIT, parse_json
+from hf_untangle.files.records import checked_record
+from hf_untangle.files.regular import Expected, read_bytes, read_text
+from hf_untangle.files.tensors import BYTES
 from hf_untangle.folders import cache_folder, whole_file
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.records.provenance import versions
@@ -62,32 +67,42 @@ class Journal:
                 mask.save(self._mask(step.number))
                 record = step.model_dump_json()
                 with whole_file(self._record(step.number)) as draft:
-                    draft.write_text(f"{self._digest(step.number, record)}\n{record}", encoding="utf-8")
+                    digest = _digest(record, self._mask(step.number).read_bytes())
+                    draft.write_text(f"{digest}\n{record}", encoding="utf-8")
             except (OutputError, OSError) as error:
                 logger.warning("A run that is stopped now would begin anew, as its journal cannot be written: %s", error)
 
         in_main(write)
 
-    def read(self) -> list[tuple[Step, NeuronMask]]:
-        """Read the finished steps, in order, up to one that is damaged."""
-        finished = []
+    def read(self, groups: tuple[NeuronGroup, ...] | None = None) -> list[tuple[Step, NeuronMask]]:
+        """Read the finished steps, in order, up to one that is damaged.
+
+        Args:
+            groups: The neuron groups of the model; not compared with those of the masks when None.
+
+        Returns:
+            Each step with its mask.
+        """
+        finished: list[tuple[Step, NeuronMask]] = []
         try:
             while self._record(len(finished) + 1).exists():
-                finished.append(self._read(len(finished) + 1))
-        except (UntangleError, OSError, ValueError) as error:
+                finished.append(self._read(len(finished) + 1, groups))
+        except (UntangleError, OSError) as error:
             logger.warning("A run that was stopped goes on after step %d, as the next is damaged: %s", len(finished), error)
         return finished
 
-    def _read(self, number: int) -> tuple[Step, NeuronMask]:
-        """Read one step, which must be as it was written, to the last bit."""
-        digest, _, record = self._record(number).read_text(encoding="utf-8").partition("\n")
-        if digest != self._digest(number, record):
-            raise ValueError(f"`{self._record(number)}` or its mask was damaged")
-        return Step.model_validate_json(record), NeuronMask.load(self._mask(number))
-
-    def _digest(self, number: int, record: str) -> str:
-        """The fingerprint of a step and its mask."""
-        return hashlib.sha256(record.encode() + self._mask(number).read_bytes()).hexdigest()
+    def _read(self, number: int, groups: tuple[NeuronGroup, ...] | None) -> tuple[Step, NeuronMask]:
+        """Read one step, which must be as it was written, to the last bit, and of this model."""
+        expected = Expected(self._record(number), f"step {number} of a run", MaskError)
+        digest, _, record = read_text(expected, LIMIT).partition("\n")
+        mask = read_bytes(Expected(self._mask(number), f"the mask of step {number}", MaskError), BYTES)
+        if digest != _digest(record, mask):
+            raise expected.fault("a step that was damaged, or whose mask was")
+        step = checked_record(parse_json(record.encode(), expected), Step, expected)
+        kept = NeuronMask.load(self._mask(number))
+        if groups is not None:
+            kept.check_fits(groups, kept.model)
+        return step, kept
 
     def close(self) -> None:
         """Delete the journal of a run that has come to its end."""
@@ -100,3 +115,8 @@ class Journal:
     def _mask(self, number: int) -> Path:
         """The file of a step's mask."""
         return self.folder / f"step-{number:03}.safetensors"
+
+
+def _digest(record: str, mask: bytes) -> str:
+    """The fingerprint of a step and its mask."""
+    return hashlib.sha256(record.encode() + mask).hexdigest()

@@ -7,10 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from hf_untangle.errors import MaskError
-from hf_untangle.folders import MARKER, check_replaceable, recover, whole_folder
+from hf_untangle.folders import check_replaceable, recover, whole_folder
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path
 from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.records.read import read_run_record
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.adapter_path import write_adapter_path
 
@@ -66,7 +67,7 @@ def _chosen(source: Path, step: int | None) -> NeuronMask:
 def _write_all_steps(source: Path, output: Path) -> tuple[NeuronMask, ...]:
     """Write every step of a saved result."""
     masks = load_mask_path(source / MASK_PATH)
-    record = UnlearnRecord.model_validate_json((source / MARKER).read_text())
+    record = read_run_record(source, UnlearnRecord)
     with whole_folder(output) as draft:
         write_adapter_path(draft, record, masks, output.name)
     return masks

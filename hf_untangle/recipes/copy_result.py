@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import ModelCard
-from pydantic import ValidationError
 
 from hf_untangle.compaction.offline import FolderRecord
+from hf_untangle.errors import ConfigError
 from hf_untangle.files.names import own_files
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.mask import FILE
 from hf_untangle.masks.mask_path import MASK_PATH
+from hf_untangle.records.read import read_run_record
 from hf_untangle.records.unlearning import CompactionRecord, UnlearnRecord
 from hf_untangle.reporting.model_card import model_card
 
@@ -32,8 +33,8 @@ def carry_result(source: Path, target: Path, made: FolderRecord, *, round_to: in
         round_to: What FFN widths were rounded up to.
     """
     try:
-        record = UnlearnRecord.model_validate_json((source / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+        record = read_run_record(source, UnlearnRecord)
+    except ConfigError:
         return
     for file in own_files(source, BELONGINGS):
         place = target / file.relative_to(source)

@@ -1,13 +1,15 @@
 """Recipes: a whole job in a YAML file, with every key checked before anything long begins."""
 
+import math
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from hf_untangle.config import checked
 from hf_untangle.errors import ConfigError
+from hf_untangle.files.regular import Expected, read_text
+from hf_untangle.files.yaml_text import LIMIT, parse_yaml
 from hf_untangle.recipes.job_result import Outcome
 from hf_untangle.recipes.plan import Plan
 from hf_untangle.recipes.registry import job_of
@@ -29,9 +31,10 @@ def read_recipe(file: str | Path, overrides: dict[str, Any] | None = None) -> Ba
     path = Path(file)
     if not path.is_file():
         raise ConfigError(f"A recipe must be a YAML file, but there is no file `{file}`.")
+    text = read_text(Expected(path, "a recipe in YAML", ConfigError), LIMIT)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"The recipe `{file}` is not valid YAML: {error}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"The recipe `{file}` must be a mapping of keys to values, but it is a {type(content).__name__}.")
@@ -52,9 +55,19 @@ def check_recipe(content: dict[str, Any]) -> BaseModel:
     Raises:
         ConfigError: A key is unknown or missing, or has a value out of its range.
     """
+    _check_finite(content)
     if "task" not in content:
         raise ConfigError("`task`: field required.")
     return checked(job_of(content["task"]).recipe, content)
+
+
+def _check_finite(value: Any, key: str = "") -> None:
+    """Refuse what is no number, before anything is loaded; a budget without a limit alone may be infinite."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in items:
+        _check_finite(one, f"{key}.{name}" if key else str(name))
+    if isinstance(value, float) and not math.isfinite(value) and not (value == math.inf and key.endswith("perplexity_budget")):
+        raise ConfigError(f"`{key}` must be a finite number, got {value}.")
 
 
 def carry_out(recipe: BaseModel, *, progress: bool = True) -> Outcome:
@@ -100,8 +113,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"An override must look like `key=value`, got `{text}`.")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return key.strip(), parse_yaml(value)
+    except ValueError as error:
         raise ConfigError(f"The value of `{key}` is not valid YAML: {error}.") from error
 
 

@@ -3,8 +3,8 @@
 from typing import Any, Literal, get_args
 
 from hf_untangle.configs.attack import Attack
-from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.base import Frozen
+from hf_untangle.records.fields import Metrics, Seconds
 
 Who = Literal["unlearned", "original", "random mask", "gold"]
 """Whom an attack is run on: the result, and what it is compared with."""
@@ -19,9 +19,9 @@ class Reading(Frozen):
     """The dose in words: `NF4`, `20 steps`, `4 examples`, `layer 12`."""
     at: float
     """Where it stands on the axis of its attack: steps, examples, layers, or its place among the conditions."""
-    forget: NextTokenMetrics
+    forget: Metrics
     """On held-out text of the forget corpus, or of its neighbor."""
-    retain: NextTokenMetrics | None = None
+    retain: Metrics | None = None
     """On held-out text of the retain corpus, where it was measured."""
     seed: int = 0
     """Of the samples, the training and the random mask."""
@@ -34,7 +34,7 @@ class AttackOutcome(Frozen):
     readings: tuple[Reading, ...]
     findings: tuple[str, ...]
     """What accuracies do not say, in sentences."""
-    seconds: float
+    seconds: Seconds
     stopped: bool
     """Whether the time limit ended it before all that was planned was measured."""
     error: str | None
@@ -58,4 +58,4 @@ class AttackRecord(Frozen):
     device: str
     date: str
     """Day on which they ran, as YYYY-MM-DD."""
-    seconds: float
+    seconds: Seconds

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from hf_untangle.records.fields import Count, Seconds
+
 FORMAT = 2
 """Number of the format that records are written in. It grows whenever a field changes its name or its meaning."""
 
@@ -24,11 +26,11 @@ class TrainingRecord(Frozen):
     """The blocks that it read."""
     original: str | None
     """The model whose predictions it learned from as well; None where it learned from the text alone."""
-    tokens: int
+    tokens: Count
     """How many tokens it was trained on, repetitions included."""
-    parameters: int
+    parameters: Count
     """How many parameters were trained."""
-    seconds: float
+    seconds: Seconds
     """Of the training alone."""
 
 
@@ -56,7 +58,7 @@ class RunRecord(Frozen):
     """What it ran on."""
     date: str
     """Day on which it ran, as YYYY-MM-DD."""
-    seconds: float
+    seconds: Seconds
 
     @model_validator(mode="before")
     @classmethod

@@ -6,6 +6,7 @@ from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.evaluation.footprint import Footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.base import Frozen, RunRecord, TrainingRecord
+from hf_untangle.records.fields import Metrics
 from hf_untangle.records.unlearning import GroupCount
 
 
@@ -40,13 +41,13 @@ class PruneRecord(RunRecord):
     config: PruneConfig
     corpora: dict[str, dict[str, Any]]
     """What was read: `train`, which neurons were chosen by, and `test`, which metrics were measured on."""
-    before: NextTokenMetrics
+    before: Metrics
     """The original model on the test part."""
-    after: NextTokenMetrics
+    after: Metrics
     """The pruned model on the same."""
-    random: tuple[NextTokenMetrics, ...]
+    random: tuple[Metrics, ...]
     """Random masks that remove as many neurons of every group."""
-    magnitude: NextTokenMetrics
+    magnitude: Metrics
     """The smallest weights instead of the least important neurons, as many of every group."""
     footprint_before: Footprint
     footprint_after: Footprint

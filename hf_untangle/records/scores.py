@@ -1,14 +1,15 @@
 """How well a model predicts both corpora, and how that compares with the original."""
 
-from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.evaluation.next_token import relative_drop
 from hf_untangle.records.base import Frozen
+from hf_untangle.records.fields import Metrics
 
 
 class Scores(Frozen):
     """Next-token metrics of one model on held-out blocks of both corpora."""
 
-    forget: NextTokenMetrics
-    retain: NextTokenMetrics
+    forget: Metrics
+    retain: Metrics
     disruption: float | None = None
     """Mean KL(original || model) on the retain blocks, in nats per token; None where it was not measured."""
 

@@ -2,11 +2,14 @@
 
 from typing import Any, Literal
 
+from pydantic import Field, model_validator
+
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import Task
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.records.base import Frozen, RunRecord, TrainingRecord
+from hf_untangle.records.fields import Count, Seconds, says_what_was_read
 from hf_untangle.records.methods import MethodRecord
 from hf_untangle.records.scores import Scores as Scores
 
@@ -14,15 +17,15 @@ from hf_untangle.records.scores import Scores as Scores
 class Step(Frozen):
     """One step of a run, judged on the validation parts."""
 
-    number: int
+    number: int = Field(ge=1)
     """From 1; each step removes more than the one before."""
-    removed: dict[Kind, int]
+    removed: dict[Kind, Count]
     """Neurons that are gone after this step."""
     scores: Scores
     controls: tuple[Scores, ...]
     """The same for random masks that remove as many neurons of every group."""
-    seconds: float
-    share: float = 1.0
+    seconds: Seconds
+    share: float = Field(default=1.0, gt=0, le=1)
     """The part of a full step that was taken: below 1 in the last one, where a full step would have broken the budget."""
 
 
@@ -34,6 +37,17 @@ class History(Frozen):
     steps: tuple[Step, ...]
     chosen: int
     """Number of the step whose mask is the result."""
+
+    @model_validator(mode="after")
+    def _numbered(self) -> "History":
+        """Refuse steps that are not numbered from 1, and a choice that is none of them."""
+        if [step.number for step in self.steps] != list(range(1, len(self.steps) + 1)) or not 1 <= self.chosen <= len(
+            self.steps
+        ):
+            raise ValueError(f"must have steps numbered from 1, one of them chosen, got {self.chosen} of {len(self.steps)}")
+        if not self.base.forget.top1 or not self.base.retain.top1:
+            raise ValueError("must begin with a model that predicts something of both corpora, got an accuracy of 0")
+        return self
 
     @property
     def step(self) -> Step:
@@ -71,9 +85,16 @@ class GroupCount(Frozen):
 
     name: str
     kind: Kind
-    layer: int
-    removed: int
-    neurons: int
+    layer: Count
+    removed: Count
+    neurons: Count
+
+    @model_validator(mode="after")
+    def _removes_its_own(self) -> "GroupCount":
+        """Refuse more removed neurons than there are."""
+        if self.removed > self.neurons:
+            raise ValueError(f"must remove some of its {self.neurons} neurons, got {self.removed}")
+        return self
 
 
 class RepairRecord(TrainingRecord):
@@ -92,7 +113,7 @@ class CompactionRecord(Frozen):
     """Whether all layers have the same widths (`uniform`) or each its own (`ragged`)."""
     round_to: int | None
     """FFN widths are a multiple of this."""
-    parameters: int
+    parameters: Count
     """Numbers in the tensors of the smaller checkpoint; tied ones once."""
     needs_package: bool
     """Whether `hf_untangle` must be imported before the checkpoint is loaded."""
@@ -120,11 +141,11 @@ class UnlearnRecord(RunRecord):
 
     run: Literal["unlearn"] = "unlearn"
 
-    parameters: int
+    parameters: Count
     """Number of weights of the original model."""
-    parameters_removed: int
+    parameters_removed: Count
     """How many of them belonged to removed neurons, and are zero now."""
-    still_computed: int
+    still_computed: Count
     """Removed attention neurons whose value row stays, as a kept query head of the same group needs it."""
     groups: tuple[GroupCount, ...]
     config: UnlearnConfig
@@ -147,6 +168,14 @@ class UnlearnRecord(RunRecord):
     """What else was measured since, in order."""
     compaction: CompactionRecord | None = None
     """How the removed neurons were taken out of the tensors; None where these keep their shapes."""
+
+    @model_validator(mode="after")
+    def _names_its_corpora(self) -> "UnlearnRecord":
+        """Refuse a record that does not say what was read."""
+        for use in ("forget_train", "retain_train", "forget_test", "retain_test", *self.corpora):
+            if not says_what_was_read(self.corpora.get(use, {})):
+                raise ValueError(f"must name the corpus, its origin, source, part, license, tokens and fingerprint for {use}")
+        return self
 
     @property
     def final(self) -> Scores:

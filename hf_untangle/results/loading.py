@@ -1,9 +1,7 @@
 """Reading results back: their folder, their record, and the corpora that they were measured on."""
 
 from pathlib import Path
-from typing import Any, TypeVar, Unpack
-
-from pydantic import ValidationError
+from typing import Any, Unpack
 
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
@@ -12,9 +10,6 @@ from hf_untangle.folders import MARKER, recover
 from hf_untangle.hub.download import PullOptions, find_folder
 from hf_untangle.hub.upload import REMOVED
 from hf_untangle.masks.removed_weights import RemovedWeights
-from hf_untangle.records.base import RunRecord
-
-Record = TypeVar("Record", bound=RunRecord)
 
 
 def result_folder(source: str | Path, **options: Unpack[PullOptions]) -> Path:
@@ -38,34 +33,6 @@ def result_folder(source: str | Path, **options: Unpack[PullOptions]) -> Path:
             "`untangle.unlearn` or `untangle.prune` first, and save its result."
         )
     return folder
-
-
-def read_record(folder: Path, kind: type[Record]) -> Record:
-    """Read the record of a run.
-
-    Args:
-        folder: The folder of its result.
-        kind: Which record it must be.
-
-    Returns:
-        The record, in today's format.
-
-    Raises:
-        ConfigError: There is none, or it is of another kind of run.
-    """
-    try:
-        return kind.model_validate_json((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        newer = (
-            next((one["msg"] for one in error.errors() if "newer" in one["msg"]), "")
-            if isinstance(error, ValidationError)
-            else ""
-        )
-        raise ConfigError(
-            f"`{folder}` must hold the record of a run ({kind.__name__}) in its {MARKER}, but "
-            f"{newer.removeprefix('Value error, ') or 'there is none that can be read'}. Save a result there, or read it with "
-            "the class that it was made by."
-        ) from error
 
 
 def corpus_again(read: dict[str, dict[str, Any]], use: str, given: CorpusSource | None) -> Corpus:

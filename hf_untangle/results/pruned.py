@@ -19,10 +19,11 @@ from hf_untangle.masks.adapter import check_silences
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.pruning.plan import PrunePlan, read_blocks
 from hf_untangle.records.compression import CorpusMetricsRecord, PruneRecord
+from hf_untangle.records.read import read_run_record
 from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.compression_page import write_prune_report
 from hf_untangle.results.base import Result
-from hf_untangle.results.loading import corpus_again, read_record, read_removed, same_tokens
+from hf_untangle.results.loading import corpus_again, read_removed, same_tokens
 from hf_untangle.statistics.activations import FILE as STATISTICS
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -152,7 +153,7 @@ class PruneResult(Result):
     @classmethod
     def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> "PruneResult":
         """Read what `_write` wrote, and the test part anew."""
-        record = read_record(folder, PruneRecord)
+        record = read_run_record(folder, PruneRecord)
         corpus = corpus_again(record.corpora, "data", corpora.get("data"))
         model, tokenizer = models.load(str(folder), **loading)
         held_out = read_blocks(corpus, tokenizer, "test", record.config)

@@ -1,11 +1,13 @@
 """Reading a result back, of whichever function it is."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
 from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.errors import ConfigError
+from hf_untangle.files.json_text import read_json
+from hf_untangle.files.regular import Expected
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.download import PullOptions
 from hf_untangle.results.base import Result
@@ -39,7 +41,7 @@ def read_result(
 def _run_of(folder: Path) -> Any:
     """Which function wrote a record; what cannot be read is refused by whoever reads it whole."""
     try:
-        content = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(Expected(folder / MARKER, "the record of a run", ConfigError))
+    except ConfigError:
         return None
     return content.get("run") if isinstance(content, dict) else None

@@ -27,12 +27,13 @@ from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path, save_mask_pat
 from hf_untangle.pruning.extra_metrics import ask
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.pruning.tasks import read_parts
+from hf_untangle.records.read import read_run_record
 from hf_untangle.records.unlearning import History, UnlearnRecord
 from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.adapter_path import write_adapter_path
 from hf_untangle.reporting.report import write_report
 from hf_untangle.results.base import Result
-from hf_untangle.results.loading import corpus_again, read_record, read_removed, same_tokens
+from hf_untangle.results.loading import corpus_again, read_removed, same_tokens
 from hf_untangle.statistics.activations import ActivationStatistics
 
 STATISTICS = {"forget": "statistics-forget.safetensors", "retain": "statistics-retain.safetensors"}
@@ -237,7 +238,7 @@ class UnlearnResult(Result):
     @classmethod
     def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> "UnlearnResult":
         """Read what `_write` wrote, and the test parts anew."""
-        record = read_record(folder, UnlearnRecord)
+        record = read_run_record(folder, UnlearnRecord)
         if record.task == "class":
             raise ConfigError(
                 "A classifier's result cannot be read back: load its model with transformers, and its mask alone."

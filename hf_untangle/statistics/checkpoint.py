@@ -105,7 +105,8 @@ class Checkpoint:
             sums = self._sums.state()
             state = {name: content.take(name, tuple(one.shape), (one.dtype,)) for name, one in sums.items()}
             content.check_names(sums)
-            if content.record.digest != _digest(state, content.record.done, content.record.size):
+            done = content.record.done
+            if content.record.digest != _digest(state, done, content.record.size) or done > self._batches.total:
                 raise content.expected.fault("one that was damaged")
         except (StatisticsError, OSError) as error:
             logger.warning("A collection that was stopped cannot be read, so this one begins anew: %s", error)

@@ -28,7 +28,7 @@ def places(taught, tokenizer, tmp_path_factory) -> dict[str, str]:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_our_own_recipes_run_and_leave_statistics(places, tmp_path, path):
     output = tmp_path / "words.safetensors"
-    recipe = read_recipe(path, places | {"output": str(output), "max_tokens": 1024, "block_size": BLOCK})
+    recipe = read_recipe(path, places | {"output": str(output), "tokens": 1024, "block_size": BLOCK})
     outcome = carry_out(recipe, progress=False)
     assert ActivationStatistics.load(output).corpora == (outcome.record,)
     assert outcome.record["tokens"] == 1024

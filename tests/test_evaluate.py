@@ -156,7 +156,7 @@ def test_the_command_measures_pairs_and_corpora_and_writes_the_numbers(folder):
         "words.jsonl",
         "--pairs",
         "pairs.jsonl",
-        "--metric",
+        "--metrics",
         "extraction_strength",
         *small,
         "-o",
@@ -172,7 +172,7 @@ def test_the_command_measures_pairs_and_corpora_and_writes_the_numbers(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--metric", "bleu", "words.jsonl"), "A metric must be one of"),
+        (("--metrics", "bleu", "words.jsonl"), "A metric must be one of"),
         ((), "must be judged on something"),
         (("words.jsonl", "--set", "tokns=3"), "There is no setting `tokns`"),
         (("--pairs", "words.jsonl"), "must have a text `prompt`"),

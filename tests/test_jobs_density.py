@@ -116,15 +116,15 @@ def test_settings_are_refused_before_anything_is_written(tmp_path, changes, mess
 def test_the_command_line_sweeps_a_family(tmp_path):
     pytest.importorskip("sklearn")
     output = str(tmp_path / "out")
-    options = ["--widths", "2,4", "--seeds", "1", "--set", "grid=[0.5, 1.0]", "--set", "refine=0.0", "-o", output, "--json"]
-    result = CliRunner().invoke(app, ["density", "mlp", *options])
+    options = ["--widths", "2,4", "--seeds", "0", "--set", "grid=[0.5, 1.0]", "--set", "refine=0.0", "-o", output, "--json"]
+    result = CliRunner().invoke(app, ["density", "--family", "mlp", *options])
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
     assert [width["width"] for width in record["widths"]] == [2, 4]
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path):
-    result = CliRunner().invoke(app, ["density", "perceptron", "--widths", "2", "-o", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["density", "--family", "perceptron", "--widths", "2", "-o", str(tmp_path / "out")])
     assert result.exit_code == 3
     assert "A family must be one of" in result.stderr
 

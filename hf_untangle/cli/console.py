@@ -1,4 +1,4 @@
-"""How commands speak: text on standard error, JSON on standard output, one sentence for an error."""
+"""How commands speak: results on standard output, progress and errors on standard error, one sentence for an error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,11 +21,12 @@ DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float
 
 # Paths, prompts and messages may hold square brackets, which are no markup.
 console = Console(stderr=True, markup=False)
+"""For errors, and for what is only said while a command runs."""
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn errors of this package into one sentence and an exit code, and keep standard output for JSON."""
+    """Turn errors of this package into one sentence and an exit code, and keep standard output for results."""
     try:
         with clean_stdout(), sigterm_as_interrupt():
             yield
@@ -35,3 +36,20 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         console.print("Interrupted. An unlearning run goes on after its last finished step when the same command is given.")
         raise typer.Exit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED) from error
+
+
+def _show_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from hf_untangle import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def print_version(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Open Hugging Face models up and take capabilities out of them."""

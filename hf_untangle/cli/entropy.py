@@ -1,13 +1,12 @@
-"""Commands about entropy: `entropy`, which looks at neurons, and `entropy-masks`, which masks bits or neurons by it."""
+"""The command `entropy`: how much every neuron tells."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, OutputOption, clear_errors, console
-from hf_untangle.cli.run import do, settings_of
-from hf_untangle.cli.streams import write_json
+from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors
+from hf_untangle.cli.streams import results, write_json
 
 
 def entropy_command(
@@ -30,6 +29,7 @@ def entropy_command(
 
         if figure is not None:
             check_file(figure)
+
         loaded, tokenizer = models.load(model, dtype=dtype)
         statistics = collect_entropy(loaded, token_blocks(corpus, tokenizer, tokens=tokens), threshold)
         rows = overview(statistics)
@@ -47,28 +47,4 @@ def entropy_command(
         for row in rows:
             quantiles = [f"{value:.3f}" for value in (row.low, row.median, row.high)]
             table.add_row(row.group, f"{row.neurons:,}", *quantiles, str(row.always_on), str(row.always_off))
-        console.print(table)
-
-
-def entropy_masks_command(  # noqa: PLR0913 (one parameter an option)
-    output: OutputOption,
-    data: Annotated[str | None, typer.Option(help="Train k-contrast models on digits, cifar10 or texts.")] = None,
-    model: Annotated[str | None, typer.Option(help="Or mask neurons of this language model.")] = None,
-    corpus: Annotated[str, typer.Option(help="Texts in distribution.")] = "general",
-    preset: Annotated[str, typer.Option(help="Settings to start from: default or paper.")] = "default",
-    dtype: DtypeOption = "auto",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: `--set ablation=half`.")] = None,
-    json: JsonOption = False,
-) -> None:
-    """Mask bits or neurons of the lowest, of the highest and of any entropy, and measure what it costs near and far."""
-    content = {
-        "task": "entropy",
-        "data": data,
-        "model": model,
-        "dtype": dtype,
-        "corpus": corpus,
-        "preset": preset,
-        "settings": settings_of(settings),
-        "output": output,
-    }
-    do(content, as_json=json)
+        results().print(table)

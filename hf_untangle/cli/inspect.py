@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors, console
-from hf_untangle.cli.streams import write_json
+from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors
+from hf_untangle.cli.streams import results, write_json
 
 TokensOption = Annotated[int, typer.Option(help="How many tokens to read.")]
 PartOption = Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part of the corpus.")]
@@ -39,7 +39,7 @@ def groups_command(model: ModelArgument, dtype: DtypeOption = "auto", json: Json
             heads = [str(row[key] or "") for key in ("heads", "key_value_heads")]
             computed_by = ", ".join(name.rpartition(".")[2] for name in row["producers"])
             table.add_row(row["name"], row["kind"], f"{row['neurons']:,}", *heads, computed_by)
-        console.print(table)
+        results().print(table)
 
 
 def corpora_command(json: JsonOption = False) -> None:
@@ -63,4 +63,4 @@ def corpora_command(json: JsonOption = False) -> None:
         table = Table(*rows[0])
         for row in rows:
             table.add_row(*row.values())
-        console.print(table)
+        results().print(table)

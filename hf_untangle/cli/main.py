@@ -5,24 +5,48 @@ import os
 
 import typer
 
-from hf_untangle.cli import (
-    attack,
-    collect,
-    compact,
-    density,
-    entropy,
-    evaluate,
-    inspect,
-    models,
-    nets,
-    prune,
-    repair,
-    run,
-    sharing,
-    show,
-    translate,
-    unlearn,
-)
+from hf_untangle.cli import demo, entropy, inspect, models, run, show
+from hf_untangle.cli.console import print_version
+from hf_untangle.cli.from_recipes import RecipeCommand, add
+
+RECIPE_COMMANDS: dict[str, RecipeCommand] = {
+    "unlearn": RecipeCommand(
+        "unlearn", "Take a capability out of a model and save an ordinary checkpoint without it.", ("model",)
+    ),
+    "prune": RecipeCommand("prune", "Remove the FFN neurons that a text needs least, and save what is left.", ("model",)),
+    "repair": RecipeCommand(
+        "repair", "Train a result on its retain corpus, while removed neurons stay removed, and save it anew.", ("folder",)
+    ),
+    "attack": RecipeCommand(
+        "attack",
+        "Quantize, retrain, prompt and inspect copies of an unlearned model: does what it forgot come back?",
+        ("folder",),
+    ),
+    "evaluate": RecipeCommand(
+        "evaluate", "Measure what a model can do: on corpora, on prompts with answers, by tasks.", ("model", "corpora")
+    ),
+    "collect": RecipeCommand(
+        "collect", "Collect activation statistics of a model; the same command resumes a stopped one.", ("model", "corpus")
+    ),
+    "compact": RecipeCommand(
+        "compact", "Take removed neurons out of a checkpoint, shard by shard, so that it is smaller.", ("source", "output")
+    ),
+    "adapter": RecipeCommand(
+        "adapter", "Write a mask as a stock peft (IA)3 adapter of the original model.", ("source", "output")
+    ),
+    "push": RecipeCommand("push", "Push what this package wrote to the Hub.", ("folder", "repository")),
+    "density": RecipeCommand(
+        "density", "Prune more and more of a trained network, never retrain, and see how much was needed.", ("model",)
+    ),
+    "nets": RecipeCommand("nets", "Evolve a mask, with the parameters that learn under it.", ("model",)),
+    "translate": RecipeCommand(
+        "translate", "Rewrite a network as another one that computes the same function.", ("to", "network")
+    ),
+    "entropy-masks": RecipeCommand(
+        "entropy", "Mask bits or neurons of the lowest, highest and any entropy, and measure what it costs near and far."
+    ),
+}
+"""Commands whose options are the keys of a recipe."""
 
 app = typer.Typer(
     name="hf-untangle",
@@ -32,26 +56,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(unlearn.demo)
-app.command("unlearn")(unlearn.unlearn_command)
-app.command("repair")(repair.repair_command)
-app.command("attack")(attack.attack_command)
-app.command("prune")(prune.prune_command)
-app.command("density")(density.density_command)
-app.command("nets")(nets.nets_command)
-app.command("compact")(compact.compact_command)
+app.callback()(print_version)
+app.command("demo")(demo.demo)
+for name, command in RECIPE_COMMANDS.items():
+    add(app, name, command)
 app.command("run")(run.run_recipe)
 app.command("schema")(run.schema_command)
 app.command("show")(show.show_command)
-app.command("adapter")(sharing.adapter_command)
-app.command("push")(sharing.push_command)
-app.add_typer(translate.app, name="translate")
-app.command("collect")(collect.collect_command)
-app.command("evaluate")(evaluate.evaluate_command)
 app.command("groups")(inspect.groups_command)
 app.command("entropy")(entropy.entropy_command)
-app.command("entropy-masks")(entropy.entropy_masks_command)
 app.command("corpora")(inspect.corpora_command)
 app.command("models")(models.models_command)
 
@@ -59,7 +74,7 @@ app.command("models")(models.models_command)
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(format="%(message)s")
-    # Of several processes one speaks; whoever fails still says why.
+    # Of several processes one speaks; every process says why it failed.
     main = os.environ.get("RANK", "0") == "0"
     logging.getLogger("hf_untangle").setLevel(logging.INFO if main else logging.ERROR)
     app()

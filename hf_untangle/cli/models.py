@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from hf_untangle.cli.console import JsonOption, clear_errors, console
-from hf_untangle.cli.streams import write_json
+from hf_untangle.cli.console import JsonOption, clear_errors
+from hf_untangle.cli.streams import results, write_json
 
 
 def models_command(
@@ -29,5 +29,5 @@ def models_command(
             counts = map(str, (one.ffn, one.attention, one.experts, one.layers))
             located, *smaller = ("yes" if works else "no" for works in (one.located, one.ragged, one.uniform))
             table.add_row(one.type, one.task, located, *counts, *smaller, one.why)
-        console.print(table)
-        console.print(f"{sum(one.located for one in found)} of {sum(one.builds for one in found)} types located.")
+        results().print(table)
+        results().print(f"{sum(one.located for one in found)} of {sum(one.builds for one in found)} types located.")

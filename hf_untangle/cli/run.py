@@ -1,12 +1,13 @@
 """The command `run`, and how every command does a job: the same recipe, whether from a file or from options."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_untangle.cli.console import JsonOption, clear_errors, console
-from hf_untangle.cli.streams import write_json
+from hf_untangle.cli.console import JsonOption, clear_errors
+from hf_untangle.cli.streams import results, write_json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,7 +35,7 @@ def run_recipe(
         if json:
             write_json(plan.record())
         else:
-            plan.show(console)
+            plan.show(results())
 
 
 def schema_command() -> None:
@@ -45,17 +46,23 @@ def schema_command() -> None:
         write_json(recipe_schema())
 
 
-def do(content: dict[str, Any], *, as_json: bool) -> None:
+def do(
+    content: dict[str, Any], *, overrides: dict[str, Any] | None = None, as_json: bool = False, progress: bool = True
+) -> None:
     """Do the job that a command's options describe.
 
     Args:
         content: The keys and values of a recipe.
-        as_json: Whether to print the record as JSON in the place of a table.
+        overrides: Values by dotted keys, which go before those of `content`.
+        as_json: Whether to print the record as JSON instead of a table.
+        progress: Whether to show progress bars and log lines.
     """
     with clear_errors():
-        from hf_untangle.recipes.read import check_recipe
+        from hf_untangle.recipes.read import check_recipe, set_key
 
-        _finish(check_recipe(content), as_json=as_json)
+        for key, value in (overrides or {}).items():
+            set_key(content, key, value)
+        _finish(check_recipe(content), as_json=as_json, progress=progress)
 
 
 def settings_of(overrides: list[str] | None) -> dict[str, Any]:
@@ -73,15 +80,17 @@ def settings_of(overrides: list[str] | None) -> dict[str, Any]:
         return dict(map(parse_override, overrides or []))
 
 
-def _finish(recipe: "BaseModel", *, as_json: bool) -> None:
+def _finish(recipe: "BaseModel", *, as_json: bool, progress: bool = True) -> None:
     """Carry a recipe out and show what came of it."""
     from hf_untangle.distributed import is_main
     from hf_untangle.recipes.read import carry_out
 
-    outcome = carry_out(recipe)
+    if not progress:
+        logging.getLogger("hf_untangle").setLevel(logging.ERROR)
+    outcome = carry_out(recipe, progress=progress)
     if not is_main():
         return
     if as_json:
         write_json(outcome.record)
     else:
-        outcome.show(console)
+        outcome.show(results())

@@ -1,4 +1,4 @@
-"""Standard output for JSON alone: what libraries print, also in C, goes to standard error instead."""
+"""Standard output for results alone: what libraries print, also in C, goes to standard error instead."""
 
 import ctypes
 import os
@@ -8,16 +8,18 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+from rich.console import Console
+
 STDOUT, STDERR = 1, 2
 """File descriptors."""
 
 _OUTPUT: ContextVar[TextIO | None] = ContextVar("hf_untangle_output", default=None)
-"""Where JSON goes while standard output is kept clean."""
+"""Where results go while standard output is kept clean."""
 
 
 @contextmanager
 def clean_stdout() -> Iterator[None]:
-    """Keep everything but `write_json` off standard output inside the `with` block.
+    """Keep everything but `write_json` and `results` off standard output inside the `with` block.
 
     Yields:
         Nothing.
@@ -44,6 +46,15 @@ def write_json(value: Any) -> None:
     output = _OUTPUT.get() or sys.stdout
     output.write(to_json(value, indent=2, inf_nan_mode="strings").decode() + "\n")
     output.flush()
+
+
+def results() -> Console:
+    """What prints the result of a command, on standard output.
+
+    Returns:
+        A console that takes no markup, since paths and messages may hold square brackets.
+    """
+    return Console(file=_OUTPUT.get() or sys.stdout, markup=False)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
     corpus: CorpusChoice = Field(description="The text: its source alone, or what to read of it.")
     part: Part = Field(default="train", description="Which part of the corpus.")
-    max_tokens: int = Field(default=32_768, ge=1, description="Tokens to read at the most, in whole blocks.")
+    tokens: int = Field(default=32_768, ge=1, description="Tokens to read at the most, in whole blocks.")
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
     batch_size: BatchSizeSetting = Field(
         default="auto", description="Blocks in a forward pass; `auto` halves them when memory runs out."
@@ -57,7 +57,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     corpus = recipe.corpus.open()
     model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
     blocks = token_blocks(
-        corpus, tokenizer, tokens=recipe.max_tokens, part=recipe.part, block_size=min(recipe.block_size, recipe.max_tokens)
+        corpus, tokenizer, tokens=recipe.tokens, part=recipe.part, block_size=min(recipe.block_size, recipe.tokens)
     )
     statistics = collect(
         model,

@@ -39,7 +39,7 @@ def read_recipe(file: str | Path, overrides: dict[str, Any] | None = None) -> Ba
     if not isinstance(content, dict):
         raise ConfigError(f"The recipe `{file}` must be a mapping of keys to values, but it is a {type(content).__name__}.")
     for key, value in (overrides or {}).items():
-        _set(content, key, value)
+        set_key(content, key, value)
     return check_recipe(content)
 
 
@@ -118,8 +118,17 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"The value of `{key}` is not valid YAML: {error}.") from error
 
 
-def _set(content: dict[str, Any], key: str, value: Any) -> None:
-    """Set a value by its dotted key."""
+def set_key(content: dict[str, Any], key: str, value: Any) -> None:
+    """Set a value by its dotted key.
+
+    Args:
+        content: Keys and values of a recipe, changed in place.
+        key: Such as `settings.steps`.
+        value: The value.
+
+    Raises:
+        ConfigError: A part of the key is a single value.
+    """
     *parents, last = key.split(".")
     for parent in parents:
         content = content.setdefault(parent, {})

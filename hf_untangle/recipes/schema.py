@@ -6,13 +6,24 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from hf_untangle.config import Config
+from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.prune import PruneConfig
+from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.recipes.registry import JOBS, job_of
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-SETTINGS: dict[str, type] = {"evaluate": EvaluationConfig, "unlearn": UnlearnConfig, "prune": PruneConfig}
+SETTINGS: dict[str, type[Config]] = {
+    "attack": AttackConfig,
+    "density": SweepConfig,
+    "evaluate": EvaluationConfig,
+    "prune": PruneConfig,
+    "repair": RepairConfig,
+    "unlearn": UnlearnConfig,
+}
 """What the key `settings` of a task may hold, where that is one model."""
 
 

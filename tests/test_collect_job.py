@@ -36,7 +36,7 @@ def test_our_own_recipes_run_and_leave_statistics(places, tmp_path, path):
 
 def test_every_limit_can_be_given_to_the_command(places, tmp_path, cache):
     output = tmp_path / "words.safetensors"
-    limits = ["--max-tokens", 512, "--batch-size", "auto", "--max-seconds", 1000, "--checkpoint-every", 1]
+    limits = ["--tokens", 512, "--batch-size", "auto", "--max-seconds", 1000, "--checkpoint-every", 1]
     command = ["collect", places["model"], places["corpus"], "-o", output, *limits, "--json"]
     done = CliRunner().invoke(app, list(map(str, command)))
     assert done.exit_code == 0, done.output
@@ -44,15 +44,15 @@ def test_every_limit_can_be_given_to_the_command(places, tmp_path, cache):
     assert not list(cache.rglob("collections/*"))
 
 
-def test_a_batch_size_that_is_no_number_is_wrong_usage(places, tmp_path):
+def test_a_batch_size_that_is_no_number_is_bad_input(places, tmp_path):
     command = ["collect", places["model"], places["corpus"], "-o", str(tmp_path / "a"), "--batch-size", "many"]
     done = CliRunner().invoke(app, command)
-    assert done.exit_code == 2
-    assert "must be a number or `auto`, got `many`" in " ".join(done.output.replace("│", "").split())
+    assert done.exit_code == 3
+    assert "must be a whole number of at least 1, or `auto`, got 'many'" in " ".join(done.output.replace("│", "").split())
 
 
 @pytest.mark.parametrize("size", [0, -1, "many", 2.5])
 def test_a_batch_size_of_a_recipe_is_a_number_from_1_or_auto(size):
     content = {"task": "collect", "model": "toy", "corpus": "a.txt", "output": "b", "batch_size": size}
-    with pytest.raises(ConfigError, match="^`batch_size`: input should be greater than or equal to 1, or `auto`, got .*"):
+    with pytest.raises(ConfigError, match="^`batch_size`: must be a whole number of at least 1, or `auto`, got .*"):
         check_recipe(content)

@@ -52,7 +52,7 @@ def test_the_command_says_how_much_went_and_how_to_load(source, tmp_path):
     folder, mask = source
     done = CliRunner().invoke(app, ["compact", str(folder), str(tmp_path / "out"), "--mask", str(mask)])
     assert done.exit_code == 0
-    assert "parameters became" in done.stderr and "from_pretrained loads it anywhere" in done.stderr
+    assert "parameters became" in done.stdout and "from_pretrained loads it anywhere" in done.stdout
 
 
 def test_a_missing_checkpoint_is_one_sentence_and_exit_code_3(tmp_path):

@@ -118,7 +118,7 @@ def test_the_command_prints_the_entropy_of_every_group(command, tmp_path):
     assert all(0 <= row["low"] <= row["median"] <= row["high"] <= 1 for row in rows)
     assert drawn.read_text().startswith("<?xml")
     table = command("entropy", "toy", "--corpus", "words.jsonl", "--tokens", 256, "--threshold", "running mean")
-    assert "always off" in table.stderr
+    assert "always off" in table.stdout
     assert command("entropy", "toy", "--corpus", "words.jsonl", "--threshold", "mode").exit_code == 3
 
 
@@ -127,7 +127,7 @@ def test_the_command_masks_neurons_and_prints_what_it_costs(command, tmp_path):
     words = ["entropy-masks", "--model", "toy", "--corpus", "words.jsonl", "--output", tmp_path / "out", *settings]
     result = command(*words)
     assert result.exit_code == 0, result.output
-    assert "bottom" in result.stderr and "masking.svg" in result.stderr
+    assert "bottom" in result.stdout and "masking.svg" in result.stdout
 
 
 def a_record(**changes) -> ContrastRecord:

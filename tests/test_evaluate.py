@@ -163,7 +163,7 @@ def test_the_command_measures_pairs_and_corpora_and_writes_the_numbers(folder):
         "out/n.json",
     )
     assert done.exit_code == 0, done.stderr
-    assert "extraction strength" in done.stderr and "words.jsonl" in done.stderr and "out/n.json" in done.stderr
+    assert "extraction strength" in done.stdout and "words.jsonl" in done.stdout and "out/n.json" in done.stdout
     found = json.loads((folder / "out" / "n.json").read_text())
     assert found.keys() == {"words.jsonl", "pairs"}
     assert 0 < found["pairs"]["extraction_strength"] <= 1

@@ -66,13 +66,13 @@ def test_a_dry_run_reads_no_weights(recipe, checkpoint):
     (checkpoint / "model.safetensors").unlink()
     result = dry_run(recipe())
     assert result.exit_code == 0, result.stderr
-    assert "parameters, float32" in result.stderr and "Nothing was read but the configuration" in " ".join(
-        result.stderr.split()
+    assert "parameters, float32" in result.stdout and "Nothing was read but the configuration" in " ".join(
+        result.stdout.split()
     )
 
 
 def test_a_dry_run_takes_overrides_and_refuses_what_a_run_refuses(recipe):
-    assert "4 steps" in dry_run(recipe(), "--set", "settings.steps=4").stderr
+    assert "4 steps" in dry_run(recipe(), "--set", "settings.steps=4").stdout
     result = dry_run(recipe(), "--set", "settings.stepz=4")
     assert (result.exit_code, "no setting `stepz`" in result.stderr) == (3, True)
 
@@ -80,8 +80,8 @@ def test_a_dry_run_takes_overrides_and_refuses_what_a_run_refuses(recipe):
 def test_a_task_without_an_estimate_says_so(tmp_path):
     result = dry_run(str(next(path for path in RECIPES if path.parent.name == "push")))
     assert result.exit_code == 0
-    assert "repository: you/smollm2-without-code" in result.stderr
-    assert "gives no estimate" in result.stderr
+    assert "repository: you/smollm2-without-code" in result.stdout
+    assert "gives no estimate" in result.stdout
 
 
 def test_the_size_comes_from_the_configuration(checkpoint):

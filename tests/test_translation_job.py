@@ -135,7 +135,7 @@ def test_the_table_says_what_was_measured_and_where_everything_is(project):
     result = command("kan", "-o", "out")
     assert result.exit_code == DONE
     for words in ("digits as kan:", "equal to the last bit", "Saved in out: kan.safetensors, network.png."):
-        assert words in result.stderr
+        assert words in result.stdout
 
 
 def test_a_network_that_is_too_large_for_the_limits_leaves_nothing_behind(project):

@@ -38,13 +38,14 @@ def clear_errors() -> Iterator[None]:
         raise typer.Exit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED) from error
 
 
-def _show_version(wanted: bool) -> None:
-    """Print the version and stop."""
+def _show_version(wanted: bool) -> bool:
+    """Print the version and stop, where that is wanted."""
     if wanted:
         from hf_untangle import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+    return wanted
 
 
 def print_version(

@@ -65,8 +65,7 @@ def function_of(command: RecipeCommand) -> Callable[..., None]:
         _run(command.task, keys, content, overrides=overrides, quiet=quiet, as_json=as_json)
 
     run.__doc__ = command.help
-    run.__signature__ = Signature([*ordered, *extra])  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in [*ordered, *extra]}
+    _announce(run, [*ordered, *extra])
     return run
 
 
@@ -196,12 +195,19 @@ def add(app: typer.Typer, name: str, command: RecipeCommand) -> None:
     """
     passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
-    @app.command(name, help=command.help, context_settings=passed_on, add_help_option=False)
-    def call(context: typer.Context) -> None:
-        real = typer.Typer(
-            add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
-        )
+    def call(context: Any) -> None:
+        helped = {"help_option_names": ["-h", "--help"]}
+        real = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=helped)
         real.command(help=command.help, no_args_is_help=bool(command.arguments))(function_of(command))
         code = typer.main.get_command(real).main(args=context.args, prog_name=context.command_path, standalone_mode=False)
         if isinstance(code, int) and code:
             raise typer.Exit(code)
+
+    _announce(call, [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)])
+    app.command(name, help=command.help, context_settings=passed_on, add_help_option=False)(call)
+
+
+def _announce(function: Callable[..., None], parameters: list[Parameter]) -> None:
+    """Let a function say to typer that it takes these parameters."""
+    function.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {one.name: one.annotation for one in parameters}

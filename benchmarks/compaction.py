@@ -5,7 +5,7 @@
 
 Speed: every round times the whole model and the smaller ones on the same batch, one after another, so that they share
 whatever else the machine does; the ratio of each round is taken first, and the median of rounds after. A model whose blocks
-(all but embeddings) have b parameters in the place of a is proportionally fast at a / b times the speed.
+(all but embeddings) have b parameters instead of a is proportionally fast at a / b times the speed.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Ticket search measured: against other ways to as many weights, as a batched program, and over the neurons of a real model.
 
 python benchmarks/nets.py digits        # tables of rivals on handwritten digits, an MLP and a convolutional network
-python benchmarks/nets.py speed         # individuals a second, batched against one by one
+python benchmarks/nets.py speed         # individuals per second, batched against one by one
 python benchmarks/nets.py neurons       # SmolLM2: an evolved mask against scores at equal kept share
 """
 
@@ -68,7 +68,7 @@ def spread(values: list[float], form: str) -> str:
 
 
 def speed(steps: int = 15) -> None:
-    print("\n| network | individuals | batched, individuals a second | one by one | ratio |\n|---|---|---|---|---|")
+    print("\n| network | individuals | batched, individuals per second | one by one | ratio |\n|---|---|---|---|---|")
     for shape, width in (("mlp", 64), ("convolutional", 16)):
         network, train, _, _ = digits_task(shape, width)
         program = Program(network, genes_of(network))

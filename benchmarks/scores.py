@@ -42,7 +42,7 @@ from hf_untangle.records.unlearning import Scores
 FRACTIONS = (0.005, 0.01, 0.02, 0.04, 0.08)
 """Shares of FFN neurons and of attention neurons that the masks of a curve remove."""
 ALPHAS = (64.0, 32.0, 16.0, 8.0, 4.0)
-"""How many times a neuron must matter more to forget to be dampened, for the curve of SSD."""
+"""How many times per neuron must matter more to forget to be dampened, for the curve of SSD."""
 
 METHODS: dict[str, dict] = {
     "rms": {},

@@ -38,7 +38,7 @@ from hf_untangle.recipes.read import parse_override
 from hf_untangle.records.unlearning import Scores, Step
 
 RUNS = {"largest difference": {"retain_budget": 0.25, "bisections": 0}, "retain budget of 2%": {"retain_budget": 0.02}}
-"""The masks that are chosen, and what sets each run apart: the first goes on past its best step."""
+"""The masks that are chosen, and what sets each run apart: the first continues past its best step."""
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     (arXiv:2403.01267) and removed from the weights; `method` names others, or several to apply one after another, each
     within its share of the budget. Steps are chosen on validation parts of both corpora; what the result
     reports is measured on test parts that nothing was chosen by. The model is changed in the very last moment: an error or
-    an interruption before leaves it exactly as it was, and the same call then goes on after the last finished step.
+    an interruption before leaves it exactly as it was, and the same call then continues after the last finished step.
 
     Args:
         model: A causal or masked language model, or an image classifier, loaded with its head.

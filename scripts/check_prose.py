@@ -23,13 +23,13 @@ UNITS = (
     "|position|process|region|row|run|sample|second|seed|step|task|token|weight"
 )
 COUNTED = (
-    "bits|blocks|document|examples|factor|genes|ids|images|individuals|masks|matrix|nats|neurons|number|once|one|ones"
-    "|operations|positions|probability|questions|regions|rows?|score|sums|times|tokens|updates|value|vector|widths"
+    "bits|blocks|document|examples|factor|genes|ids|images|individuals|masks|matrix|nats|neurons|number|once|one"
+    "|operations|positions|probability|questions|regions|rows?|score|times|tokens|updates|value|vector|widths"
 )
 PERSON = r"(?<!people\s)(?<!user\s)(?<!those\s)(?<!someone\s)"
 
 HABITS = {
-    rf"\b(?:{COUNTED}) an? (?:{UNITS})\b": 'say "per"',
+    rf"\b(?:{COUNTED}) an? (?:{UNITS})\b(?! (?:asked|has|of its own|saw))": 'say "per"',
     r"\bbut\b[^.;]{0,90}?\bcame\b|\bcame instead\b|\bwhat came\b": 'say "got X"',
     r"\bin (?:the )?place of\b": 'say "instead of"',
     r"\b[Nn]one of\b": 'say "no", "not" or "not any of"',

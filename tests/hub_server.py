@@ -52,7 +52,7 @@ class Fault:
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
     after: int | None = None
-    """Drop the connection after so many bytes, in the place of an answer with a status."""
+    """Drop the connection after so many bytes, instead of an answer with a status."""
 
 
 class HubServer(ThreadingHTTPServer):

@@ -71,7 +71,7 @@ def test_the_chosen_strength_says_what_the_run_wrote_down(strengths):
 
 
 def test_an_empty_prompt_is_an_error(strengths):
-    with pytest.raises(ConfigError, match="The prompt must have some text to go on from"):
+    with pytest.raises(ConfigError, match="The prompt must have some text to continue from"):
         strengths.compare(1, " \n", 8)
 
 

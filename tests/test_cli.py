@@ -281,7 +281,7 @@ def test_an_interruption_ends_with_130_and_the_same_command_goes_on(run, recipe,
         patch.setattr(import_module("hf_untangle.unlearn"), "continuations", interrupted)
         result = run("run", recipe())
     assert result.exit_code == INTERRUPTED
-    assert "An unlearning run goes on after its last finished step when the same command is given" in sentence(result)
+    assert "An unlearning run continues after its last finished step when the same command is given" in sentence(result)
     monkeypatch.setattr(iterative, "remove_next", None)
     assert run("run", recipe()).exit_code == DONE
 

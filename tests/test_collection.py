@@ -1,4 +1,4 @@
-"""Collection that never stands in the way: batches that fit, limits, and going on after a stop."""
+"""Collection that never stands in the way: batches that fit, limits, and continuing after a stop."""
 
 import logging
 import os
@@ -95,7 +95,7 @@ def test_auto_begins_with_4096_positions_and_at_most_64_blocks():
 def test_auto_halves_until_a_batch_fits_and_says_so_once(many, caplog):
     with caplog.at_level(logging.WARNING, logger="hf_untangle"):
         assert sizes_of(Batches(many, "auto"), full_above(10)) == [8] * 5
-    assert [record.message for record in caplog.records] == ["64 blocks in a batch did not fit into memory; going on with 8."]
+    assert [record.message for record in caplog.records] == ["64 blocks in a batch did not fit into memory; continuing with 8."]
 
 
 def test_a_batch_size_that_was_asked_for_is_never_changed(many):
@@ -168,7 +168,7 @@ def test_a_limit_on_tokens_counts_no_padding(padded_blocks):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that goes on by a second whenever it is read."""
+    """A clock that advances by a second whenever it is read."""
     seconds = iter(range(10_000))
     monkeypatch.setattr(batch_sizes.time, "monotonic", lambda: next(seconds))
 
@@ -294,7 +294,7 @@ def test_other_weights_of_which_the_sums_know_nothing_begin_anew(tiny_model, man
 def test_a_cache_that_cannot_be_written_costs_no_collection(model, many, cache, caplog):
     expected = collect(model, many, **EVERY_EIGHT)
     shutil.rmtree(cache, ignore_errors=True)
-    cache.write_text("a file in the place of the folder")
+    cache.write_text("a file instead of the folder")
     assert_same_bits(collect(model, many, **EVERY_EIGHT), expected)
     assert caplog.text.count("its sums cannot be written") == 1
 

@@ -1,4 +1,4 @@
-"""Compaction of a model with LoRA adapters: they shrink with it, and go on doing what they did."""
+"""Compaction of a model with LoRA adapters: they shrink with it, and continue doing what they did."""
 
 import pytest
 import torch

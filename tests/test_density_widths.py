@@ -34,7 +34,7 @@ FAST = {"grid": (0.3, 0.6, 0.9), "refine": 0.1, "progress": False}
 
 @pytest.fixture(scope="module")
 def shapes() -> LabeledImages:
-    """Bright rows, one a class, with some noise: eight rows of eight pixels."""
+    """Bright rows, one per class, with some noise: eight rows of eight pixels."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(160) % 4
     pixels = 0.3 * torch.rand(160, 1, 8, 8, generator=generator)
@@ -245,7 +245,7 @@ def test_every_name_is_a_family():
         ),
         (lambda: image_family("vit"), "A network must be one of mlp"),
         (lambda: language_family("rnn"), "An architecture must be one of gpt2, llama"),
-        (lambda: pretrained_family("org/model"), "must have `{}` in the place of the width, got `org/model`"),
+        (lambda: pretrained_family("org/model"), "must have `{}` instead of the width, got `org/model`"),
         (lambda: across_widths("mlp", ()), "widths must be different and seeds at least one"),
         (lambda: across_widths("mlp", (4, 4)), "widths must be different"),
         (lambda: across_widths("mlp", (4,), ()), "seeds at least one"),

@@ -181,7 +181,7 @@ def test_who_may_not_write_is_told_what_to_do(hub: HubServer, mask, token, messa
     [
         ("commit", 409, {}, r"Nobody else may write to `me/masks` during .* came in between \(409\). Run it again"),
         ("commit", 429, {"Retry-After": "7"}, r"so many requests, and asks to wait 7 seconds before pushing .* \(429\). Wait"),
-        ("create", 429, {}, r"so many requests, and asks to wait before pushing to me/masks goes on \(429\)"),
+        ("create", 429, {}, r"so many requests, and asks to wait before pushing to me/masks continues \(429\)"),
         ("commit", 403, {}, r"but the Hub forbids it \(403\)"),
         ("create", 503, {}, "The Hub must answer for pushing to me/masks, but it failed: .*503.* try again later"),
     ],
@@ -194,7 +194,7 @@ def test_every_refusal_of_a_push_is_a_sentence(hub: HubServer, mask, route, stat
 
 def test_a_rate_limit_that_does_not_end_is_a_sentence_too(hub: HubServer, mask, patience):
     hub.faults.append(Fault("upload", status=429, times=99, headers={"Retry-After": "3"}))
-    with pytest.raises(HubError, match=r"asks to wait 3 seconds before pushing to me/masks goes on \(429\)"):
+    with pytest.raises(HubError, match=r"asks to wait 3 seconds before pushing to me/masks continues \(429\)"):
         mask.push_to_hub(REPO)
 
 

@@ -42,7 +42,7 @@ def whole(project, tmp_path, monkeypatch):
 
 @pytest.fixture
 def pushed(monkeypatch):
-    """What would go to the Hub, in the place of sending it."""
+    """What would go to the Hub, instead of sending it."""
     calls = []
 
     def push_folder(folder, repository, **options):

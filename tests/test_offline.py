@@ -69,7 +69,7 @@ def saved(project) -> Path:
 
 
 def test_where_the_cache_cannot_be_written_the_embedded_model_is_made_for_one_call(dequantized, cache, caplog):
-    cache.write_text("a file in the place of the folder")
+    cache.write_text("a file instead of the folder")
     models.load("smollm2")
     assert "dequantized for this call alone, as the cache cannot be used" in caplog.text
     assert len(dequantized) == 1 and not dequantized[0].exists()

@@ -55,7 +55,7 @@ def test_our_own_recipes_run_and_leave_a_checkpoint_with_a_report_and_a_card(rec
         and "<svg" in page
         and "http" not in page.replace("http://www.w3.org", "")
     )
-    assert "library_name: transformers" in card and "| original |" in card and "| tokens a second |" in card
+    assert "library_name: transformers" in card and "| original |" in card and "| tokens per second |" in card
     assert json.loads((tmp_path / "out" / "untangle.json").read_text()) == outcome.record
     assert (tmp_path / "out" / "plots" / "removed_by_layer.png").stat().st_size > 1000
 

@@ -110,12 +110,12 @@ def test_a_damaged_step_is_done_again_and_the_run_ends_as_it_would_have(finished
         assert [step.number for step, _ in Journal(file.parent).read()] == [1], file
         file.write_bytes(whole if file.suffix == ".json" else whole[:-1])
     resumed = search()
-    assert "goes on after step 1, as the next is damaged" in caplog.text
+    assert "continues after step 1, as the next is damaged" in caplog.text
     assert resumed.masks == finished.masks
 
 
 def test_a_cache_that_cannot_be_written_costs_no_run(finished, search, cache, caplog):
-    cache.write_text("a file in the place of the folder")
+    cache.write_text("a file instead of the folder")
     assert search().masks == finished.masks
     assert "would begin anew, as its journal cannot be written" in caplog.text
 

@@ -34,7 +34,7 @@ print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_to
 
 @pytest.fixture(autouse=True)
 def cache(shared_cache) -> None:
-    """The cache that tests share, in the place of one a test: the model is dequantized once."""
+    """The cache that tests share, instead of one per test: the model is dequantized once."""
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from hf_untangle.masks.removal import remove_
 from hf_untangle.repairs.repair import repair
 
 ACCUMULATING = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 3}
-"""Twelve of the 24 examples a step, over two processes."""
+"""Twelve of the 24 examples per step, over two processes."""
 TOKENS, LOSS = "untangle/statistics/tokens", "untangle/nets/loss"
 
 
@@ -53,7 +53,7 @@ def half_mask(groups) -> NeuronMask:
 
 
 def held_at_zero(folder: Path) -> dict:
-    """Train two epochs with a mask and measurements, stop in the middle, and go on."""
+    """Train two epochs with a mask and measurements, stop in the middle, and continue."""
     model = a_model()
     groups = neuron_groups(model)
     mask = half_mask(groups)

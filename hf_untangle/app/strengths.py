@@ -47,7 +47,7 @@ class Strengths:
             ConfigError: The prompt is empty.
         """
         if not prompt.strip():
-            raise ConfigError("The prompt must have some text to go on from, but it is empty. Type a few words.")
+            raise ConfigError("The prompt must have some text to continue from, but it is empty. Type a few words.")
         before = self._continue(prompt, new_tokens)
         mask = masked(self.original, self.masks[strength - 1], constants=self.constants) if strength else nullcontext()
         with mask:

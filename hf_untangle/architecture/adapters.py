@@ -12,7 +12,7 @@ def low_rank_factors(model: nn.Module, name: str, which: Literal["lora_A", "lora
 
     Args:
         model: The model below the adapters.
-        name: Path of the projection, or of a parameter that holds one an expert.
+        name: Path of the projection, or of a parameter that holds one per expert.
         which: The factor A, which reads, or B, which writes.
 
     Returns:

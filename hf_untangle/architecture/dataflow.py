@@ -52,7 +52,7 @@ class Lineage:
             ancestor: One of `ancestors`.
 
         Returns:
-            One truth value a row.
+            One truth value per row.
         """
         return ancestor.elsewhere.abs() > NEGLIGIBLE * self.largest
 
@@ -183,10 +183,10 @@ def gradients_of(
 
     Args:
         neurons: The neurons.
-        weights: One number a neuron.
+        weights: One number per neuron.
         leaves: Leaves of the graph.
 
     Returns:
-        One gradient a leaf; None where the neurons do not hang on it.
+        One gradient per leaf; None where the neurons do not depend on it.
     """
     return list(torch.autograd.grad(neurons @ weights.to(neurons), leaves, retain_graph=True, allow_unused=True))

@@ -54,7 +54,7 @@ def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreT
     """Make a model that runs, and that `neuron_groups` understands, in next to no memory.
 
     Every weight is a Hankel matrix of noise, w[i, j] = noise[i + j]: a view that overlaps itself, which takes rows + columns
-    numbers in the place of rows x columns. Where neurons are does not depend on weights, so nothing is lost.
+    numbers instead of rows x columns. Where neurons are does not depend on weights, so nothing is lost.
 
     Args:
         model_class: The class of the model.

@@ -71,7 +71,7 @@ def read_matrix(model: nn.Module, name: str) -> Matrix:
 
     Args:
         model: The model.
-        name: Path of a projection, or of a parameter that holds one matrix an expert.
+        name: Path of a projection, or of a parameter that holds one matrix per expert.
 
     Returns:
         The weights, seen as `matrix_of` shows them, but with all of their numbers, and dequantized. They are to be read only.

@@ -98,7 +98,7 @@ class Matrix:
     """The weights of a projection, always seen the same way: views, so that writing to them writes to the model."""
 
     weight: Shaped[Tensor, "expert output input"]
-    """One matrix an expert; a single one for an ordinary projection."""
+    """One matrix per expert; a single one for an ordinary projection."""
     bias: Shaped[Tensor, "expert output"] | None
     parameter: Tensor
     """The parameter that holds the weight."""
@@ -111,7 +111,7 @@ def matrix_of(model: nn.Module, name: str) -> Matrix:
 
     Args:
         model: The model.
-        name: Path of a projection, or of a parameter that holds one matrix an expert.
+        name: Path of a projection, or of a parameter that holds one matrix per expert.
 
     Returns:
         Its weights.
@@ -134,7 +134,7 @@ def neurons_read(model: nn.Module, name: str) -> int:
 
     Args:
         model: The model.
-        name: Path of the projection, or of a parameter that holds one an expert.
+        name: Path of the projection, or of a parameter that holds one per expert.
 
     Returns:
         The number of neurons.
@@ -157,7 +157,7 @@ class Place:
     shape: tuple[int, int, int]
     """Experts (1 for an ordinary projection), outputs and inputs."""
     is_stack: bool
-    """Whether the parameter holds one matrix an expert."""
+    """Whether the parameter holds one matrix per expert."""
     is_transposed: bool
     """Whether inputs come before outputs in it."""
 
@@ -167,7 +167,7 @@ def place_of(model: nn.Module, name: str) -> Place:
 
     Args:
         model: The model.
-        name: Path of a projection, or of a parameter that holds one matrix an expert.
+        name: Path of a projection, or of a parameter that holds one matrix per expert.
 
     Returns:
         The names of its parameters, and how they are laid out.

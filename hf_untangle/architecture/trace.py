@@ -51,7 +51,7 @@ class Call:
     output: Float[Tensor, "..."] | None
     """What it wrote, a leaf of the graph; None for experts."""
     written: Float[Tensor, "..."] | None
-    """The copy of it that the model goes on with."""
+    """The copy of it that the model continues with."""
 
     def neurons_at(self, position: int, sequences: int = 1) -> Float[Tensor, "sequence neuron"]:
         """What was read at one position.
@@ -139,7 +139,7 @@ def trace(model: nn.Module, inputs: dict[str, Any], write: Writer) -> Trace:
 
 
 def _plain_vectors(model: nn.Module) -> dict[str, Float[Tensor, " width"]]:
-    """Ones in place of the vectors in the blocks that no projection owns."""
+    """Ones instead of the vectors in the blocks that no projection owns."""
     blocks = tuple(f"{block.name}." for block in find_blocks(model))
     return {
         name: torch.ones_like(parameter)

@@ -1,4 +1,4 @@
-"""Examples in the context: does a model that has unlearned go on where it is shown how?"""
+"""Examples in the context: does a model that has unlearned continue where it is shown how?"""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -55,7 +55,7 @@ def attack(
 
     Every attack is run on the original model and on random masks of equal size too: what the original gains under it is
     headroom, and what a random mask gets back is repair of mere damage. An attack that fails, or that meets its time limit,
-    keeps what it has measured, and the others go on.
+    keeps what it has measured, and the others continue.
 
     Args:
         result: What `unlearn` gave. Its model is left exactly as it is.

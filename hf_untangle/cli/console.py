@@ -34,7 +34,7 @@ def clear_errors() -> Iterator[None]:
         console.print(Text.assemble(("Error:", "red"), f" {error}"), soft_wrap=True)
         raise typer.Exit(OVER_BUDGET if isinstance(error, BudgetError) else BAD_INPUT) from error
     except KeyboardInterrupt as error:
-        console.print("Interrupted. An unlearning run goes on after its last finished step when the same command is given.")
+        console.print("Interrupted. An unlearning run continues after its last finished step when the same command is given.")
         raise typer.Exit(TERMINATED if isinstance(error, Terminated) else INTERRUPTED) from error
 
 

@@ -31,6 +31,6 @@ def reads(weight: Tensor, place: Place) -> Bool[Tensor, " neuron"]:
         place: How it is laid out.
 
     Returns:
-        One truth value a neuron, on the CPU.
+        One truth value per neuron, on the CPU.
     """
     return (weight != 0).any(-1 if place.is_transposed else -2).flatten().cpu()

@@ -11,7 +11,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import Index, zeros_of
 
 Stays = tuple[int, Int[Tensor, "..."]]
-"""An axis that shrinks, and the indices that stay on it, in increasing order: the same for all, or one row an expert."""
+"""An axis that shrinks, and the indices that stay on it, in increasing order: the same for all, or one row per expert."""
 
 
 @dataclass(eq=False)

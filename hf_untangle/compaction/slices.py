@@ -1,7 +1,7 @@
 """Which indices stay on every axis that shrinks.
 
 The shapes of the smaller model say which axes shrink, and the neuron groups say what stays on them: so the rows of queries and
-keys, norms of their heads, and whatever else a model has one number a neuron or a head for, is cut with the same indices.
+keys, norms of their heads, and whatever else a model has one number per neuron or per head for, is cut with the same indices.
 """
 
 from collections.abc import Iterable

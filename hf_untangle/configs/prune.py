@@ -17,10 +17,10 @@ class PruneConfig(Config):
 
     ratio: float = Field(default=0.25, gt=0, lt=1, description="Share of all FFN neurons to remove.")
     parameters: int | None = Field(
-        default=None, ge=1, description="Weights and biases to remove at the most, in the place of a ratio."
+        default=None, ge=1, description="Weights and biases to remove at the most, instead of a ratio."
     )
     per_layer: tuple[float, ...] | None = Field(
-        default=None, description="Share of the FFN neurons of each layer to remove, in the place of a ratio for all."
+        default=None, description="Share of the FFN neurons of each layer to remove, instead of a ratio for all."
     )
     allocation: Allocation = Field(
         default="uniform", description="Whether every layer loses the same share, or all layers compete."
@@ -40,7 +40,7 @@ class PruneConfig(Config):
     evaluation_tokens: int = Field(default=16_384, ge=1, description="Held-out tokens that the result is measured on.")
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
     batch_size: int = Field(default=8, ge=1, description="Blocks in a forward pass.")
-    packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document a block.")
+    packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document per block.")
     controls: int = Field(default=1, ge=0, description="Random masks of equal size that the result is compared with.")
     seed: int = Field(default=0, description="For the random masks.")
 

@@ -84,9 +84,9 @@ class UnlearnConfig(Config):
         description="Seconds that statistics of one corpus may take each time; the blocks read until then count.",
     )
     checkpoint_every: int | None = Field(
-        default=None, ge=1, description="Write statistics down every so many blocks, to go on from after the run was killed."
+        default=None, ge=1, description="Write statistics down every so many blocks, to continue from after the run was killed."
     )
-    packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document a block.")
+    packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document per block.")
     bos: Literal["count", "drop"] = Field(default="count", description="Whether statistics count the BOS position.")
     controls: int = Field(default=1, ge=0, description="Random masks of equal size that every step is compared with.")
     seed: int = Field(default=0, description="For the random masks.")

@@ -58,7 +58,7 @@ class Batches:
             0, 1, and so on.
 
         Raises:
-            ConfigError: How many there will be hangs on time or memory.
+            ConfigError: How many there will be depends on time or memory.
         """
         if self._halves or self._max_seconds is not None:
             raise ConfigError(
@@ -92,7 +92,7 @@ class Batches:
                 self.size = self._half(self.size)
                 continue
             if failed_at is not None:
-                logger.warning("%d blocks in a batch did not fit into memory; going on with %d.", failed_at, self.size)
+                logger.warning("%d blocks in a batch did not fit into memory; continuing with %d.", failed_at, self.size)
                 failed_at = None
             self.done += len(batch.counted)
             yield batch

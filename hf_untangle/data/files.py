@@ -33,7 +33,7 @@ DOCUMENT_CHARACTERS = 2_000
 def file_documents(path: Path, column: str | None, group: str | None = None) -> Iterator[str | Document]:
     """Read the documents of a file or of every file below a folder.
 
-    A table has one document a row. A text file below a folder is one document. A text file on its own is
+    A table has one document per row. A text file below a folder is one document. A text file on its own is
     gathered into documents of about 2,000 characters, so that it can be parted into train and held-out text.
 
     Args:

@@ -19,7 +19,7 @@ class TokenRows:
     """Rows of token ids and what they were made of."""
 
     rows: list[Ids]
-    """One list of ids a row, BOS included."""
+    """One list of ids per row, BOS included."""
     documents: int
     """How many documents they come from."""
     found: int

@@ -128,7 +128,7 @@ def pretrained_family(pattern: str, *, corpus: CorpusSource = "general", dtype: 
         ConfigError: The pattern has no place for the width.
     """
     if "{}" not in pattern:
-        raise ConfigError(f"The name of a family must have `{{}}` in the place of the width, got `{pattern}`.")
+        raise ConfigError(f"The name of a family must have `{{}}` instead of the width, got `{pattern}`.")
 
     def member(width: Width, _: int, tolerance: str) -> Member:
         model, tokenizer = models.load(pattern.format(width), dtype=dtype)

@@ -39,7 +39,7 @@ def next_token_measure(evaluation: TokenBlocks, calibration: TokenBlocks, metric
     Args:
         evaluation: What it is judged on.
         calibration: What activations are taken from.
-        metric: `accuracy` (top-1) or `loss` (nats a token).
+        metric: `accuracy` (top-1) or `loss` (nats per token).
 
     Returns:
         The measure. A pruned model whose loss is NaN is judged as NaN.

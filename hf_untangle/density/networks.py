@@ -95,7 +95,7 @@ class ResidualBlock(nn.Module):
 
 
 def _head(channels: int, classes: int) -> list[nn.Module]:
-    """From a picture of any size to one number a class."""
+    """From a picture of any size to one number per class."""
     return [nn.AdaptiveAvgPool2d(POOLED), nn.Flatten(), nn.Linear(channels * POOLED**2, classes)]
 
 

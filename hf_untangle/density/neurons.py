@@ -25,7 +25,7 @@ from hf_untangle.statistics.watching import observed
 from hf_untangle.statistics.weight_norms import weight_norms
 
 NeuronScores = Mapping[str, Float[Tensor, " neuron"]]
-"""One score a neuron, by the name of its group."""
+"""One score per neuron, by the name of its group."""
 
 
 def neuron_units(model: nn.Module, settings: SweepConfig, scores: NeuronScores, groups: tuple[NeuronGroup, ...]) -> Units:

@@ -24,7 +24,7 @@ ABLATIONS: dict[str, Callable[[Moments], Float[Tensor, " bit"]]] = {
     "half": lambda train: torch.full_like(train.total, 0.5),
     "zero": lambda train: torch.zeros_like(train.total),
 }
-"""What is read in the place of a masked bit, from its moments on the training items. The paper's choice is a half."""
+"""What is read instead of a masked bit, from its moments on the training items. The paper's choice is a half."""
 
 
 def bits_to_mask(share: float, bits: int) -> int:

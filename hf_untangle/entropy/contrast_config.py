@@ -36,7 +36,7 @@ class ContrastExperimentConfig(Config):
         description="Shares of bits to mask; `low` is the share of bits with an entropy under a half.",
     )
     ablation: Literal["mean", "half", "zero"] = Field(
-        default="mean", description="What is read in the place of a masked bit: its mean in training, a half, or zero."
+        default="mean", description="What is read instead of a masked bit: its mean in training, a half, or zero."
     )
     entropy_on: Literal["eval", "train"] = Field(
         default="eval", description="Measure entropy on the set that is tested on, or on held-out items of the trained kind."
@@ -56,7 +56,7 @@ class ContrastExperimentConfig(Config):
 
 PRESETS: dict[str, ContrastExperimentConfig] = {
     "default": ContrastExperimentConfig(),
-    # 10 epochs of 50,000 images: 50,000 // 32 // 10 updates an epoch. Evaluation takes at most 500 batches.
+    # 10 epochs of 50,000 images: 50,000 // 32 // 10 updates per epoch. Evaluation takes at most 500 batches.
     "paper": ContrastExperimentConfig(
         bits=512, model={}, steps=1560, shares=(0.3,), ablation="half", corrected=False, problems=500 * 32
     ),

@@ -40,7 +40,7 @@ class ImageEncoder(nn.Module):
             images: Values from 0 to 255.
 
         Returns:
-            One vector an image.
+            One vector per image.
         """
         scaled = images.to(next(self.parameters()).dtype) / 255
         return self.layers(change_images(scaled) if self.training and self.augment else scaled)

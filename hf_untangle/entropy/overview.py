@@ -72,7 +72,7 @@ def overview(statistics: Mapping[str, Moments]) -> list[GroupEntropy]:
         statistics: Sums over tokens.
 
     Returns:
-        One row a group, in the order in which they run.
+        One row per group, in the order in which they run.
     """
     return [_row(group, moments) for group, moments in statistics.items()]
 

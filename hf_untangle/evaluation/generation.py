@@ -1,4 +1,4 @@
-"""What a model writes when it goes on from a prompt."""
+"""What a model writes when it continues from a prompt."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -67,7 +67,7 @@ def _inputs(
 
 @contextmanager
 def _generating_by(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
-    """Put settings in the place of the model's own, which would fill up whatever is passed to `generate`."""
+    """Use settings instead of the model's own, which would fill up whatever is passed to `generate`."""
     with ExitStack() as undo:
         undo.callback(setattr, model, "generation_config", model.generation_config)
         model.generation_config = settings

@@ -30,7 +30,7 @@ class TokenScores:
     tokens: Int[Tensor, " token"]
     """The true tokens."""
     best: Int[Tensor, "token rank"]
-    """The ten most likely tokens in the place of each, best first."""
+    """The ten most likely tokens instead of each, best first."""
     log_probabilities: Float[Tensor, " token"]
     """Of the true tokens, each given those before it, in nats."""
     means: Float[Tensor, " token"]

@@ -50,7 +50,7 @@ BY_STATUS: dict[int, str] = {
     404: MISSING,
     409: "Nobody else may write to `{repo}` during {what}, but another change came in between (409). Run it "
     "again: weights that were uploaded already are not sent twice.",
-    429: "The Hub takes only so many requests, and asks to wait{wait} before {what} goes on (429). Wait, then run it again: "
+    429: "The Hub takes only so many requests, and asks to wait{wait} before {what} continues (429). Wait, then run it again: "
     "weights that were uploaded already are not sent twice.",
 }
 """A sentence for every status that has a remedy of its own."""

@@ -31,7 +31,7 @@ class PushOptions(TypedDict, total=False):
 def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]) -> str:
     """Push a folder that this package wrote, whole, in one commit; the repository is made when there is none.
 
-    Files that the Hub has already are not sent again, so a push that was broken off goes on where it was. The file that can
+    Files that the Hub has already are not sent again, so a push that was broken off continues where it was. The file that can
     undo a removal stays here, and so does what is only linked to.
 
     Args:

@@ -1,4 +1,4 @@
-"""One number a neuron: its importance to a corpus, and its score between two."""
+"""One number per neuron: its importance to a corpus, and its score between two."""
 
 from hf_untangle.doors import open_door
 

@@ -1,4 +1,4 @@
-"""How far to dampen a neuron in the place of removing it: selective synaptic dampening, neuron by neuron.
+"""How far to dampen a neuron instead of removing it: selective synaptic dampening, neuron by neuron.
 
 SSD (Foster et al. 2023, arXiv:2308.07707) scales single parameters by the Fisher information of both corpora. Here a neuron is
 scaled as a whole, by the Fisher information of a gate at it (the importance `fisher`), and the retain corpus stands for the
@@ -19,7 +19,7 @@ def damping(forget: Neurons, retain: Neurons, *, alpha: float = 10.0, strength: 
     Args:
         forget: Fisher information of each neuron on the forget corpus, at least 0.
         retain: The same on the retain corpus.
-        alpha: How many times a neuron must matter more to forget than to retain to be touched at all.
+        alpha: How many times per neuron must matter more to forget than to retain to be touched at all.
         strength: The factor of the ratio; below 1 it dampens more.
 
     Returns:

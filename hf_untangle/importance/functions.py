@@ -1,4 +1,4 @@
-"""Importance: one number a neuron, from one corpus and the weights. Every importance by name, and what each needs."""
+"""Importance: one number per neuron, from one corpus and the weights. Every importance by name, and what each needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Importance:
             seen: What is known of them.
 
         Returns:
-            One number a neuron.
+            One number per neuron.
         """
         return self.function(seen)
 

@@ -1,4 +1,4 @@
-"""Importance by how the loss hangs on a neuron: z is its activation at a token, g the gradient of the loss there.
+"""Importance by how the loss depends on a neuron: z is its activation at a token, g the gradient of the loss there.
 
 z g is what the loss loses, to first order, as the neuron fades; the sum of z g over tokens is also the sum of weight times
 gradient over the column that reads the neuron, so that these are scores of the neuron's weights as much as of its activation.

@@ -88,7 +88,7 @@ def fused(scores: Sequence[Mapping[str, Tensor]], competitors: Iterable[Sequence
     """Fuse several scores of the same neurons by rank, which needs no common scale (Borda's count).
 
     Args:
-        scores: For each way to score, one vector a group, of any length.
+        scores: For each way to score, one vector per group, of any length.
         competitors: The names of the groups that are ranked together, such as all FFNs.
 
     Returns:

@@ -12,7 +12,7 @@ Ablation = Literal["zero", "mean", "mode"]
 """Zero ablation, mean ablation, and modal ("peak") ablation (Pochinkov et al. 2024, arXiv:2408.17322)."""
 
 Constants = Mapping[str, Float[Tensor, " neuron"]]
-"""One value a neuron, by the name of its group."""
+"""One value per neuron, by the name of its group."""
 
 
 def mean_ablation(statistics: Mapping[str, Moments]) -> dict[str, Float[Tensor, " neuron"]]:
@@ -22,6 +22,6 @@ def mean_ablation(statistics: Mapping[str, Moments]) -> dict[str, Float[Tensor, 
         statistics: Sums over the tokens of that corpus.
 
     Returns:
-        One value a neuron.
+        One value per neuron.
     """
     return {group: moments.total / moments.computed.clamp_min(1) for group, moments in statistics.items()}

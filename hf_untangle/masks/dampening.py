@@ -1,4 +1,4 @@
-"""Scaling neurons down in the place of removing them."""
+"""Scaling neurons down instead of removing them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ def dampened(model: nn.Module, factors: Factors) -> Iterator[nn.Module]:
 
     Args:
         model: The model.
-        factors: One factor a neuron; groups that are left out stay as they are.
+        factors: One factor per neuron; groups that are left out stay as they are.
 
     Yields:
         The same model.
@@ -47,7 +47,7 @@ def dampen_(model: nn.Module, factors: Factors, groups: tuple[NeuronGroup, ...])
 
     Args:
         model: The model, changed in place. All of it is checked before any of it is written to.
-        factors: One factor a neuron; groups that are left out stay as they are.
+        factors: One factor per neuron; groups that are left out stay as they are.
         groups: The neuron groups of this model.
 
     Returns:

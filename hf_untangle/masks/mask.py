@@ -31,7 +31,7 @@ class NeuronMask(Mapping[str, Tensor]):
     """Which neurons stay (True), by the name of their group's output projection."""
 
     kept: dict[str, Bool[Tensor, " neuron"]]
-    """One vector a group, on the CPU."""
+    """One vector per group, on the CPU."""
     kinds: dict[str, Kind]
     """Whether each group is an FFN or attention."""
     model: str
@@ -63,7 +63,7 @@ class NeuronMask(Mapping[str, Tensor]):
         """The same model's mask with other vectors.
 
         Args:
-            kept: One vector a group.
+            kept: One vector per group.
 
         Returns:
             A new mask.

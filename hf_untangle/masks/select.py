@@ -35,7 +35,7 @@ def remove_top(
 
     Args:
         mask: What is removed already.
-        scores: One vector a group; higher goes first.
+        scores: One vector per group; higher goes first.
         groups: The neuron groups of the model.
         fractions: The share of all neurons of a kind to remove now, from 0 to 1; a kind left out keeps its neurons.
         scope: What competes.
@@ -77,7 +77,7 @@ def top_like(mask: NeuronMask, scores: Mapping[str, Float[Tensor, " neuron"]]) -
 
     Args:
         mask: The mask to match in every layer and kind.
-        scores: One vector a group.
+        scores: One vector per group.
 
     Returns:
         A mask of the same size.

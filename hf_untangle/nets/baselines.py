@@ -36,7 +36,7 @@ def keep_top(scores: Float[Tensor, "1 gene"], genes: Genes, densities: Densities
     """Keep the highest scores inside each weight.
 
     Args:
-        scores: One number a gene; only those of maskable weights count.
+        scores: One number per gene; only those of maskable weights count.
         genes: The network's genes.
         densities: Share to keep of each weight.
 

@@ -64,7 +64,7 @@ class Crowd:
             batch: The blocks.
 
         Returns:
-            In nats a token.
+            In nats per token.
         """
         individuals = len(kept)
         device = next(self.model.parameters()).device

@@ -44,7 +44,7 @@ class Genes:
         """Cut a vector into the parameters of a network.
 
         Args:
-            genes: One number a gene, of any dtype.
+            genes: One number per gene, of any dtype.
 
         Returns:
             Tensors by name, as views.

@@ -12,7 +12,7 @@ from hf_untangle.nets.population import Population
 
 
 def island() -> tuple[int, int]:
-    """The number of this island, and how many there are: one a process."""
+    """The number of this island, and how many there are: one per process."""
     if not processes.is_available() or not processes.is_initialized():
         return 0, 1
     return processes.get_rank(), processes.get_world_size()

@@ -14,7 +14,7 @@ from hf_untangle.nets.genes import Genes, fresh_parameters
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """Genomes: initial parameters and masks, one row an individual."""
+    """Genomes: initial parameters and masks, one row per individual."""
 
     parameters: Float[Tensor, "individual gene"]
     """What each individual starts to learn from."""

@@ -61,7 +61,7 @@ def search(
         validation: Inputs and labels that they are judged on.
         loss: Mean loss of outputs and labels.
         config: Settings, or the name of a preset.
-        checkpoint: A file that every generation is written to; a search whose file is there goes on, to the same result.
+        checkpoint: A file that every generation is written to; a search whose file is there continues, to the same result.
         chunk: Individuals in one batched operation, as memory allows; all of them when None.
         progress: Whether to show a progress bar.
         **settings: Fields of `NetsConfig` that override `config`.

@@ -1,4 +1,4 @@
-"""Steps of a run on disk, so that a run that was stopped goes on where it was."""
+"""Steps of a run on disk, so that a run that was stopped continues where it was."""
 
 import hashlib
 import json
@@ -55,7 +55,7 @@ class Journal:
     def write(self, step: Step, mask: NeuronMask) -> None:
         """Write a finished step; its record comes last, so that a step without one never counts.
 
-        A journal is a convenience: where it cannot be written, the run goes on without one.
+        A journal is a convenience: where it cannot be written, the run continues without one.
 
         Args:
             step: The step.
@@ -88,7 +88,7 @@ class Journal:
             while self._record(len(finished) + 1).exists():
                 finished.append(self._read(len(finished) + 1, groups))
         except (UntangleError, OSError) as error:
-            logger.warning("A run that was stopped goes on after step %d, as the next is damaged: %s", len(finished), error)
+            logger.warning("A run that was stopped continues after step %d, as the next is damaged: %s", len(finished), error)
         return finished
 
     def _read(self, number: int, groups: tuple[NeuronGroup, ...] | None) -> tuple[Step, NeuronMask]:

@@ -26,7 +26,7 @@ from hf_untangle.statistics.saliency import Saliency, collect_saliency
 from hf_untangle.statistics.weight_norms import WeightNorms, weight_norms
 
 NeuronScores = dict[str, Float[Tensor, " neuron"]]
-"""One vector a group; the highest go first."""
+"""One vector per group; the highest go first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Evidence:
     forget: ActivationStatistics
     retain: ActivationStatistics
     forget_saliency: dict[str, Saliency]
-    """How the loss hangs on neurons; empty when the settings need no gradients."""
+    """How the loss depends on neurons; empty when the settings need no gradients."""
     retain_saliency: dict[str, Saliency]
     weights: dict[str, WeightNorms] = field(default_factory=dict)
     """Norms of weights; empty when the importance needs none."""
@@ -173,7 +173,7 @@ def ablation_constants(
         progress: Whether to show a progress bar.
 
     Returns:
-        One value a neuron, or None for zeros.
+        One value per neuron, or None for zeros.
     """
     if ablation == "mode":
         return collect_modes(model, blocks, statistics, groups=groups, batch_size=batch_size, progress=progress)
@@ -219,7 +219,7 @@ def neuron_scores(evidence: Evidence, groups: tuple[NeuronGroup, ...], config: U
         config: The settings.
 
     Returns:
-        One vector a group; minus infinity for neurons that the veto spares.
+        One vector per group; minus infinity for neurons that the veto spares.
     """
     names = parts(config.importance)
     several = [_scores_by(IMPORTANCE[name], evidence, groups, config) for name in names]

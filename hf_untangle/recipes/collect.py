@@ -37,7 +37,7 @@ class Recipe(BaseModel):
         default=None, gt=0, description="Begin no batch after so many seconds; what was read until then counts."
     )
     checkpoint_every: int | None = Field(
-        default=256, ge=1, description="Write the sums down every so many blocks, to go on from after a stop; never when null."
+        default=256, ge=1, description="Write the sums down every so many blocks, to resume after a stop; never when null."
     )
     roots: bool = Field(default=False, description="Sum sqrt|z| too, for the importance `sqrt`.")
     output: str = Field(description="The safetensors file to write.")

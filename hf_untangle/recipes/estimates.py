@@ -59,7 +59,7 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
         ),
         Stage(
             "evaluate",
-            f"{amount(judged)} tokens, with {config.controls} random masks a step",
+            f"{amount(judged)} tokens, with {config.controls} random masks per step",
             forward=judged * whole,
             memory=PROGRAM + size.weights + at_once + LOGITS,
         ),

@@ -48,7 +48,7 @@ def footprint_rows(record: PruneRecord) -> list[Row]:
     return [
         ("parameters", formatting.amount(before.parameters), formatting.amount(after.parameters)),
         ("memory of the weights", _megabytes(before.bytes), _megabytes(after.bytes)),
-        ("tokens a second", f"{before.tokens_per_second:,.0f}", f"{after.tokens_per_second:,.0f} ({speed:.2f} times)"),
+        ("tokens per second", f"{before.tokens_per_second:,.0f}", f"{after.tokens_per_second:,.0f} ({speed:.2f} times)"),
     ]
 
 

@@ -68,7 +68,7 @@ class GroupSums:
         return {name: sums.result(tokens) for name, sums in self._kept.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """The sums as they are, on the CPU, from which `restore` goes on bit for bit."""
+        """The sums as they are, on the CPU, from which `restore` continues bit for bit."""
         return {f"{name}/{part}": tensor for name, sums in self._kept.items() for part, tensor in sums.state().items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""A collection on disk, so that one that was killed goes on where it was."""
+"""A collection on disk, so that one that was killed continues where it was."""
 
 import hashlib
 import json
@@ -70,7 +70,7 @@ class Checkpoint:
         self._written = 0
 
     def after_batch(self) -> bool:
-        """Look for a collection to go on with after the first batch, and write the sums when it is time.
+        """Look for a collection to continue with after the first batch, and write the sums when it is time.
 
         Returns:
             Whether sums were found, so that the walk has jumped forward.
@@ -118,7 +118,7 @@ class Checkpoint:
         return True
 
     def _write(self, file: Path) -> None:
-        """Write the sums so far; where that fails, the collection goes on, and does not try again."""
+        """Write the sums so far; where that fails, the collection continues, and does not try again."""
         state, done, size = self._sums.state(), self._batches.done, self._batches.size
         record: dict[str, Any] = {"done": done, "size": size, "digest": _digest(state, done, size)}
         try:

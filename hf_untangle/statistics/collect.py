@@ -61,7 +61,7 @@ def collect(  # noqa: PLR0913 (one parameter an option)
         max_tokens: Reads the first blocks only, up to so many tokens.
         max_seconds: Begins no batch after so many seconds, each process by its own clock, and at least one batch in each. The
             statistics are right for, and their record names, the blocks that were read until then.
-        checkpoint_every: Writes the sums to the cache folder every so many blocks, so that the same call goes on from there
+        checkpoint_every: Writes the sums to the cache folder every so many blocks, so that the same call continues from there
             after it was killed, and ends with the same bits; never when None.
         progress: Whether to show a progress bar.
 
@@ -165,10 +165,10 @@ def run_over(
         blocks: The tokens.
         groups: Which neuron groups to watch.
         add: Called with a group, activations of shape [token, neuron] on their own device, and which neurons of the group
-            they are; once an expert, if there are any.
+            they are; once per expert, if there are any.
         batch_size: Blocks in one forward pass.
         progress: Whether to show a progress bar.
-        watch: What to watch of the groups, one row a position; their activations unless told otherwise.
+        watch: What to watch of the groups, one row per position; their activations unless told otherwise.
     """
     passes = forward_passes(model, groups, add, blocks.batches(batch_size), watch=watch)
     with blocks.bar("statistics of", progress=progress) as bar, passes as forward:
@@ -226,7 +226,7 @@ def rows_that_count(reading: Reading, counted: Bool[Tensor, " token"] | None) ->
         counted: Which tokens of the batch count; None when all do.
 
     Returns:
-        One row a token.
+        One row per token.
 
     Raises:
         StatisticsError: Some tokens do not count, and which ones an expert saw is not known.

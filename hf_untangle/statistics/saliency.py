@@ -1,4 +1,4 @@
-"""How the loss hangs on every neuron: sums of activation times gradient, and what they predict for a neuron's removal."""
+"""How the loss depends on every neuron: sums of activation times gradient, and what they predict for a neuron's removal."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -61,7 +61,7 @@ def collect_saliency(
     batch_size: BatchSize = 2,
     progress: bool = True,
 ) -> dict[str, Saliency]:
-    """Sum up how the next-token loss on a corpus hangs on every neuron.
+    """Sum up how the next-token loss on a corpus depends on every neuron.
 
     One forward and one backward pass over the blocks. Parameters need not require gradients and get none, and memory does
     not grow with the number of batches.

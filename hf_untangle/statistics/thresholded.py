@@ -17,7 +17,7 @@ from hf_untangle.statistics.collect import finished, results, run_over
 from hf_untangle.statistics.moments import MomentAccumulator
 
 Thresholds = Mapping[str, Float[Tensor, " neuron"]]
-"""One value a neuron, by the name of its group."""
+"""One value per neuron, by the name of its group."""
 
 CHUNK = 256
 """Tokens whose quantiles are taken together."""
@@ -96,7 +96,7 @@ def quantile_thresholds(
         progress: Whether to show a progress bar.
 
     Returns:
-        One value a neuron, on the CPU, in float64.
+        One value per neuron, on the CPU, in float64.
 
     Raises:
         ConfigError: The share is not between 0 and 1.

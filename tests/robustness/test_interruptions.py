@@ -39,7 +39,7 @@ def traces_of(make: Callable[[], Situation], count: int) -> list[str]:
 
 @pytest.fixture
 def make(tiny_model, taught, unlearned, tokenizer, blocks, tmp_path, monkeypatch) -> Callable[..., Callable[[], Situation]]:
-    """Prepare a situation, with an empty cache, so that no call goes on where another one was stopped."""
+    """Prepare a situation, with an empty cache, so that no call continues where another one was stopped."""
     material, numbers = Material(tiny_model, taught, unlearned, tokenizer, blocks), iter(range(10**6))
 
     def prepare(situation: Callable[[Material], Situation]) -> Callable[[], Situation]:

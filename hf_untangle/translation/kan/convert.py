@@ -148,7 +148,7 @@ def _parts(model: PreTrainedModel, block: FeedForward) -> tuple[nn.Linear, nn.Mo
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module, undo: ExitStack | None = None) -> None:
-    """Put one module in the place of another, under all names that it has in the model."""
+    """Replace one module by another, under all names that it has in the model."""
     for name in [name for name, module in model.named_modules(remove_duplicate=False) if module is old]:
         model.set_submodule(name, new)
         if undo is not None:

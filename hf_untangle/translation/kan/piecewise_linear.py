@@ -7,7 +7,7 @@ It is known from its values at a few knots and its slopes outside of them:
                     / \        between two knots: the straight line through both values
     left slope     /   \     right slope
     --------------o     o--------------
-                 v_1   v_3         outside: the end slopes go on for ever
+                 v_1   v_3         outside: the end slopes continue for ever
                  t_1 t_2 t_3
 
 Values, and not slopes, are the stored truth: a sum of many slopes cancels in floating point, an average of

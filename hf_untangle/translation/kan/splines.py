@@ -7,7 +7,7 @@ function there, and an output node only sums what arrives:
     KAN layer       y_j = sum_i phi_ji(x_i)    + bias_j
 
 Here every phi_ji is continuous and piecewise linear: K knots, the value at each of them, and the slopes left
-of the first and right of the last. That is an order-1 spline, except that it goes on linearly outside of its
+of the first and right of the last. That is an order-1 spline, except that it continues linearly outside of its
 grid, where spline KANs fall to zero. Every ReLU network is such a KAN, and every such KAN is a ReLU network.
 """
 

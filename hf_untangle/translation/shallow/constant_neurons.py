@@ -109,7 +109,7 @@ def without_constant_neurons(network: nn.Module | ReluNetwork, constant: Constan
 
 
 def _composed(weights: Weights, read: list[Weights]) -> Weights:
-    """Let a map read the new sources in place of the old ones, and leave out those that it does not need."""
+    """Let a map read the new sources instead of the old ones, and leave out those that it does not need."""
     composed: dict[int, Tensor] = {}
     for source, weight in weights.items():
         for new_source, matrix in read[source].items():

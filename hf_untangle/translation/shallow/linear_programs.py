@@ -17,7 +17,7 @@ SOLVER_TOLERANCE = 1e-10
 """The smallest that HiGHS accepts, as a distance."""
 
 DUAL_SIMPLEX, PRIMAL_SIMPLEX = 1, 4
-"""HiGHS's numbers for its methods. The primal one can go on from a vertex when only the objective changes."""
+"""HiGHS's numbers for its methods. The primal one can continue from a vertex when only the objective changes."""
 
 
 class Polytope:
@@ -80,7 +80,7 @@ class Polytope:
 
 
 def _new_solver() -> Any:
-    """Set HiGHS up for many small problems: one thread, no presolve, and a simplex method that can go on."""
+    """Set HiGHS up for many small problems: one thread, no presolve, and a simplex method that can continue."""
     try:
         import highspy
     except ImportError as error:

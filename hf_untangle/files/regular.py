@@ -106,8 +106,8 @@ def read_bytes(expected: Expected, limit: int) -> bytes:
     Raises:
         UntangleError: It cannot be read, or is no regular file of this size.
     """
-    with open_regular(expected, limit) as (file, _):
-        return file.read(limit)
+    with open_regular(expected, limit) as (file, size):
+        return file.read(size)
 
 
 def read_text(expected: Expected, limit: int) -> str:

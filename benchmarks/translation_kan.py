@@ -20,11 +20,10 @@ from transformers import (
 
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.convert import to_kan_
-from hf_untangle.translation.kan.hinges import hinge_form
-from hf_untangle.translation.kan.kan_to_relu import kan_to_relu
+from hf_untangle.translation.kan.kan_to_relu import hinge_form, kan_to_relu
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer, random_kan_layer
 from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
-from hf_untangle.translation.kan.spline_layers import b_splines
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer, random_kan_layer
+from hf_untangle.translation.kan.spline_kans import b_splines
 
 ROWS, INPUTS, OUTPUTS, KNOTS = 512, 256, 256, 8
 """The size of the layer that is timed."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from hf_untangle.translation.digits import digits_network
 from hf_untangle.translation.kan.pictures import plot_network
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.region_maps import plot_regions
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
-from hf_untangle.translation.kan.files import ACTIVATIONS, holds_kan, load_kan, save_kan
+from hf_untangle.translation.kan.kan_files import ACTIVATIONS, holds_kan, load_kan, save_kan
+from hf_untangle.translation.kan.piecewise_linear_layer import random_kan_layer
 from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
-from hf_untangle.translation.kan.splines import random_kan_layer
 from hf_untangle.translation.mlp_files import load_mlp, save_mlp
 
 SETTINGS = {"negative_slope": 0.3, "min_val": -0.5, "max_val": 2.0, "lambd": 0.7}

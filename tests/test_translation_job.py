@@ -14,14 +14,14 @@ from hf_untangle.cli.main import app
 from hf_untangle.errors import ArchitectureError, ConfigError
 from hf_untangle.folders import MARKER
 from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
-from hf_untangle.translation import rewriting
+from hf_untangle.translation import export
 from hf_untangle.translation.digits import digits_network
+from hf_untangle.translation.export import Original
 from hf_untangle.translation.kan.convert import NOTE, kan_layers_of, to_kan_
-from hf_untangle.translation.kan.files import load_kan
+from hf_untangle.translation.kan.kan_files import load_kan
 from hf_untangle.translation.mlp_files import load_mlp
-from hf_untangle.translation.rewriting import Original
 from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
-from hf_untangle.translation.shallow.gate import GatedNetwork
+from hf_untangle.translation.shallow.gated_network import GatedNetwork
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "translate").glob("*.yaml"))
 DONE, BAD_INPUT, OVER_BUDGET = 0, 3, 4
@@ -43,9 +43,9 @@ def project(tmp_path, monkeypatch, tiny_model, tokenizer) -> Path:
     tokenizer.save_pretrained("opt")
     data = torch.randn(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     small = Original(tiny(2, 4, 3, 10), data, torch.arange(40) % 10)
-    read = rewriting.read_original
+    read = export.read_original
     monkeypatch.setattr("hf_untangle.recipes.translate.read_original", lambda name: small if name == "digits" else read(name))
-    monkeypatch.setattr(rewriting, "POINTS", 200)
+    monkeypatch.setattr(export, "POINTS", 200)
     return tmp_path
 
 
@@ -141,7 +141,7 @@ def test_the_table_says_what_was_measured_and_where_everything_is(project):
 def test_a_network_that_is_too_large_for_the_limits_leaves_nothing_behind(project):
     result = command("three-layer", "mlp.pt", "--max-regions", "2")
     assert result.exit_code == OVER_BUDGET and "linear regions are expected" in result.stderr
-    assert not list(Path("out").iterdir())
+    assert not any(Path().glob("out/*"))
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from hf_untangle.translation.kan.edges import (
     shap_values,
     strongest_edges,
 )
-from hf_untangle.translation.kan.splines import random_kan_layer
+from hf_untangle.translation.kan.piecewise_linear_layer import random_kan_layer
 
 
 def activated(activation: nn.Module | None = None) -> ActivationKANLayer:

@@ -10,9 +10,9 @@ from transformers.models.t5.modeling_t5 import T5DenseActDense
 
 from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.kan.activation_layers import kan_layers
+from hf_untangle.translation.kan.edges import count_edges, region_bound
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
-from hf_untangle.translation.kan.sizes import count_edges, region_bound
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 
 
 def network(widths: tuple[int, ...] = (4, 7, 9, 3), activation: nn.Module | None = None) -> nn.Sequential:

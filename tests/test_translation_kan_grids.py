@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hf_untangle.errors import ConfigError, TranslationError
-from hf_untangle.translation.kan.grids import export_grid, import_spline_layer
-from hf_untangle.translation.kan.spline_layers import b_splines, read_spline_layer
-from hf_untangle.translation.kan.splines import random_kan_layer
+from hf_untangle.translation.kan.piecewise_linear_layer import random_kan_layer
+from hf_untangle.translation.kan.spline_import import export_grid, import_spline_layer
+from hf_untangle.translation.kan.spline_kans import b_splines, read_spline_layer
 
 INPUTS, OUTPUTS, INTERVALS = 3, 2, 5
 

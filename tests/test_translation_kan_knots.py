@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.kan.hinges import hinge_form
+from hf_untangle.translation.kan.kan_to_relu import hinge_form
 from hf_untangle.translation.kan.knots import insert_knots, merge_knots, share_knots
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 
 
 def layer_with(knots: int, own_knots: bool = False) -> PiecewiseLinearKANLayer:

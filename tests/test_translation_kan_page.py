@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from hf_untangle.errors import ConfigError, StatisticsError
+from hf_untangle.translation.kan.block_page import feed_forward_page
 from hf_untangle.translation.kan.convert import kan_layers_of, to_kan_
 from hf_untangle.translation.kan.driving_tokens import driving_tokens, follow_neurons, neurons_on_texts
-from hf_untangle.translation.kan.page import feed_forward_page
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "<b>looked</b>", "at", "dogs"]
 TEXTS = ["the cat sat on the mat", "a cat and <b>looked</b> at dogs"]

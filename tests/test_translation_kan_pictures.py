@@ -9,7 +9,7 @@ from torch import nn
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.pictures import plot_edges, plot_network
-from hf_untangle.translation.kan.splines import random_kan_layer
+from hf_untangle.translation.kan.piecewise_linear_layer import random_kan_layer
 
 
 def kan() -> nn.Sequential:

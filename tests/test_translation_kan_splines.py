@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer, random_kan_layer
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer, random_kan_layer
 
 
 def layer_with(own_knots: bool = False, dtype: torch.dtype = torch.float64) -> PiecewiseLinearKANLayer:
@@ -115,7 +115,7 @@ def test_random_layers_repeat_with_their_generator():
 
 COMPILED = """
 import torch
-from hf_untangle.translation.kan.splines import random_kan_layer
+from hf_untangle.translation.kan.piecewise_linear_layer import random_kan_layer
 layer, x = random_kan_layer(4, 3, torch.arange(5.0)), torch.randn(7, 4)
 compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
 assert torch.equal(compiled(x), layer(x))

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.kan_to_relu import FanOut, kan_to_relu
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
 
 
 def random_layer(inputs: int, outputs: int, knots: int, own_knots: bool = False) -> PiecewiseLinearKANLayer:

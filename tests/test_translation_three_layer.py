@@ -11,7 +11,7 @@ from hf_untangle.translation.shallow import enumeration
 from hf_untangle.translation.shallow import three_layer as forms
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
-from hf_untangle.translation.shallow.gate import GatedNetwork
+from hf_untangle.translation.shallow.gated_network import GatedNetwork
 from hf_untangle.translation.shallow.reading import read_network
 from hf_untangle.translation.shallow.three_layer import as_three_layers, three_layer
 

@@ -13,8 +13,7 @@ from hf_untangle.errors import ArchitectureError, StatisticsError, TranslationEr
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.module_inputs import module_inputs
 from hf_untangle.translation.shallow.network import activation_pattern, local_model
-from hf_untangle.translation.shallow.pattern_bits import hashed, pack, unpack
-from hf_untangle.translation.shallow.patterns import index_patterns
+from hf_untangle.translation.shallow.patterns import hashed, index_patterns, pack, unpack
 from hf_untangle.translation.shallow.reading import read_network
 
 

@@ -217,7 +217,7 @@ def test_processes_do_not_go_on_when_enough_is_found():
 
 
 def test_the_processes_of_a_search_start_without_torch():
-    code = "import sys, hf_untangle.translation.shallow.search; sys.exit('torch' in sys.modules)"
+    code = "import sys, hf_untangle.translation.shallow.tree_walk; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

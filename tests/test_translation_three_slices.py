@@ -9,10 +9,9 @@ from torch import nn
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.boxes import box_of
-from hf_untangle.translation.shallow.cells import Prober
+from hf_untangle.translation.shallow.cells import Polygon, Prober
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.polygons import Polygon
 from hf_untangle.translation.shallow.reading import read_network
 from hf_untangle.translation.shallow.region_tree import RegionTree
 from hf_untangle.translation.shallow.slices import polygons, restrict, segment

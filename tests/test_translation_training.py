@@ -9,7 +9,7 @@ from transformers import OPTConfig, OPTForCausalLM, Trainer, TrainingArguments
 from hf_untangle.callbacks.translation import TranslationCallback
 from hf_untangle.errors import ConfigError, StatisticsError, TranslationError
 from hf_untangle.translation.kan.convert import to_kan_
-from hf_untangle.translation.training import TrainingWatch
+from hf_untangle.translation.training_watch import TrainingWatch
 
 SIZES = {"vocab_size": 40, "hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 

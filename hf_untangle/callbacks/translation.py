@@ -11,7 +11,7 @@ from hf_untangle.callbacks.interval import check_every, check_whole_in_each_proc
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of
 from hf_untangle.callbacks.trainer_log import log_numbers
 from hf_untangle.distributed import in_main
-from hf_untangle.translation.training import TrainingWatch
+from hf_untangle.translation.training_watch import TrainingWatch
 
 logger = logging.getLogger("hf_untangle")
 

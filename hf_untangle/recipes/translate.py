@@ -15,8 +15,7 @@ from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
-from hf_untangle.translation.checkpoints import write_checkpoint
-from hf_untangle.translation.rewriting import Written, read_original, write_kan, write_relu, write_three_layers
+from hf_untangle.translation.export import Written, read_original, write_checkpoint, write_kan, write_relu, write_three_layers
 
 Target = Literal["kan", "relu", "three-layer"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hf_untangle.data.digits import digits
 from hf_untangle.randomness import random_state_kept
-from hf_untangle.translation.weights import linear_of
+from hf_untangle.translation.linear_weights import linear_of
 
 CLASSES, STEPS, LEARNING_RATE = 10, 600, 0.02
 

@@ -15,7 +15,7 @@ from hf_untangle.files.pickled import PickledModule, read_pickled, unwrapped
 from hf_untangle.files.regular import Expected, shown
 from hf_untangle.files.tensors import Content, read_any_tensors
 from hf_untangle.folders import whole_file
-from hf_untangle.translation.weights import linear_of
+from hf_untangle.translation.linear_weights import linear_of
 
 SAFE_MODULES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Sequential: (),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activations import known_form, piecewise_linear_form
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 
 
 @dataclass(frozen=True)

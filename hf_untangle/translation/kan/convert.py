@@ -21,7 +21,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards, is_activation
-from hf_untangle.translation.weights import checked_dtype, linear_of
+from hf_untangle.translation.linear_weights import checked_dtype, linear_of
 
 NOTE = "kan_feed_forwards"
 """The key of the config that lists the blocks which are KANs, each as [expand, activation, project]."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activations import is_elementwise
-from hf_untangle.translation.kan.tracing import Call, trace_calls
+from hf_untangle.translation.kan.leaf_calls import LeafCall, trace_calls
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def find_feed_forwards(model: nn.Module, inputs: Mapping[str, Any]) -> list[Feed
     return found
 
 
-def _block(activation: Call, linears: list[Call]) -> FeedForward | None:
+def _block(activation: LeafCall, linears: list[LeafCall]) -> FeedForward | None:
     """The block around an activation, if it stands between two Linear layers."""
     expand = next((linear for linear in linears if _is_same(linear.output, activation.input)), None)
     project = next((linear for linear in linears if _is_same(activation.output, linear.input)), None)
@@ -104,7 +104,7 @@ def _is_same(output: Tensor, read: Tensor) -> bool:
     return torch.equal(output.to(read.dtype).flatten(), read.flatten())
 
 
-def _reader_of_product(activation: Call, expand: Call, linears: list[Call]) -> str | None:
+def _reader_of_product(activation: LeafCall, expand: LeafCall, linears: list[LeafCall]) -> str | None:
     """The Linear layer that reads the product of an activation with another Linear layer of the same input, if one does."""
     ups = [linear for linear in linears if linear is not expand and _is_same(linear.input, expand.input)]
     for up, down in product(ups, linears):

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.comparison import check_same_function
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, BlockActivation
 from hf_untangle.translation.kan.activations import is_elementwise
-from hf_untangle.translation.weights import linear_of
+from hf_untangle.translation.linear_weights import linear_of
+from hf_untangle.translation.same_function import check_same_function
 
 
 class Square(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.piecewise_linear import fault_of_knots, hat_basis
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 
 
 @torch.no_grad()

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.errors import ConfigError, TranslationError
-from hf_untangle.translation.comparison import check_same_function
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, with_knots
 from hf_untangle.translation.kan.activations import piecewise_linear_form
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
-from hf_untangle.translation.kan.tracing import Call, trace_calls
-from hf_untangle.translation.weights import checked_dtype
+from hf_untangle.translation.kan.leaf_calls import LeafCall, trace_calls
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
+from hf_untangle.translation.linear_weights import checked_dtype
+from hf_untangle.translation.same_function import check_same_function
 
 Form = Literal["fused", "shifted", "alternating"]
 
@@ -56,7 +56,7 @@ def relu_to_kan(network: nn.Module, form: Form = "fused") -> nn.Sequential:
 
 
 @torch.no_grad()
-def read_chain(network: nn.Module) -> list[Call]:
+def read_chain(network: nn.Module) -> list[LeafCall]:
     """List the layers of a network in the order in which they run, and prove that this is all it does.
 
     The network runs once on random inputs with a hook on every part; then the parts run one after the other,
@@ -90,7 +90,7 @@ def read_chain(network: nn.Module) -> list[Call]:
     return calls
 
 
-def _run(network: nn.Module, probe: Tensor) -> tuple[list[Call], object]:
+def _run(network: nn.Module, probe: Tensor) -> tuple[list[LeafCall], object]:
     """Run a network, and record its parts and what came out."""
     try:
         return trace_calls(network, lambda: network(probe.clone()))
@@ -99,13 +99,13 @@ def _run(network: nn.Module, probe: Tensor) -> tuple[list[Call], object]:
         raise TranslationError(f"{kind} cannot run on a batch of {width} numbers: {reason}") from reason
 
 
-def _is_chain(calls: list[Call], probe: Tensor, output: object) -> bool:
+def _is_chain(calls: list[LeafCall], probe: Tensor, output: object) -> bool:
     """Whether the parts that ran give the same bits when they run one after the other."""
     chain = nn.Sequential(*(call.module for call in calls))
     return isinstance(output, Tensor) and torch.equal(chain(probe.clone()), output)
 
 
-def _fused(chain: list[Call]) -> list[ActivationKANLayer]:
+def _fused(chain: list[LeafCall]) -> list[ActivationKANLayer]:
     """Every Linear takes the activation in front of it; an activation before no Linear stands alone."""
     layers = []
     activation: nn.Module = nn.Identity()
@@ -120,7 +120,7 @@ def _fused(chain: list[Call]) -> list[ActivationKANLayer]:
     return layers
 
 
-def _shifted(chain: list[Call]) -> list[KANLayer]:
+def _shifted(chain: list[LeafCall]) -> list[KANLayer]:
     """The fused form, with the bias of every layer but the last moved into the knots of the next."""
     first, *others = copy.deepcopy(_fused(chain))
     layers: list[KANLayer] = [first]
@@ -130,7 +130,7 @@ def _shifted(chain: list[Call]) -> list[KANLayer]:
     return layers
 
 
-def _alternating(chain: list[Call]) -> list[ActivationKANLayer]:
+def _alternating(chain: list[LeafCall]) -> list[ActivationKANLayer]:
     """Every Linear is a layer of straight lines, and every activation a layer of its own."""
     return [
         ActivationKANLayer(call.module, nn.Identity()) if isinstance(call.module, nn.Linear) else _straight(call)
@@ -138,7 +138,7 @@ def _alternating(chain: list[Call]) -> list[ActivationKANLayer]:
     ]
 
 
-FORMS: dict[str, Callable[[list[Call]], Sequence[KANLayer]]] = {
+FORMS: dict[str, Callable[[list[LeafCall]], Sequence[KANLayer]]] = {
     "fused": _fused,
     "shifted": _shifted,
     "alternating": _alternating,
@@ -146,7 +146,7 @@ FORMS: dict[str, Callable[[list[Call]], Sequence[KANLayer]]] = {
 """How each form is made of the layers of a network."""
 
 
-def _straight(call: Call) -> ActivationKANLayer:
+def _straight(call: LeafCall) -> ActivationKANLayer:
     """A layer for an activation, with edges that only go straight ahead: y_i = activation(x_i)."""
     width, out = call.output.shape[-1], call.output
     straight = nn.Linear(width, width, bias=False, device=out.device, dtype=out.dtype)

@@ -18,7 +18,7 @@ from hf_untangle.translation.shallow.network import ReluNetwork, Weights
 from hf_untangle.translation.shallow.reading import read_network
 from hf_untangle.translation.shallow.region_tree import Leaf, RegionTree
 from hf_untangle.translation.shallow.regions import Regions, Stopped, gather_regions
-from hf_untangle.translation.shallow.search import Arguments, dive, walk, walk_in_pool
+from hf_untangle.translation.shallow.tree_walk import Arguments, dive, walk, walk_in_pool
 
 HOPELESS = 100
 """An estimate so many times above the limit means too many regions: an unbiased positive estimate is that

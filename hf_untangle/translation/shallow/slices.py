@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import ConfigError
+from hf_untangle.translation.shallow.cells import PolygonProber
 from hf_untangle.translation.shallow.homogeneous import mix
 from hf_untangle.translation.shallow.network import ReluNetwork
-from hf_untangle.translation.shallow.polygons import PolygonProber
 from hf_untangle.translation.shallow.reading import read_network
 from hf_untangle.translation.shallow.regions import Regions
 

@@ -24,12 +24,11 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import BudgetError, ConfigError
-from hf_untangle.translation.comparison import check_same_function
+from hf_untangle.translation.same_function import check_same_function
 from hf_untangle.translation.shallow.boxes import Bounds
 from hf_untangle.translation.shallow.enumeration import all_regions
-from hf_untangle.translation.shallow.extended import ExtendedLinear, TwoSidedLinear
-from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
-from hf_untangle.translation.shallow.gate import GatedNetwork, gated_network
+from hf_untangle.translation.shallow.extended_network import ExtendedLinear, ThreeLayerNetwork, TwoSidedLinear
+from hf_untangle.translation.shallow.gated_network import GatedNetwork, gated_network
 from hf_untangle.translation.shallow.network import ReluNetwork
 from hf_untangle.translation.shallow.regions import Regions
 

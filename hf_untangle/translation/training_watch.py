@@ -22,9 +22,9 @@ from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.activations import known_form
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
+from hf_untangle.translation.kan.leaf_calls import LeafCall, trace_calls
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
-from hf_untangle.translation.kan.tracing import Call, trace_calls
-from hf_untangle.translation.shallow.pattern_bits import hashed, pack, unpack
+from hf_untangle.translation.shallow.patterns import hashed, pack, unpack
 
 FORMAT = "hf_untangle.activation-patterns/1"
 
@@ -169,7 +169,7 @@ def _on_device_of(model: nn.Module, value: Any) -> Any:
     return value.to(parameter.device) if isinstance(value, Tensor) and parameter is not None else value
 
 
-def _patterns(calls: list[Call], activations: set[str]) -> Bool[Tensor, "position bit"]:
+def _patterns(calls: list[LeafCall], activations: set[str]) -> Bool[Tensor, "position bit"]:
     """On which side of every knot of its activation each neuron is, over all blocks."""
     watched = [(call, known_form(call.module)) for call in calls if call.name in activations]
     sides = [_sides(call.input, form) for call, form in watched if form is not None]
@@ -187,7 +187,7 @@ def _sides(x: Float[Tensor, "*batch neuron"], form: PiecewiseLinear) -> Bool[Ten
     return (x.flatten(0, -2).unsqueeze(-1) > form.knots.to(x)).flatten(1)
 
 
-def _kan_difference(model: nn.Module, block: FeedForward, calls: list[Call]) -> float:
+def _kan_difference(model: nn.Module, block: FeedForward, calls: list[LeafCall]) -> float:
     """How far the output of a block is from that of its KAN layer, made of the same Parameters."""
     by_name = {call.name: call for call in calls}
     project, activation = by_name[block.project], by_name[block.activation]

@@ -15,7 +15,7 @@ Output = TypeVar("Output")
 
 
 @dataclass(frozen=True)
-class Call:
+class LeafCall:
     """One run of a part of a network that has no parts itself."""
 
     name: str
@@ -40,7 +40,7 @@ class Call:
 
 
 @torch.no_grad()
-def trace_calls(model: nn.Module, run: Callable[[], Output]) -> tuple[list[Call], Output]:
+def trace_calls(model: nn.Module, run: Callable[[], Output]) -> tuple[list[LeafCall], Output]:
     """Record the calls of all leaf modules that map one tensor to one tensor.
 
     Args:
@@ -50,7 +50,7 @@ def trace_calls(model: nn.Module, run: Callable[[], Output]) -> tuple[list[Call]
     Returns:
         The calls in the order in which they ended, and what `run` returned.
     """
-    calls: list[Call] = []
+    calls: list[LeafCall] = []
     with ExitStack() as stack:
         stack.enter_context(evaluation_mode(model))
         for name, module in model.named_modules():
@@ -59,9 +59,9 @@ def trace_calls(model: nn.Module, run: Callable[[], Output]) -> tuple[list[Call]
         return calls, run()
 
 
-def _record(calls: list[Call], name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+def _record(calls: list[LeafCall], name: str, module: nn.Module, inputs: tuple, output: object) -> None:
     """Note one call, if it maps one tensor to one tensor."""
     if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
         kind = output.device.type
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        calls.append(Call(name, module, inputs[0], output, autocast))
+        calls.append(LeafCall(name, module, inputs[0], output, autocast))

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.kan.knots import pad_knots, share_knots
-from hf_untangle.translation.kan.spline_layers import read_spline_layer
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
+from hf_untangle.translation.kan.spline_kans import read_spline_layer
 
 
 @dataclass(frozen=True)

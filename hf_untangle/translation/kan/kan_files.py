@@ -14,8 +14,8 @@ from hf_untangle.errors import TranslationError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import Content, format_of, read_tensors, write_tensors
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers
-from hf_untangle.translation.kan.splines import PiecewiseLinearKANLayer
-from hf_untangle.translation.weights import linear_of
+from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
+from hf_untangle.translation.linear_weights import linear_of
 
 KIND = "hf_untangle.kan/1"
 

@@ -11,8 +11,6 @@ from typing import Any, cast
 
 import torch
 from file_mutations import BYTES, JSON, PICKLED, RECORDED, SAFETENSORS, Mutation
-from hf_untangle.translation.kan.files import holds_kan, load_kan, save_kan
-from hf_untangle.translation.kan.splines import random_kan_layer
 from records import a_mask, a_record, groups
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -37,6 +35,8 @@ from hf_untangle.statistics.accumulators import GroupSums
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.checkpoint import Checkpoint
 from hf_untangle.statistics.moments import Moments
+from hf_untangle.translation.kan.kan_files import holds_kan, load_kan, save_kan
+from hf_untangle.translation.kan.piecewise_linear_layer import random_kan_layer
 from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
 from hf_untangle.translation.mlp_files import load_mlp, save_mlp
 

@@ -1,8 +1,11 @@
 """Corpora from files and folders of every kind."""
 
+import bz2
+import gzip
 import json
 from pathlib import Path
 
+import pyarrow
 import pytest
 from datasets import Dataset, config
 
@@ -11,6 +14,11 @@ from hf_untangle.errors import CorpusError
 
 ROWS = [{"id": number, "title": f"title {number}", "text": f"text {number}"} for number in range(5)]
 TEXTS = [row["text"] for row in ROWS]
+
+
+def zstd(content: bytes) -> bytes:
+    """Compress with Zstandard."""
+    return pyarrow.compress(content, codec="zstd", asbytes=True)
 
 
 @pytest.fixture(autouse=True)
@@ -168,6 +176,96 @@ def test_a_column_of_numbers_is_an_error(tmp_path):
     (tmp_path / "a.csv").write_text("number,text\n1,a\n")
     with pytest.raises(CorpusError, match="row 0 of .* holds int in `number`"):
         corpus(tmp_path / "a.csv", column="number")
+
+
+PLAIN = "text\nfirst\nsecond\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("semicolons.csv", "id;text\n1;first, with a comma\n2;second\n"),
+        ("tabs.tsv", "id\ttext\n1\tfirst, with a comma\n2\tsecond\n"),
+        ("tabs.csv", "id\ttext\n1\tfirst, with a comma\n2\tsecond\n"),
+        ("bars.csv", "id|text\n1|first, with a comma\n2|second\n"),
+        ("windows.csv", 'id,text\r\n1,"first, with a comma"\r\n2,second\r\n'),
+        ("one_column.csv", 'text\n"first, with a comma"\nsecond\n'),
+        ("blank_lines.csv", '\nid,text\n\n1,"first, with a comma"\n2,second\n\n'.lstrip("\n")),
+        ("lines.json", '{"text": "first, with a comma"}\n{"text": "second"}\n'),
+        ("columns.json", '{"id": [1, 2], "text": ["first, with a comma", "second"]}'),
+        ("some_columns.jsonl", '{"text": "first, with a comma"}\n{"id": 2, "text": "second"}\n'),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_of_every_dialect_and_with_byte_order_marks_are_read(tmp_path, name, content, encoding):
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    assert list(corpus(tmp_path / name).read()) == ["first, with a comma", "second"]
+
+
+def test_words_that_other_programs_take_for_empty_are_words(tmp_path):
+    words = ["NA", "null", "None", "nan", "N/A", "inf", "first"]
+    (tmp_path / "a.csv").write_text("id,text\n" + "".join(f"{number},{word}\n" for number, word in enumerate(words)) + "7,\n")
+    assert list(corpus(tmp_path / "a.csv").read()) == words
+
+
+def test_numbers_among_words_are_words(tmp_path):
+    (tmp_path / "a.csv").write_text("id,text\n1,first\n2,42\n3,007\n")
+    assert list(corpus(tmp_path / "a.csv").read()) == ["first", "42", "007"]
+
+
+@pytest.mark.parametrize(("name", "packed"), [("gz", gzip.compress), ("bz2", bz2.compress), ("zst", zstd)])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json", "txt", "parquet"])
+def test_compressed_files_are_read_as_they_were(tmp_path, name, packed, kind):
+    plain = write_table(tmp_path, kind, ROWS) if kind != "txt" else tmp_path / "data.txt"
+    if kind == "txt":
+        plain.write_text("a text")
+    expected = list(corpus(plain).read())
+    path = plain.with_name(f"{plain.name}.{name}")
+    path.write_bytes(packed(plain.read_bytes()))
+    assert list(corpus(path).read()) == expected
+
+
+@pytest.mark.parametrize("content", [b"nonsense", gzip.compress(PLAIN.encode())[:-9]])
+def test_a_damaged_compressed_file_is_an_error(tmp_path, content):
+    (tmp_path / "a.csv.gz").write_bytes(content)
+    with pytest.raises(CorpusError, match="could not be read: .* Is it complete?"):
+        list(corpus(tmp_path / "a.csv.gz").read())
+
+
+@pytest.mark.parametrize("content", ["text,id\nfirst,1,2\n", 'text\n"first\n'])
+def test_a_broken_csv_file_is_an_error(tmp_path, content):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(CorpusError, match="could not be read: .* Is it complete?"):
+        list(corpus(tmp_path / "a.csv").read())
+
+
+def test_hidden_files_and_environments_are_left_out_of_a_folder(tmp_path):
+    for name in (
+        ".git/a.txt",
+        ".venv/a.py",
+        ".hidden.txt",
+        "venv/lib/a.py",
+        "venv/pyvenv.cfg",
+        "node_modules/a.md",
+        "deep/a.txt",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert list(corpus(tmp_path).read()) == ["deep/a.txt"]
+
+
+def test_a_pattern_means_the_files_that_match_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "deep").mkdir(parents=True)
+    for number, name in enumerate(("one.jsonl", "two.jsonl", "deep/three.jsonl", "four.csv")):
+        (tmp_path / "data" / name).write_text(
+            json.dumps({"text": f"{number}", "title": "t"}) if "json" in name else "text\n3\n"
+        )
+    assert sorted(corpus("data/*.jsonl:text").read()) == ["0", "1"]
+    assert sorted(corpus(f"{tmp_path}/data/**/*.jsonl:text").read()) == ["0", "1", "2"]
+    assert list(corpus("data/t*.jsonl:title").read()) == ["t"]
+    with pytest.raises(CorpusError, match="There is no file or folder `data/none"):
+        corpus("data/none*.jsonl")
 
 
 def test_reading_a_table_asks_the_network_for_nothing(table, monkeypatch):

@@ -2,30 +2,24 @@
 
 import glob
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 
-from datasets.io.csv import CsvDatasetReader
-from datasets.io.json import JsonDatasetReader
-from datasets.io.parquet import ParquetDatasetReader
-
 from hf_untangle.data.documents import Document
+from hf_untangle.data.opening import COMPRESSED, kind_of, opened_text
 from hf_untangle.data.rows import documents_of, find_shape
-from hf_untangle.data.shapes import Row, Shape
+from hf_untangle.data.shapes import Shape
+from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.errors import CorpusError
 
 TEXT_KINDS = (".txt", ".md", ".py")
-# `load_dataset` would report every file that is opened to the Hub, and wait for it when there is no network.
-TABLE_READERS = {
-    ".jsonl": JsonDatasetReader,
-    ".json": JsonDatasetReader,
-    ".csv": CsvDatasetReader,
-    ".parquet": ParquetDatasetReader,
-}
 KINDS = (*TEXT_KINDS, *TABLE_READERS)
 
+LEFT_OUT = ("node_modules", "__pycache__", "site-packages")
+"""Folders that hold what others wrote, or machines. Hidden ones, such as `.git` and `.venv`, are left out too."""
 DOCUMENT_CHARACTERS = 2_000
 """About how long a document cut from one long text file is."""
 
@@ -37,7 +31,7 @@ def file_documents(path: Path, column: str | None, group: str | None = None) -> 
     gathered into documents of about 2,000 characters, so that it can be parted into train and held-out text.
 
     Args:
-        path: A file or a folder that `check_files` accepted.
+        path: A file, a folder or a pattern that `check_files` accepted.
         column: The column of a table that holds the texts or chats, or None to find it.
         group: A column of a table whose equal values belong together.
 
@@ -45,10 +39,10 @@ def file_documents(path: Path, column: str | None, group: str | None = None) -> 
         The documents. Those of a folder come file by file, in an order that is shuffled but always the same.
         A table below a folder without such a column, or text that is not UTF-8, is a `CorpusError`.
     """
-    if path.is_dir():
-        for file in shuffled(_known_files(path), path):
-            yield from _table(file, column, group) if _kind(file) in TABLE_READERS else (read_text(file),)
-    elif _kind(path) in TABLE_READERS:
+    if (files := _files_of(path)) is not None:
+        for file in shuffled(files, path):
+            yield from _table(file, column, group) if kind_of(file) in TABLE_READERS else (read_text(file),)
+    elif kind_of(path) in TABLE_READERS:
         yield from _table(path, column, group)
     else:
         yield from _passages(path)
@@ -58,7 +52,7 @@ def check_files(path: Path, column: str | None, group: str | None = None) -> Sha
     """Make sure that documents can be read from a file or a folder.
 
     Args:
-        path: A file or a folder.
+        path: A file, a folder, or a pattern that means files, such as `data/*.jsonl`.
         column: The column of a table that holds the texts or chats, or None to find it.
         group: A column of a table whose equal values belong together.
 
@@ -68,18 +62,19 @@ def check_files(path: Path, column: str | None, group: str | None = None) -> Sha
     Raises:
         CorpusError: The path does not exist, is of an unknown kind, is empty, or has no such column.
     """
-    if not exists(path):
+    files = _files_of(path)
+    if files is None and not exists(path):
         raise CorpusError(f"There is no file or folder `{str(path):.200}`. Check the path; a text itself goes into a list.")
-    if path.is_dir():
-        if not (files := _known_files(path)):
+    if files is not None:
+        if not files:
             raise CorpusError(f"The folder `{path}` holds no file that can be read. {_kinds_sentence()}")
-        table = next((file for file in shuffled(files, path) if _kind(file) in TABLE_READERS), None)
+        table = next((file for file in shuffled(files, path) if kind_of(file) in TABLE_READERS), None)
         return None if table is None else find_shape(partial(table_rows, table), column, group, str(table))
-    if _kind(path) not in KINDS:
+    if kind_of(path) not in KINDS:
         raise CorpusError(f"`{path.name}` is of an unknown kind (`{path.suffix}`). {_kinds_sentence()}")
     if not path.stat().st_size:
         raise CorpusError(f"The file `{path}` is empty. A corpus needs at least one document.")
-    if _kind(path) in TABLE_READERS:
+    if kind_of(path) in TABLE_READERS:
         return find_shape(partial(table_rows, path), column, group, str(path))
     if column is not None or group is not None:
         raise CorpusError(f"`{path.name}` is a text file and has no columns. Leave out the column `{column or group}`.")
@@ -109,12 +104,13 @@ def shuffled(files: Iterable[Path], root: Path) -> list[Path]:
 
     Args:
         files: Files below `root`.
-        root: The folder that the paths are taken relative to.
+        root: The folder that the paths are taken relative to, or the pattern that means them.
 
     Returns:
         The same files in their fixed order.
     """
-    return sorted(files, key=lambda file: hashlib.sha256(file.relative_to(root).as_posix().encode()).digest())
+    base = root if root.is_dir() else Path(*takewhile(lambda part: not glob.has_magic(part), root.parts))
+    return sorted(files, key=lambda file: hashlib.sha256(file.relative_to(base).as_posix().encode()).digest())
 
 
 def read_text(path: Path) -> str:
@@ -126,15 +122,15 @@ def read_text(path: Path) -> str:
     Returns:
         Its text.
     """
-    with _must_be_utf8(path):
-        return path.read_text(encoding="utf-8")
+    with opened_text(path) as file:
+        return file.read()
 
 
 def _passages(path: Path) -> Iterator[str]:
     """Gather the paragraphs of one text file into documents of about 2,000 characters."""
     lines: list[str] = []
     length = 0
-    with _must_be_utf8(path), path.open(encoding="utf-8") as file:
+    with opened_text(path) as file:
         for line in file:
             lines.append(line)
             length += len(line)
@@ -146,48 +142,31 @@ def _passages(path: Path) -> Iterator[str]:
         yield "".join(lines)
 
 
-@contextmanager
-def _must_be_utf8(path: Path) -> Iterator[None]:
-    """Say which file is not UTF-8 when one is not."""
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"Text files must be UTF-8, but `{path}` is not. Convert it first.") from error
-
-
 def _table(path: Path, column: str | None, group: str | None) -> Iterator[str | Document]:
     """Read the documents of one table."""
     rows = partial(table_rows, path)
     return documents_of(rows, find_shape(rows, column, group, str(path)), group, str(path))
 
 
-def table_rows(path: Path) -> Iterator[Row]:
-    """Read the rows of one table as a stream, which leaves nothing in the user's cache.
-
-    Args:
-        path: A file of `TABLE_READERS`.
-
-    Yields:
-        The rows. One that cannot be read is a `CorpusError`.
-    """
-    # `datasets` takes the path for a pattern, in which brackets and stars mean other files.
-    pattern = glob.escape(str(path.resolve()))
-    try:
-        yield from TABLE_READERS[_kind(path)](pattern, streaming=True).read()
-    except Exception as error:  # Each kind of table is read by another library, with errors of its own.
-        raise CorpusError(f"The file `{path}` could not be read: {error} Is it complete?") from error
+def _files_of(source: Path) -> list[Path] | None:
+    """Every file of a known kind below a folder, or that a pattern such as `data/*.jsonl` means; None for anything else."""
+    if source.is_dir():
+        return [path for path in _visible(source) if kind_of(path) in KINDS]
+    if exists(source) or not glob.has_magic(str(source)):
+        return None
+    found = [Path(path) for path in glob.glob(str(source), recursive=True)]  # noqa: PTH207 (hidden ones stay out)
+    return [path for path in found if path.is_file() and kind_of(path) in KINDS] or None
 
 
-def _kind(path: Path) -> str:
-    """Tell the kind of a file from its suffix, in whatever case it is written."""
-    return path.suffix.lower()
-
-
-def _known_files(folder: Path) -> list[Path]:
-    """List every file of a known kind below a folder."""
-    return [path for path in folder.rglob("*") if _kind(path) in KINDS and path.is_file()]
+def _visible(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, but for what is hidden, and for environments and packages of others."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in LEFT_OUT]
+        if "pyvenv.cfg" in files:
+            folders[:], files = [], []
+        yield from (path for name in files if not name.startswith(".") and (path := Path(place, name)).is_file())
 
 
 def _kinds_sentence() -> str:
     """Say which files can be read."""
-    return f"Files must end in {', '.join(KINDS)}."
+    return f"Files must end in {', '.join(KINDS)}, and may be compressed ({', '.join(COMPRESSED)})."

@@ -8,8 +8,10 @@ from typing import Any
 from hf_untangle.data.chats import is_chat
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.documents import Chat, Content, Message, Pair, as_document, spoken
-from hf_untangle.data.files import TABLE_READERS, exists, table_rows
+from hf_untangle.data.files import exists
+from hf_untangle.data.opening import kind_of
 from hf_untangle.data.shapes import ANSWERS, PROMPTS, shape_of
+from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.data.tables import opened_table
 from hf_untangle.errors import CorpusError
 
@@ -92,7 +94,7 @@ def _opened(source: QuestionSource) -> tuple[str, Iterator[Any]]:
         table = None if isinstance(source, list | tuple | Mapping | Iterator) else opened_table(source)
         return ("pairs", iter(source)) if table is None else (table.name, table.rows())
     path = Path(source)
-    if path.suffix.lower() not in TABLE_READERS or not exists(path):
+    if kind_of(path) not in TABLE_READERS or not exists(path):
         raise CorpusError(f"Pairs must be in a table ({', '.join(TABLE_READERS)}), but there is none at `{source}`.")
     return path.name, table_rows(path)
 

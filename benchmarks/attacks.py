@@ -75,7 +75,7 @@ def mask_in(file: str | None) -> NeuronMask:
 
 def pruned(mask: NeuronMask) -> Pruned:
     """SmolLM2 without the neurons of a mask, with the test parts of both corpora."""
-    model, tokenizer = models.load("smollm2", dtype="bfloat16")
+    model, tokenizer = models.load("smollm2")
     config = UnlearnConfig()
     remove_(model, mask, neuron_groups(model))
     record = SimpleNamespace(task="next token", model=model.name_or_path, revision=None, repairs=(), config=config)

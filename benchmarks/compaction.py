@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def worth(args: argparse.Namespace) -> None:
-    model, tokenizer = models.load("smollm2", dtype="bfloat16")
+    model, tokenizer = models.load("smollm2")
     test = token_blocks("general", tokenizer, tokens=16_384, part="test", block_size=256)
     print("| removed | layout | parameters of blocks | prefill speed | of proportional | wanda | magnitude | random |")
     print("|---|---|---|---|---|---|---|---|")

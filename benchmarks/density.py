@@ -113,7 +113,7 @@ def hypotheses(output: Path) -> None:
 
 
 def smollm2(output: Path) -> None:
-    model, tokenizer = models.load("smollm2", dtype="bfloat16")
+    model, tokenizer = models.load("smollm2")
     text = corpus("general", prefer="embedded")
     evaluation, calibration = (token_blocks(text, tokenizer, tokens=TOKENS, part=part) for part in ("validation", "train"))
     print(f"\n{evaluation.tokens:,} tokens of {text.source}, validation part")

@@ -96,7 +96,7 @@ def rate(work: Callable[[], object], count: int, rounds: int = 3) -> float:
 
 
 def neurons(tokens: int = 16_384) -> None:
-    model, tokenizer = models.load("smollm2", dtype="bfloat16")
+    model, tokenizer = models.load("smollm2")
     groups = neuron_groups(model)
     train = token_blocks("general", tokenizer, tokens=tokens, block_size=128)
     test = token_blocks("general", tokenizer, tokens=8_192, part="test")

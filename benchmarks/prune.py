@@ -42,7 +42,7 @@ def main() -> None:
     config = PruneConfig(
         ratio=args.ratio, tokens=args.tokens, gradient_tokens=args.gradient_tokens, evaluation_tokens=args.test_tokens
     )
-    model, tokenizer = models.load("smollm2", dtype="bfloat16")
+    model, tokenizer = models.load("smollm2")
     groups, source = neuron_groups(model), corpus("general", prefer="embedded")
     train, test = (read_blocks(source, tokenizer, part, config) for part in ("train", "test"))
 
@@ -50,7 +50,7 @@ def main() -> None:
         with masked(model, mask, constants=constants):
             return f"{next_token_metrics(model, test, progress=False).perplexity:.1f}"
 
-    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, bfloat16")
+    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {model.dtype}")
     print(f"{train.tokens:,} tokens of general to choose by, {test.tokens:,} held-out tokens to judge by\n")
     print(f"original: perplexity {perplexity(NeuronMask.keep_all(groups, 'smollm2'))}\n")
     print("| importance | zero | mean | mode | all layers compete | seconds to choose |")

@@ -71,7 +71,7 @@ def main() -> None:
 
 def largest_difference() -> NeuronMask:
     """The mask of the largest difference on the validation parts, as `benchmarks/selectivity.py` finds it."""
-    model, tokenizer = models.load("smollm2", dtype="bfloat16")
+    model, tokenizer = models.load("smollm2")
     config = UnlearnConfig.resolve("default", controls=0, retain_budget=0.25, bisections=0)
     train, validation = (read_pair(*corpora(), tokenizer, part, config) for part in ("train", "validation"))
     search = search_mask(model, neuron_groups(model), train, validation, config=config)
@@ -88,7 +88,7 @@ def corpora():
 def run_one(args: argparse.Namespace) -> None:
     """Prune, repair, and print a row for the model before and after."""
     (name,) = (one for one in RUNS if one.replace(", ", " ") == args.only)
-    model, tokenizer = models.load("smollm2", dtype="bfloat16")
+    model, tokenizer = models.load("smollm2")
     measured = read(tokenizer, args.part, args.tokens)
     base = original_scores(model, measured, Path(args.base))
     mask = NeuronMask.load(args.mask)

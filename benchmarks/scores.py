@@ -84,13 +84,13 @@ class Set:
 def main() -> None:
     args = arguments()
     logging.getLogger("hf_untangle").setLevel(logging.ERROR)
-    model, tokenizer = models.load("smollm2", dtype="bfloat16")
+    model, tokenizer = models.load("smollm2")
     groups = neuron_groups(model)
     config = UnlearnConfig(
         candidates=1, tokens=args.tokens, gradient_tokens=args.gradient_tokens, evaluation_tokens=args.evaluation_tokens
     )
     pairs = list(read_sets(tokenizer, config, args.seeds))
-    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, bfloat16")
+    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {model.dtype}")
     print(
         f"a set: {args.tokens:,} tokens of each corpus to choose by, {args.evaluation_tokens:,} to judge by; {args.seeds} sets"
     )
@@ -115,7 +115,7 @@ def main() -> None:
         rotate_heads_(model, groups)
         turned = [observe(model, groups, *pair, config) for pair in pairs]
         row("rms, rotated heads", model, turned, lambda one: masks(model, groups, one, config, {}))
-        model, _ = models.load("smollm2", dtype="bfloat16")
+        model, _ = models.load("smollm2")
     if args.iterative:
         print(f"\n{args.iterative} iterative steps of 1%, first set\n\n| score | step: forget drop at retain drop |\n|---|---|")
         for settings in ITERATIVE:

@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="key=value")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--test-tokens", type=int, default=16_384)
     parser.add_argument("--seeds", type=int, default=3, help="random masks beside each, of other seeds in every run")
     parser.add_argument("--sets", type=int, default=1, help="runs, each on train blocks of its own")

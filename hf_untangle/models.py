@@ -34,13 +34,14 @@ from hf_untangle.folders import (
 )
 from hf_untangle.hub.reachable import cache_alone_without_hub
 from hf_untangle.ragged import enable_ragged_checkpoints
+from hf_untangle.runtime import fast_dtype
 
 logger = logging.getLogger("hf_untangle")
 
 Result = TypeVar("Result")
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-"""Names of dtypes; "auto" is the checkpoint's own."""
+Dtype = Literal["auto", "checkpoint", "float32", "bfloat16", "float16"]
+"""Names of dtypes: `auto` is what this machine is fast in, see `fast_dtype`; `checkpoint` is the checkpoint's own."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,10 @@ def load_classifier(
     try:
         with checkpoint_of(name) as source:
             model = LOADERS["image-classifier"].from_pretrained(
-                source, dtype=dtype, device_map=device_map or own_device(), trust_remote_code=trust_remote_code
+                source,
+                dtype="auto" if dtype == "checkpoint" else dtype,
+                device_map=device_map or own_device(),
+                trust_remote_code=trust_remote_code,
             )
     except Exception as error:  # They are of many kinds.
         raise ArchitectureError(
@@ -208,7 +212,8 @@ def load(
     def read() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         with checkpoint_of(name) as source:
             trust = {"trust_remote_code": trust_remote_code}
-            model = LOADERS[kind].from_pretrained(source, dtype=dtype, device_map=device_map, **trust)
+            own = "auto" if dtype == "checkpoint" else dtype
+            model = LOADERS[kind].from_pretrained(source, dtype=own, device_map=device_map, **trust)
             return model, AutoTokenizer.from_pretrained(source, **trust)
 
     try:
@@ -224,7 +229,25 @@ def load(
         # Records and cards name the model, not the folder on this machine that it happens to lie in.
         model.name_or_path = EMBEDDED[name].hub_id
         model.config._commit_hash = packaged_revision(EMBEDDED[name])
+    if dtype == "auto":
+        model = _in_fast_dtype(model, dequantized=name in EMBEDDED)
     return model.eval(), tokenizer
+
+
+def _in_fast_dtype(model: PreTrainedModel, *, dequantized: bool) -> PreTrainedModel:
+    """Cast a model to the dtype that its device is fast in; one that lies in several places stays as it is."""
+    if len({parameter.device for parameter in model.parameters()}) != 1 or model.device.type == "meta":
+        return model
+    fast = fast_dtype(model.device, None if dequantized else model.dtype)
+    if fast != model.dtype:
+        logger.info("Computing in %s, which this machine is faster in than in %s.", *map(_short, (fast, model.dtype)))
+        model = model.to(dtype=fast)  # type: ignore[call-arg]
+    return model
+
+
+def _short(dtype: torch.dtype) -> str:
+    """The name of a dtype."""
+    return str(dtype).removeprefix("torch.")
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The command `demo`: the main job on the embedded model."""
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from hf_untangle.cli.console import JsonOption, OutputOption
 from hf_untangle.cli.run import do
@@ -8,14 +10,20 @@ from hf_untangle.cli.run import do
 DEMO: dict[str, Any] = {
     "task": "unlearn",
     "model": "smollm2",
-    "dtype": "bfloat16",
     "forget": {"source": "code", "prefer": "embedded"},
     "retain": {"source": "general", "prefer": "embedded"},
     "prompts": ["def fibonacci(n):\n", "The history of the Roman Empire began when"],
-    "settings": {"steps": 5},
+    "settings": {"steps": 5, "tokens": 8_192, "gradient_tokens": 6_144},
 }
+QUICK: dict[str, Any] = {"steps": 2, "tokens": 4_096, "gradient_tokens": 3_072, "evaluation_tokens": 2_048}
+"""Settings that show the same with fewer steps and tokens."""
 
 
-def demo(output: OutputOption = "out/demo", json: JsonOption = False) -> None:
+def demo(
+    output: OutputOption = "out/demo",
+    quick: Annotated[bool, typer.Option("--quick", help="Two steps on fewer tokens: smaller effects, sooner.")] = False,
+    json: JsonOption = False,
+) -> None:
     """Unlearn code from SmolLM2-135M-Instruct, on this machine, without network."""
-    do(DEMO | {"output": output}, as_json=json)
+    settings = DEMO["settings"] | (QUICK if quick else {})
+    do(DEMO | {"settings": settings, "output": output}, as_json=json)

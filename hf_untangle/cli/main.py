@@ -73,8 +73,19 @@ app.command("models")(models.models_command)
 
 def main() -> None:
     """Run the command line."""
+    _let_threads_sleep()
     logging.basicConfig(format="%(message)s")
     # Of several processes one speaks; every process says why it failed.
     main = os.environ.get("RANK", "0") == "0"
     logging.getLogger("hf_untangle").setLevel(logging.INFO if main else logging.ERROR)
     app()
+
+
+def _let_threads_sleep() -> None:
+    """Let the threads of this process sleep while they wait for each other, unless the environment says otherwise.
+
+    By default they spin, and beside another busy program two threads that spin fall to a tenth of their speed. It must be said
+    before torch is imported, by the program that owns the process: a library leaves it alone.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")

@@ -53,7 +53,7 @@ class Result:
         source: str | Path,
         *,
         corpora: Mapping[str, CorpusSource] | None = None,
-        dtype: str = "auto",
+        dtype: str = "checkpoint",
         device_map: str | None = None,
         trust_remote_code: bool = False,
         **options: Unpack[PullOptions],
@@ -64,7 +64,7 @@ class Result:
             source: `user/name` on the Hub, or the folder that `save_pretrained` wrote.
             corpora: The corpora of the run by their use (`forget`, `retain`, or `data` of a compression), which must be
                 passed again only where they cannot be found by their name.
-            dtype: The dtype of the weights; the checkpoint's own when `auto`. In another one the result cannot be saved.
+            dtype: The dtype of the weights; the checkpoint's own by default, in another one the result cannot be saved.
             device_map: As in `from_pretrained` of transformers.
             trust_remote_code: Whether code in the checkpoint may run.
             **options: `revision`, `token`, `cache_dir` and `local_files_only`, as in `PullOptions`.

@@ -1,0 +1,53 @@
+"""The machine at hand decides in which dtype a model is computed, where nothing else was said."""
+
+import logging
+
+import pytest
+import torch
+
+from hf_untangle import models, runtime
+from hf_untangle.runtime import fast_dtype
+
+
+@pytest.mark.parametrize(
+    ("units", "device", "own", "expected"),
+    [
+        (True, "cpu", torch.bfloat16, torch.bfloat16),
+        (True, "cpu", torch.float32, torch.float32),
+        (True, "cpu", None, torch.bfloat16),
+        (False, "cpu", torch.bfloat16, torch.float32),
+        (False, "cpu", torch.float16, torch.float32),
+        (False, "cpu", torch.float32, torch.float32),
+        (False, "cpu", torch.float64, torch.float64),
+        (False, "cpu", None, torch.float32),
+        (False, "cuda", torch.float16, torch.float16),
+        (False, "cuda", None, torch.bfloat16),
+    ],
+)
+def test_16_bits_are_for_devices_that_are_fast_in_them(monkeypatch, units, device, own, expected):
+    monkeypatch.setattr(runtime, "has_matrix_units", lambda: units)
+    assert fast_dtype(device, own) == expected
+
+
+def test_the_processor_is_timed_once_in_a_process(monkeypatch):
+    seconds = iter([3.0, 1.0])
+    monkeypatch.setattr(runtime, "_seconds", lambda matrix: next(seconds))
+    runtime.has_matrix_units.cache_clear()
+    assert runtime.has_matrix_units() and runtime.has_matrix_units()
+    runtime.has_matrix_units.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("units", "dtype", "expected"),
+    [(False, "auto", "float32"), (True, "auto", "bfloat16"), (False, "checkpoint", "bfloat16"), (True, "float32", "float32")],
+)
+def test_a_checkpoint_is_loaded_in_the_dtype_that_is_fast_unless_told_otherwise(
+    monkeypatch, tiny_model, tokenizer, tmp_path, caplog, units, dtype, expected
+):
+    tiny_model("llama").to(torch.bfloat16).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(runtime, "has_matrix_units", lambda: units)
+    with caplog.at_level(logging.INFO, logger="hf_untangle"):
+        model, _ = models.load(str(tmp_path), dtype=dtype)
+    assert str(model.dtype) == f"torch.{expected}"
+    assert ("Computing in float32" in caplog.text) == (not units and dtype == "auto")

@@ -84,7 +84,7 @@ def test_order_one_with_a_straight_base_is_read_exactly(base: object, scaler: bo
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
-@pytest.mark.parametrize("base", [nn.SiLU(), nn.GELU(), torch.tanh, nn.ReLU()], ids=str)
+@pytest.mark.parametrize("base", [nn.SiLU(), nn.GELU(), torch.tanh, nn.ReLU()], ids=["SiLU", "GELU", "tanh", "ReLU"])
 def test_curves_are_sampled_within_the_bound(order: int, base: object):
     spline, x = efficient_kan(order, base), inside(order)
     imported = import_spline_layer(spline, pieces=4)

@@ -25,24 +25,25 @@ from pathlib import Path
 import torch
 from pydantic_core import to_json
 
-from hf_untangle import density, models
+from hf_untangle import density, models, papers
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.corpora import corpus
 from hf_untangle.density.measure import next_token_measure
-from hf_untangle.density.scaling import ScalingResult
-from hf_untangle.reporting.density import density_across_widths, density_curves
+from hf_untangle.papers.scaling.plots import density_across_widths
+from hf_untangle.papers.scaling.scaling import ScalingResult
+from hf_untangle.reporting.density import density_curves
 
 SEEDS = (0, 1, 2)
 TENTHS = tuple(tick / 10 for tick in range(1, 11))
 EVERY_PERCENT = {"grid": tuple(tick / 100 for tick in range(1, 101)), "refine": 0.0}
 FAMILIES = {
-    "mlp": (density.image_family("mlp"), (16, 32, 64, 128, 256, 512, 800)),
-    "convolutional": (density.image_family("convolutional", training=density.Training(epochs=30)), (2, 4, 8, 16, 32, 64, 100)),
-    "residual": (density.image_family("residual", training=density.Training(epochs=15)), (2, 4, 8, 16, 32, 64, 100)),
-    "llama": (density.language_family("llama", training=density.LanguageTraining(steps=300)), (8, 16, 32, 64, 128)),
-    "gpt2": (density.language_family("gpt2", training=density.LanguageTraining(steps=300)), (8, 16, 32, 64, 128)),
+    "mlp": (papers.image_family("mlp"), (16, 32, 64, 128, 256, 512, 800)),
+    "convolutional": (papers.image_family("convolutional", training=papers.Training(epochs=30)), (2, 4, 8, 16, 32, 64, 100)),
+    "residual": (papers.image_family("residual", training=papers.Training(epochs=15)), (2, 4, 8, 16, 32, 64, 100)),
+    "llama": (papers.language_family("llama", training=papers.LanguageTraining(steps=300)), (8, 16, 32, 64, 128)),
+    "gpt2": (papers.language_family("gpt2", training=papers.LanguageTraining(steps=300)), (8, 16, 32, 64, 128)),
 }
-BASE = density.Training()
+BASE = papers.Training()
 HYPOTHESES = {
     "initial scale": [replace(BASE, initial_scale=scale) for scale in (0.5, 1.0, 2.0)],
     "weight decay": [replace(BASE, weight_decay=decay) for decay in (0.0, 0.3, 3.0)],
@@ -82,7 +83,7 @@ def main() -> None:
 
 def across(name: str, output: Path) -> None:
     family, widths = FAMILIES[name]
-    result = density.across_widths(family, widths, SEEDS, **EVERY_PERCENT if name == "mlp" else {})
+    result = papers.across_widths(family, widths, SEEDS, **EVERY_PERCENT if name == "mlp" else {})
     save(output / name, result)
     print(f"\n{name}\n\n| width | weights | accuracy | prunable | in random order | core |\n|---|---|---|---|---|---|")
     for width in result.widths:
@@ -104,8 +105,8 @@ def hypotheses(output: Path) -> None:
             changed = {"initial scale": "initial_scale", "weight decay": "weight_decay", "training length": "epochs"}[
                 hypothesis
             ]
-            family = density.image_family("mlp", training=training)
-            result = density.across_widths(family, widths, SEEDS, control=False, **EVERY_PERCENT)
+            family = papers.image_family("mlp", training=training)
+            result = papers.across_widths(family, widths, SEEDS, control=False, **EVERY_PERCENT)
             value = getattr(training, changed)
             save(output / f"{changed}-{value}", result)
             cells = " | ".join(f"{spread(w.share, w.share_spread)} (acc. {w.base:.3f})" for w in result.widths)

@@ -21,15 +21,16 @@ from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
-from hf_untangle.nets import compare, search, search_neurons
+from hf_untangle.nets import search, search_neurons
 from hf_untangle.nets.functional import Program, minibatches
 from hf_untangle.nets.genes import genes_of
-from hf_untangle.nets.networks import Shape, digits_task
 from hf_untangle.nets.population import first_population
+from hf_untangle.papers import compare
+from hf_untangle.papers.tickets.digits import NetworkName, digits_task
 from hf_untangle.statistics.collect import collect
 
 SEEDS = range(3)
-RUNS: list[tuple[Shape, int, str, float]] = [
+RUNS: list[tuple[NetworkName, int, str, float]] = [
     ("mlp", 64, "baldwin", 1.0),
     ("mlp", 64, "baldwin", 3.0),
     ("mlp", 64, "lamarck", 1.0),
@@ -37,7 +38,7 @@ RUNS: list[tuple[Shape, int, str, float]] = [
     ("convolutional", 16, "baldwin", 1.0),
     ("convolutional", 16, "lamarck", 1.0),
 ]
-"""Shape, width, inheritance, and what density costs."""
+"""NetworkName, width, inheritance, and what density costs."""
 
 
 def digits() -> None:

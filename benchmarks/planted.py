@@ -3,7 +3,8 @@
     python benchmarks/planted.py                  # three models, their gold models, every importance and score
     python benchmarks/planted.py --seeds 1 --steps 300
 
-`planted_model.py` trains a small Llama on two languages and lets the second be learnt by an eighth of the neurons alone. Every
+`hf_untangle.papers.planted` trains a small Llama on two languages and lets the second be learnt by an eighth of the neurons
+alone. Every
 score removes as many FFN and as many attention neurons as were planted, so that its precision is its recall: the share of the
 planted neurons that it found. Random neurons find an eighth. What that does to both languages stands beside a gold model,
 which never saw the second one: below what the gold model predicts of it, forgetting is damage. The last table has how fast the
@@ -21,7 +22,6 @@ from datetime import date
 from statistics import fmean
 
 import torch
-from planted_model import BATCH, as_blocks, languages, planted_model
 from transformers import LlamaForCausalLM
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
@@ -32,6 +32,8 @@ from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
+from hf_untangle.papers.planted.languages import as_blocks, languages
+from hf_untangle.papers.planted.planted_model import BATCH, planted_model
 from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, remove_next
 
 BLOCKS = 512
@@ -120,11 +122,12 @@ def main() -> None:
 
 def prepare(seed: int, steps: int) -> Bench:
     """Train both models, and look at the neurons of the one that knows both languages."""
-    model, groups, planted = planted_model(seed, steps=steps, share=SHARE)
-    gold, _, _ = planted_model(seed, steps=steps, share=SHARE, gold=True)
+    planted = planted_model(seed, steps=steps, share=SHARE)
+    model, groups = planted.model, planted.groups
+    gold = planted_model(seed, steps=steps, share=SHARE, gold=True).model
     train, test = read(seed, HELD_OUT), read(seed, HELD_OUT + 1)
     evidence = gather(model, groups, train, settings_of({"importance": EVIDENCE}), progress=False)
-    return Bench(seed, model, gold, groups, planted, train, test, evidence)
+    return Bench(seed, model, gold, groups, planted.mask, train, test, evidence)
 
 
 def read(seed: int, text: int) -> Pair:

@@ -14,6 +14,7 @@ import hf_untangle.importance as importance
 import hf_untangle.masks as masks
 import hf_untangle.metrics as metrics
 import hf_untangle.nets as nets
+import hf_untangle.papers as papers
 import hf_untangle.records as records
 import hf_untangle.repairs as repairs
 import hf_untangle.reporting as reporting

@@ -27,8 +27,8 @@ from hf_untangle.configs.unlearn import PRESETS, UnlearnConfig
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.embedded import Embedded
-from hf_untangle.entropy.contrast_config import ContrastExperimentConfig
 from hf_untangle.models import EMBEDDED
+from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -9,17 +9,19 @@ from toy_languages import BLOCK, NUMBERS, WORDS
 from typer.testing import CliRunner
 
 from hf_untangle.cli.main import app
-from hf_untangle.entropy.contrast_config import ContrastExperimentConfig
-from hf_untangle.entropy.modeling import ContrastModel
 from hf_untangle.entropy.neuron_record import NeuronRecord
-from hf_untangle.entropy.record import Cell, ContrastRecord
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import MARKER
+from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
+from hf_untangle.papers.contrast.contrast_record import Cell, ContrastRecord
+from hf_untangle.papers.contrast.modeling import ContrastModel
 from hf_untangle.recipes import entropy as job
 from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
 from hf_untangle.reporting.entropy_plots import entropy_histograms, entropy_over_time, masking_costs
 
-RECIPES = Path(__file__).parents[1] / "recipes" / "entropy"
+RECIPES = Path(__file__).parents[1] / "recipes"
+FILES = {"digits": "papers/contrast", "language": "papers/contrast", "smollm2": "entropy"}
+"""The folder of each recipe."""
 TINY = {
     "settings.model": {"filters": [4], "embedding_size": 6, "hidden_size": 6, "num_hidden_layers": 1, "byte_size": 4},
     "settings.steps": 5,
@@ -56,13 +58,13 @@ def overridden(name: str, folder: Path, project: Path) -> dict:
         "model": str(project / "toy"),
         "dtype": "float32",
     }
-    changes = {"contrast": TINY, "language": TINY | texts, "smollm2": of_neurons | texts}
+    changes = {"digits": TINY, "language": TINY | texts, "smollm2": of_neurons | texts}
     return changes[name] | {"output": str(folder / name)}
 
 
-@pytest.mark.parametrize("name", ["contrast", "language", "smollm2"])
+@pytest.mark.parametrize("name", FILES)
 def test_our_recipes_run_and_save_everything_that_they_measure(name, tmp_path, project):
-    recipe = read_recipe(RECIPES / f"{name}.yaml", overridden(name, tmp_path, project))
+    recipe = read_recipe(RECIPES / FILES[name] / f"{name}.yaml", overridden(name, tmp_path, project))
     outcome = carry_out(recipe, progress=False)
     folder = tmp_path / name
     saved = json.loads((folder / MARKER).read_text())
@@ -75,9 +77,10 @@ def test_our_recipes_run_and_save_everything_that_they_measure(name, tmp_path, p
 
 
 def test_every_recipe_is_executed_above_and_says_how_to_run_it():
-    assert {path.stem for path in RECIPES.glob("*.yaml")} == {"contrast", "language", "smollm2"}
-    for path in RECIPES.glob("*.yaml"):
-        assert f"hf-untangle run recipes/entropy/{path.name}" in path.read_text()
+    paths = [path for folder in set(FILES.values()) for path in (RECIPES / folder).glob("*.yaml")]
+    assert {path.stem for path in paths} == FILES.keys()
+    for path in paths:
+        assert f"hf-untangle run {path.relative_to(RECIPES.parent)}" in path.read_text()
 
 
 @pytest.mark.parametrize("which", [{}, {"data": "digits", "model": "toy"}])
@@ -97,7 +100,7 @@ def test_a_recipe_names_data_or_a_model(which, tmp_path):
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_trained(settings, message, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_untangle.entropy.experiment.train_contrast", pytest.fail)
+    monkeypatch.setattr("hf_untangle.papers.contrast.experiment.train_contrast", pytest.fail)
     recipe = check_recipe({"task": "entropy", "data": "digits", "settings": settings, "output": str(tmp_path / "out")})
     with pytest.raises(ConfigError, match=message):
         carry_out(recipe, progress=False)

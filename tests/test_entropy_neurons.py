@@ -243,5 +243,5 @@ def test_a_share_of_no_neuron_is_an_error(llama, blocks, share):
 
 
 def test_more_seeds_than_blocks_are_an_error(llama, blocks):
-    with pytest.raises(ConfigError, match="8 seeds came and 6 blocks"):
+    with pytest.raises(ConfigError, match="got 8 seeds and 6 blocks"):
         measure_neurons(llama, blocks, {"near": blocks}, SMALL.model_copy(update={"seeds": 8}), progress=False)

@@ -11,13 +11,17 @@ from typer.testing import CliRunner
 
 from hf_untangle import models
 from hf_untangle.cli.main import app
-from hf_untangle.density import Measure, across_widths, measure, sweep
-from hf_untangle.density.families import Family, Member
+from hf_untangle.density import Measure, measure, sweep
 from hf_untangle.errors import ConfigError
+from hf_untangle.papers import across_widths
+from hf_untangle.papers.scaling.families import Family, Member
+from hf_untangle.papers.scaling.plots import density_across_widths
 from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
-from hf_untangle.reporting.density import density_across_widths, density_curves
+from hf_untangle.reporting.density import density_curves
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "density").glob("*.yaml"))
+RECIPES = sorted(
+    file for folder in ("density", "papers/scaling") for file in (Path(__file__).parents[1] / "recipes" / folder).glob("*.yaml")
+)
 COARSE = {"settings.grid": [0.5, 1.0], "settings.refine": 0.0}
 TINY_CLASSIFIERS = {"widths": [4, 8], "seeds": [0], "images": "digits", "training": {"epochs": 1}}
 TINY_LANGUAGE = {"widths": [8, 16], "seeds": [0], "training": {"steps": 1, "block_size": 32, "tokens": 1000}}

@@ -17,7 +17,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.nets.record import Ticket
 from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
 
-RECIPES = Path(__file__).parents[1] / "recipes" / "nets"
+RECIPES = Path(__file__).parents[1] / "recipes"
 TINY = {"population": 4, "generations": 1}
 
 
@@ -33,7 +33,7 @@ def folder(taught, tokenizer, tmp_path, monkeypatch) -> Path:
 
 def test_the_digits_recipe_writes_a_ticket_and_a_table(folder):
     overrides = {"settings": TINY | {"density": 0.5}, "compare_after": [2, 4], "output": "ticket"}
-    outcome = carry_out(read_recipe(RECIPES / "digits-ticket.yaml", overrides), progress=False)
+    outcome = carry_out(read_recipe(RECIPES / "papers" / "tickets" / "digits-ticket.yaml", overrides), progress=False)
     assert [one["name"] for one in outcome.record["contestants"]][:2] == ["ticket", "random mask"]
     assert Ticket.load("ticket/ticket.safetensors").density == pytest.approx(outcome.record["density"])
     assert json.loads(Path("ticket/untangle.json").read_text())["density"] == outcome.record["density"]
@@ -60,7 +60,7 @@ def test_the_language_model_recipe_writes_a_mask(folder):
         "settings": TINY | {"density": 0.9, "forget_weight": 0.5},
         "output": "mask",
     }
-    outcome = carry_out(read_recipe(RECIPES / "smollm2-neurons.yaml", overrides), progress=False)
+    outcome = carry_out(read_recipe(RECIPES / "nets" / "smollm2-neurons.yaml", overrides), progress=False)
     mask = NeuronMask.load("mask/mask.safetensors")
     assert mask.removed() == sum(outcome.record["removed"].values()) > 0
 
@@ -99,7 +99,7 @@ distributed.destroy_process_group()
 def test_two_islands_agree_on_the_best_of_both(tmp_path):
     script = tmp_path / "islands.py"
     script.write_text(ISLANDS)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(RECIPES.parents[1])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(RECIPES.parent)}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

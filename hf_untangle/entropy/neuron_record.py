@@ -1,6 +1,7 @@
 """What an experiment on the neurons of a language model does and measures, ready for JSON."""
 
-from typing import Literal
+from statistics import fmean, stdev
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +28,43 @@ class NeuronEntropyConfig(Config):
     batch_size: int = Field(default=8, ge=1, description="Blocks in one forward pass.")
 
 
+class MaskingRecord(BaseModel):
+    """Any experiment in which masks cost accuracy: neurons of a language model, or bits of a message."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: Any
+    """What was done, with the `shares` that were masked."""
+    sets: tuple[str, ...]
+    """Names of what was tested on; the first is in distribution."""
+    cells: tuple[Any, ...]
+    """One measurement each, with its `seed`, `set`, `order`, `share`, accuracy without the mask (`base`) and `change`."""
+
+    def changes(self, name: str, order: str, share: float | str) -> list[float]:
+        """Change of accuracy of every repetition.
+
+        Args:
+            name: The set.
+            order: What was masked first.
+            share: One of the settings' shares.
+
+        Returns:
+            One number per repetition.
+        """
+        return [cell.change for cell in self.cells if (cell.set, cell.order, cell.share) == (name, order, share)]
+
+    def base(self, name: str) -> list[float]:
+        """Accuracy of every repetition without a mask.
+
+        Args:
+            name: The set.
+
+        Returns:
+            One number per repetition.
+        """
+        return list({cell.seed: cell.base for cell in self.cells if cell.set == name}.values())
+
+
 class NeuronCell(BaseModel):
     """What a language model predicts on one text with some neurons masked."""
 
@@ -42,42 +80,31 @@ class NeuronCell(BaseModel):
     after: NextTokenMetrics
 
     @property
+    def base(self) -> float:
+        """Next-token accuracy without the mask."""
+        return self.before.top1
+
+    @property
     def change(self) -> float:
         """Next-token accuracy that the mask adds, negative when it costs."""
         return self.after.top1 - self.before.top1
 
 
-class NeuronRecord(BaseModel):
+class NeuronRecord(MaskingRecord):
     """A whole experiment on a language model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: NeuronEntropyConfig
     model: str
-    sets: tuple[str, ...]
-    """Names of the texts; the first is in distribution."""
     cells: tuple[NeuronCell, ...]
 
-    def changes(self, name: str, order: str, share: float | str) -> list[float]:
-        """Change of next-token accuracy for every seed.
 
-        Args:
-            name: The text.
-            order: Which neurons went first.
-            share: One of the settings' shares.
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation over repetitions, such as models or seeds.
 
-        Returns:
-            One number a seed.
-        """
-        return [cell.change for cell in self.cells if (cell.set, cell.order, cell.share) == (name, order, share)]
+    Args:
+        values: At least one.
 
-    def base(self, name: str) -> list[float]:
-        """Next-token accuracy without a mask.
-
-        Args:
-            name: The text.
-
-        Returns:
-            A single number, as the model is one.
-        """
-        return [next(cell.before.top1 for cell in self.cells if cell.set == name)]
+    Returns:
+        Both; the deviation of a single value is 0.
+    """
+    return fmean(values), stdev(values) if len(values) > 1 else 0.0

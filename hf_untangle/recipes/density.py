@@ -10,27 +10,26 @@ from rich.console import Console
 from rich.table import Table
 
 from hf_untangle import models
-from hf_untangle.density import (
-    DensityResult,
+from hf_untangle.density import DensityResult, SweepConfig, sweep
+from hf_untangle.errors import ConfigError
+from hf_untangle.folders import MARKER, check_replaceable, whole_folder
+from hf_untangle.models import Dtype
+from hf_untangle.papers import (
     LanguageTraining,
     ScalingResult,
-    SweepConfig,
     Training,
     across_widths,
     image_family,
     language_family,
     pretrained_family,
-    sweep,
 )
-from hf_untangle.density.families import Family, Width
-from hf_untangle.density.language import LANGUAGE_MODELS
-from hf_untangle.density.networks import NETWORKS
-from hf_untangle.errors import ConfigError
-from hf_untangle.folders import MARKER, check_replaceable, whole_folder
-from hf_untangle.models import Dtype
+from hf_untangle.papers.networks import NETWORKS
+from hf_untangle.papers.scaling.families import Family, Width
+from hf_untangle.papers.scaling.language import LANGUAGE_MODELS
+from hf_untangle.papers.scaling.plots import density_across_widths
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
-from hf_untangle.reporting.density import density_across_widths, density_curves
+from hf_untangle.reporting.density import density_curves
 
 
 class Recipe(BaseModel):

@@ -12,24 +12,25 @@ from rich.table import Table
 
 from hf_untangle import models
 from hf_untangle.data.batches import token_blocks
-from hf_untangle.entropy.contrast_config import ContrastExperimentConfig
-from hf_untangle.entropy.experiment import run_contrast
-from hf_untangle.entropy.images import cifar10, digits
-from hf_untangle.entropy.item_sets import ItemSets
-from hf_untangle.entropy.modeling import ContrastModel
+from hf_untangle.entropy.manual import manual
 from hf_untangle.entropy.neuron_masks import measure_neurons
-from hf_untangle.entropy.neuron_record import NeuronEntropyConfig, NeuronRecord
-from hf_untangle.entropy.record import ContrastRecord, spread
-from hf_untangle.entropy.texts import manual, texts
+from hf_untangle.entropy.neuron_record import NeuronEntropyConfig, NeuronRecord, spread
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.models import Dtype
+from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
+from hf_untangle.papers.contrast.contrast_record import ContrastRecord
+from hf_untangle.papers.contrast.experiment import run_contrast
+from hf_untangle.papers.contrast.image_items import cifar10_items, digit_items
+from hf_untangle.papers.contrast.item_sets import ItemSets
+from hf_untangle.papers.contrast.modeling import ContrastModel
+from hf_untangle.papers.contrast.text_items import text_items
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
 from hf_untangle.reporting.entropy_plots import masking_costs
 from hf_untangle.reporting.style import quiet_style
 
-DATA: dict[str, Callable[[], ItemSets]] = {"digits": digits, "cifar10": cifar10, "texts": texts}
+DATA: dict[str, Callable[[], ItemSets]] = {"digits": digit_items, "cifar10": cifar10_items, "texts": text_items}
 """What a k-contrast model can be trained on."""
 
 
@@ -92,7 +93,7 @@ def _items(recipe: Recipe) -> ItemSets:
     if recipe.data != "texts":
         return DATA[str(recipe.data)]()
     shifts = None if recipe.shifts is None else {name: choice.open() for name, choice in recipe.shifts.items()}
-    return texts(recipe.corpus.open(), shifts)
+    return text_items(recipe.corpus.open(), shifts)
 
 
 def _neurons(recipe: Recipe, progress: bool) -> NeuronRecord:

@@ -13,11 +13,11 @@ from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.errors import UntangleError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.models import Dtype
-from hf_untangle.nets.comparison import Contestant, compare
-from hf_untangle.nets.networks import Shape, digits_task
 from hf_untangle.nets.neuron_search import NeuronTicket, search_neurons
 from hf_untangle.nets.record import Ticket
 from hf_untangle.nets.ticket_search import search
+from hf_untangle.papers.tickets.comparison import Contestant, compare
+from hf_untangle.papers.tickets.digits import NetworkName, digits_task
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
 
@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["nets"] = Field(description="What kind of job this is.")
-    network: Shape | None = Field(default=None, description="A small network on handwritten digits.")
+    network: NetworkName | None = Field(default=None, description="A small network on handwritten digits.")
     width: int = Field(default=64, ge=1, description="Hidden neurons of that network, or channels.")
     compare_after: tuple[int, ...] = Field(default=(60, 1500), description="Steps of training at which rivals are scored.")
     model: str | None = Field(default=None, description="A Hub id, a folder, or `smollm2`, whose neurons are searched over.")
@@ -62,7 +62,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     return _weights(recipe, recipe.network, progress) if recipe.network else _neurons(recipe, str(recipe.model), progress)
 
 
-def _weights(recipe: Recipe, shape: Shape, progress: bool) -> Outcome:
+def _weights(recipe: Recipe, shape: NetworkName, progress: bool) -> Outcome:
     """Search over the weights of a small network, and compare with other ways to as many weights."""
     network, train, validation, test = digits_task(shape, recipe.width)
     ticket = search(network, train, validation, progress=progress, **recipe.settings)

@@ -23,6 +23,7 @@ JOBS: dict[str, str] = {
     "translate": "hf_untangle.recipes.translate",
     "density": "hf_untangle.recipes.density",
     "nets": "hf_untangle.recipes.nets",
+    "planted": "hf_untangle.recipes.planted",
     "compact": "hf_untangle.recipes.compact",
     "repair": "hf_untangle.recipes.repair",
     "unlearn": "hf_untangle.recipes.unlearn",

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hf_untangle.entropy.neuron_record import NeuronRecord
-from hf_untangle.entropy.record import ContrastRecord, spread
+from hf_untangle.entropy.neuron_record import MaskingRecord, spread
 from hf_untangle.entropy.watch import Phase
 from hf_untangle.importance.entropy import entropy
 from hf_untangle.reporting.style import ATTENTION, BAND, FFN, INK, MUTED, RUN, Color, plain, quiet_style, share_ticks
@@ -23,7 +22,7 @@ BINS = 40
 """Bins of a histogram of entropies, from 0 to 1 bit."""
 
 
-def masking_costs(record: ContrastRecord | NeuronRecord) -> Figure:
+def masking_costs(record: MaskingRecord) -> Figure:
     """Draw the change of accuracy against the share that is masked, one panel a set, one line an order.
 
     Bands are one standard deviation over models (or over parts of the text that entropy was measured on) to both sides. The
@@ -93,7 +92,7 @@ def entropy_over_time(epochs: Mapping[str, Sequence[float]], quantiles: Mapping[
     return figure
 
 
-def _draw_set(axes: Axes, record: ContrastRecord | NeuronRecord, name: str) -> None:
+def _draw_set(axes: Axes, record: MaskingRecord, name: str) -> None:
     """Draw the lines of one set."""
     shares = sorted(share for share in record.settings.shares if isinstance(share, float))
     axes.axhline(0, color=INK.light, linewidth=0.8)

@@ -1,0 +1,1 @@
+"""Ground truth for importances: models in which a language lives in known neurons."""

@@ -1,0 +1,1 @@
+"""Evolved lottery tickets on handwritten digits, beside other ways to a mask of the same density."""

@@ -17,7 +17,6 @@ from hf_untangle.papers import (
     Training,
     across_widths,
     image_family,
-    image_sets,
     language_family,
     pretrained_family,
 )

@@ -12,6 +12,7 @@ import hf_untangle.evaluation as evaluation
 import hf_untangle.hub as hub
 import hf_untangle.importance as importance
 import hf_untangle.masks as masks
+import hf_untangle.methods as methods
 import hf_untangle.metrics as metrics
 import hf_untangle.nets as nets
 import hf_untangle.papers as papers

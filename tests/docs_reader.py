@@ -27,6 +27,7 @@ from hf_untangle.configs.unlearn import PRESETS, UnlearnConfig
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.embedded import Embedded
+from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.models import EMBEDDED
 from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
 
@@ -38,6 +39,7 @@ SMALLER: dict[type[BaseModel], dict[str, Any]] = {
     UnlearnConfig: SMALL | {"steps": 1, "ffn_fraction": 0.1, "attention_fraction": 0.05, "retain_budget": 0.9, "controls": 0},
     PruneConfig: {"tokens": 1024, "evaluation_tokens": 512, "block_size": BLOCK},
     RepairConfig: {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4, "evaluation_tokens": 512},
+    MethodConfig: {"steps": 4, "step_rows": 8, "search": (10.0,)},
     AttackConfig: {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "evaluation_tokens": 512, "seeds": 1},
     ContrastExperimentConfig: {"steps": 5, "seeds": 1, "problems": 64, "untrained": 9.0},
 }

@@ -9,6 +9,8 @@ from hf_untangle.configs.attack import NAMES, QUICK, AttackConfig
 from hf_untangle.configs.repair import LEARNING_RATE, RepairConfig
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
+from hf_untangle.methods.method import METHODS
+from hf_untangle.methods.settings import MethodConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md"))}
@@ -44,6 +46,13 @@ def test_every_setting_of_repair_and_its_default_are_on_the_page():
     assert f"| {defaults.block_size}, {defaults.batch_size} |" in table
     rates = [f"{LEARNING_RATE[method]:.0e}".replace("e-0", "e-") for method in ("lora", "full")]
     assert f"| {rates[0]} (`lora`), {rates[1]} (`full`) |" in table
+
+
+def test_every_method_and_every_setting_of_methods_is_on_the_page():
+    page = PAGES["methods.md"]
+    assert [name for name in METHODS if f"| `{name}` |" not in page] == []
+    first_cells = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    assert [name for name in MethodConfig.model_fields if f"`{name}`" not in first_cells] == []
 
 
 def test_every_recipe_script_and_test_that_a_page_names_is_there():

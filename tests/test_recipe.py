@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.errors import ConfigError
+from hf_untangle.methods.choose import method_names, split_settings
+from hf_untangle.methods.method import METHODS
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.read import check_recipe, parse_override, read_recipe
 
@@ -160,5 +161,10 @@ def test_our_own_recipes_hold_nothing_unknown_and_say_how_to_run_them(path):
 @pytest.mark.parametrize("path", sorted((FOLDER / "unlearn").glob("*.yaml")), ids=lambda path: path.stem)
 def test_our_own_unlearning_recipes_have_settings_and_corpora_that_exist(path):
     recipe = read_recipe(path)
-    UnlearnConfig.resolve(recipe.preset, **recipe.settings)
+    split_settings(method_names(recipe.method), recipe.preset, recipe.settings)
     assert recipe.kind == "image-classifier" or {recipe.forget.source, recipe.retain.source} <= set(CORPORA)
+
+
+def test_every_method_has_a_recipe():
+    recipes = [read_recipe(path).method for path in (FOLDER / "unlearn").glob("by-*.yaml")]
+    assert {recipe for recipe in recipes if isinstance(recipe, str)} == set(METHODS)

@@ -56,7 +56,7 @@ class Scene:
             Every model once, and a random mask for each seed.
         """
         yield from self._of_seed(self.config.seed)
-        for seed in self.config.all_seeds[1:]:
+        for seed in self.config.all_seeds[1:] if self.is_pruned else ():
             yield "random mask", seed, self._randomly_pruned(seed)
 
     def victims_by_seed(self) -> Iterator[Victim]:
@@ -109,11 +109,17 @@ class Scene:
         blocks = self.forget if blocks is None else blocks
         return next_token_metrics(model, blocks, batch_size=self.config.batch_size, progress=False)
 
+    @property
+    def is_pruned(self) -> bool:
+        """Whether neurons were removed; otherwise a random mask of equal size is the original model."""
+        return not all(bool(kept.all()) for kept in self.mask.values())
+
     def _of_seed(self, seed: int) -> Iterator[Victim]:
         """A copy of every model, with the random mask of one seed."""
         yield "unlearned", seed, deepcopy(self.unlearned)
         yield "original", seed, deepcopy(self.original)
-        yield "random mask", seed, self._randomly_pruned(seed)
+        if self.is_pruned:
+            yield "random mask", seed, self._randomly_pruned(seed)
         if self.gold is not None:
             yield "gold", seed, deepcopy(self.gold)
 

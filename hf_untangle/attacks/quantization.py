@@ -44,7 +44,7 @@ def quantize(scene: Scene) -> Iterator[Reading | str]:
                 small = quantized(model, format_)
                 scores = scene.judge(small)
             yield Reading(model=who, condition=format_, at=number, forget=scores.forget, retain=scores.retain, seed=seed)
-            if who == "unlearned":
+            if who == "unlearned" and scene.is_pruned:
                 yield _zeros_in_words(scene, small, format_)
 
 

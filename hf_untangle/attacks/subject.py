@@ -19,6 +19,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 
 @runtime_checkable
@@ -104,6 +105,13 @@ def _loaded(model: PreTrainedModel | str, like: PreTrainedModel) -> PreTrainedMo
 def _check_original(original: PreTrainedModel, groups: tuple[NeuronGroup, ...], result: Unlearned) -> None:
     """Refuse an original that the result cannot have been made from."""
     result.mask.check_fits(groups, str(original.name_or_path))
+    if result.record.training:
+        if result.record.original_weights not in (None, weights_fingerprint(original)):
+            raise ConfigError(
+                f"The original must be the model that the result was made from, got `{original.name_or_path}`, whose weights "
+                "differ. Pass the model before unlearning as `original=`."
+            )
+        return
     if result.record.repairs or result.record.config.ablation != "zero":
         return
     pruned = remove_(deepcopy(original), result.mask, groups).state_dict()

@@ -1,7 +1,7 @@
 """Commands made of recipes: every key of a recipe is an option, and so is every field of its settings."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from inspect import Parameter, Signature
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -32,6 +32,8 @@ class RecipeCommand:
     """One sentence."""
     arguments: tuple[str, ...] = ()
     """Keys of the recipe that are given without their name, in this order."""
+    lists: Mapping[str, Any] = field(default_factory=dict)
+    """Flags that print a list and end, by name, each with its type."""
 
 
 def function_of(command: RecipeCommand) -> Callable[..., None]:
@@ -55,12 +57,14 @@ def function_of(command: RecipeCommand) -> Callable[..., None]:
     found = [one for one in parameters if one is not None]
     ordered = sorted(found, key=lambda one: command.arguments.index(one.name) if one.name in command.arguments else 99)
     common = {"overrides": (SetOption, None), "quiet": (QuietOption, False), "as_json": (JsonOption, False)}
+    common |= {name: (kind, False) for name, kind in command.lists.items()}
     extra = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind) for name, (kind, default) in common.items()
     ]
 
     def run(overrides: list[str] | None, quiet: bool, as_json: bool, **options: Any) -> None:
-        given = {name: value for name, value in options.items() if value is not None and value != []}
+        asked = {name: value for name, value in options.items() if name not in command.lists}
+        given = {name: value for name, value in asked.items() if value is not None and value != []}
         content = {name: _read(value, (keys | fields)[name].annotation) for name, value in given.items()}
         _run(command.task, keys, content, overrides=overrides, quiet=quiet, as_json=as_json)
 

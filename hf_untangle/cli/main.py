@@ -8,10 +8,14 @@ import typer
 from hf_untangle.cli import demo, entropy, inspect, models, run, show
 from hf_untangle.cli.console import print_version
 from hf_untangle.cli.from_recipes import RecipeCommand, add
+from hf_untangle.cli.methods import ListMethodsOption
 
 RECIPE_COMMANDS: dict[str, RecipeCommand] = {
     "unlearn": RecipeCommand(
-        "unlearn", "Take a capability out of a model and save an ordinary checkpoint without it.", ("model",)
+        "unlearn",
+        "Take a capability out of a model and save an ordinary checkpoint without it.",
+        ("model",),
+        {"list_methods": ListMethodsOption},
     ),
     "prune": RecipeCommand("prune", "Remove the FFN neurons that a text needs least, and save what is left.", ("model",)),
     "repair": RecipeCommand(

@@ -25,7 +25,8 @@ def method_names(method: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: A name is unknown, or the methods cannot be joined in this order.
     """
-    names = tuple(name.strip() for name in method.split(",")) if isinstance(method, str) else tuple(method)
+    given = [method] if isinstance(method, str) else method
+    names = tuple(name.strip() for one in given for name in one.split(","))
     known = (PRUNE, *METHODS)
     for name in names:
         if name not in known:

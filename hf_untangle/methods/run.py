@@ -86,6 +86,7 @@ def run_method(name: str, setting: Setting) -> MethodRecord:
     return MethodRecord(
         method=name,
         settings=own.model_dump(mode="json") | {"writes": method.writes, "retain_objective": method.retain},
+        changed=own.model_dump(mode="json", exclude_defaults=True),
         learning_rate=None if method.proposals in EDITS else rate,
         trials=trials,
         steps=tuple(_record(judged) for judged in trial.judged),

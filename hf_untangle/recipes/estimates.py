@@ -7,6 +7,8 @@ from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import first_size
+from hf_untangle.methods.cost import cost_of
+from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.pruning.comparison import random_seeds
 from hf_untangle.recipes.model_size import ModelSize
 from hf_untangle.recipes.plan import Stage
@@ -144,3 +146,33 @@ def graph_bytes(size: ModelSize, tokens: int) -> int:
         Bytes.
     """
     return KEPT * size.layers * pass_bytes(size, tokens) + COPIES * 4 * tokens * size.vocabulary
+
+
+def method_stage(size: ModelSize, name: str, own: MethodConfig, config: UnlearnConfig) -> Stage:
+    """Estimate one method beside pruning, its search for a learning rate and its judgements included.
+
+    Args:
+        size: The model.
+        name: A key of `METHODS`.
+        own: The settings of the method.
+        config: The settings of text and budgets.
+
+    Returns:
+        The stage, as if no step broke the budget.
+    """
+    method, whole = own.apply_to(name), size.body + size.head
+    cost, row = cost_of(method), config.block_size
+    searched = own.learning_rate is None and method.proposals in ("descent", "task vector")
+    steps = own.steps + (len(own.search) * min(own.trial_steps, own.steps) if searched else 0)
+    every = own.evaluate_every if method.proposals == "descent" else 1
+    tokens = min(config.tokens, own.steps * own.step_rows * row)
+    judged = 2 * config.evaluation_tokens * (steps // every + config.bisections + 4 + config.controls)
+    passes = cost.per_step * steps * own.step_rows * row + cost.once * tokens
+    batch = first_size(config.batch_size, row) * row
+    written = size.weights if method.writes in ("all", "matrices", "ffn", "filtered") else size.weights // 10
+    return Stage(
+        name,
+        f"{steps} steps of {own.step_rows} rows, {amount(judged)} tokens judged; {cost.reference} kept of the original",
+        forward=int((passes + judged) * whole),
+        memory=PROGRAM + size.weights + int(cost.trained * written) + graph_bytes(size, batch),
+    )

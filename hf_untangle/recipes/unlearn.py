@@ -9,16 +9,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.repair import RepairConfig
-from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.images import ImageClasses, image_classes
 from hf_untangle.errors import ConfigError
+from hf_untangle.methods.choose import PRUNE, method_names, split_settings
 from hf_untangle.models import Dtype, Kind
 from hf_untangle.recipes.attack import Attacks
 from hf_untangle.recipes.compact import Compaction
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.digits_vit import NAME, digits_vit
-from hf_untangle.recipes.estimates import unlearning_stages
+from hf_untangle.recipes.estimates import method_stage, unlearning_stages
 from hf_untangle.recipes.job_result import Outcome
 from hf_untangle.recipes.model_size import bare_model, size_of
 from hf_untangle.recipes.pipeline import Afterwards
@@ -45,6 +45,9 @@ class Recipe(BaseModel):
     )
     retain: CorpusChoice | None = Field(
         default=None, description="The same for what stays: `general` prose, or all other classes, when left out."
+    )
+    method: str | tuple[str, ...] = Field(
+        default="prune", description="`prune`, another method such as `npo`, or several that are applied in order."
     )
     preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
@@ -76,11 +79,13 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         What came of it; the result is saved in the recipe's output folder.
     """
     recipe.afterwards.check(recipe.model)
-    config = UnlearnConfig.resolve(recipe.preset, **recipe.settings)
+    names = method_names(recipe.method)
+    split_settings(names, recipe.preset, recipe.settings)
     forget, retain = _open(recipe, recipe.forget), None if recipe.retain is None else _open(recipe, recipe.retain)
     model, tokenizer = _load(recipe, progress)
     recipe.afterwards.check(recipe.model, needs=bytes_of(model))
-    result = unlearn(model, forget, retain, tokenizer=tokenizer, config=config, prompts=recipe.prompts, progress=progress)
+    how = {"method": names, "config": recipe.preset, "prompts": recipe.prompts, "progress": progress}
+    result = unlearn(model, forget, retain, tokenizer=tokenizer, **how, **recipe.settings)
     result, more = recipe.afterwards.carry_out(result, original=recipe.model, progress=progress)
 
     def show_all(console: Console) -> None:
@@ -107,10 +112,16 @@ def plan(recipe: Recipe) -> Plan:
     recipe.afterwards.check(recipe.model)
     if recipe.kind != "causal-lm":
         raise ConfigError(f"A plan is made for causal language models, but `kind` is `{recipe.kind}`. Run the recipe itself.")
-    config = UnlearnConfig.resolve(recipe.preset, **recipe.settings)
+    names = method_names(recipe.method)
+    config, own = split_settings(names, recipe.preset, recipe.settings)
     model = bare_model(recipe.model)
     size = size_of(model, recipe.dtype)
-    stages = unlearning_stages(size, config) + recipe.afterwards.stages(size, 2 * config.evaluation_tokens)
+    pruning = unlearning_stages(size, config)
+    trained = tuple(method_stage(size, name, own, config) for name in names if name != PRUNE)
+    # A method that trains reads statistics once, and takes its own measurements.
+    stages = (
+        (pruning if PRUNE in names else pruning[:1]) + trained + recipe.afterwards.stages(size, 2 * config.evaluation_tokens)
+    )
     return Plan(recipe.model_dump(mode="json"), stages, measure_speed(model, size.dtype))
 
 

@@ -39,6 +39,8 @@ class MethodRecord(Frozen):
     method: str
     settings: dict[str, Any]
     """Every setting by name."""
+    changed: dict[str, Any]
+    """Those that were set by the caller to another value than the default."""
     learning_rate: float | None
     """Searched for, or set; None for a method without one."""
     trials: tuple[LearningRateTrial, ...]

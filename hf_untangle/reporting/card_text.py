@@ -128,8 +128,7 @@ def limits(record: UnlearnRecord) -> tuple[str, ...]:
     forget, retain = corpus_name(record, "forget"), corpus_name(record, "retain")
     words, tokens = wording(record), {use: formatting.amount(_tested(record, use)) for use in ("forget", "retain")}
     return (
-        "Pruning is not proof of erasure. What was removed is what a score found; the rest of the capability may be held by "
-        "neurons that stayed.",
+        _no_proof(record),
         _about_relearning(record),
         f"Forgetting is measured as {words.predicts} accuracy on {forget}. This says little about answers to questions, longer "
         "texts or inputs that are chosen to bring the capability out.",
@@ -141,6 +140,19 @@ def limits(record: UnlearnRecord) -> tuple[str, ...]:
         _about_controls(record),
         f"Only {forget} and {retain} were measured. Other languages, tasks and the safety behavior of the model may have "
         "changed.",
+    )
+
+
+def _no_proof(record: UnlearnRecord) -> str:
+    """Why a drop of accuracy is no erasure."""
+    if record.training:
+        return (
+            "Training is not proof of erasure. Small changes of many weights may hide a capability that others still hold, and "
+            "quantization or further training may bring it back."
+        )
+    return (
+        "Pruning is not proof of erasure. What was removed is what a score found; the rest of the capability may be held by "
+        "neurons that stayed."
     )
 
 
@@ -171,6 +183,11 @@ def _about_controls(record: UnlearnRecord) -> str:
     """What the random control says, or that there is none."""
     if not record.test.controls:
         return "No random mask of the same size was measured, so nothing here tells selection from mere damage."
+    if record.training:
+        return (
+            "The random control changes every parameter by the same amounts in a random order. It tells selection from mere "
+            "damage, and nothing about other methods of unlearning."
+        )
     if record.test.magnitude:
         return (
             "The controls remove as many neurons of every group, chosen without the forget corpus. They tell selection from "

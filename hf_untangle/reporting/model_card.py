@@ -11,6 +11,7 @@ from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.attacks import attack_markdown, attack_settings
 from hf_untangle.reporting.card_text import AnyRecord, limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.evaluation import asked_rows
+from hf_untangle.reporting.methods import method_arguments, method_sentences
 from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
 from hf_untangle.reporting.task_terms import wording
@@ -44,6 +45,7 @@ def model_card(record: UnlearnRecord, license: str | None = None) -> ModelCard:
         asked=asked_rows(record),
         removed=removed(record),
         repairs=repair_sentences(record),
+        trained=method_sentences(record),
         attacks=[(attack_settings(one), attack_markdown(one)) for one in record.attacks],
         selectivity=selectivity(record),
         snippet=snippet(record),
@@ -105,6 +107,7 @@ def snippet(record: UnlearnRecord) -> str:
     default = PRESETS["default"].model_dump()
     changed = {name: value for name, value in record.config.model_dump().items() if value != default[name]}
     arguments = {use: _corpus(record, use) for use in USES} | {name: _literal(value) for name, value in changed.items()}
+    arguments |= method_arguments(record)
     name, commit = hub_id(record) or short_name(record), cards.commit_of(record.revision)
     revision = f", revision={commit!r}" if hub_id(record) and commit else ""
     loadable = models.loadable_name(record.model, record.revision)

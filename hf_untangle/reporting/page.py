@@ -11,6 +11,7 @@ from hf_untangle.reporting import formatting
 from hf_untangle.reporting.attacks import attack_rows, attack_sentences, attack_settings, attacked
 from hf_untangle.reporting.card_text import limits, origin, removed, selectivity, settings, title
 from hf_untangle.reporting.evaluation import asked_rows
+from hf_untangle.reporting.methods import method_sentences
 from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE
 from hf_untangle.reporting.svg import inline_svg
@@ -77,6 +78,7 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         asked=asked_rows(record),
         figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
         repairs=repair_sentences(record),
+        trained=method_sentences(record),
         attacks=[_attack(one) for one in record.attacks],
         key_numbers=_key_numbers(record),
         run=_run(record),

@@ -65,10 +65,10 @@ def control_name(record: UnlearnRecord) -> str:
         record: The run.
 
     Returns:
-        `random mask`, or `random (mean of 3)` where there are several.
+        `random mask`, or `random (mean of 3)` where there are several; `random update` where weights were trained.
     """
     seeds = len(record.test.controls)
-    return "random mask" if seeds == 1 else f"random (mean of {seeds})"
+    return f"random {_control(record)}" if seeds == 1 else f"random (mean of {seeds})"
 
 
 def named_controls(record: UnlearnRecord) -> dict[str, Scores]:
@@ -117,14 +117,15 @@ def summary(record: UnlearnRecord) -> str:
     Returns:
         The sentence, with the numbers of the test parts.
     """
-    before, after, controls = record.test.before, record.final, record.test.controls
+    before, after = record.test.before, record.final
     forget, retain = formatting.fell_both(*(drop_of(use, after, before) for use in USES))
     removed = formatting.amount(record.parameters_removed), formatting.amount(record.parameters)
     words = wording(record)
+    share = formatting.percent(record.parameters_removed / record.parameters)
+    gone = f", with {' of '.join(removed)} parameters ({share}) removed" if record.parameters_removed else ""
     return (
         f"Top-1 {words.predicts} accuracy on held-out {words.material} {forget} on {_corpus(record, 'forget')} and {retain} on "
-        f"{_corpus(record, 'retain')}, with {' of '.join(removed)} parameters "
-        f"({formatting.percent(record.parameters_removed / record.parameters)}) removed{_by_chance(controls, before)}."
+        f"{_corpus(record, 'retain')}{gone}{_by_chance(record, before)}."
     )
 
 
@@ -176,12 +177,18 @@ def _corpus(record: UnlearnRecord, use: Use) -> str:
     return f"{corpus_name(record, use)} ({use}: {before} to {after})"
 
 
-def _by_chance(controls: Sequence[Scores], base: Scores) -> str:
-    """What random masks do, as the end of a sentence; nothing when there are none."""
+def _control(record: UnlearnRecord) -> str:
+    """What is drawn at random for comparison."""
+    return "update" if record.training else "mask"
+
+
+def _by_chance(record: UnlearnRecord, base: Scores) -> str:
+    """What random masks or updates do, as the end of a sentence; nothing when there are none."""
+    controls, what = record.test.controls, _control(record)
     if not controls:
         return ""
     forget, retain = formatting.fell_both(*(mean_drop(use, controls, base) for use in USES))
-    masks = "a random mask" if len(controls) == 1 else f"{len(controls)} random masks (mean)"
+    masks = f"a random {what}" if len(controls) == 1 else f"{len(controls)} random {what}s (mean)"
     return f"; under {masks} of the same size the first {forget} and the second {retain}"
 
 

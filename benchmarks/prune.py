@@ -3,7 +3,7 @@
     python benchmarks/prune.py                       # 25% of the FFN neurons of every layer
     python benchmarks/prune.py --ratio 0.5 --only rms,wanda
 
-Neurons are chosen on the train part; perplexities are of the test part, which nothing was chosen by.
+Neurons are chosen on the train part; perplexities are of the held-out test part.
 """
 
 import argparse

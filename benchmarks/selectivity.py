@@ -6,7 +6,7 @@
     python benchmarks/selectivity.py --sets 3 --set tokens=20480     # three runs, each on train blocks of its own
 
 Two masks are chosen on the validation parts: the one of the largest difference, and what a run with a retain budget of 2%
-ends with. The figures are of the test parts, which nothing was chosen by, and stand beside
+ends with. The figures are of the held-out test parts, and stand beside
 random masks that remove as many neurons of every group.
 """
 

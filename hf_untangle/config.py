@@ -143,7 +143,7 @@ def known(name: str, choices: Collection[str]) -> str:
         The name.
 
     Raises:
-        ValueError: It is none of them; pydantic makes a validation error of it.
+        ValueError: It is not among them; pydantic makes a validation error of it.
     """
     if name not in choices:
         raise ValueError(f"must be one of {', '.join(choices)}, got `{name}`{nearest(name, choices)}")

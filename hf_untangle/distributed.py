@@ -46,7 +46,7 @@ def own_device() -> str | None:
 
 
 def together(work: Callable[[], Result]) -> list[Result]:
-    """Do some work in every process, and give all of them what each found.
+    """Run `work` on every rank and all-gather the results.
 
     Args:
         work: What this process does. What it returns is sent to all others, so it is small and on the CPU.

@@ -1,4 +1,4 @@
-"""Every error of this package: what must hold, what came instead, and what to do.
+"""Every error of this package: what must hold, what was given, and what to do.
 
 Each kind is also the built-in that a caller would expect to catch.
 """

@@ -85,7 +85,7 @@ def prune(
 ) -> PruneResult:
     """Remove the FFN neurons that matter least to a corpus, in place, and measure what that costs.
 
-    The result is measured on the test part of the corpus, which nothing was chosen by, beside random masks and the smallest
+    The result is measured on the held-out test part of the corpus, beside random masks and the smallest
     weights of equal size. The model is changed in the very last moment: an error or an interruption before leaves it exactly
     as it was. With `compact`, it is left as it was in any case, and the result has a new model, whose tensors are smaller.
 

@@ -62,7 +62,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     By default, neurons that matter more to the forget corpus than to the retain corpus are found by selective pruning
     (arXiv:2403.01267) and removed from the weights; `method` names others, or several to apply one after another, each
     within its share of the budget. Steps are chosen on validation parts of both corpora; what the result
-    reports is measured on test parts that nothing was chosen by. The model is changed in the very last moment: an error or
+    reports is measured on held-out test parts. The model is changed in the very last moment: an error or
     an interruption before leaves it exactly as it was, and the same call then continues after the last finished step.
 
     Args:

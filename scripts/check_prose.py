@@ -29,7 +29,7 @@ COUNTED = (
 PERSON = r"(?<!people\s)(?<!user\s)(?<!those\s)(?<!someone\s)"
 
 HABITS = {
-    rf"\b(?:{COUNTED}) an? (?:{UNITS})\b(?! (?:asked|has|of its own|saw))": 'say "per"',
+    rf"\b(?:{COUNTED}) an? (?:{UNITS})\b(?! (?:asked|has|of its own|predicts|saw))": 'say "per"',
     r"\bbut\b[^.;]{0,90}?\bcame\b|\bcame instead\b|\bwhat came\b": 'say "got X"',
     r"\bin (?:the )?place of\b": 'say "instead of"',
     r"\b[Nn]one of\b": 'say "no", "not" or "not any of"',
@@ -47,7 +47,7 @@ def prose(file: Path) -> str:
     """Blank out everything but prose, so that positions stay as they are."""
     source = file.read_text(encoding="utf-8")
     if file.suffix not in {".py", ".pyi"}:
-        return re.sub(r"(?m)^(\s*)(?:#|>|//)+(?= )", lambda mark: " " * len(mark[0]), source)
+        return re.sub(r"(?m)^[ \t]*(?:#|>|//)+(?= )", lambda mark: " " * len(mark[0]), source)
     lines = source.splitlines(keepends=True)
     starts = [0]
     for line in lines:

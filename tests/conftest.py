@@ -183,7 +183,7 @@ def search(toy_model, run_search) -> Callable[..., Search]:
 
 @pytest.fixture(scope="session")
 def unlearned(taught, tokenizer) -> UnlearnResult:
-    """Three steps on a copy of the toy model, the removed weights kept; who changes its model takes a copy."""
+    """Three steps on a copy of the toy model, the removed weights kept; a test that changes its model takes a copy."""
     settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 3, "controls": 1, "progress": False}
     return unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
 

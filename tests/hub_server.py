@@ -121,7 +121,7 @@ class HubHandler(BaseHTTPRequestHandler):
 
     @property
     def token(self) -> str | None:
-        """Who asks."""
+        """The account behind a request."""
         return (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
 
     def may_write(self) -> bool:

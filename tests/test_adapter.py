@@ -1,6 +1,6 @@
 """A mask as a stock peft adapter: it loads, switches off, combines and merges.
 
-That none of our code is needed for it is tested in `test_hub.py`, in a process that cannot import this package.
+That it loads without this package is tested in `test_hub.py`, in a process that cannot import this package.
 """
 
 import json
@@ -147,7 +147,7 @@ def test_a_quantized_base_in_bfloat16_needs_autocast_as_peft_computes_in_float32
 
 ELSEWHERE = """
 import sys
-sys.modules["hf_untangle"] = None  # whoever imports it now fails
+sys.modules["hf_untangle"] = None  # importing it now fails
 import torch
 from peft import PeftModel
 from safetensors.torch import save_file

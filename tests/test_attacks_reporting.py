@@ -49,7 +49,7 @@ def test_rows_have_the_mean_and_the_spread_over_seeds_of_every_model(record):
     assert (two.attack, two.condition, two.came_back) == ("relearn", "2 steps", "30.0% ±\u00a014.1%")
     assert two.top1 == ("25.0% ±\u00a07.1%", "62.0% ±\u00a00.0%", "")
     assert three.came_back == "100.0% ±\u00a00.0%"
-    assert near.came_back == "", "other text says nothing about what came back"
+    assert near.came_back == "", "other text says nothing about recovery"
     assert (lens.condition, lens.top1[0]) == ("layer 1 of 3, the best inner one", "30.0%")
 
 

@@ -55,7 +55,7 @@ def test_of_a_decoder_the_neurons_are_watched(toy_model, blocks, untouched):
 
 
 def test_a_network_that_does_not_run_is_refused(halves):
-    with pytest.raises(StatisticsError, match="Neurons must run to be watched, but none of this Sequential did"):
+    with pytest.raises(StatisticsError, match="Neurons must run to be watched, but no neuron of this Sequential did"):
         activity(halves, lambda network: None)
 
 

@@ -23,7 +23,7 @@ from hf_untangle.folders.listing import LISTING
 
 
 def write(folder: Path, text: str) -> None:
-    """Write a folder of ours."""
+    """Write a folder as this package does."""
     with whole_folder(folder) as draft:
         (draft / MARKER).write_text("{}")
         (draft / "weights").write_text(text)

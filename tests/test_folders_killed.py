@@ -49,7 +49,7 @@ else:
 
 
 def write(folder: Path, text: str) -> None:
-    """Write a folder of ours."""
+    """Write a folder as this package does."""
     with whole_folder(folder) as draft:
         (draft / "weights").write_text(text)
         (draft / MARKER).write_text(text)

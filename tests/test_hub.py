@@ -103,7 +103,7 @@ def test_an_older_revision_can_be_asked_for(hub: HubServer, mask):
     nothing.push_to_hub(REPO, commit_message="Keep everything")
     assert NeuronMask.from_pretrained(REPO) == nothing
     assert NeuronMask.from_pretrained(REPO, revision=first) == mask
-    with pytest.raises(HubError, match=f"must be a branch, a tag or a commit of `{REPO}` .* none of that name .404."):
+    with pytest.raises(HubError, match=f"must be a branch, tag or commit of `{REPO}` .* none with that name .404."):
         NeuronMask.from_pretrained(REPO, revision="v9")
 
 
@@ -179,7 +179,7 @@ def test_who_may_not_write_is_told_what_to_do(hub: HubServer, mask, token, messa
 @pytest.mark.parametrize(
     ("route", "status", "headers", "message"),
     [
-        ("commit", 409, {}, r"Nobody else may write to `me/masks` during .* came in between \(409\). Run it again"),
+        ("commit", 409, {}, r"Nobody else may write to `me/masks` during .* a conflicting commit \(409\). Run it again"),
         ("commit", 429, {"Retry-After": "7"}, r"so many requests, and asks to wait 7 seconds before pushing .* \(429\). Wait"),
         ("create", 429, {}, r"so many requests, and asks to wait before pushing to me/masks continues \(429\)"),
         ("commit", 403, {}, r"but the Hub forbids it \(403\)"),
@@ -208,7 +208,10 @@ def test_a_rate_limit_that_ends_is_waited_for(hub: HubServer, mask, patience):
     ("source", "message"),
     [
         ("me/nothing", r"`me/nothing` must be on the Hub for reading mask.safetensors of me/nothing, .* not there.*\(404\)"),
-        ("me/sums", r"`me/sums` must hold the file for reading mask.safetensors .* none of that name \(404\). Was it pushed"),
+        (
+            "me/sums",
+            r"`me/sums` must hold the file for reading mask.safetensors .* no file of that name \(404\). Was it pushed",
+        ),
         ("a/b/c", "`a/b/c` must be a folder that exists or a repository of the Hub, such as `user/name`"),
     ],
 )
@@ -266,7 +269,7 @@ def xet(hub: HubServer, monkeypatch) -> HubServer:
 
 @pytest.fixture
 def noise(tmp_path) -> Path:
-    """A folder of ours with a large file that cannot be compressed."""
+    """A folder of this package with a large file that cannot be compressed."""
     (tmp_path / "noise").mkdir()
     (tmp_path / "noise" / MARKER).write_text("{}")
     (tmp_path / "noise" / "noise.safetensors").write_bytes(random.Random(0).randbytes(200_000))

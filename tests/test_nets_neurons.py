@@ -154,7 +154,7 @@ def test_settings_at_odds_are_refused(toy_model, pairs, settings, message):
 def test_masks_that_break_the_model_are_an_error(toy_model, pairs):
     with torch.no_grad():
         next(toy_model.parameters()).fill_(torch.nan)
-    with pytest.raises(StatisticsError, match="must leave a finite loss, but none of 4 did"):
+    with pytest.raises(StatisticsError, match="must leave a finite loss, but no mask of 4 did"):
         search_neurons(toy_model, pairs[0].retain, **QUICK, groups=neuron_groups(crowd_twin(toy_model)))
 
 

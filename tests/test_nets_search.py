@@ -251,7 +251,7 @@ def test_copies_of_one_genome_count_once():
 
 def test_a_loss_that_is_never_finite_is_an_error(network, examples):
     broken = (examples[0] * torch.nan, examples[1])
-    with pytest.raises(StatisticsError, match="none of 6 did in generation 0"):
+    with pytest.raises(StatisticsError, match="no one of 6 did in generation 0"):
         search(network, broken, broken, **QUICK, progress=False)
 
 

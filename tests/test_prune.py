@@ -163,7 +163,7 @@ def test_entropy_is_an_importance_like_any_other(plan):
     [
         ({"ratio": 0}, "`ratio`: input should be greater than 0, got 0"),
         ({"ratio": 1.0}, "`ratio`: input should be less than 1"),
-        ({"ratio": 0.001}, "must remove at least one of 512 FFN neurons, but it rounds to none"),
+        ({"ratio": 0.001}, "must remove at least one of 512 FFN neurons, but it rounds to 0"),
         ({"per_layer": (0.5,)}, "per_layer must have a share for each of the 2 FFNs of .*, got 1"),
         ({"per_layer": (0.0, 0.0)}, "every share must be at least 0 and below 1, and one above 0"),
         ({"per_layer": (0.5, 0.1), "parameters": 5}, "either `parameters` or `per_layer`, got both"),

@@ -138,7 +138,7 @@ def test_a_saved_kan_knows_which_blocks_are_kans(tmp_path: Path):
 
 WITHOUT_US = """
 import sys
-sys.modules["hf_untangle"] = None  # whoever imports it now fails
+sys.modules["hf_untangle"] = None  # importing it now fails
 import torch
 from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1])

@@ -171,7 +171,7 @@ def changed(**parts: object) -> SimpleNamespace:
     ("layer", "message"),
     [
         (nn.Linear(2, 2), "Linear is no spline layer: it should have grid, spline_weight"),
-        (changed(base_activation=torch.sin), "The base function .* is none of zero, identity"),
+        (changed(base_activation=torch.sin), "The base function .* is not among zero, identity"),
         (changed(grid=grid_of(1).flip(-1)), "The grid of a spline layer must increase strictly"),
         (changed(spline_order=0), "A spline of order 0 jumps at its nodes"),
     ],

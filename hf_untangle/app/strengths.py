@@ -92,7 +92,7 @@ def open_strengths(folder: str | Path, *, original: str | None = None, device_ma
     folder = Path(folder)
     if not (folder / MASK_PATH).is_file() or not (folder / MARKER).is_file():
         raise MaskError(
-            f"The result must be a folder that `unlearn` wrote, with {MARKER} and {MASK_PATH}, but `{folder}` has them not. "
+            f"The result must be a folder from `unlearn`, with {MARKER} and {MASK_PATH}, but `{folder}` does not contain them. "
             "Pass the folder that was its output."
         )
     record = read_run_record(folder, UnlearnRecord)

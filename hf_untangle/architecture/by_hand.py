@@ -1,4 +1,4 @@
-"""Neuron groups of a model that is not understood, named by who knows it."""
+"""User-specified neuron groups for architectures that cannot be located automatically."""
 
 import re
 from collections.abc import Mapping

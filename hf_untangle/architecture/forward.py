@@ -32,7 +32,7 @@ def run_body(model: PreTrainedModel, inputs: dict[str, Any]) -> None:
 def in_step(
     model: PreTrainedModel, batches: Iterable[object], run: Callable[[PreTrainedModel, dict[str, Any]], object]
 ) -> Iterator[None]:
-    """Let this process run as many passes as any other that shares its model: after the `with` block, some for nothing.
+    """Pad with dummy forward passes after the `with` block, so that all ranks run the same number.
 
     Args:
         model: The model. Where each process has one of its own, nothing is done.

@@ -97,7 +97,7 @@ def _first_layer(model: nn.Module) -> str:
 
 
 def _traced_groups(model: nn.Module) -> tuple[NeuronGroup, ...]:
-    """Find the groups from three kinds of passes: who is who, which value row arrives where, and whether that is right."""
+    """Find the groups from three kinds of passes: roles, which value row arrives where, and whether that is right."""
     neutral = _first_pass(model)
     everyone = lineages(neutral)
     projections = output_projections(model, everyone)

@@ -90,7 +90,7 @@ def _extended(outer: Any, run: Callable[..., Tensor], interceptors: Mapping[nn.M
 
 @dataclass(frozen=True, eq=False)
 class _Runner:
-    """A way to compute experts, with who is shown their neurons."""
+    """A way to compute experts, and the functions that are shown their neurons."""
 
     run: Callable[..., Tensor]
     interceptors: Interceptors

@@ -91,7 +91,7 @@ def find_blocks(model: nn.Module) -> list[Block]:
         model: Any model.
 
     Returns:
-        The blocks, none of which has run yet.
+        The blocks, before any of them has run.
     """
     stacks: list[str] = []
     for name, module in model.named_modules():

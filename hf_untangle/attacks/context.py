@@ -21,7 +21,7 @@ from hf_untangle.records.attacks import Who
 from hf_untangle.records.unlearning import Scores
 
 Victim = tuple[Who, int, PreTrainedModel]
-"""Who is attacked, with which seed, and a copy of the model that the attack may break."""
+"""The role of an attacked model, its seed, and a copy that the attack may break."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ def relearn(scene: Scene) -> Iterator[Reading]:
 
 
 def benign(scene: Scene) -> Iterator[Reading]:
-    """Train every model on the retain corpus alone, as somebody would who means no harm, new text in every step.
+    """Benign fine-tuning: train on the retain corpus only, with fresh text at every step.
 
     Args:
         scene: The models, text and settings.

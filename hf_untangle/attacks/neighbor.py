@@ -11,7 +11,7 @@ NEIGHBORS: dict[str, str] = {"code": "other-code", "python": "other-code"}
 
 
 def neighbor(scene: Scene) -> Iterator[Reading | str]:
-    """Measure every model on a corpus near to the forget corpus, which nothing was chosen by.
+    """Measure every model on a held-out corpus near to the forget corpus.
 
     Args:
         scene: The models, text and settings.

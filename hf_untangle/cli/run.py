@@ -66,7 +66,7 @@ def do(
 
 
 def settings_of(overrides: list[str] | None) -> dict[str, Any]:
-    """Read what came as `--set key=value`.
+    """Read the options `--set key=value`.
 
     Args:
         overrides: The options, as they came.
@@ -81,7 +81,7 @@ def settings_of(overrides: list[str] | None) -> dict[str, Any]:
 
 
 def _finish(recipe: "BaseModel", *, as_json: bool, progress: bool = True) -> None:
-    """Carry a recipe out and show what came of it."""
+    """Run a recipe and show its outcome."""
     from hf_untangle.distributed import is_main
     from hf_untangle.recipes.read import carry_out
 

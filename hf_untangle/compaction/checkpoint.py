@@ -89,7 +89,7 @@ def names_in(checkpoint: Checkpoint, model: PreTrainedModel) -> dict[str, str]:
         together with others when they are loaded, such as single experts.
 
     Raises:
-        CheckpointError: A tensor is none of the model's, or has another shape.
+        CheckpointError: A tensor does not belong to the model, or has another shape.
     """
     shapes, changes = shapes_of(model), get_model_conversion_mapping(model)
     ignored = [re.compile(pattern) for pattern in (*(model._keys_to_ignore_on_load_unexpected or ()), r"\.inv_freq$")]

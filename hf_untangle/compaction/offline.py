@@ -81,7 +81,7 @@ def compact_folder(
         What was done; it lies in the target as `untangle.json` too.
 
     Raises:
-        CheckpointError: Something is missing in the source, or a tensor in it is none of the model's.
+        CheckpointError: Something is missing in the source, or a tensor in it does not belong to the model.
         CompactionError: The configuration of the model has no setting for such widths, or the layout is impossible.
         MaskError: The mask was made for another model.
         OutputError: The target is not ours to replace, or cannot be written.
@@ -109,7 +109,7 @@ def remove_folder(source: str | Path, target: str | Path, mask: NeuronMask) -> F
         What was done; it lies in the target as `untangle.json` too.
 
     Raises:
-        CheckpointError: Something is missing in the source, or a tensor in it is none of the model's.
+        CheckpointError: Something is missing in the source, or a tensor in it does not belong to the model.
         MaskError: The mask was made for another model.
         OutputError: The target is not ours to replace, or cannot be written.
     """

@@ -68,7 +68,7 @@ def _projections(group: NeuronGroup) -> list[str]:
 
 
 def _projection(parameter: str, groups: Iterable[NeuronGroup]) -> str | None:
-    """The projection that a parameter is a weight or bias of; None when it belongs to none of a group's."""
+    """The projection that a parameter is a weight or bias of; None when it does not belong to a group's."""
     known = {name for group in groups for name in _projections(group)}
     options = (parameter, parameter.removesuffix("_bias"), parameter.rpartition(".")[0])
     return next((option for option in options if option in known), None)

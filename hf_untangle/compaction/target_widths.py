@@ -37,7 +37,7 @@ def unit_of_neuron(group: NeuronGroup) -> Int[Tensor, " neuron"]:
     count = group.key_value_heads or 1
     number_of_row = torch.searchsorted(group.producers[0].rows.unique(), group.producers[0].rows)
     units = alone // (group.size // count)
-    # Query heads in another order than their key-value heads are one unit, so that none of them is ever taken out.
+    # Query heads in another order than their key-value heads are one unit, so that not one of them is ever taken out.
     is_contiguous = group.size % count == 0 and torch.equal(number_of_row // (group.head_size or 1), units)
     return units if is_contiguous else together
 

@@ -17,7 +17,9 @@ class RepairConfig(Config):
     """The settings of a repair."""
 
     method: Method = Field(default="lora", description="Train a low-rank adapter and merge it, or train all weights.")
-    steps: int = Field(default=25, ge=1, description="Optimizer steps; more give more back, of forget too.")
+    steps: int = Field(
+        default=25, ge=1, description="Optimizer steps. More steps recover more retain accuracy, and some forget accuracy."
+    )
     step_tokens: int = Field(default=1024, ge=2, description="Tokens of the retain corpus in a step.")
     learning_rate: float | None = Field(
         default=None, gt=0, description="The largest learning rate; the method's own when left out."

@@ -47,12 +47,14 @@ class UnlearnConfig(Config):
         default=4.0, ge=1, description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone."
     )
     retain_weight: float = Field(
-        default=60.0, ge=0, description="How many nats on forget a nat on retain counts as, among them."
+        default=60.0,
+        ge=0,
+        description="Weight of the predicted retain-loss increase relative to that of the forget loss when ranking candidates.",
     )
     gradient_tokens: int = Field(
         default=12_288,
         ge=1,
-        description="Tokens of retain that the loss is predicted from; forget, where it rises more, takes half.",
+        description="Retain tokens used for gradients; half as many forget tokens are used.",
     )
     steps: int = Field(default=6, ge=1, description="Steps at the most.")
     iterative: bool = Field(default=True, description="Collect statistics again on the pruned model before every step.")

@@ -86,7 +86,7 @@ def second_halves(blocks: TokenBlocks) -> TokenBlocks:
     long = (length > 1).flatten()
     if not long.any():
         raise CorpusError(
-            f"A text must have two tokens to be continued, but none of {blocks.corpus.name} has. Pass longer ones."
+            f"A text must have two tokens to be continued, but no text of {blocks.corpus.name} has. Pass longer ones."
         )
     later = torch.arange(blocks.width) >= (length + 1) // 2
     halved = replace(blocks, documents=int(long.sum()), answers=later & blocks.attention_mask)

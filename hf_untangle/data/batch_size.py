@@ -18,13 +18,13 @@ FIRST_TOKENS, FIRST_BLOCKS = 4096, 64
 
 
 class Batches:
-    """A walk over blocks, batch by batch, which knows how far it has come.
+    """Iterator over batches that tracks progress.
 
     With "auto", a batch that does not fit into memory is cut in half and started again, and all later ones are as small.
     """
 
     def __init__(self, blocks: Blocks, batch_size: BatchSize = "auto", *, max_seconds: int | float | None = None) -> None:
-        """Stand before the first block.
+        """Start at the first block.
 
         Args:
             blocks: What to go over.

@@ -29,7 +29,7 @@ def is_chat(value: Any) -> bool:
         value: The cell.
 
     Returns:
-        True for a list of mappings that say who speaks.
+        True for a list of mappings with the role of each speaker.
     """
     several = isinstance(value, list | tuple) and len(value) > 0
     return several and all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in value)

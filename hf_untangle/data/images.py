@@ -179,7 +179,7 @@ def image_blocks(source: ImageClasses, processor: Processor, *, part: Part, imag
         The images, in the order of the data set.
 
     Raises:
-        CorpusError: The part has none of these classes.
+        CorpusError: The part does not have these classes.
     """
     everything, labels = source.read(part)
     chosen = [row for row, label in enumerate(labels) if label in source.classes][:images]

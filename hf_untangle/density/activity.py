@@ -62,7 +62,7 @@ def activity(model: nn.Module, run: Callable[[nn.Module], object]) -> Activity:
     ran = list(layers.values())[0 if names else 1 :]
     if not ran:
         raise StatisticsError(
-            f"Neurons must run to be watched, but none of this {type(model).__name__} did. Let the evaluation call the model."
+            f"Neurons must run to be watched, but no neuron of this {type(model).__name__} did. Let `evaluate` call it."
         )
     moments = [layer.sums.result() for layer in ran]
     return Activity(

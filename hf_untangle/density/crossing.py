@@ -18,7 +18,7 @@ def around_crossings(curve: Curve, holds: Callable[[float], bool], refine: float
         refine: The fine step; 0 for no more shares.
 
     Returns:
-        Increasing shares, none of which is known yet.
+        Increasing shares that are not known yet.
     """
     leaving = [(low, high) for low, high in pairwise(curve) if holds(curve[low]) and not holds(curve[high])]
     if not leaving or not refine:

@@ -24,7 +24,7 @@ INFINITE = 0x7F800000 >> HIGH
 """The upper bits of infinity; those of NaN are no lower."""
 
 Scores = Callable[[], Iterable[Float[Tensor, "..."]]]
-"""Gives the scores of every tensor in turn, each time it is called; none of them negative, all in float32."""
+"""Gives the scores of every tensor in turn, each time it is called; all non-negative, in float32."""
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ class TimeBudget:
             file: A safetensors file.
 
         Raises:
-            StatisticsError: The file is not one of ours.
+            StatisticsError: The file was not written by this package.
         """
         content = read_tensors(file, kind=FORMAT, what="the times of a training", error=StatisticsError, record=FileRecord)
         content.check_names({"seconds"})

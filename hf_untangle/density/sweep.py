@@ -56,8 +56,8 @@ def sweep(
         evaluate: A function from the model to an accuracy (or a mean loss, for the tolerances `loss` and `perplexity`); a
             `Measure`; or a corpus, whose validation part a causal language model is judged on by its next tokens.
         config: Settings, or the name of a preset: what goes, what it is ranked by, and how far the metric may fall.
-        scores: A ranking of the caller's, instead of the settings' score: a tensor of its shape per parameter, or a vector
-            a neuron group, by name. The lowest go first.
+        scores: A ranking of the caller's, instead of the settings' score: for each parameter a tensor of its shape, or for each
+            neuron group a vector, by name. The lowest go first.
         tokenizer: For a corpus; found by the model's name when None.
         progress: Whether to show a progress bar.
         **settings: Fields of `SweepConfig` that override `config`.

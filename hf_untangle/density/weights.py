@@ -14,7 +14,7 @@ from hf_untangle.density.undo import originals_kept
 from hf_untangle.density.units import Removal, Units, share_of
 
 WeightScore = Callable[[str, Tensor], Float[Tensor, "..."]]
-"""From a parameter's name and value to a score for each of its weights, on its device, none of them negative."""
+"""From a parameter's name and value to a score for each of its weights, on its device, all non-negative."""
 
 
 def weight_units(model: nn.Module, settings: SweepConfig, score: WeightScore) -> Units:

@@ -120,7 +120,7 @@ class EntropyWatch:
             file: A safetensors file.
 
         Raises:
-            StatisticsError: The file is not one of ours, or of another model.
+            StatisticsError: The file was not written by this package, or of another model.
         """
         content = read_tensors(file, kind=FORMAT, what="entropies of a training", error=StatisticsError, record=_WatchRecord)
         last = {name: read_moments(content, f"last/{name}") for name in content.record.last}

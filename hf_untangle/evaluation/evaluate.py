@@ -110,7 +110,7 @@ def check_metrics(names: Sequence[str]) -> None:
         names: What was asked for.
 
     Raises:
-        ConfigError: One of them is none of `FEEDS`.
+        ConfigError: One of them is not among `FEEDS`.
     """
     for name in names:
         if name not in FEEDS:

@@ -30,9 +30,7 @@ CHUNK = 2**25
 
 @dataclass(frozen=True)
 class NextTokenMetrics:
-    """Prediction over all of a corpus: of every next token from those before it in its block, of every hidden token from
-    those around it, or of the class of every image; what is said of tokens holds for images.
-    """
+    """Prediction metrics for next tokens, masked tokens or image classes; `tokens` counts images for classifiers."""
 
     tokens: int
     """How many tokens were predicted."""

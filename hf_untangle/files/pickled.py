@@ -1,4 +1,4 @@
-"""Files of `torch.save`, read without running anything of theirs and without trusting a size in them.
+"""Files of `torch.save`, read without running any code in them and without trusting a size in them.
 
 Such a file is a zip archive with a pickle and the bytes of each tensor. `torch.load(weights_only=True)` runs no code of the
 file, but it believes the sizes that the pickle states. Here the pickle may name tensors, dictionaries and given modules only,

@@ -46,8 +46,8 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
     """Write a folder whole or not at all.
 
     The body writes into a hidden draft beside it, which takes the final name only when the body has succeeded. A folder of
-    ours that was there before stays as it was until that moment, also when the disk is full or the program is killed. Files
-    in it that this package did not write are kept.
+    this package that was there before stays as it was until that moment, also when the disk is full or the program is
+    killed. Files in it that this package did not write are kept.
 
     Args:
         folder: The final name; a link stays a link, and the folder that it leads to is replaced.

@@ -83,7 +83,7 @@ def hub_datasets(corpora: Iterable[dict[str, Any]]) -> list[str] | None:
         corpora: What was read, a record each.
 
     Returns:
-        The ids in order, each once; None where none of the corpora is from the Hub.
+        The ids in order, each once; None where no corpus is from the Hub.
     """
     found = {hub_dataset(corpus) for corpus in corpora} - {None}
     return sorted(map(str, found)) or None

@@ -1,4 +1,4 @@
-"""Files of ours come down from the Hub, or from a folder."""
+"""Download files of this package from the Hub, or find them in a folder."""
 
 from pathlib import Path
 from typing import TypedDict, Unpack

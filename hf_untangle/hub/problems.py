@@ -31,12 +31,12 @@ XET_STATUS = re.compile(r"HTTP status \w+ error \((\d{3})")
 
 BY_KIND: dict[type[Exception], str] = {
     GatedRepoError: "The conditions of `{repo}` must be accepted before {what}. Open its page on the Hub, accept them, log in.",
-    RevisionNotFoundError: "The revision must be a branch, a tag or a commit of `{repo}` for {what}, but it has none of that "
+    RevisionNotFoundError: "The revision must be a branch, tag or commit of `{repo}` for {what}, but it has none with that "
     "name (404). Check the revision.",
     RepositoryNotFoundError: MISSING,
     OfflineModeIsEnabled: "The Hub must be asked for {what}, but HF_HUB_OFFLINE forbids it, and the cache has none. Unset it.",
     LocalEntryNotFoundError: "{what} needs the network or a copy in the cache, but neither is there. Check both, and the name.",
-    EntryNotFoundError: "`{repo}` must hold the file for {what}, but it has none of that name (404). Was it pushed by this "
+    EntryNotFoundError: "`{repo}` must hold the file for {what}, but it has no file of that name (404). Was it pushed by this "
     "package? Name another file with `filename`.",
     HFValidationError: "`{repo}` must be a folder that exists or a repository of the Hub, such as `user/name`, for {what}.",
 }
@@ -48,7 +48,7 @@ BY_STATUS: dict[int, str] = {
     403: "Your token must be allowed to write for {what}, but the Hub forbids it (403). Use a token with write access, and a "
     "repository of your own or of an organization that you may write to.",
     404: MISSING,
-    409: "Nobody else may write to `{repo}` during {what}, but another change came in between (409). Run it "
+    409: "Nobody else may write to `{repo}` during {what}, but there was a conflicting commit (409). Run it "
     "again: weights that were uploaded already are not sent twice.",
     429: "The Hub takes only so many requests, and asks to wait{wait} before {what} continues (429). Wait, then run it again: "
     "weights that were uploaded already are not sent twice.",

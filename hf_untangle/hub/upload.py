@@ -1,4 +1,4 @@
-"""Folders of ours go up to the Hub."""
+"""Upload folders of this package to the Hub."""
 
 from glob import escape
 from pathlib import Path

@@ -39,7 +39,7 @@ def write_adapter(
     Args:
         folder: Where the files go.
         kept: Which neurons stay, by the name of their output projection.
-        kinds: The kind of each group; peft has no place for it, so it goes into a file of ours.
+        kinds: The kind of each group; peft has no place for it, so it goes into a separate file.
         model: The model that the mask was made for.
         ablation: What removed neurons read in the run that the mask comes from.
 

@@ -23,7 +23,7 @@ from hf_untangle.masks.mask_record import MaskRecord
 
 FORMAT = "hf_untangle.mask/1"
 FILE = "mask.safetensors"
-"""The name of a mask in every folder of ours that has one."""
+"""The file name of a mask in every folder that has one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +232,7 @@ class NeuronMask(Mapping[str, Tensor]):
         hides the neurons and can be switched off; `remove_` removes them.
 
         Args:
-            folder: Where to write. A folder of ours is replaced; any other that is not empty is refused.
+            folder: Where to write. A folder that this package wrote is replaced; any other that is not empty is refused.
 
         Returns:
             The folder.

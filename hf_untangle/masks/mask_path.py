@@ -50,7 +50,7 @@ def load_mask_path(file: str | Path) -> tuple[NeuronMask, ...]:
         The masks, weakest first.
 
     Raises:
-        MaskError: The file is missing, or not one of ours.
+        MaskError: The file is missing, or was not written by this package.
     """
     content = read_tensors(file, kind=FORMAT, what="a mask path", error=MaskError, record=MaskPathRecord)
     record = content.record

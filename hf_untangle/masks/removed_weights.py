@@ -44,7 +44,7 @@ class Piece:
 class RemovedWeights:
     """What a removal took from a model, and how to tell that the rest is still as it was left.
 
-    Whoever holds this can undo the removal: keep it apart from the model that is given away.
+    This can undo the removal: keep it apart from the model that is given away.
     """
 
     pieces: tuple[Piece, ...]
@@ -52,7 +52,7 @@ class RemovedWeights:
     added: tuple[str, ...]
     """Biases that were made, as a constant had to go somewhere."""
     switches: dict[str, Any]
-    """Settings of the model's configuration that told of none of these biases before."""
+    """Settings of the model's configuration that did not mention these biases before."""
     model: str
     """Name or path of the original model."""
     checksum: int
@@ -91,7 +91,7 @@ class RemovedWeights:
             The removed values.
 
         Raises:
-            MaskError: The file is missing, or not one of ours.
+            MaskError: The file is missing, or was not written by this package.
         """
         content = read_tensors(file, kind=FORMAT, what="removed weights", error=MaskError, record=_RemovedRecord)
         record = content.record

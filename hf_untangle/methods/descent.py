@@ -1,4 +1,4 @@
-"""Gradient steps of an objective: each is proposed, and judged by who called for it."""
+"""Gradient steps of an objective: each is proposed, and judged by the caller."""
 
 import math
 from collections.abc import Callable, Iterator

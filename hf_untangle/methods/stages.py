@@ -169,7 +169,7 @@ def compare_stages(
         model: The model that has unlearned, which is left as it is.
         own: The original weights.
         found: What was done.
-        test: Blocks that nothing was chosen by.
+        test: Held-out blocks not used for selection.
         origin: The original on them.
         setting: The settings.
 

@@ -236,7 +236,7 @@ def _targets(model: nn.Module, permission: Permission) -> Iterator[str]:
     for name in {name.rpartition(".")[0] for name in _names_of(model, permission.modules)}:
         if allowed is not None and name not in allowed:
             raise ConfigError(
-                f"LoRA may be put on projections that read or compute a neuron of the mask alone, but `{name}` is none of "
+                f"LoRA may be put on projections that read or compute a neuron of the mask alone, but `{name}` is not one of "
                 "these. Leave it out of `modules`, or leave out the mask."
             )
         if is_projection(model.get_submodule(name)):

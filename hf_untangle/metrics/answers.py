@@ -111,7 +111,7 @@ def multiple_choice(predictions: Sequence[Sequence[float]], references: Sequence
         `accuracy`, from 0 to 1, where a tie for the best counts as a guess among those; and `chance`, that of a blind guess.
 
     Raises:
-        ValueError: The right choice is none of those that there are.
+        ValueError: The right choice is not among those given.
     """
     return {
         "accuracy": fmean(map(_right, predictions, references)),

@@ -63,7 +63,7 @@ def mutate(
     """Add noise to a few parameters, and flip a few places of the masks.
 
     Args:
-        population: Who mutates.
+        population: The individuals that mutate.
         genes: Which genes may be masked.
         config: Rates and the noise's standard deviation.
         generator: For every draw.

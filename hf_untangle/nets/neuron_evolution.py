@@ -108,7 +108,7 @@ class NeuronEvolution:
             fitness, retain = self._judge(learned, number)
         best = int(fitness.argmin())
         if not torch.isfinite(fitness[best]):
-            raise StatisticsError(f"Some mask must leave a finite loss, but none of {len(fitness)} did. Raise density.")
+            raise StatisticsError(f"Some mask must leave a finite loss, but no mask of {len(fitness)} did. Raise density.")
         density = self._crowd.genes.density(learned.kept)
         numbers = (float(fitness[best]), float(fitness.median()), float(retain[best]), float(density[best]))
         self.history += (Generation(number, *numbers, distinct=len(learned.kept.unique(dim=0))),)

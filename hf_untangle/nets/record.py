@@ -64,7 +64,7 @@ class Ticket:
     def apply_(self, network: nn.Module) -> nn.Module:
         """Load the ticket into a network: its parameters, with zeros where the mask takes them.
 
-        Whoever trains it on holds the zeros at zero, as `nets.training.train_masked` does.
+        Training it further must hold the zeros at zero, as `nets.training.train_masked` does.
 
         Args:
             network: A network of the same structure, changed in place.
@@ -132,7 +132,7 @@ class Ticket:
         }
         content.check_names((*(f"parameter/{name}" for name in parameters), *(f"mask/{name}" for name in masks)))
         if not sum(mask.numel() for mask in masks.values()) or not masks.keys() <= parameters.keys():
-            raise content.expected.fault("masks that belong to none of its parameters")
+            raise content.expected.fault("masks that do not belong to its parameters")
         record = content.record
         return cls(parameters, masks, record.config, record.history, record.individual_steps, record.seconds)
 

@@ -150,7 +150,7 @@ class _Evolution:
         best = int(fitness.argmin())
         if not torch.isfinite(fitness[best]):
             raise StatisticsError(
-                f"Some individual must reach a finite loss, but none of {len(population)} did in generation "
+                f"Some individual must reach a finite loss, but no one of {len(population)} did in generation "
                 f"{len(state.history)}. Lower learning_rate, and check the inputs for NaN."
             )
         numbers = (float(fitness[best]), float(fitness.median()), float(losses[best]), float(density[best]))

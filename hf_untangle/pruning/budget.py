@@ -62,7 +62,7 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
         The step.
 
     Raises:
-        BudgetError: No step is inside, or none of those is selective. Without any budget, as in the preset `paper`, the curve
+        BudgetError: No step is inside, or no such step is selective. Without any budget, as in the preset `paper`, the curve
             is what is asked for: its best step is chosen all the same, with a warning.
     """
     inside = [step for step in steps if is_inside(step.scores, base, config)]

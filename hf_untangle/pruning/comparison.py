@@ -38,7 +38,7 @@ def compare(
         model: The model, which is left as it was.
         groups: Its neuron groups.
         search: The run.
-        test: Tokens that nothing was chosen by.
+        test: Held-out tokens not used for selection.
         config: The settings; `controls=0` leaves the controls out.
         progress: Whether to show progress bars.
 

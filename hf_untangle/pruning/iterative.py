@@ -239,7 +239,7 @@ class _Run:
         taken = self.largest_inside(mask, evidence, base)
         if taken is None:
             raise ConfigError(
-                "A step must remove at least one neuron, but ffn_fraction and attention_fraction round to none of these: "
+                "A step must remove at least one neuron, but ffn_fraction and attention_fraction round to 0 of these: "
                 f"{mask.neurons('ffn'):,} in FFNs and {mask.neurons('attention'):,} in attention. Raise them."
             )
         seeds = range(self.config.seed, self.config.seed + self.config.controls)

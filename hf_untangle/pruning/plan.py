@@ -202,7 +202,7 @@ def _lowest_removed(
             mask = remove_top(mask, scores, (group,), {"ffn": share})
     if not mask.removed():
         raise ConfigError(
-            f"The budget must remove at least one of {everything.neurons('ffn'):,} FFN neurons, but it rounds to none of them. "
+            f"The budget must remove at least one of {everything.neurons('ffn'):,} FFN neurons, but it rounds to 0. "
             "Raise ratio, parameters or per_layer."
         )
     return mask

@@ -40,7 +40,7 @@ class Journal:
     def of_run(cls, model: PreTrainedModel, **settings: Any) -> "Journal":
         """Find the journal of a run: the same weights, settings, tokens and versions give the same folder.
 
-        A step of another version of this package, or of torch, is none of this run's: its masks and numbers may differ.
+        A step of another version of this package, or of torch, does not belong to this run: its masks and numbers may differ.
 
         Args:
             model: The model before the run.

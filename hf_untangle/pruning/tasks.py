@@ -40,7 +40,7 @@ def task_of(model: PreTrainedModel) -> Task:
     name = own_class(model).__name__
     if any(name in _names(of) for of in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values()):
         return "class"
-    # BERT and others are in both mappings by other classes of theirs; what generates predicts next tokens.
+    # BERT and others are in both mappings with different classes; what generates predicts next tokens.
     if not model.can_generate() and any(name in _names(of) for of in MODEL_FOR_MASKED_LM_MAPPING_NAMES.values()):
         return "masked token"
     return "next token"

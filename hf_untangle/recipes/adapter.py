@@ -77,5 +77,5 @@ def _show(masks: tuple[NeuronMask, ...], output: Path, console: Console) -> None
     """Print what each adapter does and where it is."""
     for mask in masks:
         console.print(mask.describe())
-    console.print(f"Saved in {output}, for PeftModel.from_pretrained, which needs none of our code. An adapter hides, it does")
-    console.print("not remove: whoever has the original model can leave it out.")
+    console.print(f"Saved in {output}, for PeftModel.from_pretrained, without hf_untangle. An adapter hides, it does")
+    console.print("not remove: the original model works without it.")

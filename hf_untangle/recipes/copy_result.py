@@ -1,4 +1,4 @@
-"""What belongs to a result goes along with its smaller checkpoint: masks, statistics, figures, record and card."""
+"""Copy masks, statistics, figures, record and card next to the compacted checkpoint."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from hf_untangle.records.unlearning import CompactionRecord, UnlearnRecord
 from hf_untangle.reporting.model_card import model_card
 
 BELONGINGS = (FILE, MASK_PATH, "statistics-*.safetensors", "report.html", "plots/*.png")
-"""Files of a result that say the same of its smaller checkpoint, as patterns. What can undo the removal is none of them."""
+"""Files of a result that say the same of its smaller checkpoint, as patterns. What can undo the removal is not among them."""
 CARD = "README.md"
 
 

@@ -1,4 +1,4 @@
-"""What a job hands back to whoever asked for it: numbers for machines, a table for people."""
+"""The result of a job: numbers for machines, a table for people."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -69,7 +69,7 @@ class Afterwards:
             progress: Whether to show progress bars.
 
         Returns:
-            The result as it was saved, and what came of the stages after that, as `compacted` and `pushed`; of several
+            The result as it was saved, and the outcome of the stages after that, as `compacted` and `pushed`; of several
             processes the main one has it.
         """
         if self.repair is not None:
@@ -114,7 +114,7 @@ class Afterwards:
         return record
 
     def show(self, result: UnlearnResult, record: dict[str, Any], console: Console) -> None:
-        """Print what came of the attacks, and of the stages after saving.
+        """Print the outcome of the attacks, and of the stages after saving.
 
         Args:
             result: The result as it was saved.

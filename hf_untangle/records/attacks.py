@@ -1,4 +1,4 @@
-"""What an attack on a model that has unlearned writes down: how much of the forget corpus came back, and in whom."""
+"""Records of an attack: forget-set accuracy recovered, per model."""
 
 from typing import Any, Literal, get_args
 
@@ -7,7 +7,7 @@ from hf_untangle.records.base import Frozen
 from hf_untangle.records.fields import Metrics, Seconds
 
 Who = Literal["unlearned", "original", "random mask", "gold"]
-"""Whom an attack is run on: the result, and what it is compared with."""
+"""The role of an attacked model: the result, or what it is compared with."""
 WHO: tuple[Who, ...] = get_args(Who)
 
 

@@ -40,7 +40,7 @@ class History(Frozen):
 
     @model_validator(mode="after")
     def _numbered(self) -> "History":
-        """Refuse steps that are not numbered from 1, and a choice that is none of them."""
+        """Refuse steps that are not numbered from 1, and a choice that is not among them."""
         if [step.number for step in self.steps] != list(range(1, len(self.steps) + 1)) or not 1 <= self.chosen <= len(
             self.steps
         ):
@@ -60,7 +60,7 @@ class History(Frozen):
 
 
 class Comparison(Frozen):
-    """The result on the test parts, which nothing was chosen by."""
+    """The result on the held-out test parts."""
 
     before: Scores
     after: Scores

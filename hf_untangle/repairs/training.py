@@ -30,7 +30,7 @@ def train_(
     callbacks: Sequence[Callable[[Trainer], TrainerCallback]] = (),
     progress: bool = True,
 ) -> None:
-    """Train what of a model requires gradients to predict the next token of some full blocks.
+    """Train the parameters that require gradients with the causal-LM loss on packed blocks.
 
     Args:
         trainee: A causal language model, with an adapter of peft or without, changed in place.
@@ -69,7 +69,7 @@ def mixed_target_loss(
 
     Args:
         outputs: What the model gave, with `logits`.
-        labels: The blocks themselves, none of them padded.
+        labels: The blocks themselves, without padding.
         num_items_in_batch: What the sum over tokens is divided by; their own number when None.
         original: The model to learn from, which is only read.
         share: Its share s, from 0 to 1.

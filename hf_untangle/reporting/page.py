@@ -32,7 +32,7 @@ CAPTIONS = {
         "What forgetting cost",
         "Relative loss of top-1 accuracy on the validation parts, step by step from the original model at the origin. Above "
         "the dashed line more is forgotten than lost. The ringed step was chosen: the most selective one inside the retain "
-        "budget. The table above shows the test parts, which nothing was chosen by.",
+        "budget. The table above shows the held-out test parts.",
     ),
     "attacks": Caption(
         "What attacks brought back",

@@ -93,8 +93,8 @@ class Result:
         kept they are written too, as `removed.safetensors`: do not give that file away with the model.
 
         Args:
-            folder: Where to write. A folder of ours is replaced once the new one is complete; any other that is not empty is
-                refused.
+            folder: Where to write. A folder that this package wrote is replaced once the new one is complete; any other that is
+                not empty is refused.
             license: The license of the original model, for the card.
 
         Returns:

@@ -39,7 +39,7 @@ def read_result(
 
 
 def _run_of(folder: Path) -> Any:
-    """Which function wrote a record; what cannot be read is refused by whoever reads it whole."""
+    """Which function wrote a record; what cannot be read is refused by the full reader."""
     try:
         content = read_json(Expected(folder / MARKER, "the record of a run", ConfigError))
     except ConfigError:

@@ -199,7 +199,7 @@ class UnlearnResult(Result):
         model; they hide what this result's own model has removed.
 
         Args:
-            folder: Where to write. A folder of ours is replaced; any other that is not empty is refused.
+            folder: Where to write. A folder that this package wrote is replaced; any other that is not empty is refused.
             license: The license of the original model, for the card.
 
         Returns:

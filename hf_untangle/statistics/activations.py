@@ -104,7 +104,7 @@ class ActivationStatistics(Mapping[str, Moments]):
             The statistics, their groups in the order in which they run.
 
         Raises:
-            StatisticsError: The file is not one of ours.
+            StatisticsError: The file was not written by this package.
         """
         content = read_tensors(file, kind=FORMAT, what="statistics", error=StatisticsError, record=StatisticsRecord)
         record = content.record

@@ -32,7 +32,7 @@ def collect_head_entropy(
 ) -> ActivationStatistics:
     """Sum up the entropy of every head's attention weights: H = -sum_j a_j log2 a_j over the positions j that a token sees.
 
-    H is 0 bits for a head that looks at one position, and log2 t where it looks at t positions evenly. Heads stand in the place
+    H is 0 bits for a head that looks at one position, and log2 t where it looks at t positions evenly. Heads stand instead
     of neurons: `total / count` is a head's mean entropy, `square` gives its spread over tokens. The pass is that of `collect`,
     with the model's eager attention, the only one that has weights to show; a layer's weights are gone when the next one runs.
 

@@ -78,7 +78,7 @@ class Moments:
         return (self.squared_deviations + of_zeros) / count
 
     def of_no_token(self, size: int) -> "Moments":
-        """The moments of an expert that none of these tokens reached, whose neurons were 0 at all of them.
+        """The moments of an expert that these tokens did not reach, whose neurons were 0 at all of them.
 
         Args:
             size: Number of its neurons.

@@ -11,7 +11,7 @@ from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 
 Observer = Callable[[NeuronGroup, Reading], None]
-"""Called with a group and what its output projection is about to read, each time it runs; once per expert, if there are any."""
+"""Called with a group and the input of its output projection on every forward pass (once per expert in MoE layers)."""
 Watch = Callable[[nn.Module, Sequence[NeuronGroup], Observer], AbstractContextManager[nn.Module]]
 """Shows something of each group to an observer inside a `with` block, as `observed` shows activations."""
 

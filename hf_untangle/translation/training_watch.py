@@ -142,7 +142,7 @@ class TrainingWatch:
             file: A safetensors file.
 
         Raises:
-            StatisticsError: The file is not one of ours.
+            StatisticsError: The file was not written by this package.
         """
         content = read_tensors(file, kind=FORMAT, what="activation patterns", error=StatisticsError, record=_PatternsRecord)
         content.check_names({"patterns"})

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class BitChannel(nn.Module):
-    """A channel that carries bits, and teaches whoever sends through it to use only two values.
+    """A channel that carries bits, and teaches its sender to use only two values.
 
     Training: sigmoid(T (x + e)) with e normal of standard deviation `noise`, so that only numbers far from 0 arrive as they
     were meant, and a gradient flows. Evaluation: 1[x > 0], which is the sigmoid rounded.

@@ -154,7 +154,7 @@ def family_of(name: str | Family) -> Family:
         The family, with its default training.
 
     Raises:
-        ConfigError: There is none of this name.
+        ConfigError: There is no such name.
     """
     if isinstance(name, Family):
         return name

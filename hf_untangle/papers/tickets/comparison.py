@@ -70,7 +70,7 @@ def compare(
         network: The network that the ticket is for.
         ticket: What a search found.
         train: Inputs and labels to learn from.
-        test: Inputs and labels that nothing was chosen by.
+        test: Held-out inputs and labels not used for selection.
         steps: After how many gradient steps to score.
         magnitude_rounds: Rounds of iterative magnitude pruning, and gradient steps in each.
         loss: Mean loss of outputs and labels.

@@ -108,7 +108,7 @@ def _noted(model: PreTrainedModel) -> list[FeedForward]:
 
 
 def _swap_(model: PreTrainedModel, blocks: list[FeedForward], check_on: Mapping[str, Any] | None = None) -> None:
-    """Swap blocks for KAN layers, or none of them if anything is wrong."""
+    """Swap blocks for KAN layers; change nothing if anything is wrong."""
     before = None if check_on is None else outputs_on(model, check_on)
     parts = [_parts(model, block) for block in blocks]
     with ExitStack() as undo:

@@ -1,6 +1,6 @@
 """KANs in safetensors files: the parameters of every layer, and beside them what kind of layer each is.
 
-A checkpoint of a Hugging Face model needs none of this: `to_kan_` leaves it a checkpoint of the original model.
+A checkpoint of a Hugging Face model does not need this: `to_kan_` leaves it a checkpoint of the original model.
 """
 
 from itertools import pairwise
@@ -39,7 +39,7 @@ def save_kan(kan: nn.Module, file: str | Path) -> None:
         file: Where to write.
 
     Raises:
-        TranslationError: It is no KAN, or an activation on its edges is none of `ACTIVATIONS`.
+        TranslationError: It is no KAN, or an activation on its edges is not among `ACTIVATIONS`.
     """
     layers = kan_layers(kan)
     record = {"layers": [_description(layer) for layer in layers]}

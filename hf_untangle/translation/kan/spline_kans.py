@@ -176,7 +176,7 @@ def _recognized(function: Callable[[Tensor], Tensor]) -> Base:
     for base in BASES.values():
         if torch.allclose(numbers, base.function(probe), atol=1e-9):
             return base
-    raise TranslationError(f"The base function {function} is none of {', '.join(BASES)}, so no error bound is known for it.")
+    raise TranslationError(f"The base function {function} is not among {', '.join(BASES)}, so no error bound is known for it.")
 
 
 def _derivative(coefficients: Tensor, grid: Tensor, order: int) -> Tensor:

@@ -89,7 +89,7 @@ def labeled_images(name: str) -> LabeledImages:
         The images. Of the digits 1,297 to learn from and 500 to test on, as nothing is chosen here that validation is for.
 
     Raises:
-        ConfigError: There are none of this name.
+        ConfigError: There is no such name.
         CorpusError: The Hub cannot be reached.
         MissingExtraError: scikit-learn, which carries the digits, is not installed.
     """

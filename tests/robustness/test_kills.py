@@ -22,7 +22,7 @@ TRAINING = {"steps": 2, "step_tokens": 64, "block_size": 32, "batch_size": 2}
 
 
 def older(work: Path) -> None:
-    """A folder of ours that the call is going to replace, with a file of the user's."""
+    """A folder of this package that the call is going to replace, with a file of the user's."""
     with whole_folder(work / "out") as draft:
         (draft / MARKER).write_text('{"what": "an older result"}')
         (draft / "old").write_text("old")

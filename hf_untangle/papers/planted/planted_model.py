@@ -3,7 +3,7 @@
 Every weight learns from one language alone. Those of the planted neurons (the column that reads a neuron, and the rows that
 compute it) get the gradient of the second language, and all other weights that of the first: gradient routing (Cloud et al.
 2024, arXiv:2410.04332), weight by weight. In half of the steps the planted neurons are silent while the first language is
-read, so that it comes to need none of them. The gold model is trained in the same way, without the second language.
+read, so that it comes to need no member of it. The gold model is trained in the same way, without the second language.
 """
 
 from contextlib import nullcontext

@@ -91,7 +91,7 @@ def read_chain(network: nn.Module) -> list[LeafCall]:
 
 
 def _run(network: nn.Module, probe: Tensor) -> tuple[list[LeafCall], object]:
-    """Run a network, and record its parts and what came out."""
+    """Run a network, and record its parts and outputs."""
     try:
         return trace_calls(network, lambda: network(probe.clone()))
     except (RuntimeError, TypeError, ValueError) as reason:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import nn
 
-from hf_untangle.translation.digits import digits_network
+from hf_untangle.translation.digits_network import digits_network
 from hf_untangle.translation.kan.pictures import plot_network
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 from hf_untangle.translation.shallow.enumeration import enumerate_regions

@@ -15,7 +15,7 @@ from hf_untangle.data.digits import digits
 from hf_untangle.translation.shallow.attributions import integrated_gradients
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.patterns import index_patterns
-from hf_untangle.translation.shallow.slices import restrict
+from hf_untangle.translation.shallow.restrictions import restrict
 from hf_untangle.translation.shallow.three_layer import as_three_layers
 
 NETS = [

@@ -14,7 +14,8 @@ from hf_untangle.translation.kan.piecewise_linear_layer import random_kan_layer
 from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
 from hf_untangle.translation.mlp_files import load_mlp, save_mlp
 
-SETTINGS = {"negative_slope": 0.3, "min_val": -0.5, "max_val": 2.0, "lambd": 0.7}
+SLOPES = {"negative_slope": 0.3, "lower": 0.1, "upper": 0.4}
+SETTINGS = {"min_val": -0.5, "max_val": 2.0, "lambd": 0.7, "threshold": 0.25, "value": 0.25} | SLOPES
 X = torch.linspace(-4, 4, 60).reshape(20, 3)
 
 
@@ -25,7 +26,7 @@ def mlp(activation: nn.Module | None = None) -> nn.Sequential:
 
 @pytest.mark.parametrize("kind", ACTIVATIONS, ids=lambda kind: kind.__name__)
 def test_a_kan_comes_back_from_its_file_to_the_last_bit(tmp_path, kind):
-    kan = relu_to_kan(mlp(kind(**{name: SETTINGS[name] for name in ACTIVATIONS[kind]})))
+    kan = relu_to_kan(mlp(kind(**{name: SETTINGS[name] for name in ACTIVATIONS[kind]})).eval())
     save_kan(kan, tmp_path / "kan.safetensors")
     assert torch.equal(load_kan(tmp_path / "kan.safetensors")(X), kan(X))
 

@@ -15,7 +15,7 @@ from hf_untangle.errors import ArchitectureError, ConfigError
 from hf_untangle.folders import MARKER
 from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
 from hf_untangle.translation import export
-from hf_untangle.translation.digits import digits_network
+from hf_untangle.translation.digits_network import digits_network
 from hf_untangle.translation.export import Original
 from hf_untangle.translation.kan.convert import NOTE, kan_layers_of, to_kan_
 from hf_untangle.translation.kan.kan_files import load_kan

@@ -13,7 +13,7 @@ from hf_untangle.translation.kan.activation_layers import (
     kan_layers,
     with_knots,
 )
-from hf_untangle.translation.kan.activations import FORMS, is_elementwise, known_form, piecewise_linear_form
+from hf_untangle.translation.kan.elementwise import FORMS, is_elementwise, known_form, piecewise_linear_form
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
 
 PIECEWISE_LINEAR = [
@@ -25,6 +25,8 @@ PIECEWISE_LINEAR = [
     nn.ReLU6(),
     nn.Hardsigmoid(),
     nn.Softshrink(0.25),
+    nn.RReLU().eval(),
+    nn.Threshold(0.5, 0.5),
 ]
 
 
@@ -52,7 +54,11 @@ def test_every_known_form_is_tried_above():
     [
         (nn.Hardswish(), r"Hardswish is not a piecewise linear activation: .* the parabola x \(x \+ 3\) / 6"),
         (nn.Hardshrink(), "Hardshrink is not .*: it jumps"),
-        (nn.GELU(), "GELU is not a piecewise linear activation: known are Identity, ReLU"),
+        (nn.GELU(), "GELU is not a piecewise linear activation: it is curved"),
+        (nn.PReLU(), "PReLU is not supported as an activation: its slope is trained"),
+        (nn.RReLU(), "RReLU is not supported as an activation: its slope is random in training mode"),
+        (nn.Threshold(0.5, 0.0), "Threshold is not supported as an activation: its value is not its threshold"),
+        (nn.LayerNorm(4), "LayerNorm is not supported as an activation: known are Identity, ReLU"),
         (nn.Softmax(-1), "Softmax is not .*: it does not act on each number alone"),
     ],
 )
@@ -162,5 +168,5 @@ def test_a_kan_is_read_layer_by_layer():
 
 
 def test_what_is_no_kan_is_refused_by_name():
-    with pytest.raises(TranslationError, match="this one has a Tanh. Translate a network first"):
+    with pytest.raises(TranslationError, match="got one with a Tanh. Translate a network first"):
         kan_layers(nn.Sequential(ActivationKANLayer(linear(), nn.ReLU()), nn.Tanh()))

@@ -137,11 +137,11 @@ class Functional(nn.Module):
     ("net", "message"),
     [
         (nn.Sequential(nn.Linear(4, 4), nn.Hardswish()), "Hardswish is not a piecewise linear activation"),
-        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "LayerNorm is not a piecewise linear activation"),
+        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "LayerNorm is not supported as an activation"),
         (nn.Sequential(nn.Linear(4, 4), nn.PReLU()), "its slope is trained"),
         (nn.Sequential(nn.ReLU()), "There is no Linear layer in this Sequential"),
-        (Residual(), "Residual does more than to run Linear one after the other"),
-        (Functional(), "Functional does more than to run Linear, Linear one after the other"),
+        (Residual(), "Residual gives other outputs than Linear one after the other, so it is no chain"),
+        (Functional(), "Functional gives other outputs than Linear, Linear one after the other"),
         (nn.Sequential(nn.Linear(4, 4), nn.Linear(5, 4)), "Sequential cannot run on a batch of 4 numbers"),
     ],
 )
@@ -160,7 +160,7 @@ def test_infinite_weights_are_refused():
 def test_weights_of_several_dtypes_are_refused():
     net = network()
     net[0].float()
-    with pytest.raises(TranslationError, match=r"must have one dtype, but these have \['torch.float32', 'torch.float64'\]"):
+    with pytest.raises(TranslationError, match=r"must have one dtype, got \['torch.float32', 'torch.float64'\]"):
         relu_to_kan(net)
 
 

@@ -14,7 +14,7 @@ from hf_untangle.translation.shallow.constant_neurons import (
 )
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 
 BOX = (-0.4, 0.6)
 

@@ -115,5 +115,5 @@ def test_regions_that_do_not_cover_the_box_are_refused():
 
 
 def test_conditions_of_another_network_are_refused():
-    with pytest.raises(ConfigError, match="must have 3 numbers, one for each output and a constant, but these have 4"):
+    with pytest.raises(ConfigError, match="must have 3 numbers, one for each output and a constant, got 4"):
         nearest_counterfactual(enumerate_regions(mlp(2, 3, 2), (-1, 1)), torch.zeros(2), class_is(0, 3))

@@ -12,7 +12,7 @@ from hf_untangle.translation.shallow import three_layer as forms
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
 from hf_untangle.translation.shallow.gated_network import GatedNetwork
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 from hf_untangle.translation.shallow.three_layer import as_three_layers, three_layer
 
 BOX = (-3, 3)
@@ -206,5 +206,5 @@ def test_a_second_layer_that_would_not_fit_is_refused(monkeypatch):
 
 def test_an_unknown_form_is_refused():
     untyped = getattr(three_layer, "__wrapped__", three_layer)  # the tests check types too
-    with pytest.raises(ConfigError, match="form must be one of halfopen, closed, gate, but it is 'open'"):
+    with pytest.raises(ConfigError, match="form must be one of halfopen, closed, gate, got 'open'"):
         untyped(mlp(2, 3, 1), box=BOX, form="open")

@@ -12,8 +12,8 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.network import activation_pattern
 from hf_untangle.translation.shallow.region_maps import plot_regions, slope_colors
+from hf_untangle.translation.shallow.restrictions import restrict
 from hf_untangle.translation.shallow.rules import decision_rules, rules_table
-from hf_untangle.translation.shallow.slices import restrict
 
 
 def mlp(*widths: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ from transformers.models.t5.modeling_t5 import T5DenseActDense
 
 from hf_untangle.errors import BudgetError, ConfigError, TranslationError
 from hf_untangle.translation.shallow.network import activation_pattern, half_spaces, local_model
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 
 
 def mlp(*widths: int, activation: nn.Module | None = None) -> nn.Sequential:

@@ -14,7 +14,7 @@ from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.module_inputs import module_inputs
 from hf_untangle.translation.shallow.network import activation_pattern, local_model
 from hf_untangle.translation.shallow.patterns import hashed, index_patterns, pack, unpack
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 
 
 def mlp(*widths: int) -> nn.Sequential:

@@ -13,7 +13,7 @@ from hf_untangle.errors import ConfigError, MissingExtraError
 from hf_untangle.translation.shallow.boxes import around, box_of
 from hf_untangle.translation.shallow.homogeneous import unit
 from hf_untangle.translation.shallow.linear_programs import Polytope
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 
 SQUARE = (np.full(2, -1.0), np.full(2, 1.0))
 
@@ -101,5 +101,5 @@ def test_a_box_without_a_finite_inside_is_refused(bounds):
 
 
 def test_a_box_of_another_shape_is_refused():
-    with pytest.raises(ConfigError, match=r"shape \(2,\) of an input, but this one holds 3 numbers"):
+    with pytest.raises(ConfigError, match=r"shape \(2,\) of an input, got 3 numbers"):
         box_of(read_network(nn.Linear(2, 1)), (0, torch.ones(3)))

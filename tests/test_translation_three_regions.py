@@ -17,7 +17,7 @@ from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.shallow.boxes import around
 from hf_untangle.translation.shallow.enumeration import enumerate_regions, estimate_regions
 from hf_untangle.translation.shallow.network import activation_pattern, half_spaces, local_model
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 
 
 def mlp(*widths: int, seed: int = 0) -> nn.Sequential:

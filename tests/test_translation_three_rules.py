@@ -9,7 +9,7 @@ from torch import nn
 
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 from hf_untangle.translation.shallow.rules import boundary_distance, irredundant, rule_at
 
 

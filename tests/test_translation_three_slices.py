@@ -12,9 +12,9 @@ from hf_untangle.translation.shallow.boxes import box_of
 from hf_untangle.translation.shallow.cells import Polygon, Prober
 from hf_untangle.translation.shallow.enumeration import enumerate_regions
 from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 from hf_untangle.translation.shallow.region_tree import RegionTree
-from hf_untangle.translation.shallow.slices import polygons, restrict, segment
+from hf_untangle.translation.shallow.restrictions import polygons, restrict, segment
 
 
 def mlp(*widths: int) -> nn.Sequential:
@@ -126,10 +126,10 @@ def test_a_square_is_cut_in_two():
 
 
 def test_slices_have_the_shape_of_inputs():
-    with pytest.raises(ConfigError, match=r"must have the shape \(5,\) of an input, but their shapes are \(4,\)"):
+    with pytest.raises(ConfigError, match=r"must have the shape \(5,\) of an input, got \(4,\)"):
         restrict(mlp(5, 3, 1), torch.zeros(4), torch.zeros(2, 5))
 
 
 def test_polygons_need_two_inputs():
-    with pytest.raises(ConfigError, match="but this one has 3. Take a slice"):
+    with pytest.raises(ConfigError, match="got one with 3. Take a slice"):
         polygons(enumerate_regions(mlp(3, 3, 1), box=(-1, 1)))

@@ -15,7 +15,14 @@ from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.job_result import Outcome
-from hf_untangle.translation.export import Written, read_original, write_checkpoint, write_kan, write_relu, write_three_layers
+from hf_untangle.translation.export import (
+    TranslationOutput,
+    read_original,
+    write_checkpoint,
+    write_kan,
+    write_relu,
+    write_three_layers,
+)
 
 Target = Literal["kan", "relu", "three-layer"]
 
@@ -85,7 +92,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     return Outcome(record, lambda console: _show(record, console))
 
 
-def _written(recipe: Recipe, folder: Path, progress: bool) -> Written:
+def _written(recipe: Recipe, folder: Path, progress: bool) -> TranslationOutput:
     """Translate into a folder: a checkpoint keeps its class and has its blocks swapped, any other network is rewritten."""
     form = recipe.form or next(iter(FORMS[recipe.to]), None)
     if recipe.network != "digits" and not Path(recipe.network).is_file():
@@ -99,7 +106,7 @@ def _written(recipe: Recipe, folder: Path, progress: bool) -> Written:
     return write_three_layers(original, form, recipe.box, folder, **limits, progress=progress)
 
 
-def _checkpoint(recipe: Recipe, folder: Path) -> Written:
+def _checkpoint(recipe: Recipe, folder: Path) -> TranslationOutput:
     """Swap the feed-forward blocks of a checkpoint."""
     if recipe.to == "three-layer":
         raise ConfigError(

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from hf_untangle import models
 from hf_untangle.errors import ArchitectureError, ConfigError
 from hf_untangle.ragged import enable_ragged_checkpoints
-from hf_untangle.translation.digits import digits_network
+from hf_untangle.translation.digits_network import digits_network
 from hf_untangle.translation.kan.activation_layers import KANLayer, kan_layers
 from hf_untangle.translation.kan.block_page import feed_forward_page
 from hf_untangle.translation.kan.convert import NOTE, kan_layers_of, outputs_on, to_kan_, to_relu_, token_ids
@@ -51,7 +51,7 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Written:
+class TranslationOutput:
     """What was measured, and what was written."""
 
     measured: dict[str, Any]
@@ -76,7 +76,7 @@ def read_original(name: str) -> Original:
 
 
 @torch.no_grad()
-def write_kan(original: Original, form: Any, box: tuple[float, float], folder: Path) -> Written:
+def write_kan(original: Original, form: Any, box: tuple[float, float], folder: Path) -> TranslationOutput:
     """Rewrite a network as a piecewise linear KAN.
 
     Args:
@@ -97,11 +97,11 @@ def write_kan(original: Original, form: Any, box: tuple[float, float], folder: P
         plot_network(kan, x if original.data is None else original.data.to(x)).savefig(folder / "network.png")
         files.append("network.png")
     sizes = {"KAN layers": len(kan), "edges that are not zero": count_edges(kan)}
-    return Written(_compared(original.network, kan, x) | sizes, tuple(files))
+    return TranslationOutput(_compared(original.network, kan, x) | sizes, tuple(files))
 
 
 @torch.no_grad()
-def write_relu(original: Original, box: tuple[float, float], folder: Path) -> Written:
+def write_relu(original: Original, box: tuple[float, float], folder: Path) -> TranslationOutput:
     """Rewrite a KAN, or a network with other piecewise linear activations, as a multilayer perceptron with ReLUs.
 
     Args:
@@ -118,11 +118,13 @@ def write_relu(original: Original, box: tuple[float, float], folder: Path) -> Wr
     save_mlp(network, folder / "network.safetensors")
     hidden = [module.in_features for module in network if isinstance(module, nn.Linear)][1:]
     measured = _compared(original.network, network, _points(original.network, box))
-    return Written(measured | {"hidden neurons": hidden}, ("network.safetensors",))
+    return TranslationOutput(measured | {"hidden neurons": hidden}, ("network.safetensors",))
 
 
 @torch.no_grad()
-def write_three_layers(original: Original, form: Any, box: tuple[float, float], folder: Path, **search: Any) -> Written:
+def write_three_layers(
+    original: Original, form: Any, box: tuple[float, float], folder: Path, **search: Any
+) -> TranslationOutput:
     """Rewrite a network as three layers over the extended reals.
 
     Args:
@@ -147,7 +149,7 @@ def write_three_layers(original: Original, form: Any, box: tuple[float, float], 
         figure.savefig(folder / "regions.png")
         files.append("regions.png")
     measured = _compared(original.network, layers, _points(original.network, box))
-    return Written(measured | {"linear regions": len(regions), "boundaries": len(regions.boundaries)}, tuple(files))
+    return TranslationOutput(measured | {"linear regions": len(regions), "boundaries": len(regions.boundaries)}, tuple(files))
 
 
 def _points(network: nn.Module, box: tuple[float, float]) -> Tensor:
@@ -177,7 +179,7 @@ def write_checkpoint(
     dtype: str = "auto",
     texts: Sequence[str] | None = None,
     block: int = -1,
-) -> Written:
+) -> TranslationOutput:
     """Swap the feed-forward blocks of a model for KAN layers, or back, and save it.
 
     Args:
@@ -217,7 +219,7 @@ def write_checkpoint(
         "feed-forward blocks": len(blocks),
         "edges": edges,
     }
-    return Written(measured, tuple(files))
+    return TranslationOutput(measured, tuple(files))
 
 
 def _load(name: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:

@@ -27,7 +27,7 @@ def checked_dtype(module: nn.Module, prefix: str = "") -> torch.dtype:
     dtypes = {t.dtype for t in tensors.values()}
     if len(dtypes) > 1:
         raise TranslationError(
-            f"All weights must have one dtype, but these have {sorted(map(str, dtypes))}. Convert them with .to(dtype) first."
+            f"All weights must have one dtype, got {sorted(map(str, dtypes))}. Convert them with .to(dtype) first."
         )
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():

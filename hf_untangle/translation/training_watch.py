@@ -20,7 +20,7 @@ from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
-from hf_untangle.translation.kan.activations import known_form
+from hf_untangle.translation.kan.elementwise import known_form
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
 from hf_untangle.translation.kan.leaf_calls import LeafCall, trace_calls
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.kan.activations import known_form, piecewise_linear_form
+from hf_untangle.translation.kan.elementwise import known_form, piecewise_linear_form
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 
@@ -163,7 +163,7 @@ def kan_layers(kan: nn.Module) -> list[KANLayer]:
     if len(layers) < len(modules):
         stranger = next(type(module).__name__ for module in modules if not isinstance(module, KANLayer))
         raise TranslationError(
-            f"A KAN is a KAN layer or a Sequential of them, but this one has a {stranger}. "
+            f"A KAN is a KAN layer or a Sequential of them, got one with a {stranger}. "
             "Translate a network first: relu_to_kan(network)."
         )
     return layers

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers
-from hf_untangle.translation.kan.activations import piecewise_linear_form
 from hf_untangle.translation.kan.edge_statistics import EdgeStatistics, unweighted_edges
+from hf_untangle.translation.kan.elementwise import piecewise_linear_form
 
 
 @dataclass(frozen=True)

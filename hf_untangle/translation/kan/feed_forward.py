@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.kan.activations import is_elementwise
+from hf_untangle.translation.kan.elementwise import is_elementwise
 from hf_untangle.translation.kan.leaf_calls import LeafCall, trace_calls
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, BlockActivation
-from hf_untangle.translation.kan.activations import is_elementwise
+from hf_untangle.translation.kan.elementwise import is_elementwise
 from hf_untangle.translation.linear_weights import linear_of
 from hf_untangle.translation.same_function import check_same_function
 

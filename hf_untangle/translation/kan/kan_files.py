@@ -27,6 +27,8 @@ ACTIVATIONS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.ReLU6: (),
     nn.Hardsigmoid: (),
     nn.Softshrink: ("lambd",),
+    nn.RReLU: ("lower", "upper"),
+    nn.Threshold: ("threshold", "value"),
 }
 """The activations that a file can name, and the settings that make each of them."""
 
@@ -100,7 +102,7 @@ class _ActivationRecord(FileRecord):
     """A layer whose edges are one activation, scaled."""
 
     edges: Literal["scaled"]
-    activation: Literal["Identity", "ReLU", "LeakyReLU", "Hardtanh", "ReLU6", "Hardsigmoid", "Softshrink"]
+    activation: Literal["Identity", "ReLU", "LeakyReLU", "Hardtanh", "ReLU6", "Hardsigmoid", "Softshrink", "RReLU", "Threshold"]
     settings: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
     """What makes the activation."""
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, with_knots
-from hf_untangle.translation.kan.activations import piecewise_linear_form
+from hf_untangle.translation.kan.elementwise import piecewise_linear_form
 from hf_untangle.translation.kan.leaf_calls import LeafCall, trace_calls
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 from hf_untangle.translation.linear_weights import checked_dtype
@@ -84,8 +84,8 @@ def read_chain(network: nn.Module) -> list[LeafCall]:
     if not _is_chain(calls, probe, output):
         parts = ", ".join(type(call.module).__name__ for call in calls)
         raise TranslationError(
-            f"{type(network).__name__} does more than to run {parts} one after the other: a sum, a reshape, "
-            "or a function that is no module. Pass a part of it that is a chain."
+            f"{type(network).__name__} gives other outputs than {parts} one after the other, so it is no chain of "
+            "them. Pass a part of it that is."
         )
     return calls
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
-from hf_untangle.translation.shallow.reading import read_network
-from hf_untangle.translation.shallow.slices import segment
+from hf_untangle.translation.shallow.read_network import read_network
+from hf_untangle.translation.shallow.restrictions import segment
 
 Exactness = Literal["certified", "enumerated", "sampled"]
 
@@ -101,7 +101,7 @@ def shapley_values(
         ConfigError: There are fewer than two permutations to sample.
     """
     if permutations < 2:
-        raise ConfigError(f"A sample needs at least two permutations, but permutations is {permutations}.")
+        raise ConfigError(f"A sample needs at least two permutations, got {permutations}.")
     network = read_network(network)
     point, start = _flat(network, x), _flat(network, baseline)
     differs = (point != start).nonzero()[:, 0]

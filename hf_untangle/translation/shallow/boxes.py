@@ -80,6 +80,6 @@ def _corner(network: ReluNetwork, bound: Corner) -> Tensor:
     if corner.numel() not in (1, network.inputs):
         raise ConfigError(
             f"A corner of the box must be one number or have the shape {network.input_shape} of an input, "
-            f"but this one holds {corner.numel()} numbers."
+            f"got {corner.numel()} numbers."
         )
     return corner.expand(network.inputs)

@@ -15,7 +15,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.boxes import Bounds, box_of
 from hf_untangle.translation.shallow.homogeneous import mix
 from hf_untangle.translation.shallow.network import ReluNetwork, Weights
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 from hf_untangle.translation.shallow.regions import Regions
 
 

@@ -95,7 +95,7 @@ def nearest_counterfactual(
     if wanted.shape[1] != regions.network.outputs + 1:
         raise ConfigError(
             f"Each condition must have {regions.network.outputs + 1} numbers, one for each output and a "
-            f"constant, but these have {wanted.shape[1]}."
+            f"constant, got {wanted.shape[1]}."
         )
     start = regions.network.homogeneous(x[None])[0].numpy()
     best, found, searched = np.inf, None, 0

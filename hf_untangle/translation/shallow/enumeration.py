@@ -15,7 +15,7 @@ from tqdm import tqdm
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.shallow.boxes import Bounds, Box, box_of
 from hf_untangle.translation.shallow.network import ReluNetwork, Weights
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 from hf_untangle.translation.shallow.region_tree import Leaf, RegionTree
 from hf_untangle.translation.shallow.regions import Regions, Stopped, gather_regions
 from hf_untangle.translation.shallow.tree_walk import Arguments, dive, walk, walk_in_pool
@@ -71,8 +71,7 @@ def enumerate_regions(
     """
     if min(max_regions, max_seconds, processes) <= 0:
         raise ConfigError(
-            "max_regions, max_seconds and processes must be above 0, but they are "
-            f"{max_regions}, {max_seconds} and {processes}."
+            f"max_regions, max_seconds and processes must be above 0, got {max_regions}, {max_seconds} and {processes}."
         )
     network = _prepared(network)
     bounded, deadline = box_of(network, box), time.time() + max_seconds
@@ -130,7 +129,7 @@ def estimate_regions(network: nn.Module | ReluNetwork, box: Bounds, dives: int =
         ConfigError: There are fewer than two dives, or the box is not bounded.
     """
     if dives < 2:
-        raise ConfigError(f"An estimate with an error needs at least two dives, but dives is {dives}.")
+        raise ConfigError(f"An estimate with an error needs at least two dives, got {dives}.")
     network = _prepared(network)
     tree, chance = RegionTree(*_tree_arguments(network, box_of(network, box))), random.Random(seed)
     counts = [dive(tree, chance) for _ in range(dives)]

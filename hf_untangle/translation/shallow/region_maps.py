@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_untangle.translation.shallow.regions import Regions
-from hf_untangle.translation.shallow.slices import polygons
+from hf_untangle.translation.shallow.restrictions import polygons
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from hf_untangle.translation.shallow.cells import TOLERANCE
 from hf_untangle.translation.shallow.homogeneous import Rows, in_frame, unit
 from hf_untangle.translation.shallow.linear_programs import Polytope
 from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 from hf_untangle.translation.shallow.regions import Regions
 
 MAX_TERMS = 8
@@ -159,7 +159,7 @@ def boundary_distance(network: nn.Module | ReluNetwork, x: Float[Tensor, "point 
     network = read_network(network)
     rows = half_spaces(network, activation_pattern(network, x))
     values = (rows @ network.homogeneous(x)[:, :, None])[..., 0].abs()
-    largest = rows[..., :-1].abs().amax(dim=-1)  # its square may be too small or too large for a number
+    largest = rows[..., :-1].abs().sum(dim=-1)  # squares may be too small or too large for a number
     norms = (rows[..., :-1] / torch.where(largest > 0, largest, 1.0)[..., None]).norm(dim=-1)
     distances = torch.where(norms > 0, values / largest / norms, torch.inf)
     return torch.cat([distances, distances.new_full((len(x), 1), torch.inf)], dim=1).amin(dim=1)

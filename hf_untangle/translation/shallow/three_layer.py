@@ -152,7 +152,7 @@ def _fill_third(layer: ExtendedLinear, regions: Regions) -> None:
 def _check_form(form: str) -> None:
     """Refuse an unknown form before anything is searched."""
     if form not in get_args(Form):
-        raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, but it is {form!r}.")
+        raise ConfigError(f"form must be one of {', '.join(get_args(Form))}, got {form!r}.")
 
 
 def _check_size(regions: Regions) -> None:
@@ -162,5 +162,5 @@ def _check_size(regions: Regions) -> None:
     if size > MAX_WEIGHTS:
         raise BudgetError(
             f"{len(regions)} regions with {boundaries} boundaries need a second layer of {size:.1e} weights, "
-            f"but at most {MAX_WEIGHTS:.1e} are made. Use form='gate' or a smaller box."
+            f"and at most {MAX_WEIGHTS:.1e} are made. Use form='gate' or a smaller box."
         )

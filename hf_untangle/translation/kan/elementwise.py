@@ -20,17 +20,25 @@ FORMS: dict[type[nn.Module], Callable[[Any], tuple[list[float], list[float], flo
     nn.ReLU6: lambda _: ([0, 6], [0, 6], 0, 0),
     nn.Hardsigmoid: lambda _: ([-3, 3], [0, 1], 0, 0),
     nn.Softshrink: lambda shrink: ([-shrink.lambd, shrink.lambd], [0, 0], 1, 1),
+    nn.RReLU: lambda leaky: ([0], [0], (leaky.lower + leaky.upper) / 2, 1),
+    nn.Threshold: lambda bent: ([bent.threshold], [bent.value], 0, 1),
 }
 """Knots, values, left slope and right slope of the activations that are piecewise linear."""
 
 REASONS: dict[type[nn.Module], str] = {
     nn.Hardswish: "between -3 and 3 it is the parabola x (x + 3) / 6",
     nn.Hardshrink: "it jumps at both thresholds",
-    nn.Threshold: "it may jump at its threshold",
-    nn.PReLU: "its slope is trained, so it is no fixed function",
     nn.Softmax: "it does not act on each number alone",
+    **dict.fromkeys((nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus, nn.Tanh, nn.Sigmoid), "it is curved"),
 }
-"""Why some activations are not, where that is less than obvious."""
+"""Why some activations are not."""
+
+UNSUPPORTED: dict[type[nn.Module], str] = {
+    nn.Threshold: "its value is not its threshold, so it jumps there",
+    nn.PReLU: "its slope is trained, so it is no fixed function",
+    nn.RReLU: "its slope is random in training mode; call .eval() first",
+}
+"""Why some activations are refused that are piecewise linear, or may be."""
 
 
 def known_form(activation: nn.Module) -> PiecewiseLinear | None:
@@ -43,7 +51,7 @@ def known_form(activation: nn.Module) -> PiecewiseLinear | None:
         The function in float64, or None if none is known or the module does something else on a probe.
     """
     read = FORMS.get(type(activation))
-    if read is None:
+    if read is None or (isinstance(activation, nn.RReLU) and activation.training):  # which would draw random numbers
         return None
     form = PiecewiseLinear(*(torch.tensor(part, dtype=torch.float64) for part in read(activation)))
     probe = torch.linspace(-10, 10, 2001, dtype=torch.float64)
@@ -60,13 +68,14 @@ def piecewise_linear_form(activation: nn.Module) -> PiecewiseLinear:
         The function, in float64.
 
     Raises:
-        TranslationError: If the activation is not known to be piecewise linear.
+        TranslationError: If the activation is not piecewise linear, or not supported.
     """
     form = known_form(activation)
     if form is None:
-        reason = REASONS.get(type(activation), f"known are {', '.join(kind.__name__ for kind in FORMS)}")
+        kind, known = type(activation), f"known are {', '.join(kind.__name__ for kind in FORMS)}"
+        what = "not a piecewise linear activation" if kind in REASONS else "not supported as an activation"
         raise TranslationError(
-            f"{type(activation).__name__} is not a piecewise linear activation: {reason}. "
+            f"{kind.__name__} is {what}: {(REASONS | UNSUPPORTED).get(kind, known)}. "
             "Replace it before training, or keep this part of the network as it is."
         )
     return form

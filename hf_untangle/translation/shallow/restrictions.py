@@ -15,7 +15,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.cells import PolygonProber
 from hf_untangle.translation.shallow.homogeneous import mix
 from hf_untangle.translation.shallow.network import ReluNetwork
-from hf_untangle.translation.shallow.reading import read_network
+from hf_untangle.translation.shallow.read_network import read_network
 from hf_untangle.translation.shallow.regions import Regions
 
 
@@ -64,8 +64,8 @@ def restrict(
     network = read_network(network)
     if origin.shape != network.input_shape or directions.shape[1:] != network.input_shape:
         raise ConfigError(
-            f"The origin and each direction must have the shape {network.input_shape} of an input, but their "
-            f"shapes are {tuple(origin.shape)} and {tuple(directions.shape[1:])}."
+            f"The origin and each direction must have the shape {network.input_shape} of an input, got "
+            f"{tuple(origin.shape)} and {tuple(directions.shape[1:])}."
         )
     steps = torch.cat([directions.reshape(len(directions), -1), torch.zeros(len(directions), 1)], dim=1)
     frame = torch.cat([steps.to(network.output[0]), network.homogeneous(origin[None])]).T
@@ -114,7 +114,7 @@ def polygons(regions: Regions) -> list[Float[Tensor, "corner 2"]]:
     """
     if regions.network.inputs != 2:
         raise ConfigError(
-            f"Only regions of a network with two inputs are polygons, but this one has "
+            f"Only regions of a network with two inputs are polygons, got one with "
             f"{regions.network.inputs}. Take a slice: restrict(network, origin, directions)."
         )
     return [_polygon(regions, number) for number in range(len(regions))]

@@ -16,7 +16,7 @@ from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.importance.activations import root_mean_square
+from hf_untangle.importance.criteria import root_mean_square
 from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask

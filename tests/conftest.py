@@ -62,6 +62,11 @@ FAMILIES: dict[str, dict] = {
 """Settings of a tiny model of every family: 2 layers, 4 heads, grouped queries where the family has them."""
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name tests alike in every process: compressed bytes hold the time at which they were made."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Tiny tensors are faster without a second thread, and sums are always taken in the same order."""

@@ -13,9 +13,9 @@ from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
+from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.histogram_modes import collect_modes
-from hf_untangle.statistics.watching import observed
 from hf_untangle.survey.tiny_models import tiny_model
 
 WITH_BIASES = ("llama", "gpt2", "opt", "gpt_neox")

@@ -12,7 +12,7 @@ from hf_untangle.errors import ArchitectureError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.statistics.watching import observed
+from hf_untangle.statistics.accumulators import observed
 from hf_untangle.survey.tiny_models import tiny_model as survey_model
 
 LAYERS, HEADS, GROUPED_HEADS, FFN = 2, 4, 2, 48

@@ -5,10 +5,9 @@ import torch
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.survey.invariants import broken_laws
-from hf_untangle.survey.random_inputs import random_inputs
 from hf_untangle.survey.support import support_of
 from hf_untangle.survey.survey import OTHER_TYPES
-from hf_untangle.survey.tiny_models import tiny_model
+from hf_untangle.survey.tiny_models import random_inputs, tiny_model
 
 ENCODER = ["attention attention.output.dense", "ffn output.dense"]
 POST_NORM = ["attention self_attn.out_proj", "ffn fc2"]

@@ -10,9 +10,8 @@ from toy_languages import BLOCK, NUMBERS, TOY_CONFIG, WORDS
 import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.attacks import run
-from hf_untangle.attacks.few_shot import prompted
 from hf_untangle.attacks.fine_tuning import due_steps
-from hf_untangle.attacks.neighbor import NEIGHBORS
+from hf_untangle.attacks.prompting import NEIGHBORS, prompted
 from hf_untangle.configs.attack import NAMES, QUICK
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.logit_lens import layer_metrics

@@ -87,7 +87,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.statistics.watching import observed
+from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.accumulators import GroupSums
 
 torch.manual_seed(0)

@@ -65,7 +65,7 @@ def test_the_curve_of_neurons_is_that_of_masks(toy_model, accuracy):
 def test_wanda_of_a_neuron_is_the_size_of_what_it_writes(toy_model, accuracy, words):
     from hf_untangle.density.neurons import score_neurons
     from hf_untangle.density.sweep_config import SweepConfig
-    from hf_untangle.statistics.watching import observed
+    from hf_untangle.statistics.accumulators import observed
 
     groups = neuron_groups(toy_model)
     scores = score_neurons(toy_model, groups, SweepConfig(unit="neurons", score="wanda"), accuracy.calibrate)

@@ -15,9 +15,9 @@ from hf_untangle.errors import MaskError, StatisticsError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_, removed_parameters
+from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
-from hf_untangle.statistics.watching import observed
 from hf_untangle.survey.invariants import random_mask
 from hf_untangle.survey.tiny_models import tiny_model
 

@@ -12,8 +12,7 @@ from hf_untangle.reporting.attack_plot import attack_figure
 from hf_untangle.reporting.page import CAPTIONS, report_page
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
 from hf_untangle.reporting.scatter import importance_scatter
-from hf_untangle.reporting.style import PALETTE
-from hf_untangle.reporting.svg import inline_svg
+from hf_untangle.reporting.style import PALETTE, inline_svg
 from hf_untangle.reporting.table import summary
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -17,10 +17,10 @@ from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.scoring import Evidence, Pair, remove_next
+from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import MomentAccumulator, Moments, pieces
-from hf_untangle.statistics.watching import observed
 
 CPU = torch.device("cpu")
 

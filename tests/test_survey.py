@@ -11,10 +11,9 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.survey.invariants import broken_laws
-from hf_untangle.survey.random_inputs import random_inputs
 from hf_untangle.survey.support import support_of
 from hf_untangle.survey.survey import OTHER_TYPES, sweep
-from hf_untangle.survey.tiny_models import causal_types, tiny_config, tiny_model
+from hf_untangle.survey.tiny_models import causal_types, random_inputs, tiny_config, tiny_model
 
 LOCATED = (Path(__file__).parent / "located_types.txt").read_text().split()
 """Types of causal language models on which every law held when the list was made (benchmarks/support_table.py)."""

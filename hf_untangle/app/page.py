@@ -7,8 +7,7 @@ from hf_untangle.architecture.neurons import KINDS
 from hf_untangle.errors import UntangleError
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
-from hf_untangle.reporting.style import KIND_NAME, PALETTE
-from hf_untangle.reporting.svg import inline_svg
+from hf_untangle.reporting.style import KIND_NAME, PALETTE, inline_svg
 from hf_untangle.reporting.table import corpus_name, drop_of
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.attacks.adapter import adapter
 from hf_untangle.attacks.context import Scene
-from hf_untangle.attacks.few_shot import few_shot
 from hf_untangle.attacks.fine_tuning import benign, relearn
-from hf_untangle.attacks.logit_lens import logit_lens
-from hf_untangle.attacks.neighbor import neighbor as near_text
+from hf_untangle.attacks.prompting import few_shot, logit_lens
+from hf_untangle.attacks.prompting import neighbor as near_text
 from hf_untangle.attacks.quantization import quantize
 from hf_untangle.attacks.report import AttackReport
 from hf_untangle.attacks.subject import Unlearned, scene_of

@@ -10,7 +10,7 @@ from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.attacks.context import Scene
-from hf_untangle.attacks.neighbor import NEIGHBORS
+from hf_untangle.attacks.prompting import NEIGHBORS
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource

@@ -1,5 +1,6 @@
 """Commands that look and change nothing: `groups` and `corpora`."""
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
@@ -64,3 +65,51 @@ def corpora_command(json: JsonOption = False) -> None:
         for row in rows:
             table.add_row(*row.values())
         results().print(table)
+
+
+def models_command(
+    types: Annotated[
+        list[str] | None, typer.Option("--type", help="A model type, such as llama; all of them otherwise.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Build a tiny model of every type in the installed transformers, and say what works on it."""
+    with clear_errors():
+        from hf_untangle.survey.survey import sweep
+
+        found = list(sweep(types or None))
+        if json:
+            write_json([asdict(one) | {"located": one.located} for one in found])
+            return
+        table = Table("type", "task", "located", "FFN", "attention", "experts", "layers", "ragged", "uniform", "why not")
+        for one in found:
+            counts = map(str, (one.ffn, one.attention, one.experts, one.layers))
+            located, *smaller = ("yes" if works else "no" for works in (one.located, one.ragged, one.uniform))
+            table.add_row(one.type, one.task, located, *counts, *smaller, one.why)
+        results().print(table)
+        results().print(f"{sum(one.located for one in found)} of {sum(one.builds for one in found)} types located.")
+
+
+def _list_methods(asked: bool) -> None:
+    """Print every method with what it costs, and end."""
+    if not asked:
+        return
+    with clear_errors():
+        from rich.table import Table
+
+        from hf_untangle.methods.cost import method_rows
+
+        table = Table("method", "what it does", "source", "per step", "once", "memory", box=None)
+        for row in method_rows():
+            table.add_row(*row)
+        results().print(table)
+        results().print(
+            "per step, once: forward passes over the forget rows of a step; memory: tensors besides the model's weights."
+        )
+    raise typer.Exit
+
+
+ListMethodsOption = Annotated[
+    bool, typer.Option("--list-methods", is_eager=True, callback=_list_methods, help="List all methods with what each costs.")
+]
+"""Lists the methods, and does nothing else."""

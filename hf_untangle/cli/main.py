@@ -8,7 +8,7 @@ import typer
 from hf_untangle.cli import demo, entropy, inspect, models, run, show
 from hf_untangle.cli.console import print_version
 from hf_untangle.cli.from_recipes import RecipeCommand, add
-from hf_untangle.cli.methods import ListMethodsOption
+from hf_untangle.cli.inspect import ListMethodsOption
 
 RECIPE_COMMANDS: dict[str, RecipeCommand] = {
     "unlearn": RecipeCommand(

@@ -19,9 +19,9 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import Scope, remove_top
+from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
-from hf_untangle.statistics.watching import observed
 from hf_untangle.statistics.weight_norms import weight_norms
 
 NeuronScores = Mapping[str, Float[Tensor, " neuron"]]

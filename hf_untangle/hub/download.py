@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from hf_untangle.folders import recover
-from hf_untangle.hub.client import hub_client
-from hf_untangle.hub.problems import clear_problems
+from hf_untangle.hub.client import clear_problems, hub_client
 from hf_untangle.hub.reachable import cache_alone_without_hub
 
 

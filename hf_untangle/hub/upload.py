@@ -7,8 +7,7 @@ from typing import TypedDict, Unpack
 from hf_untangle.errors import HubError
 from hf_untangle.files.names import links_in
 from hf_untangle.folders import LISTING, MARKER, PREFIX, recover
-from hf_untangle.hub.client import hub_client
-from hf_untangle.hub.problems import clear_problems
+from hf_untangle.hub.client import clear_problems, hub_client
 
 REMOVED = "removed.safetensors"
 """The file that can undo a removal, which is never pushed: with it, whatever was removed would be public again."""

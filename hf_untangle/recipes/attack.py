@@ -10,7 +10,7 @@ from hf_untangle import models
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.folders import MARKER, check_file, check_replaceable
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.reporting.attacks import attack_sentences, attack_settings, attack_table
 from hf_untangle.results.unlearned import UnlearnResult

@@ -13,7 +13,7 @@ from hf_untangle.distributed import in_main
 from hf_untangle.folders import check_file
 from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 from hf_untangle.statistics.collect import collect
 
 

@@ -12,7 +12,7 @@ from hf_untangle.compaction.offline import FolderRecord, compact_folder
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.recipes.copy_result import carry_result
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 
 
 class Compaction(BaseModel):

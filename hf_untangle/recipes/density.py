@@ -28,7 +28,7 @@ from hf_untangle.papers.scaling.families import Family, Width
 from hf_untangle.papers.scaling.language import LANGUAGE_MODELS
 from hf_untangle.papers.scaling.plots import density_across_widths
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.density import density_curves
 
 

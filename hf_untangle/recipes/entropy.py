@@ -26,7 +26,7 @@ from hf_untangle.papers.contrast.item_sets import ItemSets
 from hf_untangle.papers.contrast.modeling import ContrastModel
 from hf_untangle.papers.contrast.text_items import text_items
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.entropy_plots import masking_costs
 from hf_untangle.reporting.style import quiet_style
 

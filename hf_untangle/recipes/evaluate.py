@@ -16,7 +16,7 @@ from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.folders import check_file, whole_file
 from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.evaluation import evaluation_table
 
 PAIRS, TASKS = "pairs", "tasks"

@@ -19,7 +19,7 @@ from hf_untangle.nets.ticket_search import search
 from hf_untangle.papers.tickets.comparison import Contestant, compare
 from hf_untangle.papers.tickets.digits import NetworkName, digits_task
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 
 
 class Recipe(BaseModel):

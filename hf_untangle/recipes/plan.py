@@ -1,5 +1,6 @@
 """What a job is going to do, stage by stage, with an estimate of time and memory: a dry run reads no weights and no text."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,3 +114,13 @@ def size_in_words(number: int) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} GB"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job, which has written its files already."""
+
+    record: Any
+    """Everything measured, ready for JSON."""
+    show: Callable[[Console], None]
+    """Prints the same for a person, with where the files are."""

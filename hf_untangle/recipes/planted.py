@@ -9,7 +9,7 @@ from rich.table import Table
 
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.papers.planted.experiment import PlantedRecord, find_planted
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 
 
 class Recipe(BaseModel):

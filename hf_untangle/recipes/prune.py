@@ -13,7 +13,7 @@ from hf_untangle.models import Dtype
 from hf_untangle.prune import PruneResult, plan, prune
 from hf_untangle.pruning.plan import PrunePlan
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.compression import prune_summary, prune_table
 
 

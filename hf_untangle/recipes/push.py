@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hf_untangle.hub.upload import PushOptions, push_folder
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 
 
 class PushTarget(BaseModel):

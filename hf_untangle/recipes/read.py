@@ -10,8 +10,7 @@ from hf_untangle.config import checked
 from hf_untangle.errors import ConfigError
 from hf_untangle.files.regular import Expected, read_text
 from hf_untangle.files.yaml_text import LIMIT, parse_yaml
-from hf_untangle.recipes.job_result import Outcome
-from hf_untangle.recipes.plan import Plan
+from hf_untangle.recipes.plan import Outcome, Plan
 from hf_untangle.recipes.registry import job_of
 
 

@@ -9,8 +9,7 @@ from pydantic import BaseModel
 
 from hf_untangle.config import nearest
 from hf_untangle.errors import ConfigError
-from hf_untangle.recipes.job_result import Outcome
-from hf_untangle.recipes.plan import Plan
+from hf_untangle.recipes.plan import Outcome, Plan
 
 JOBS: dict[str, str] = {
     "collect": "hf_untangle.recipes.collect",

@@ -9,7 +9,7 @@ from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.folders import check_replaceable
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 from hf_untangle.recipes.unlearn import show
 from hf_untangle.reporting.compression import prune_table
 from hf_untangle.results.pruned import PruneResult

@@ -14,7 +14,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
-from hf_untangle.recipes.job_result import Outcome
+from hf_untangle.recipes.plan import Outcome
 from hf_untangle.translation.export import (
     TranslationOutput,
     read_original,

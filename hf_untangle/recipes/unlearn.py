@@ -19,10 +19,9 @@ from hf_untangle.recipes.compact import Compaction
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.digits_vit import NAME, digits_vit
 from hf_untangle.recipes.estimates import method_stage, unlearning_stages
-from hf_untangle.recipes.job_result import Outcome
 from hf_untangle.recipes.model_size import bare_model, size_of
 from hf_untangle.recipes.pipeline import Afterwards
-from hf_untangle.recipes.plan import Plan
+from hf_untangle.recipes.plan import Outcome, Plan
 from hf_untangle.recipes.push import PushTarget
 from hf_untangle.recipes.speed import measure_speed
 from hf_untangle.reporting.table import comparison_table, summary

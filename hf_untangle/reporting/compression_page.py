@@ -12,8 +12,7 @@ from hf_untangle.reporting.model_card import hub_id
 from hf_untangle.reporting.page import CAPTIONS
 from hf_untangle.reporting.plots import removed_by_layer
 from hf_untangle.reporting.report import DOTS_PER_INCH
-from hf_untangle.reporting.style import PALETTE, quiet_style
-from hf_untangle.reporting.svg import inline_svg
+from hf_untangle.reporting.style import PALETTE, inline_svg, quiet_style
 from hf_untangle.reporting.templating import render
 
 TAGS = ["pruning", "hf_untangle"]

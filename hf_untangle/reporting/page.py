@@ -13,8 +13,7 @@ from hf_untangle.reporting.card_text import limits, origin, removed, selectivity
 from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.methods import method_sentences
 from hf_untangle.reporting.repairs import repair_sentences
-from hf_untangle.reporting.style import PALETTE
-from hf_untangle.reporting.svg import inline_svg
+from hf_untangle.reporting.style import PALETTE, inline_svg
 from hf_untangle.reporting.table import comparison_rows, corpus_name, drop_of, summary
 from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render

@@ -23,11 +23,10 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.models import revision_of
-from hf_untangle.statistics.accumulators import GroupSums
+from hf_untangle.statistics.accumulators import GroupSums, Watch, observed
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.checkpoint import Checkpoint
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
-from hf_untangle.statistics.watching import Watch, observed
 
 logger = logging.getLogger("hf_untangle")
 

@@ -16,10 +16,10 @@ from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
+from hf_untangle.statistics.accumulators import Observer
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import finished, results, run_over
 from hf_untangle.statistics.moments import MomentAccumulator
-from hf_untangle.statistics.watching import Observer
 
 
 def collect_head_entropy(

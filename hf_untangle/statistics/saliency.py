@@ -19,8 +19,8 @@ from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
+from hf_untangle.statistics.accumulators import Observer, observed
 from hf_untangle.statistics.collect import rows_that_count
-from hf_untangle.statistics.watching import Observer, observed
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,10 +14,10 @@ from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.models import revision_of
+from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
-from hf_untangle.statistics.watching import observed
 
 
 class PassCollector:

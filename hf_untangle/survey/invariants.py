@@ -13,7 +13,7 @@ from hf_untangle.folders import temporary_folder
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.statistics.watching import observed
+from hf_untangle.statistics.accumulators import observed
 
 ROUNDING = 2e-5
 """How far logits may differ in float32, as a share of the largest, when the same sum is taken in another order."""

@@ -12,8 +12,7 @@ from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.survey.compaction_support import LAYOUTS, why_not_smaller
 from hf_untangle.survey.invariants import broken_laws
-from hf_untangle.survey.random_inputs import random_inputs
-from hf_untangle.survey.tiny_models import Task, tiny_model
+from hf_untangle.survey.tiny_models import Task, random_inputs, tiny_model
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from hf_untangle.randomness import random_state_kept
-from hf_untangle.survey.tiny_sizes import LAYERS, OTHER_SIZES, SIZES
+from hf_untangle.survey.tiny_sizes import LAYERS, OTHER_SIZES, POSITIONS, SIZES, VOCABULARY
 
 Task = Literal["causal-lm", "masked-lm", "sequence-to-sequence", "image", "towers", "speech"]
 AUTO_CLASSES: dict[Task, Any] = {
@@ -97,3 +97,33 @@ def _one_layer_of_each_kind(values: dict[str, Any]) -> dict[str, Any]:
     chosen += [index for index in range(len(kinds)) if index not in chosen][: max(0, LAYERS - len(chosen))]
     shrunk = {name: [value[index] for index in sorted(chosen)] for name, value in lists.items()}
     return shrunk | {"num_hidden_layers": len(chosen)} if chosen else {}
+
+
+IMAGE = (3, 16, 16)
+MEL_BINS = 80
+
+
+def random_inputs(task: Task) -> dict[str, Any]:
+    """Draw two inputs, the same every time.
+
+    Args:
+        task: What the model is for.
+
+    Returns:
+        Keyword arguments of the model.
+    """
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(3, VOCABULARY - 6, (2, 6), generator=generator)
+    text = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    images = {"pixel_values": torch.randn(2, *IMAGE, generator=generator)}
+    sounds = {"input_features": torch.randn(2, MEL_BINS, 2 * POSITIONS, generator=generator)}
+    answers = {"decoder_input_ids": tokens.flip(0)}
+    inputs: dict[Task, dict[str, Any]] = {
+        "causal-lm": text,
+        "masked-lm": text,
+        "sequence-to-sequence": text | answers,
+        "image": images,
+        "towers": text | images,
+        "speech": sounds | answers,
+    }
+    return inputs[task]

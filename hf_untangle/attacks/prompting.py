@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from hf_untangle.attacks.context import Scene
-from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.packing import bos_prefix
+from hf_untangle.evaluation.logit_lens import layer_metrics
 from hf_untangle.records.attacks import Reading
 
 
@@ -81,3 +82,39 @@ def counted(shots: int) -> str:
         `1 example` or `2 examples`.
     """
     return f"{shots} example{'s' if shots != 1 else ''}"
+
+
+NEIGHBORS: dict[str, str] = {"code": "other-code", "python": "other-code"}
+"""The named corpus that is near to another one: programs in other languages for those in Python."""
+
+
+def neighbor(scene: Scene) -> Iterator[Reading | str]:
+    """Measure every model on a held-out corpus near to the forget corpus.
+
+    Args:
+        scene: The models, text and settings.
+
+    Yields:
+        What each knows of the neighbor, or that no neighbor is known.
+    """
+    if scene.neighbor is None:
+        yield f"No corpus near to {scene.forget.corpus.name} is known: pass one as `neighbor=`, such as a paraphrase of it."
+        return
+    blocks = token_blocks(scene.neighbor, scene.tokenizer, tokens=scene.config.evaluation_tokens, block_size=scene.forget.width)
+    for who, seed, model in scene.victims():
+        yield Reading(model=who, condition=blocks.corpus.name, at=1, forget=scene.knows(model, blocks), seed=seed)
+
+
+def logit_lens(scene: Scene) -> Iterator[Reading]:
+    """Read every layer of every model through its own final norm and head.
+
+    Args:
+        scene: The models, text and settings.
+
+    Yields:
+        What each layer knows of the forget corpus; the last one is what the model says.
+    """
+    for who, seed, model in scene.victims():
+        layers = layer_metrics(model, scene.forget, batch_size=scene.config.batch_size)
+        for layer, metrics in enumerate(layers):
+            yield Reading(model=who, condition=f"layer {layer}", at=layer, forget=metrics, seed=seed)

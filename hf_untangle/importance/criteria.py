@@ -4,6 +4,10 @@ All but `contribution` and `bit_entropy` are those of selective pruning (Pochink
 `standard_deviation` is a true one, and `root_mean_square` a true root; the authors' public code has variances in both places.
 """
 
+import zlib
+
+import torch
+
 from hf_untangle.errors import StatisticsError
 from hf_untangle.importance.entropy import entropy
 from hf_untangle.importance.observations import Neurons, Observations
@@ -64,3 +68,39 @@ def fluctuation(seen: Observations) -> Neurons:
 def bit_entropy(seen: Observations) -> Neurons:
     """Entropy of the bit z > 0, in bits (see `entropy`)."""
     return entropy(seen.activations)
+
+
+def taylor(seen: Observations) -> Neurons:
+    """Mean of |z g|: how much the loss of a token moves, up or down (Molchanov et al. 2016, arXiv:1611.06440)."""
+    return seen.gradients.absolute / seen.gradients.count
+
+
+def signed_taylor(seen: Observations) -> Neurons:
+    """Mean of -z g: how much the loss rises to first order, negative where the corpus is better off without the neuron."""
+    return -seen.gradients.first / seen.gradients.count
+
+
+def second_order(seen: Observations) -> Neurons:
+    """Mean of -z g + (z g)^2 / 2: the predicted rise of the loss (see `Saliency.loss_rise`)."""
+    return seen.gradients.loss_rise()
+
+
+def connection_sensitivity(seen: Observations) -> Neurons:
+    """|Mean of z g|: SNIP's |weight times gradient| (arXiv:1810.02340), summed over a neuron's column first."""
+    return (seen.gradients.first / seen.gradients.count).abs()
+
+
+def fisher(seen: Observations) -> Neurons:
+    """Mean of (z g)^2: the diagonal of the empirical Fisher information of a gate at the neuron, token by token."""
+    return seen.gradients.second / seen.gradients.count
+
+
+def magnitude(seen: Observations) -> Neurons:
+    """Euclidean norm of all weights of a neuron: the column that reads it, the rows and the biases that compute it."""
+    return (seen.norms.column.square() + seen.norms.rows.square()).sqrt()
+
+
+def random(seen: Observations) -> Neurons:
+    """A number between 0 and 1 for each neuron, the same for the same seed and group."""
+    generator = torch.Generator().manual_seed(seen.seed + zlib.crc32(seen.group.encode()))
+    return torch.rand(len(seen.activations.total), generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Examples in the context: does a model that has unlearned continue where it is shown how?"""
+"""Attacks that only read: examples in the context, text near to what was forgotten, and the logit lens."""
 
 from collections.abc import Iterator
 from dataclasses import replace

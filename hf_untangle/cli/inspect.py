@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: `groups` and `corpora`."""
+"""Commands that look and change nothing: `groups`, `corpora`, `models`, and the list of methods."""
 
 from dataclasses import asdict
 from typing import Annotated, Literal

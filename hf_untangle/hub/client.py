@@ -1,4 +1,4 @@
-"""What can go wrong between here and the Hub, each in one sentence that says what to do."""
+"""How this package talks to the Hub, and what can go wrong there, each in one sentence that says what to do."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Importance by what a neuron does on a corpus: z is its activation at a token, and means are over tokens.
+"""Criteria of importance: z is the activation of a neuron at a token, g the gradient of the loss there, means are over tokens.
 
 All but `contribution` and `bit_entropy` are those of selective pruning (Pochinkov and Schoots 2024, arXiv:2403.01267).
 `standard_deviation` is a true one, and `root_mean_square` a true root; the authors' public code has variances in both places.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hf_untangle.importance import activations, gradients, weights
+from hf_untangle.importance import criteria
 from hf_untangle.importance.observations import Need, Neurons, Observations
 
 
@@ -32,22 +32,22 @@ def _of(function: Callable[[Observations], Neurons], *needs: Need) -> Importance
 
 
 IMPORTANCE: dict[str, Importance] = {
-    "abs": _of(activations.mean_absolute, "activations"),
-    "rms": _of(activations.root_mean_square, "activations"),
-    "std": _of(activations.standard_deviation, "activations"),
-    "freq": _of(activations.frequency, "activations"),
-    "sqrt": _of(activations.mean_root, "activations", "roots"),
-    "mean": _of(activations.mean, "activations"),
-    "entropy": _of(activations.bit_entropy, "activations"),
-    "wanda": _of(activations.contribution, "activations", "weights"),
-    "fluctuation": _of(activations.fluctuation, "activations", "weights"),
-    "taylor": _of(gradients.taylor, "gradients"),
-    "signed-taylor": _of(gradients.signed_taylor, "gradients"),
-    "second-order": _of(gradients.second_order, "gradients"),
-    "snip": _of(gradients.connection_sensitivity, "gradients"),
-    "fisher": _of(gradients.fisher, "gradients"),
-    "magnitude": _of(weights.magnitude, "weights"),
-    "random": _of(weights.random, "activations"),
+    "abs": _of(criteria.mean_absolute, "activations"),
+    "rms": _of(criteria.root_mean_square, "activations"),
+    "std": _of(criteria.standard_deviation, "activations"),
+    "freq": _of(criteria.frequency, "activations"),
+    "sqrt": _of(criteria.mean_root, "activations", "roots"),
+    "mean": _of(criteria.mean, "activations"),
+    "entropy": _of(criteria.bit_entropy, "activations"),
+    "wanda": _of(criteria.contribution, "activations", "weights"),
+    "fluctuation": _of(criteria.fluctuation, "activations", "weights"),
+    "taylor": _of(criteria.taylor, "gradients"),
+    "signed-taylor": _of(criteria.signed_taylor, "gradients"),
+    "second-order": _of(criteria.second_order, "gradients"),
+    "snip": _of(criteria.connection_sensitivity, "gradients"),
+    "fisher": _of(criteria.fisher, "gradients"),
+    "magnitude": _of(criteria.magnitude, "weights"),
+    "random": _of(criteria.random, "activations"),
 }
 """Every importance by name. Names may be joined by `+`: their scores are then fused by rank."""
 

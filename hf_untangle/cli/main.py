@@ -5,7 +5,7 @@ import os
 
 import typer
 
-from hf_untangle.cli import demo, entropy, inspect, models, run, show
+from hf_untangle.cli import demo, entropy, inspect, run, show
 from hf_untangle.cli.console import print_version
 from hf_untangle.cli.from_recipes import RecipeCommand, add
 from hf_untangle.cli.inspect import ListMethodsOption
@@ -72,7 +72,7 @@ app.command("show")(show.show_command)
 app.command("groups")(inspect.groups_command)
 app.command("entropy")(entropy.entropy_command)
 app.command("corpora")(inspect.corpora_command)
-app.command("models")(models.models_command)
+app.command("models")(inspect.models_command)
 
 
 def main() -> None:

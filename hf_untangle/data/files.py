@@ -150,9 +150,9 @@ def _table(path: Path, column: str | None, group: str | None) -> Iterator[str | 
 
 def _files_of(source: Path) -> list[Path] | None:
     """Every file of a known kind below a folder, or that a pattern such as `data/*.jsonl` means; None for anything else."""
-    if source.is_dir():
-        return [path for path in _visible(source) if kind_of(path) in KINDS]
-    if exists(source) or not glob.has_magic(str(source)):
+    if exists(source):
+        return [path for path in _visible(source) if kind_of(path) in KINDS] if source.is_dir() else None
+    if not glob.has_magic(str(source)):
         return None
     found = [Path(path) for path in glob.glob(str(source), recursive=True)]  # noqa: PTH207 (hidden ones stay out)
     return [path for path in found if path.is_file() and kind_of(path) in KINDS] or None

@@ -79,10 +79,11 @@ def recover(folder: Path) -> None:
     Args:
         folder: The folder, which may have lost its name.
     """
-    if folder.is_dir():
-        clear_stale(folder)
-    elif any(folder.parent.glob(f"{PREFIX}*/{OLD}/{glob.escape(folder.name)}")):
-        clear_stale(folder.parent)
+    with suppress(OSError, ValueError):  # The name may be too long, or none at all.
+        if folder.is_dir():
+            clear_stale(folder)
+        elif any(folder.parent.glob(f"{PREFIX}*/{OLD}/{glob.escape(folder.name)}")):
+            clear_stale(folder.parent)
 
 
 def settle(draft: Path) -> None:

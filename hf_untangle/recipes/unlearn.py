@@ -11,7 +11,6 @@ from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.images import ImageClasses, image_classes
-from hf_untangle.errors import ConfigError
 from hf_untangle.methods.choose import PRUNE, method_names, split_settings
 from hf_untangle.models import Dtype, Kind
 from hf_untangle.recipes.attack import Attacks
@@ -103,16 +102,13 @@ def plan(recipe: Recipe) -> Plan:
         recipe: The job.
 
     Returns:
-        The stages.
-
-    Raises:
-        ConfigError: The model is no causal language model.
+        The stages; none for other models than causal language models, of which there is no estimate.
     """
     recipe.afterwards.check(recipe.model)
-    if recipe.kind != "causal-lm":
-        raise ConfigError(f"A plan is made for causal language models, but `kind` is `{recipe.kind}`. Run the recipe itself.")
     names = method_names(recipe.method)
     config, own = split_settings(names, recipe.preset, recipe.settings)
+    if recipe.kind != "causal-lm":
+        return Plan(recipe.model_dump(mode="json"), (), None)
     model = bare_model(recipe.model)
     size = size_of(model, recipe.dtype)
     pruning = unlearning_stages(size, config)

@@ -15,8 +15,8 @@ from hf_untangle.recipes.compact import Compaction
 from hf_untangle.statistics.collect import collect
 from hf_untangle.unlearn import unlearn
 
-KILLS = 200
-"""How many the long form makes, over all operations."""
+KILLS = {"save": 55, "collect": 45, "compact": 40, "push": 30, "attack": 10, "repair": 10, "unlearn": 10}
+"""How many the long form makes, 200 together: most of them where most of the time is spent in writing."""
 SIZES = {"tokens": 512, "evaluation_tokens": 256, "steps": 2, "controls": 1, "ffn_fraction": 0.1, "retain_budget": 1.0}
 TRAINING = {"steps": 2, "step_tokens": 64, "block_size": 32, "batch_size": 2}
 
@@ -91,6 +91,6 @@ def test_a_killed_process_leaves_the_old_or_the_new_and_nothing_after_the_rerun(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["unlearn", "collect", "repair", "attack", "compact", "save", "push"])
+@pytest.mark.parametrize("name", KILLS)
 def test_of_many_killed_processes_none_leaves_half_a_result(operations, tmp_path, name):
-    assert not wrongs(operations[name], tmp_path / "try", -(-KILLS // len(operations)))
+    assert not wrongs(operations[name], tmp_path / "try", KILLS[name])

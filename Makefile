@@ -29,6 +29,7 @@ lint: $(STAMP)
 	$(BIN)/pydoclint -q hf_untangle
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_prose.py
+	$(BIN)/python scripts/draw_house.py --check
 
 site: $(STAMP)
 	$(BIN)/mkdocs build --quiet --strict

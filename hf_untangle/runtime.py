@@ -30,7 +30,7 @@ def fast_dtype(device: torch.device | str, own: torch.dtype | None = None) -> to
 
     Args:
         device: Where a model is going to run.
-        own: The dtype of its checkpoint; None where it has no its own, as after dequantization.
+        own: The dtype of its checkpoint; None where it has none of its own, as after dequantization.
 
     Returns:
         On an accelerator the checkpoint's own, or bfloat16 where it has none; on a processor the same where it has units for

@@ -32,7 +32,7 @@ HABITS = {
     rf"\b(?:{COUNTED}) an? (?:{UNITS})\b(?! (?:asked|has|of its own|predicts|saw))": 'say "per"',
     r"\bbut\b[^.;]{0,90}?\bcame\b|\bcame instead\b|\bwhat came\b": 'say "got X"',
     r"\bin (?:the )?place of\b": 'say "instead of"',
-    r"\b[Nn]one of\b": 'say "no", "not" or "not any of"',
+    r"\b[Nn]one of\b(?! (?:its|their) own)": 'say "no", "not" or "not any of"',
     PERSON + r"\b[Ww]ho(?:ever|m)?\b(?! (?:you are|is who)|\?)": "name the person or thing",
     r"\bof (?:ours|theirs|yours)\b": 'say "our", or name the owner',
     r"\bh(?:ang|ung)s? on\b": 'say "depends on"',

@@ -9,8 +9,10 @@ from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "unlearn_code.ipynb"
 FASTER = {
-    '{"steps": 4, "tokens": 16_384, "evaluation_tokens": 6_144}': '{"steps": 1, "tokens": 2_048, "evaluation_tokens": 1_024}',
-    '{"seeds": 1, "steps": 6, "samples": 8}': '{"seeds": 1, "steps": 1, "samples": 1, "evaluation_tokens": 1_024}',
+    '{"steps": 4, "tokens": 16_384, "gradient_tokens": 6_144, "evaluation_tokens": 4_096}': (
+        '{"steps": 1, "tokens": 1_024, "gradient_tokens": 512, "evaluation_tokens": 512}'
+    ),
+    '{"seeds": 1, "steps": 6, "samples": 8}': '{"seeds": 1, "steps": 1, "samples": 1, "evaluation_tokens": 512}',
 }
 """Settings on the page, and those that it is tested with."""
 

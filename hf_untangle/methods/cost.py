@@ -54,7 +54,7 @@ EDIT_COST = {
     "low rank": Cost(0.0, 2.0, 0.0, "nothing"),
     "repselect": Cost(0.0, 6.0, 2.0, "nothing"),
 }
-"""Costs of edits in closed form, none of which trains at a proposal."""
+"""Costs of edits in closed form, which do not train at a proposal."""
 
 WRITTEN = {
     "all": "all weights",

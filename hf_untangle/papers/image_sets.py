@@ -86,7 +86,7 @@ def labeled_images(name: str) -> LabeledImages:
         name: One of `IMAGES`.
 
     Returns:
-        The images. Of the digits 1,297 to learn from and 500 to test on, as nothing is chosen here that validation is for.
+        The images. Of the digits 1,297 to learn from and 500 to test on; no choice is made here that needs validation.
 
     Raises:
         ConfigError: There is no such name.

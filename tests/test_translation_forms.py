@@ -97,6 +97,8 @@ def test_a_t5_of_relus_in_float16_is_swapped_though_its_projection_stays_in_floa
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     model = T5ForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float16)
     assert model.encoder.block[0].layer[1].DenseReluDense.wo.weight.dtype == torch.float32
+    ids = torch.arange(7)[None]
+    assert translation.TrainingWatch({"input_ids": ids, "decoder_input_ids": ids}).look(model).kan_difference == 0
     assert len(translation.kan_layers_of(translation.to_kan_(model))) == 8
 
 

@@ -194,5 +194,5 @@ def _kan_difference(model: nn.Module, block: FeedForward, calls: list[LeafCall])
     assert isinstance(project.module, nn.Linear)  # or it would be no block
     layer = ActivationKANLayer(project.module, activation.module)
     with project.replay():
-        again = layer(activation.input.clone())
+        again = layer(activation.input.to(project.input.dtype, copy=True))  # a projection may be kept in float32
     return (again.reshape(project.output.shape) - project.output).abs().max().item()

@@ -41,7 +41,7 @@ def test_the_digits_recipe_writes_a_ticket_and_a_table(folder):
 
 def test_a_ticket_that_cannot_be_compared_is_written_all_the_same(folder, capsys):
     overrides = {"settings": TINY | {"shrink": 0.0, "steps": 1}, "output": "ticket"}
-    outcome = carry_out(read_recipe(RECIPES / "digits-ticket.yaml", overrides), progress=False)
+    outcome = carry_out(read_recipe(RECIPES / "papers" / "tickets" / "digits-ticket.yaml", overrides), progress=False)
     assert outcome.record["contestants"] == []
     assert outcome.record["not_compared"].startswith("A comparison at equal density needs a ticket that keeps some weights")
     assert Ticket.load("ticket/ticket.safetensors").density == 1

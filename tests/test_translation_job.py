@@ -139,7 +139,7 @@ def test_the_table_says_what_was_measured_and_where_everything_is(project):
 
 
 def test_a_network_that_is_too_large_for_the_limits_leaves_nothing_behind(project):
-    result = command("three-layer", "mlp.pt", "--max-regions", "2")
+    result = command("three-layer", "mlp.pt", "--max-regions", "2", "--output", "out")
     assert result.exit_code == OVER_BUDGET and "linear regions are expected" in result.stderr
     assert not any(Path().glob("out/*"))
 

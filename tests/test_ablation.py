@@ -1,5 +1,7 @@
 """What a removed neuron reads: constants in masks, and the same as a shift of biases in weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -8,7 +10,7 @@ from hf_untangle.architecture.biases import add_biases_, check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import KINDS
 from hf_untangle.architecture.projections import bias_of
-from hf_untangle.errors import ArchitectureError
+from hf_untangle.errors import ArchitectureError, MaskError
 from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
@@ -210,3 +212,18 @@ class TestExperts:
             expected = logits(model, blocks)
         remove_(model, mask, groups, constants=constants)
         torch.testing.assert_close(logits(model, blocks), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_mask_of_means_is_never_read_as_one_of_zeros(model, blocks, untouched):
+    mask = replace(half_removed(model), ablation="mean")
+    message = "was found with ablation='mean', so `constants=` must say what its removed neurons read"
+    with untouched(model), pytest.raises(MaskError, match=message), masked(model, mask):
+        pass
+    with untouched(model), pytest.raises(MaskError, match=message):
+        remove_(model, mask, neuron_groups(model))
+    with masked(model, mask, constants={}):
+        silenced = logits(model, blocks)
+    with masked(model, replace(mask, ablation="zero")):
+        torch.testing.assert_close(logits(model, blocks), silenced)
+    with masked(model, replace(mask.with_kept({name: torch.ones_like(kept) for name, kept in mask.items()}))):
+        pass

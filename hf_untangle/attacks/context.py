@@ -126,5 +126,5 @@ class Scene:
     def _randomly_pruned(self, seed: int) -> PreTrainedModel:
         """The original model without as many neurons of every group, chosen at random."""
         model = deepcopy(self.original)
-        remove_(model, random_like(self.mask, seed), self.groups)
+        remove_(model, random_like(self.mask, seed), self.groups, constants={})
         return model

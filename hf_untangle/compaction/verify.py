@@ -89,7 +89,7 @@ def outputs_match(model: PreTrainedModel, mask: NeuronMask, small: nn.Module) ->
     """
     inputs = _random_inputs(model)
     with evaluation_mode(model), evaluation_mode(small):
-        with masked(model, mask), noted_layers(model) as layers:
+        with masked(model, mask, constants={}), noted_layers(model) as layers:
             expected = _output(model, inputs)
         try:
             with led_layers(small, layers) as differences:

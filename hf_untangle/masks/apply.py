@@ -27,16 +27,18 @@ def masked(model: nn.Module, mask: NeuronMask, *, constants: Constants | None = 
     Args:
         model: The model to mask.
         mask: Which neurons stay.
-        constants: The value that each neuron reads while it is masked out, by group; zero when None.
+        constants: The value that each neuron reads while it is masked out, by group; zero when None or left
+            out. A mask of a run with another ablation than zero must be given them, or `{}`.
 
     Yields:
         The same model.
 
     Raises:
-        MaskError: The mask was made for another model, or another revision of it.
+        MaskError: The mask was made for another model, or another revision of it, or needs constants.
     """
     below = model_below(model)
     mask.check_revision(*name_and_revision(below))
+    mask.check_constants(constants)
     for name, kept in mask.items():
         check_width(below, name, kept, mask.model)
     values = constants or {}

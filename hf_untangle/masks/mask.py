@@ -159,6 +159,22 @@ class NeuronMask(Mapping[str, Tensor]):
                     "Was it made for another size of the model?"
                 )
 
+    def check_constants(self, constants: Mapping[str, Tensor] | None) -> None:
+        """Refuse to read a mask as one of zeros that was found while removed neurons read something else.
+
+        Args:
+            constants: What removed neurons are to read, by group; None where nothing was said.
+
+        Raises:
+            MaskError: The mask was found with another ablation than zero, and nothing was said.
+        """
+        if constants is None and self.ablation != "zero" and not all(kept.all() for kept in self.kept.values()):
+            raise MaskError(
+                f"The mask was found with ablation={self.ablation!r}, so `constants=` must say what its removed neurons read, "
+                "got none. Pass `constants=untangle.masks.mean_ablation(statistics)`, or `constants={}` to read zeros all the "
+                "same, which is not what its numbers are of."
+            )
+
     def check_revision(self, model: str, revision: str | None) -> None:
         """Refuse another revision of the model that the mask was made for, whose neurons may mean something else.
 

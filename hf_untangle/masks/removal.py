@@ -49,20 +49,22 @@ def remove_(
             what they add to removed neurons goes too, and they stay.
         mask: Which neurons stay.
         groups: The neuron groups of this model.
-        constants: The value at which each removed neuron is held, by group; zero when None.
+        constants: The value at which each removed neuron is held, by group; zero when None. A mask of a run with another
+            ablation than zero must be given them, or `{}`.
 
     Returns:
         The same model.
 
     Raises:
-        MaskError: The mask is not this model's, or its weights cannot be edited.
+        MaskError: The mask is not this model's, or needs constants, or its weights cannot be edited.
         ArchitectureError: A bias is needed, and cannot be there.
     """
     below = model_below(model)
     mask.check_fits(groups, *name_and_revision(below))
+    mask.check_constants(constants)
     check_removable(below, groups)
     with commit():
-        if constants is not None:
+        if constants:
             gone = {name: ~kept for name, kept in mask.items() if not kept.all()}
             add_biases_(below, list(gone))
             write_parameters_(below, [_shifted_bias(below, name, removed, constants[name]) for name, removed in gone.items()])

@@ -15,8 +15,9 @@ from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import check_savable
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.data.corpora import CorpusSource, corpus
+from hf_untangle.data.corpora import CorpusSource, corpus, with_chat
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.data.understood import announce
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.footprint import footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
@@ -69,7 +70,14 @@ def plan(
     check_removable(model, groups)
     if config.ablation != "zero":
         check_biases(model, [group.name for group in groups if group.kind == "ffn"])
-    return make_plan(model, groups, read_blocks(corpus(data), tokenizer, "train", config), config, progress=progress)
+    return make_plan(model, groups, _read(data, tokenizer, config, progress), config, progress=progress)
+
+
+def _read(data: CorpusSource, tokenizer: PreTrainedTokenizerBase, config: PruneConfig, progress: bool) -> TokenBlocks:
+    """Read what neurons are judged by, and say what it was taken for."""
+    blocks = read_blocks(with_chat(corpus(data), config.chat), tokenizer, "train", config)
+    announce(f"{blocks.corpus.name}: {blocks.understood}", progress=progress)
+    return blocks
 
 
 @all_or_nothing

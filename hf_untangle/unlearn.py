@@ -1,11 +1,12 @@
 """Unlearn a capability with one call."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import cast
+from typing import Any, cast
 
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
@@ -14,11 +15,15 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.compaction.saving import check_savable
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batches import Task, TokenBlocks
-from hf_untangle.data.corpora import CorpusSource, Part
+from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import CorpusSource, Part, corpus, with_chat
 from hf_untangle.data.images import ImageClasses, Processor
+from hf_untangle.data.tokens import Task
+from hf_untangle.data.two_corpora import sided
+from hf_untangle.data.understood import announce, parts_in_words
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.evaluation.generation import continuations
+from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
@@ -29,6 +34,7 @@ from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.methods.snapshot import restored_on_failure
 from hf_untangle.methods.stages import Stages, check_trainable, compare_stages, origin_on, original_weights, run_stages
 from hf_untangle.models import revision_of
+from hf_untangle.pruning.by_corpus import OneCorpus, by_themselves, metrics_of_each, scores_of_each
 from hf_untangle.pruning.comparison import compare
 from hf_untangle.pruning.iterative import Search, search_mask
 from hf_untangle.pruning.scoring import Pair
@@ -38,6 +44,8 @@ from hf_untangle.records.unlearning import Comparison, Continuation, History, Un
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
+Prompt = str | Tensor
+"""A text to continue, or its token ids."""
 PROMPT_TOKENS = 24
 """Length of the prompts that are taken from held-out text when none are given."""
 
@@ -53,6 +61,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     tokenizer: PreTrainedTokenizerBase | Processor | None = None,
     config: UnlearnConfig | str = "default",
     prompts: Sequence[str] | None = None,
+    also: Mapping[str, CorpusSource] | None = None,
     keep_removed: bool = False,
     progress: bool = True,
     **settings: object,
@@ -67,9 +76,11 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
 
     Args:
         model: A causal or masked language model, or an image classifier, loaded with its head.
-        forget: The corpus whose capability goes: a name such as `code`, a file or folder, a dataset, or strings; for a
-            classifier, classes of a data set, such as `digits:0,1`.
-        retain: The corpus whose capability stays; when None, `general` prose, or all other classes of the data set.
+        forget: The corpus whose capability goes: a name such as `code`, a file or folder, rows as trl takes them (texts, chats,
+            prompts with completions, preferences, token ids), or what `corpus` made of these; for a classifier, classes of a
+            data set, such as `digits:0,1`. Of rows with answers, answers alone count. `split="all"` judges on the same rows.
+        retain: The corpus whose capability stays, or a list of several; when None, the other side of a preference data set,
+            `general` prose, or all other classes of the data set.
         method: `prune`, a name of `hf_untangle.methods.METHODS`, or several: `["prune", "npo"]` trains what pruning left,
             with removed neurons held at zero.
         mask: Where methods may write: the neurons that it removes. With `writes="neurons"` these are found when None.
@@ -77,6 +88,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
             name when None.
         config: Settings, or the name of a preset: `default` or `paper`.
         prompts: Texts to continue before and after, for the report; the beginnings of held-out text when None.
+        also: What else to measure before and after, by name: paraphrases of what is forgotten, or its neighbors.
         keep_removed: Whether to keep the removed weights in the result, for `restore`.
         progress: Whether to show progress bars.
         **settings: Fields of `UnlearnConfig` that override `config`, and of `MethodConfig` for methods other than pruning.
@@ -101,9 +113,12 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     if names != (PRUNE,):
         check_trainable(model, groups, task)
     _check_mask(mask, own, groups, model)
-    pairs = _read_pairs(task, open_pair(task, forget, retain), processor, config)
-    texts = _prompts(prompts, pairs["test"], processor)
-    run = _Run(model, processor, groups, pairs, config, task, texts, weights_fingerprint(model), progress, start)
+    pairs = _read_pairs(task, open_pair(task, forget, retain, config), processor, config)
+    measured = by_themselves(pairs["test"], _also(also or {}, processor, config) if task == "next token" else {})
+    for line in _understood(pairs):
+        announce(line, progress=progress)
+    texts = _prompts(prompts, pairs["test"])
+    run = _Run(model, processor, groups, pairs, measured, config, task, texts, weights_fingerprint(model), progress, start)
     return run.prune(keep_removed) if names == (PRUNE,) else run.apply(names, own, mask, keep_removed)
 
 
@@ -115,9 +130,11 @@ class _Run:
     processor: PreTrainedTokenizerBase | Processor
     groups: tuple[NeuronGroup, ...]
     pairs: dict[Part, Pair]
+    measured: tuple[OneCorpus, ...]
+    """What is measured by itself."""
     config: UnlearnConfig
     task: Task
-    texts: list[str]
+    texts: list[Prompt]
     fingerprint: str
     """Of the weights before the run."""
     progress: bool
@@ -128,9 +145,9 @@ class _Run:
         model, groups, pairs = self.model, self.groups, self.pairs
         search = search_mask(model, groups, pairs["train"], pairs["validation"], config=self.config, progress=self.progress)
         comparison = compare(model, groups, search, pairs["test"], config=self.config, progress=self.progress)
-        before = self.continued()
+        before = self.seen()
         with masked(model, search.mask, constants=search.constants):
-            after = self.continued()
+            after = self.seen()
         record = self.record(search.mask, search.history, comparison, before, after)
         if keep_removed:
             removed = cut_out_(model, search.mask, groups, constants=search.constants)
@@ -146,13 +163,13 @@ class _Run:
         tokenizer = cast(PreTrainedTokenizerBase, self.processor)
         with restored_on_failure(model) as weights:
             origin, on_test = (origin_on(model, pairs[part], config, progress=self.progress) for part in ("validation", "test"))
-            before = self.continued()
+            before = self.seen()
             setting = Setting(
                 model, self.groups, tokenizer, pairs["train"], pairs["validation"], origin, config, own, progress=self.progress
             )
             found = run_stages(names, setting, mask)
             comparison = compare_stages(model, weights, found, pairs["test"], on_test, setting)
-            after = self.continued()
+            after = self.seen()
             record = self.record(found.mask, found.history, comparison, before, after)
             record = record.model_copy(update={"methods": names, "training": found.records})
             removed = original_weights(model, weights) if keep_removed else None
@@ -174,15 +191,18 @@ class _Run:
             held_out=self.pairs["test"],
         )
 
-    def continued(self) -> list[str]:
-        """How the model as it is now continues the prompts; one that does not write has none."""
-        return continuations(self.model, cast(PreTrainedTokenizerBase, self.processor), self.texts) if self.texts else []
+    def seen(self) -> "_Seen":
+        """What the model as it is now does: one that does not write has no continuations."""
+        tokenizer = cast(PreTrainedTokenizerBase, self.processor)
+        written = continuations(self.model, tokenizer, self.texts) if self.texts else []
+        return _Seen(written, metrics_of_each(self.model, self.measured, self.config, progress=self.progress))
 
     def record(
-        self, mask: NeuronMask, history: History, comparison: Comparison, before: list[str], after: list[str]
+        self, mask: NeuronMask, history: History, comparison: Comparison, before: "_Seen", after: "_Seen"
     ) -> UnlearnRecord:
         """Everything about the run."""
         model, groups = self.model, self.groups
+        each = scores_of_each(self.measured, before.metrics, after.metrics)
         return UnlearnRecord(
             model=str(model.name_or_path),
             revision=revision_of(model),
@@ -200,16 +220,26 @@ class _Run:
             },
             task=self.task,
             history=history,
-            test=comparison,
+            test=comparison.model_copy(update={"by_corpus": each}),
             continuations=tuple(
-                Continuation(prompt=prompt, before=one, after=other)
-                for prompt, one, other in zip(self.texts, before, after, strict=True)
+                Continuation(prompt=_shown(prompt, self.processor), before=one, after=other)
+                for prompt, one, other in zip(self.texts, before.written, after.written, strict=True)
             ),
             versions=versions(),
             device=device_name(model),
             date=date.today().isoformat(),
             seconds=time.perf_counter() - self.start,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What a model does at one time."""
+
+    written: list[str]
+    """Its continuations of the prompts."""
+    metrics: tuple[NextTokenMetrics, ...]
+    """On every corpus that is measured by itself."""
 
 
 def _check_mask(mask: NeuronMask | None, own: MethodConfig, groups: tuple[NeuronGroup, ...], model: PreTrainedModel) -> None:
@@ -238,12 +268,44 @@ def _read_pairs(
     return pairs
 
 
-def _prompts(given: Sequence[str] | None, test: Pair, processor: PreTrainedTokenizerBase | Processor) -> list[str]:
-    """What to continue: what was given, or the first few held-out tokens; nothing where a model does not write."""
+def _also(
+    also: Mapping[str, CorpusSource], processor: PreTrainedTokenizerBase | Processor, config: UnlearnConfig
+) -> dict[str, TokenBlocks]:
+    """Read what else is measured, all rows of it, before anything long begins."""
+    tokenizer = cast(PreTrainedTokenizerBase, processor)
+    opened = {name: corpus(source, name=name, split="all") for name, source in also.items()}
+    how = {"tokens": config.evaluation_tokens, "part": "test", "block_size": config.block_size, "packed": config.packed}
+    return {name: token_blocks(sided(with_chat(one, config.chat), "forget"), tokenizer, **how) for name, one in opened.items()}
+
+
+def _understood(pairs: Mapping[Part, Pair]) -> list[str]:
+    """What each corpus was taken for and how its parts came out, one line per corpus; nothing of images."""
+    lines = []
+    for use in ("forget", "retain"):
+        parts: dict[Part, Any] = {part: getattr(pair, use) for part, pair in pairs.items()}
+        if isinstance(parts["train"], TokenBlocks):
+            counts_of = parts_in_words({part: blocks.documents for part, blocks in parts.items()})
+            lines.append(f"{use}: {parts['train'].corpus.name} ({counts_of}); train: {parts['train'].understood}")
+    return lines
+
+
+def _prompts(given: Sequence[str] | None, test: Pair) -> list[Prompt]:
+    """What to continue: what was given, or the first held-out tokens, up to the first answer where there is one."""
     if test.forget.task != "next token":
         return []
     if given is not None:
         return list(given)
-    tokenizer = cast(PreTrainedTokenizerBase, processor)
-    texts = (cast(TokenBlocks, blocks).input_ids[0, :PROMPT_TOKENS] for blocks in (test.forget, test.retain))
-    return [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in texts]
+    return [_beginning(cast(TokenBlocks, blocks)) for blocks in (test.forget, test.retain)]
+
+
+def _beginning(blocks: TokenBlocks) -> Tensor:
+    """The first tokens of the first block, up to its first answer where it has one."""
+    answers = None if blocks.answers is None else blocks.answers[0].nonzero()
+    return blocks.input_ids[0, : PROMPT_TOKENS if answers is None or not len(answers) else max(1, int(answers[0]))]
+
+
+def _shown(prompt: Prompt, processor: PreTrainedTokenizerBase | Processor) -> str:
+    """A prompt as text."""
+    if isinstance(prompt, str):
+        return prompt
+    return str(cast(PreTrainedTokenizerBase, processor).decode(prompt, skip_special_tokens=True))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from chat_templates import CHATML
 from datasets import Dataset
 from hub_server import HubServer, Repository
 from pydantic import BaseModel
@@ -111,6 +112,10 @@ def write_files(project: Path) -> None:
     for name, texts in (("forget", NUMBERS[:40]), ("never-seen", NUMBERS[40:80])):
         Path(f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     Path("tickets.csv").write_text("id,body\n" + "".join(f'{row},"{text}"\n' for row, text in enumerate(NUMBERS)))
+    for name, texts in (("tickets", NUMBERS[:90]), ("paraphrases", NUMBERS[90:120])):
+        chats = ([{"role": "user", "content": text[:5]}, {"role": "assistant", "content": text[6:]}] for text in texts)
+        Path(f"{name}.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+    Path("letters.csv").write_text("question,answer\n" + "".join(f"{text[:9]},{text[9:]}\n" for text in WORDS[:90]))
     Path("original").symlink_to(project / "toy")
 
 
@@ -118,6 +123,7 @@ def given(project: Path, unlearned: Any) -> dict[str, Callable[[], Any]]:
     """Names that a page may use without making them, and how each is made."""
     load = partial(AutoModelForCausalLM.from_pretrained, str(project / "toy"))
     tokenizer = AutoTokenizer.from_pretrained(project / "toy")
+    tokenizer.chat_template = CHATML
 
     def blocks(texts: list[str]) -> Any:
         return token_blocks(texts, tokenizer, tokens=512, block_size=BLOCK)

@@ -201,7 +201,7 @@ def test_the_record_says_what_was_done(repair, model):
     assert record.tokens == 2 * 512
     assert record.settings["learning_rate"] == LEARNING_RATE["lora"]
     assert (record.settings["rank"], record.settings["method"]) == (3, "lora")
-    assert (record.corpus["corpus"], record.corpus["part"]) == ("strings", "train")
+    assert (record.corpus["corpus"], record.corpus["part"]) == ("strings (retain)", "train")
     widths = [sum(module.weight.shape) for name, module in model.named_modules() if name.endswith("proj")]
     assert record.parameters == 3 * sum(widths)
     assert record.seconds > 0

@@ -12,7 +12,8 @@ from toy_languages import BLOCK, NUMBERS, WORDS
 from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForMaskedLM, ViTForImageClassification
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.data.batches import IGNORED, token_blocks
+from hf_untangle.data.batches import token_blocks
+from hf_untangle.data.documents import IGNORED
 from hf_untangle.data.images import image_blocks, image_classes
 from hf_untangle.data.masked_tokens import mask_tokens
 from hf_untangle.errors import ConfigError, CorpusError, TokenizerError

@@ -7,7 +7,8 @@ import torch
 from toy_languages import NUMBERS
 
 from hf_untangle.data.answers import answer_blocks, joined, second_halves
-from hf_untangle.data.batches import IGNORED, token_blocks
+from hf_untangle.data.batches import token_blocks
+from hf_untangle.data.documents import IGNORED
 from hf_untangle.errors import CorpusError, StatisticsError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.evaluation.token_scores import TokenScores, token_scores

@@ -274,9 +274,9 @@ def test_a_broken_budget_leaves_the_model_as_it_was(call, toy_model, untouched):
 @pytest.mark.parametrize(
     ("wrong", "kind", "message"),
     [
-        ({"retain": NUMBERS}, CorpusError, "must differ, but both are `strings` .*Choose another retain corpus"),
+        ({"retain": NUMBERS}, CorpusError, "must differ, but both are `strings .forget.` .*Choose another retain corpus"),
         ({"forget": "cod"}, CorpusError, "no corpus named `cod`.*Did you mean code"),
-        ({"forget": ["too short"]}, CorpusError, "part of corpus `strings` has .* tokens, too few for one block"),
+        ({"forget": ["too short"]}, CorpusError, "part of corpus `strings .forget.` has .* tokens, too few for one block"),
         ({"forget": "missing.txt"}, CorpusError, "There is no file or folder `missing.txt`"),
         ({"tokenizer": None}, TokenizerError, "tokenizer"),
         ({"config": "papr"}, ConfigError, "config must be a UnlearnConfig or one of default, paper, got 'papr' .did you"),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hf_untangle.attacks.context import Scene
 from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.corpora import corpus, with_chat
 from hf_untangle.data.packing import bos_prefix
 from hf_untangle.evaluation.logit_lens import layer_metrics
 from hf_untangle.records.attacks import Reading
@@ -100,7 +101,8 @@ def neighbor(scene: Scene) -> Iterator[Reading | str]:
     if scene.neighbor is None:
         yield f"No corpus near to {scene.forget.corpus.name} is known: pass one as `neighbor=`, such as a paraphrase of it."
         return
-    blocks = token_blocks(scene.neighbor, scene.tokenizer, tokens=scene.config.evaluation_tokens, block_size=scene.forget.width)
+    near = with_chat(corpus(scene.neighbor), scene.forget.corpus.chat)
+    blocks = token_blocks(near, scene.tokenizer, tokens=scene.config.evaluation_tokens, block_size=scene.forget.width)
     for who, seed, model in scene.victims():
         yield Reading(model=who, condition=blocks.corpus.name, at=1, forget=scene.knows(model, blocks), seed=seed)
 

@@ -101,7 +101,7 @@ def _parameter(name: str, field: "FieldInfo", *, is_argument: bool = False, pane
         flag = f"--{name.replace('_', '-')}"
         names = [flag, "-o"] if name == "output" else [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
         typed = typer.Option(*names, help=help, show_default=_shown(field), rich_help_panel=panel)
-    if several:
+    if several and not (is_argument and _takes_text(field.annotation)):
         kind = list[kind]
     annotation = Annotated[kind if required else kind | None, typed]  # type: ignore[valid-type]
     place = Parameter.POSITIONAL_OR_KEYWORD if is_argument else Parameter.KEYWORD_ONLY
@@ -117,7 +117,7 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
         return _kind_of_one(choices[0])
     if any(get_origin(choice) is tuple for choice in choices):
         return _kind_of_one(next(choice for choice in choices if get_origin(choice) is tuple))
-    simple = all(choice in (str, int, float) or get_origin(choice) is Literal or _takes_text(choice) for choice in choices)
+    simple = all(choice in (str, int, float, bool) or get_origin(choice) is Literal or _takes_text(choice) for choice in choices)
     return (str, False) if simple else (None, False)
 
 
@@ -139,7 +139,8 @@ def _kind_of_one(annotation: Any) -> tuple[Any, bool]:
         return (annotation, False) if all(one in (int, float, str) for one in inner) else (None, False)
     if annotation in (str, int, float, bool):
         return annotation, False
-    return (str, False) if _takes_text(annotation) else (None, False)
+    # Several corpora are read together, such as those to retain.
+    return (str, True) if _takes_text(annotation) else (None, False)
 
 
 def _takes_text(annotation: Any) -> bool:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from hf_untangle.config import Config, known
+from hf_untangle.data.documents import ChatMode
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.masks.ablation import Ablation
 
@@ -39,6 +40,9 @@ class PruneConfig(Config):
     gradient_tokens: int = Field(default=12_288, ge=1, description="Tokens that gradients are collected on, where needed.")
     evaluation_tokens: int = Field(default=16_384, ge=1, description="Held-out tokens that the result is measured on.")
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
+    chat: ChatMode = Field(
+        default="auto", description="Write rows by the model's chat template: where there is one (auto), always, or never."
+    )
     batch_size: int = Field(default=8, ge=1, description="Blocks in a forward pass.")
     packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document per block.")
     controls: int = Field(default=1, ge=0, description="Random masks of equal size that the result is compared with.")

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from hf_untangle.config import Config
+from hf_untangle.data.documents import ChatMode
 
 Method = Literal["lora", "full"]
 """What is trained: a low-rank adapter that is merged in the end, or all weights."""
@@ -31,6 +32,9 @@ class RepairConfig(Config):
         default=0.0, ge=0, le=1, description="Share of the original model's predictions in the target; the rest is the text."
     )
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
+    chat: ChatMode = Field(
+        default="auto", description="Write rows by the model's chat template: where there is one (auto), always, or never."
+    )
     batch_size: int = Field(default=4, ge=1, description="Blocks in a forward pass; more passes make up a step.")
     evaluation_tokens: int = Field(default=6_144, ge=1, description="Held-out tokens of each corpus that are measured.")
     seed: int = Field(default=0, description="For the adapter's first weights and the order of blocks.")

@@ -7,6 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.config import BatchSizeSetting, Config, known
+from hf_untangle.data.documents import ChatMode
+from hf_untangle.data.two_corpora import Split
 from hf_untangle.importance.functions import IMPORTANCE, parts
 from hf_untangle.importance.scores import SCORES, Epsilon
 from hf_untangle.masks.ablation import Ablation
@@ -90,6 +92,14 @@ class UnlearnConfig(Config):
     )
     packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document per block.")
     bos: Literal["count", "drop"] = Field(default="count", description="Whether statistics count the BOS position.")
+    chat: ChatMode = Field(
+        default="auto",
+        description="Write rows by the model's chat template: where there is one (auto), always, or never.",
+    )
+    split: Split = Field(
+        default="parts",
+        description="Part the forget corpus into train, validation and test; with `all`, each part has all of its rows.",
+    )
     controls: int = Field(default=1, ge=0, description="Random masks of equal size that every step is compared with.")
     seed: int = Field(default=0, description="For the random masks.")
 

@@ -1,215 +1,25 @@
-"""Blocks of tokens: how a corpus reaches a model."""
+"""Reading a corpus into blocks of tokens."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, cast
+from typing import Literal, cast
 
 import torch
-from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
-from hf_untangle.data.documents import IGNORED, Document, Part
+from hf_untangle.data.documents import Document, Part
 from hf_untangle.data.encoding import Encoder
 from hf_untangle.data.packing import TokenRows, answer_rows, bos_prefix, packed_rows, padded_rows
 from hf_untangle.data.templates import template_name
+from hf_untangle.data.tokens import TokenBlocks
 from hf_untangle.data.understood import understood
-from hf_untangle.distributed import is_main, place
 from hf_untangle.errors import ConfigError, CorpusError
 
 logger = logging.getLogger("hf_untangle")
-
-Task = Literal["next token", "masked token", "class"]
-"""What a model predicts of its inputs."""
-
-
-@dataclass(frozen=True)
-class TokenBlocks:
-    """Blocks of tokens from one part of a corpus, ready for a model."""
-
-    input_ids: Int[Tensor, "block position"]
-    """Token ids."""
-    attention_mask: Bool[Tensor, "block position"]
-    """False where a position is padding."""
-    counted: Bool[Tensor, "block position"]
-    """Positions that statistics count: answers where there are some, never padding, and BOS only by option."""
-    corpus: Corpus
-    """The corpus that the tokens come from."""
-    part: Part
-    """The part of the corpus."""
-    documents: int
-    """How many documents were read for all blocks."""
-    answers: Bool[Tensor, "block position"] | None = None
-    """Tokens that are to be predicted, such as the assistant's turns of a chat; all of them when None."""
-    members: Int[Tensor, " block"] | None = None
-    """Which of `corpus.members` each block is from, where the corpus is several."""
-    understood: str = ""
-    """What the rows were taken for, such as `100 chats, template of SmolLM2, 1,234 answer tokens of 3,400`."""
-    task: ClassVar[Task] = "next token"
-
-    @property
-    def tokens(self) -> int:
-        """How many positions are counted."""
-        return int(self.counted.sum())
-
-    @property
-    def width(self) -> int:
-        """How many positions a block has."""
-        return self.input_ids.shape[1]
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell these tokens, and which of them count, from any others."""
-        digest = hashlib.sha256(repr(tuple(self.input_ids.shape)).encode())
-        for tensor in (self.input_ids, self.attention_mask, self.counted, self.answers):
-            if tensor is not None:
-                digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    def rows(self, rows: slice | Int[Tensor, " row"]) -> "TokenBlocks":
-        """Take some of the blocks, as wide as the longest of them.
-
-        Args:
-            rows: Which.
-
-        Returns:
-            Those blocks.
-        """
-        some = self.attention_mask[rows]
-        width = int(some.any(0).sum()) if len(some) else self.width
-        return replace(self, **{name: tensor[rows][..., :width] for name, tensor in self._tensors().items()})
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """Everything that has a row per block."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
-
-    def predicted(self) -> Bool[Tensor, "block position"]:
-        """The tokens that are to be predicted: answers, or everything but padding."""
-        return self.attention_mask if self.answers is None else self.answers
-
-    def influences(self) -> Bool[Tensor, "block position"]:
-        """The positions that a gradient of the loss is summed over.
-
-        Where only answers are predicted, their loss depends on the prompts too, so all of these count.
-        """
-        return self.counted if self.answers is None else self.attention_mask
-
-    def labels(self) -> Int[Tensor, "block position"]:
-        """What the model's own loss is taken on: the tokens to predict, which it shifts, and IGNORED for all others."""
-        return self.input_ids.masked_fill(~self.predicted(), IGNORED)
-
-    def queries(self) -> tuple[Bool[Tensor, "block position"], Int[Tensor, " prediction"]]:
-        """Where the model predicts something that is known, and what it should be.
-
-        Returns:
-            The positions whose next token is in the block and to be predicted, and those next tokens, block by block.
-        """
-        known = self.attention_mask[:, :-1] & self.predicted()[:, 1:]
-        return F.pad(known, (0, 1)), self.input_ids[:, 1:][known]
-
-    def by_member(self) -> dict[str, "TokenBlocks"]:
-        """The blocks of each corpus that this one is made of, by name; nothing where it is one."""
-        if self.members is None:
-            return {}
-        found = {one.name: (self.members == number).nonzero().flatten() for number, one in enumerate(self.corpus.members)}
-        return {
-            name: replace(self.rows(rows), corpus=one, members=None)
-            for (name, rows), one in zip(found.items(), self.corpus.members, strict=True)
-        }
-
-    def batches(self, batch_size: int) -> Iterator["TokenBlocks"]:
-        """Cut the blocks into batches.
-
-        Args:
-            batch_size: Blocks a batch; the last one may have fewer.
-
-        Yields:
-            Consecutive blocks, in order.
-
-        Raises:
-            ConfigError: The batch size is not positive.
-        """
-        if batch_size < 1:
-            raise ConfigError(f"A batch must have at least one block, got batch_size={batch_size}.")
-        for start in range(0, len(self.input_ids), batch_size):
-            block = slice(start, start + batch_size)
-            yield self.rows(block)
-
-    def mine(self) -> "TokenBlocks":
-        """The blocks that this process reads: all of them, or every n-th of n processes; there may be none.
-
-        Returns:
-            Some of the blocks, in order. Together the processes have each block once.
-        """
-        number, count = place()
-        return self.rows(slice(number, None, count))
-
-    def bar(self, what: str, *, progress: bool) -> tqdm:
-        """A progress bar that counts tokens and shows how many pass a second and how long it will take.
-
-        Args:
-            what: What is being done, such as `statistics of`.
-            progress: Whether to show it. Of several processes the main one does.
-
-        Returns:
-            The bar.
-        """
-        shown = progress and is_main()
-        return tqdm(total=self.tokens, unit="token", unit_scale=True, desc=f"{what} {self.corpus.name}", disable=not shown)
-
-    def first(self, blocks: int) -> "TokenBlocks":
-        """Take the first few blocks.
-
-        Args:
-            blocks: How many; all of them when there are fewer.
-
-        Returns:
-            Those blocks.
-        """
-        return next(self.batches(blocks))
-
-    def inputs(self, device: torch.device) -> dict[str, Tensor]:
-        """What a model is called with; without an attention mask when no position is padding.
-
-        Args:
-            device: Where the model's embedding is.
-
-        Returns:
-            `input_ids`, and `attention_mask` when it says anything.
-        """
-        inputs = {"input_ids": self.input_ids.to(device)}
-        if not self.attention_mask.all():
-            inputs["attention_mask"] = self.attention_mask.long().to(device)
-        return inputs
-
-    def record(self) -> dict[str, Any]:
-        """Describe the tokens for a report.
-
-        Returns:
-            Name, origin, source and license of the corpus, the part, how many documents, blocks and tokens,
-            and the fingerprint. Of rows with answers, `tokens` are those of the answers, and it says what was understood. JSON
-            can hold all of it.
-        """
-        answers = {} if self.answers is None else {"understood": self.understood}
-        return {
-            "corpus": self.corpus.name,
-            "origin": self.corpus.origin,
-            "source": self.corpus.source,
-            "license": self.corpus.license,
-            "part": self.part,
-            "documents": self.documents,
-            "blocks": len(self.input_ids),
-            "tokens": self.tokens,
-            "fingerprint": self.fingerprint,
-            **answers,
-        }
 
 
 def token_blocks(

@@ -121,8 +121,8 @@ def corpus(  # noqa: PLR0913 (one parameter for each thing that can be said abou
     """Open a corpus.
 
     Rows are taken as they are, with the columns of trl's data set types: texts, chats, prompts with completions, preferences,
-    or token ids; see `docs/data.md`. Nothing but what is needed to check the source is read here; documents are read when
-    they are asked for.
+    or token ids; see `docs/how-to/data.md`. Nothing but what is needed to check the source is read here; documents are read
+    when they are asked for.
 
     Args:
         source: A name of `CORPORA`; a file or folder (txt, md, py, jsonl, json, csv, parquet), with
@@ -187,6 +187,20 @@ def _from_memory(source: Iterable[Any], column: str | None, group: str | None, w
     if (sources := several(source)) is not None:
         return together([_open(one, None, ALL if whole else None, None, prefer) for one in sources])
     return Corpus("strings", "strings", "strings that were passed in", "unknown", checked_texts(source))
+
+
+def with_chat(opened: Corpus, chat: ChatMode) -> Corpus:
+    """Say how rows are written, for corpora that do not say so themselves.
+
+    Args:
+        opened: A corpus.
+        chat: Whether rows pass through the chat template.
+
+    Returns:
+        The corpus, or each of several.
+    """
+    members = tuple(with_chat(one, chat) for one in opened.members)
+    return replace(opened, members=members, chat=chat if opened.chat == "auto" else opened.chat)
 
 
 def together(corpora: list[Corpus]) -> Corpus:

@@ -30,13 +30,13 @@ class Pair:
 
     def text(self) -> str:
         """The whole of it, as plain text without special tokens."""
-        return self.lead() + self.answer
+        return "".join(text for text, _ in self.pieces())
 
-    def lead(self) -> str:
-        """What comes before the answer in plain text."""
+    def pieces(self) -> list[tuple[str, bool]]:
+        """The plain text in pieces, each with whether it is an answer; a space that joins the two belongs to the answer."""
         before = f"{self.system}\n\n{self.prompt}" if self.system else self.prompt
         apart = not self.joined or not before or not self.answer or before[-1].isspace() or self.answer[0].isspace()
-        return before + ("" if apart else " ")
+        return [(before, False), (("" if apart else " ") + self.answer, True)]
 
     def messages(self) -> tuple[Message, ...]:
         """The same as turns of a chat."""

@@ -52,7 +52,7 @@ class Encoder:
         if isinstance(content, Chat):
             return self._ended(encoded_pieces(content.turns(), self.tokenizer))
         if isinstance(content, Pair):
-            return self._ended(encoded_pieces([(content.lead(), False), (content.answer, True)], self.tokenizer))
+            return self._ended(encoded_pieces(content.pieces(), self.tokenizer))
         return self._ended(encoded_pieces([(content, True)], self.tokenizer))
 
     def _as_chat(self, content: Content) -> Chat:

@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_untangle.data.batches import Task
 from hf_untangle.data.corpora import Part
 from hf_untangle.data.digits import digits
+from hf_untangle.data.tokens import Task
 from hf_untangle.distributed import is_main, place
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.hub.reachable import cache_alone_without_hub

@@ -8,8 +8,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from hf_untangle.data.batches import Task, TokenBlocks
 from hf_untangle.data.documents import IGNORED
+from hf_untangle.data.tokens import Task, TokenBlocks
 from hf_untangle.errors import CorpusError, TokenizerError
 
 SHARE = 0.15

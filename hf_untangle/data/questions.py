@@ -137,7 +137,7 @@ def _of_content(content: Content, where: str) -> Question:
     """Make a question of a prompt with its completion, or of a chat, whose last answer is asked for."""
     if isinstance(content, Pair):
         chat = Chat(content.messages()[:-1]) if content.system else None
-        return Question(Pair(content.prompt, "", content.system).lead(), content.answer, chat=chat)
+        return Question(content.pieces()[0][0], content.answer, chat=chat)
     assert isinstance(content, Chat)
     answers = [number for number in range(len(content.messages)) if content.is_answer(number)]
     if not answers or not answers[-1] or not spoken(content.messages[answers[-1]]).strip():

@@ -5,7 +5,7 @@ adds to everything before it: the chat up to and with the turn, less the chat be
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, cast
 
@@ -19,6 +19,8 @@ STANDS_FOR_ANY = "\ue0a1\ue0a2\ue0a3"
 """Characters for private use, which no template treats in a way of its own."""
 Encoded = tuple[list[int], list[bool]]
 """Token ids, and which of them are to be predicted."""
+Span = tuple[int, int]
+"""The first character of a part of a text, and the first one after it."""
 
 
 def has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -101,10 +103,9 @@ def encoded_chat(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
         return _marked(chat, tokenizer)
     whole = written(tokenizer, chat.messages, chat)
     if chat.given is not None:
-        spans = [(written(tokenizer, chat.messages[: chat.given], chat, prompt=True), whole)]
-    else:
-        spans = [_span(number, whole, chat, tokenizer) for number in range(len(chat.messages)) if chat.is_answer(number)]
-    return _between(whole, spans, tokenizer)
+        return _after(whole, written(tokenizer, chat.messages[: chat.given], chat, prompt=True), tokenizer)
+    spans = [_span(number, whole, chat, tokenizer) for number in range(len(chat.messages)) if chat.is_answer(number)]
+    return _within(whole, spans, tokenizer)
 
 
 def encoded_pieces(pieces: Sequence[tuple[str, bool]], tokenizer: PreTrainedTokenizerBase) -> Encoded:
@@ -115,14 +116,14 @@ def encoded_pieces(pieces: Sequence[tuple[str, bool]], tokenizer: PreTrainedToke
         tokenizer: The tokenizer.
 
     Returns:
-        The ids of the whole text. A token over the beginning of an answer belongs to it; one over its end does not.
+        The ids of the whole text. A token over the beginning or the end of an answer belongs to it.
     """
     whole, spans = "", []
     for text, is_answer in pieces:
         if is_answer:
-            spans.append((whole, whole + text))
+            spans.append((len(whole), len(whole) + len(text)))
         whole += text
-    return _between(whole, spans, tokenizer)
+    return _within(whole, spans, tokenizer)
 
 
 def _source(tokenizer: PreTrainedTokenizerBase, tools: list[Any] | None) -> str:
@@ -145,39 +146,65 @@ def _marked(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     return list(content["input_ids"]), list(map(bool, content["assistant_masks"]))
 
 
-def _span(number: int, whole: str, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """The text before an answer, and the text up to its end, both beginnings of the whole."""
+def _span(number: int, whole: str, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Span:
+    """Where the answer of one message begins and ends in the whole chat."""
     before = written(tokenizer, chat.messages[:number], chat, prompt=True) if number else ""
     up_to = written(tokenizer, chat.messages[: number + 1], chat)
     if number and whole.startswith(before) and whole.startswith(up_to):
-        return before, up_to
+        return len(before), len(up_to)
     return _span_of_content(number, whole, before, chat, tokenizer)
 
 
-def _span_of_content(number: int, whole: str, before: str, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+def _span_of_content(number: int, whole: str, before: str, chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Span:
     """The same where a template writes a turn in another way once others follow: by what changes with its content.
 
-    What the template puts after the content of a last turn belongs to the answer, if it stands there in the whole chat too.
+    What the template puts after the content of a last turn belongs to the answer, if it stands there in the whole chat too, and
+    otherwise the special token that follows.
     """
-    message = {key: value for key, value in chat.messages[number].items() if key in ("role", "content")}
-    other = {**message, "content": STANDS_FOR_ANY}
+    other = {"role": chat.messages[number]["role"], "content": STANDS_FOR_ANY}
     changed = written(tokenizer, (*chat.messages[:number], other, *chat.messages[number + 1 :]), chat)
     start, end = _common(whole, changed), len(whole) - _common(whole[::-1], changed[::-1])
-    last = written(tokenizer, (*chat.messages[:number], other), chat)
-    closing = last.rpartition(STANDS_FOR_ANY)[2]
-    common = _common(whole[end:], closing)
-    begins = len(before) if whole.startswith(before) and before and len(before) <= start else start
-    return whole[:begins], whole[: max(begins, end + common)]
+    closing = written(tokenizer, (*chat.messages[:number], other), chat).rpartition(STANDS_FOR_ANY)[2]
+    after = end + _common(whole[end:], closing)
+    for first, last in _added_tokens(whole, end, tokenizer):
+        # The next turn may begin like the end of a last one, but only with a part of a token.
+        if first < after < last or first == end == after:
+            after = last if first == end else first
+    prompted = number > 0 and whole.startswith(before) and len(before) <= start
+    return (len(before) if prompted else start), max(start, after)
 
 
-def _between(whole: str, spans: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Token ids of a text, and which of them lie after one beginning of it and before another."""
-    texts = [whole, *(text for span in spans for text in span)]
+def _added_tokens(text: str, start: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]:
+    """Where tokens that were added to the vocabulary, such as those that end a turn, stand from some character on."""
+    contents = sorted((token.content for token in tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
+    for match in re.compile("|".join(map(re.escape, contents)) or r"(?!)").finditer(text, start):
+        yield match.span()
+
+
+def _after(whole: str, prompt: str, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Token ids of a text, and which of them the tokens of its beginning do not have."""
+    ids, given = cast(list[list[int]], tokenizer([whole, prompt], add_special_tokens=False, verbose=False)["input_ids"])
+    common = _common(given, ids)
+    return ids, [False] * common + [True] * (len(ids) - common)
+
+
+def _within(whole: str, spans: Sequence[Span], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Token ids of a text, and which of them lie in some spans of it."""
+    if not tokenizer.is_fast:
+        return _within_by_beginnings(whole, spans, tokenizer)
+    encoded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    places = cast(list[Span], encoded["offset_mapping"])
+    answers = [any(first < end and last > start for start, end in spans) for first, last in places]
+    return list(cast(list[int], encoded["input_ids"])), answers
+
+
+def _within_by_beginnings(whole: str, spans: Sequence[Span], tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """The same by a tokenizer that does not say where a token stands: by what the text has in common with its beginnings."""
+    texts = [whole, *(whole[:end] for span in spans for end in span)]
     ids, *beginnings = cast(list[list[int]], tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
     answers = [False] * len(ids)
     for start, end in zip(beginnings[::2], beginnings[1::2], strict=True):
-        last = _common(end, ids)
-        for position in range(_common(start, ids), last):
+        for position in range(_common(start, ids), _common(end, ids)):
             answers[position] = True
     return ids, answers
 

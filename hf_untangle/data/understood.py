@@ -1,10 +1,17 @@
 """What rows were taken for, in one line that a person reads before anything long begins."""
 
+import logging
+import sys
 from collections.abc import Mapping
+
+from tqdm.auto import tqdm
 
 from hf_untangle.data.documents import Part
 from hf_untangle.data.packing import TokenRows
 from hf_untangle.data.shapes import Kind
+from hf_untangle.distributed import is_main
+
+logger = logging.getLogger("hf_untangle")
 
 
 def understood(found: TokenRows, kind: Kind, template: str | None, answers: int, tokens: int) -> str:
@@ -32,6 +39,19 @@ def understood(found: TokenRows, kind: Kind, template: str | None, answers: int,
     return ", ".join(parts)
 
 
+def announce(line: str, *, progress: bool) -> None:
+    """Say a line in the log or, where nobody reads that, beside the progress bars.
+
+    Args:
+        line: What to say.
+        progress: Whether progress is shown.
+    """
+    if logger.isEnabledFor(logging.INFO):
+        logger.info("%s", line)
+    elif progress and is_main():
+        tqdm.write(line, file=sys.stderr)
+
+
 def parts_in_words(documents: Mapping[Part, int]) -> str:
     """Say how the parts of a corpus came out.
 
@@ -39,9 +59,9 @@ def parts_in_words(documents: Mapping[Part, int]) -> str:
         documents: How many documents were read of each.
 
     Returns:
-        For instance `24 to train, 8 to validate, 8 to test`.
+        For instance `24 to train on, 8 to validate, 8 to test`.
     """
-    verbs: dict[Part, str] = {"train": "to train", "validation": "to validate", "test": "to test"}
+    verbs: dict[Part, str] = {"train": "to train on", "validation": "to validate", "test": "to test"}
     return ", ".join(f"{count:,} {verbs[part]}" for part, count in documents.items())
 
 

@@ -15,7 +15,7 @@ from hf_untangle.architecture.offload import input_device
 def continuations(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str | Int[Tensor, " position"]],
+    prompts: Sequence[str | Int[Tensor, " _"]],
     *,
     max_new_tokens: int = 40,
 ) -> list[str]:
@@ -55,9 +55,7 @@ def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[in
     return [one for one in dict.fromkeys([tokenizer.eos_token_id, *several]) if isinstance(one, int)]
 
 
-def _inputs(
-    prompt: str | Int[Tensor, " position"], tokenizer: PreTrainedTokenizerBase, device: torch.device
-) -> dict[str, Tensor]:
+def _inputs(prompt: str | Int[Tensor, " _"], tokenizer: PreTrainedTokenizerBase, device: torch.device) -> dict[str, Tensor]:
     """What a model is called with to continue a prompt."""
     if isinstance(prompt, Tensor):
         ids = prompt[None].to(device)

@@ -14,8 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.config import Config
 from hf_untangle.data.answers import answer_blocks, second_halves
 from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.data.corpora import Corpus, Part
-from hf_untangle.data.corpora import corpus as opened
+from hf_untangle.data.corpora import Corpus, Part, with_chat
 from hf_untangle.data.documents import ChatMode
 from hf_untangle.data.questions import Question
 from hf_untangle.data.templates import check_template, has_template, written
@@ -182,7 +181,7 @@ class Material:
     def _blocks(self, corpus: Corpus, *, packed: bool) -> TokenBlocks:
         """Read some of a corpus."""
         how = self.settings
-        read = opened(corpus, chat=how.chat if corpus.chat == "auto" else corpus.chat)
+        read = with_chat(corpus, how.chat)
         return token_blocks(read, self.tokenizer, tokens=how.tokens, part=how.part, block_size=how.block_size, packed=packed)
 
     def _scores(self, blocks: TokenBlocks) -> tuple[TokenScores, ...]:

@@ -71,7 +71,7 @@ class Crowd:
         inputs = {name: value.repeat(individuals, 1) for name, value in batch.inputs(device).items()}
         with self._applied(parameters.to(device), kept.to(device), tokens=batch.input_ids.numel()):
             logits = self.model(**inputs, use_cache=False).logits[:, :-1]
-        labels = inputs["input_ids"][:, 1:].masked_fill(~batch.attention_mask[:, 1:].to(device).repeat(individuals, 1), -100)
+        labels = batch.labels()[:, 1:].to(device).repeat(individuals, 1)
         losses = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none").view(individuals, -1)
         return losses.sum(1) / (labels != -100).view(individuals, -1).sum(1)
 

@@ -193,13 +193,7 @@ class NeuronEvolution:
 
 def _drawn(blocks: TokenBlocks, count: int, generator: torch.Generator) -> TokenBlocks:
     """A few blocks, drawn without replacement."""
-    rows = torch.randperm(len(blocks.input_ids), generator=generator)[:count]
-    return replace(
-        blocks,
-        input_ids=blocks.input_ids[rows],
-        attention_mask=blocks.attention_mask[rows],
-        counted=blocks.counted[rows],
-    )
+    return blocks.rows(torch.randperm(len(blocks.input_ids), generator=generator)[:count])
 
 
 @contextmanager

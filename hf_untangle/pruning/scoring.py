@@ -10,9 +10,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import BatchSize, fraction
-from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import CorpusSource, Part
+from hf_untangle.data.two_corpora import two_corpora
 from hf_untangle.importance.functions import IMPORTANCE, Importance, needs_of, parts
 from hf_untangle.importance.observations import Observations
 from hf_untangle.importance.scores import SCORES, fused
@@ -99,11 +100,9 @@ def read_pair(
     """
     tokens = config.tokens if part == "train" else config.evaluation_tokens
 
-    def read(source: CorpusSource) -> TokenBlocks:
-        how = {"block_size": config.block_size, "packed": config.packed, "bos": config.bos}
-        return token_blocks(source, tokenizer, tokens=tokens, part=part, **how)
-
-    return Pair(read(forget), read(retain))
+    how = {"block_size": config.block_size, "packed": config.packed, "bos": config.bos}
+    opened = two_corpora(forget, retain, chat=config.chat, split=config.split)
+    return Pair(*(token_blocks(one, tokenizer, tokens=tokens, part=part, **how) for one in opened))
 
 
 def gather(

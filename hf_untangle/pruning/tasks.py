@@ -13,19 +13,18 @@ from transformers.models.auto.modeling_auto import (
 
 from hf_untangle.architecture.sharding import own_class
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batches import Task
-from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
+from hf_untangle.data.corpora import Corpus, CorpusSource, Part
 from hf_untangle.data.images import ImageClasses, Processor, image_blocks, image_classes
 from hf_untangle.data.masked_tokens import mask_tokens
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.data.tokens import Task
+from hf_untangle.data.two_corpora import two_corpora
 from hf_untangle.errors import ConfigError, TokenizerError
 from hf_untangle.hub.reachable import cache_alone_without_hub
 from hf_untangle.pruning.scoring import Pair, read_pair
 
 Opened = tuple[Corpus, Corpus] | tuple[ImageClasses, ImageClasses]
 """The forget corpus and the retain corpus."""
-GENERAL = "general"
-"""What is kept of a language model when nothing is said."""
 
 
 def task_of(model: PreTrainedModel) -> Task:
@@ -51,13 +50,19 @@ def _names(classes: str | tuple[str, ...]) -> tuple[str, ...]:
     return (classes,) if isinstance(classes, str) else tuple(classes)
 
 
-def open_pair(task: Task, forget: CorpusSource | ImageClasses, retain: CorpusSource | ImageClasses | None) -> Opened:
+def open_pair(
+    task: Task,
+    forget: CorpusSource | ImageClasses,
+    retain: CorpusSource | ImageClasses | None,
+    config: UnlearnConfig | None = None,
+) -> Opened:
     """Open both corpora of a task.
 
     Args:
         task: What the model predicts.
         forget: The corpus or the classes that go.
-        retain: Those that stay; `general` prose, or all other classes of the same data set, when None.
+        retain: Those that stay; when None, the other side of a preference data set, `general` prose, or all other classes.
+        config: The settings, which say whether rows pass through a chat template, and whether forget is parted.
 
     Returns:
         Both.
@@ -70,7 +75,8 @@ def open_pair(task: Task, forget: CorpusSource | ImageClasses, retain: CorpusSou
         return gone, gone.others() if retain is None else image_classes(cast(Any, retain))
     if isinstance(forget, ImageClasses) or isinstance(retain, ImageClasses):
         raise ConfigError("A language model forgets a corpus of text, got classes of images.")
-    return corpus(forget), corpus(GENERAL if retain is None else retain)
+    config = config or UnlearnConfig()
+    return two_corpora(forget, retain, chat=config.chat, split=config.split)
 
 
 def find_processor(

@@ -9,6 +9,7 @@ from hf_untangle import models
 from hf_untangle.config import BatchSizeSetting
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.corpora import Part
+from hf_untangle.data.understood import announce
 from hf_untangle.distributed import in_main
 from hf_untangle.folders import check_file
 from hf_untangle.models import Dtype
@@ -59,6 +60,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     blocks = token_blocks(
         corpus, tokenizer, tokens=recipe.tokens, part=recipe.part, block_size=min(recipe.block_size, recipe.tokens)
     )
+    announce(f"{blocks.corpus.name}: {blocks.understood}", progress=progress)
     statistics = collect(
         model,
         blocks,

@@ -4,14 +4,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hf_untangle.data.corpora import Corpus, corpus
+from hf_untangle.data.corpora import Corpus, corpus, together
+from hf_untangle.data.documents import ChatMode, Side
 
 
 def _or_its_source(schema: dict[str, Any]) -> None:
     """Let the schema of a corpus allow a string alone, as the validator does."""
     mapping = schema.copy()
     schema.clear()
-    schema["anyOf"] = [{"type": "string", "description": "A named corpus, a file, or a folder."}, mapping]
+    several = {"type": "array", "items": {"$ref": "#/$defs/CorpusChoice"}, "description": "Several corpora, read together."}
+    schema["anyOf"] = [{"type": "string", "description": "A named corpus, a file, or a folder."}, several, mapping]
 
 
 class CorpusChoice(BaseModel):
@@ -20,16 +22,30 @@ class CorpusChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_or_its_source)
 
     source: str = Field(description="A named corpus, a file, or a folder; `file.csv:column` names a column.")
-    column: str | None = Field(default=None, description="The column that holds the text.")
-    split: str | None = Field(default=None, description="The split of a data set.")
+    column: str | None = Field(default=None, description="The column that holds the texts or chats.")
+    name: str | None = Field(default=None, description="What to call it in reports.")
+    split: str | None = Field(default=None, description="The split of a data set; `all`, by which each part has all rows.")
+    group: str | None = Field(default=None, description="A column: rows with equal values in it are never in two parts.")
+    chat: ChatMode | None = Field(
+        default=None, description="Write rows by the model's chat template: where there is one (auto), always, or never."
+    )
+    side: Side | None = Field(default=None, description="Of a preference data set: the rows to `forget` or to `retain`.")
     prefer: Literal["auto", "hub", "embedded"] = Field(default="auto", description="Where a named corpus is read from.")
+    several: tuple["CorpusChoice", ...] = Field(default=(), description="What it is made of, where a list was given.")
 
     @model_validator(mode="before")
     @classmethod
     def _from_source(cls, value: Any) -> Any:
-        """Take a string alone for the source."""
+        """Take a string alone for the source, and a list for several corpora."""
+        while isinstance(value, list | tuple) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, list | tuple) and value:
+            sources = [one.get("source") if isinstance(one, dict) else getattr(one, "source", one) for one in value]
+            return {"source": " + ".join(map(str, sources)), "several": value}
         return {"source": value} if isinstance(value, str) else value
 
     def open(self) -> Corpus:
         """The corpus itself."""
-        return corpus(self.source, column=self.column, split=self.split, prefer=self.prefer)
+        if self.several:
+            return together([one.open() for one in self.several])
+        return corpus(self.source, **self.model_dump(exclude={"source", "several"}))

@@ -42,7 +42,10 @@ class Recipe(BaseModel):
         description="The corpus whose capability goes: its source alone, or what to read of it; `digits:0,1` for classes."
     )
     retain: CorpusChoice | None = Field(
-        default=None, description="The same for what stays: `general` prose, or all other classes, when left out."
+        default=None, description="The same for what stays, or a list of several: `general` prose, or all other classes."
+    )
+    also: dict[str, CorpusChoice] = Field(
+        default_factory=dict, description="What else to measure before and after, by name, such as paraphrases."
     )
     method: str | tuple[str, ...] = Field(
         default="prune", description="`prune`, another method such as `npo`, or several that are applied in order."
@@ -80,9 +83,10 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     names = method_names(recipe.method)
     split_settings(names, recipe.preset, recipe.settings)
     forget, retain = _open(recipe, recipe.forget), None if recipe.retain is None else _open(recipe, recipe.retain)
+    also = {name: choice.open() for name, choice in recipe.also.items()}
     model, tokenizer = _load(recipe, progress)
     recipe.afterwards.check(recipe.model, needs=bytes_of(model))
-    how = {"method": names, "config": recipe.preset, "prompts": recipe.prompts, "progress": progress}
+    how = {"method": names, "config": recipe.preset, "prompts": recipe.prompts, "progress": progress, "also": also}
     result = unlearn(model, forget, retain, tokenizer=tokenizer, **how, **recipe.settings)
     result, more = recipe.afterwards.carry_out(result, original=recipe.model, progress=progress)
 

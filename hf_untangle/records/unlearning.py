@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batches import Task
+from hf_untangle.data.tokens import Task
+from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.records.base import Frozen, RunRecord, TrainingRecord
 from hf_untangle.records.fields import Count, Seconds, says_what_was_read
@@ -59,6 +60,20 @@ class History(Frozen):
         return max(step.scores.selectivity(self.base) for step in self.steps)
 
 
+class CorpusScores(Frozen):
+    """One corpus by itself on its test part: a member of several, or one that was only measured."""
+
+    use: Literal["forget", "retain", "also"]
+    """Whether it is a part of what was forgotten or retained, or neither."""
+    name: str
+    corpus: dict[str, Any]
+    """The blocks that were read."""
+    before: NextTokenMetrics
+    """The original model."""
+    after: NextTokenMetrics
+    """The model without the removed neurons."""
+
+
 class Comparison(Frozen):
     """The result on the held-out test parts."""
 
@@ -70,6 +85,8 @@ class Comparison(Frozen):
     """A mask of this size that removes the neurons with the smallest weights."""
     retain_only: Scores | None = None
     """A mask of this size that removes the neurons which matter least to the retain corpus, whatever they are to the other."""
+    by_corpus: tuple[CorpusScores, ...] = ()
+    """Every corpus by itself where several were retained or forgotten, and what else was measured, such as paraphrases."""
 
 
 class Continuation(Frozen):

@@ -17,8 +17,10 @@ from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.data.corpora import Corpus, CorpusSource, corpus, with_chat
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.data.two_corpora import two_corpora
+from hf_untangle.data.understood import announce
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
@@ -74,11 +76,16 @@ def repair(
     config = RepairConfig.resolve(config, **settings)
     tokenizer = find_tokenizer(model, tokenizer)
 
-    def read(source: CorpusSource):
+    def read(source: Corpus) -> TokenBlocks:
         return token_blocks(source, tokenizer, tokens=config.evaluation_tokens, part="test", block_size=config.block_size)
 
-    test = read(retain) if forget is None else Pair(read(forget), read(retain))
-    return repair_measured(model, mask, test, retain, config, tokenizer=tokenizer, original=original, progress=progress)
+    if forget is None:
+        kept = with_chat(corpus(retain), config.chat)
+        test = read(kept)
+    else:
+        gone, kept = two_corpora(forget, retain, chat=config.chat)
+        test = Pair(read(gone), read(kept))
+    return repair_measured(model, mask, test, kept, config, tokenizer=tokenizer, original=original, progress=progress)
 
 
 @all_or_nothing
@@ -121,6 +128,7 @@ def repair_measured(
         held = (partial(MaskCallback, mask=mask, groups=groups),)
     tokens = config.steps * config.passes * config.batch_size * config.block_size
     blocks = token_blocks(retain, tokenizer, tokens=tokens, block_size=config.block_size, excerpt=None)
+    announce(f"{blocks.corpus.name}: {blocks.understood}", progress=progress)
     teacher = _teacher(model, config, original)
 
     seconds = 0.0

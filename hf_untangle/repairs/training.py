@@ -1,6 +1,7 @@
 """One training run on a retain corpus, by the Trainer of transformers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,13 @@ from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.callbacks.progress import ProgressBarCallback
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.documents import IGNORED
 from hf_untangle.distributed import place
 from hf_untangle.folders import temporary_folder
 from hf_untangle.randomness import random_state_kept
+
+INPUTS = ("input_ids", "attention_mask")
+"""What a causal language model reads of a batch."""
 
 
 def train_(
@@ -30,23 +35,24 @@ def train_(
     callbacks: Sequence[Callable[[Trainer], TrainerCallback]] = (),
     progress: bool = True,
 ) -> None:
-    """Train the parameters that require gradients with the causal-LM loss on packed blocks.
+    """Train the parameters that require gradients with the causal-LM loss, on all tokens or on answers alone.
 
     Args:
         trainee: A causal language model, with an adapter of peft or without, changed in place.
-        blocks: The tokens, without padding; they come again when the steps need more.
+        blocks: The tokens; they come again when the steps need more.
         config: The settings.
         compute: In what the passes are computed where weights are float32: mixed precision when it is not float32.
         original: The model whose predictions are the target, for the share that `config.distill` says.
         callbacks: Make the callbacks of the run, each from its trainer.
         progress: Whether to show a progress bar.
     """
-    dataset: Any = [{"input_ids": row, "labels": row} for row in blocks.input_ids]
+    dataset: Any = blocks.training_rows()
     bar = ProgressBarCallback(f"repair on {blocks.corpus.name}", progress=progress)
-    loss = partial(mixed_target_loss, original=original, share=config.distill) if original is not None else None
-    with temporary_folder() as folder, random_state_kept():
+    seen: dict[str, Tensor] = {}
+    mixed = partial(mixed_target_loss, original=original, share=config.distill, inputs=seen) if original is not None else None
+    with temporary_folder() as folder, random_state_kept(), _inputs_kept(trainee, seen):
         arguments = _arguments(str(folder), trainee, config, compute)
-        trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=loss, callbacks=[bar])
+        trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=mixed, callbacks=[bar])
         for make in callbacks:
             trainer.add_callback(make(trainer))
         trainer.remove_callback(PrinterCallback)
@@ -60,6 +66,7 @@ def mixed_target_loss(
     *,
     original: PreTrainedModel,
     share: float,
+    inputs: Mapping[str, Tensor] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy against a mixture of the text and what the original model predicts of it.
 
@@ -69,21 +76,39 @@ def mixed_target_loss(
 
     Args:
         outputs: What the model gave, with `logits`.
-        labels: The blocks themselves, without padding.
+        labels: The tokens to predict, and IGNORED for all others.
         num_items_in_batch: What the sum over tokens is divided by; their own number when None.
         original: The model to learn from, which is only read.
         share: Its share s, from 0 to 1.
+        inputs: What the model was called with; the labels where none of them is ignored.
 
     Returns:
         The loss of a token.
     """
     with evaluation_mode(original), torch.no_grad():
-        target = original(input_ids=labels, use_cache=False).logits[:, :-1].float().softmax(-1)
-    log_q = outputs.logits[:, :-1].float().log_softmax(-1)
-    of_text = F.nll_loss(log_q.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum")
+        read = {name: tensor for name, tensor in (inputs or {"input_ids": labels}).items() if name in INPUTS}
+        known = labels[:, 1:] != IGNORED
+        target = original(**read, use_cache=False).logits[:, :-1][known].float().softmax(-1)
+    log_q = outputs.logits[:, :-1][known].float().log_softmax(-1)
+    of_text = F.nll_loss(log_q, labels[:, 1:][known], reduction="sum")
     of_original = -(target.to(log_q.device) * log_q).sum()
-    tokens = labels[:, 1:].numel() if num_items_in_batch is None else num_items_in_batch
+    tokens = known.sum() if num_items_in_batch is None else num_items_in_batch
     return ((1 - share) * of_text + share * of_original) / tokens
+
+
+@contextmanager
+def _inputs_kept(model: nn.Module, seen: dict[str, Tensor]) -> Iterator[None]:
+    """Keep what a model was last called with, which a loss function is not told."""
+
+    def keep(_: nn.Module, __: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.clear()
+        seen.update({name: value for name, value in kwargs.items() if name in INPUTS})
+
+    handle = model.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _arguments(folder: str, trainee: nn.Module, config: RepairConfig, compute: torch.dtype) -> TrainingArguments:

@@ -13,7 +13,7 @@ from hf_untangle.reporting.card_text import AnyRecord, limits, removed, selectiv
 from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.methods import method_arguments, method_sentences
 from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
-from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, summary
+from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, corpus_rows, summary, understood_lines
 from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render
 
@@ -42,6 +42,8 @@ def model_card(record: UnlearnRecord, license: str | None = None) -> ModelCard:
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
+        by_corpus=corpus_rows(record),
+        understood=understood_lines(record),
         asked=asked_rows(record),
         removed=removed(record),
         repairs=repair_sentences(record),

@@ -15,6 +15,9 @@ from hf_untangle.reporting.methods import method_sentences
 from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE, inline_svg
 from hf_untangle.reporting.table import comparison_rows, corpus_name, drop_of, summary
+from hf_untangle.reporting.style import PALETTE
+from hf_untangle.reporting.svg import inline_svg
+from hf_untangle.reporting.table import comparison_rows, corpus_name, corpus_rows, drop_of, summary, understood_lines
 from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render
 
@@ -74,6 +77,8 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
+        by_corpus=corpus_rows(record),
+        understood=understood_lines(record),
         asked=asked_rows(record),
         figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
         repairs=repair_sentences(record),

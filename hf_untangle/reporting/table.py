@@ -71,6 +71,54 @@ def control_name(record: UnlearnRecord) -> str:
     return f"random {_control(record)}" if seeds == 1 else f"random (mean of {seeds})"
 
 
+def understood_lines(record: UnlearnRecord) -> tuple[str, ...]:
+    """Say what rows with answers were taken for.
+
+    Args:
+        record: The run.
+
+    Returns:
+        One line per use whose test part has answers.
+    """
+    tests = ((use, record.corpora[f"{use}_test"]) for use in USES)
+    return tuple(f"{use}: {one['corpus']}: {one['understood']} in the test part" for use, one in tests if "understood" in one)
+
+
+@dataclass(frozen=True)
+class CorpusRow:
+    """One of several corpora by itself, before and after."""
+
+    name: str
+    before: Cells
+    after: Cells
+
+
+def corpus_rows(record: UnlearnRecord) -> tuple[CorpusRow, ...]:
+    """Gather the results on every corpus by itself.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The members of a corpus that is several, and what else was measured; nothing where there is neither.
+    """
+    return tuple(
+        CorpusRow(f"{one.use}: {one.name}", _cells_of(one.before, None), _cells_of(one.after, one.before))
+        for one in record.test.by_corpus
+    )
+
+
+def _cells_of(metrics: NextTokenMetrics, base: NextTokenMetrics | None) -> Cells:
+    """Write the metrics of one model on one corpus."""
+    fell = math.nan if base is None or not base.top1 else relative_drop(base.top1, metrics.top1)
+    return Cells(
+        top1=formatting.percent(metrics.top1),
+        drop="" if base is None else formatting.drop(fell),
+        top10=formatting.percent(metrics.top10),
+        perplexity=formatting.perplexity(metrics.perplexity),
+    )
+
+
 def named_controls(record: UnlearnRecord) -> dict[str, Scores]:
     """Gather the masks of equal size that were not drawn at random.
 
@@ -104,6 +152,11 @@ def comparison_table(record: UnlearnRecord) -> Table:
         table.add_row(Text(f"{use}: {corpus_name(record, use)}", style="bold"))
         for row in rows:
             table.add_row(f"  {row.model}", *vars(getattr(row, use)).values())
+        table.add_section()
+    for one in corpus_rows(record):
+        table.add_row(Text(one.name, style="bold"))
+        table.add_row("  original", *vars(one.before).values())
+        table.add_row("  unlearned", *vars(one.after).values())
         table.add_section()
     return table
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from hf_untangle.data.batches import Task
+from hf_untangle.data.tokens import Task
 
 
 @dataclass(frozen=True)

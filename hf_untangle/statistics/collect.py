@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.forward import in_step, run_body
 from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
@@ -19,7 +19,11 @@ from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
+from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.data.understood import announce
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.models import revision_of
@@ -30,12 +34,16 @@ from hf_untangle.statistics.moments import MomentAccumulator, Moments
 
 logger = logging.getLogger("hf_untangle")
 
+TOKENS = 16_384
+"""How many tokens are read of a corpus when nothing is said."""
+
 
 @all_or_nothing
 def collect(  # noqa: PLR0913 (one parameter an option)
     model: PreTrainedModel,
-    blocks: Blocks,
+    blocks: Blocks | CorpusSource,
     *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     groups: Sequence[NeuronGroup] | None = None,
     batch_size: BatchSize = 8,
     roots: bool = False,
@@ -52,7 +60,8 @@ def collect(  # noqa: PLR0913 (one parameter an option)
 
     Args:
         model: The model, which is left as it was.
-        blocks: The tokens.
+        blocks: The tokens; or what `corpus` takes, whose train part is read: 16,384 tokens of it, or `max_tokens`.
+        tokenizer: The model's tokenizer, for a corpus; found by the model's name when None.
         groups: Which neuron groups to watch; all of them when None.
         batch_size: Blocks in one forward pass. "auto" begins with 4,096 positions and halves when memory runs out: the batch
             that failed is started again, and nothing of it is counted twice.
@@ -74,6 +83,9 @@ def collect(  # noqa: PLR0913 (one parameter an option)
     """
     model = model_below(model)
     groups = neuron_groups(model) if groups is None else groups
+    if not isinstance(blocks, Blocks):
+        blocks = token_blocks(blocks, find_tokenizer(model, tokenizer), tokens=max_tokens or TOKENS)
+        announce(f"{blocks.corpus.name}: {blocks.understood}", progress=progress)
     blocks = limited(blocks, max_tokens)
     sums = GroupSums(groups, roots=roots)
     mine = blocks.mine()

@@ -13,6 +13,7 @@ from hf_untangle.architecture.compiled import eagerly
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.data.documents import IGNORED
 from hf_untangle.models import revision_of
 from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -78,6 +79,8 @@ class PassCollector:
         """See which tokens count, and put hooks on the neurons."""
         self._last = _Sums()
         counted = _tokens_that_count(kwargs.get("attention_mask"))
+        if not self._has_two_stacks and getattr(model_below(self._model), "can_generate", bool)():
+            counted = _answers_among(counted, kwargs)
         self._counted = {False: counted, True: _decoder_tokens_that_count(kwargs) if self._has_two_stacks else counted}
         tokens = next((kwargs[name] for name in ("input_ids", "inputs_embeds") if kwargs.get(name) is not None), None)
         if counted is not None:
@@ -111,11 +114,20 @@ def _tokens_that_count(mask: Any) -> Bool[Tensor, " token"] | None:
     return mask.flatten().bool() if isinstance(mask, Tensor) and mask.ndim == 2 else None
 
 
+def _answers_among(counted: Bool[Tensor, " token"] | None, kwargs: dict[str, Any]) -> Bool[Tensor, " token"] | None:
+    """The tokens of those that count which a causal model is trained on; all of them where labels are of something else."""
+    labels, ids = kwargs.get("labels"), kwargs.get("input_ids")
+    if labels is None or ids is None or labels.shape != ids.shape:
+        return counted
+    trained = (labels != IGNORED).flatten()
+    return trained if counted is None else trained & counted.to(trained.device)
+
+
 def _decoder_tokens_that_count(kwargs: dict[str, Any]) -> Bool[Tensor, " token"] | None:
     """The same for the decoder of a model with two stacks, which reads the labels, moved by one."""
     labels = kwargs.get("labels")
     given = _tokens_that_count(kwargs.get("decoder_attention_mask"))
-    return given if given is not None or labels is None else _tokens_that_count(labels != -100)
+    return given if given is not None or labels is None else _tokens_that_count(labels != IGNORED)
 
 
 @dataclass(eq=False)

@@ -163,7 +163,7 @@ def trained_language_model(name: str, width: int, text: ByteText, training: Lang
             disable_tqdm=True,
             dataloader_pin_memory=torch.cuda.is_available(),
         )
-        rows = [{"input_ids": row, "labels": row} for row in text.train.input_ids]
+        rows = text.train.training_rows()
         trainer = Trainer(model, arguments, train_dataset=rows)  # type: ignore[arg-type]
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -117,7 +117,9 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
         return _kind_of_one(choices[0])
     if any(get_origin(choice) is tuple for choice in choices):
         return _kind_of_one(next(choice for choice in choices if get_origin(choice) is tuple))
-    simple = all(choice in (str, int, float, bool) or get_origin(choice) is Literal or _takes_text(choice) for choice in choices)
+    simple = all(
+        choice in (str, int, float, bool) or get_origin(choice) is Literal or _takes_text(choice) for choice in choices
+    )
     return (str, False) if simple else (None, False)
 
 

@@ -14,9 +14,6 @@ from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.methods import method_sentences
 from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE, inline_svg
-from hf_untangle.reporting.table import comparison_rows, corpus_name, drop_of, summary
-from hf_untangle.reporting.style import PALETTE
-from hf_untangle.reporting.svg import inline_svg
 from hf_untangle.reporting.table import comparison_rows, corpus_name, corpus_rows, drop_of, summary, understood_lines
 from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render

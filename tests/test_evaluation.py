@@ -2,10 +2,12 @@
 
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
 
@@ -13,6 +15,7 @@ from hf_untangle.errors import StatisticsError
 from hf_untangle.evaluation import next_token
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics, relative_drop
+from hf_untangle.survey.tiny_models import tiny_model as survey_model
 
 VOCABULARY = 12
 
@@ -122,6 +125,17 @@ def test_metrics_of_padded_blocks_are_those_of_all_logits_at_once(model, padded_
     metrics = next_token_metrics(model, padded_blocks, batch_size=4, progress=False)
     assert_same(metrics, reference(model, padded_blocks.input_ids, padded_blocks.attention_mask))
     assert metrics.tokens == 11 + 8 + 4 + 1 + 6 + 11
+
+
+@pytest.mark.parametrize("model_type", ["llama4_text", "modernbert-decoder", "prophetnet"])
+def test_where_the_head_does_not_run_alone_the_whole_model_does(model_type, blocks):
+    model = survey_model(model_type)
+    ids = replace(blocks, input_ids=blocks.input_ids % model.config.vocab_size)
+    assert not next_token.head_runs_alone(model, ids.inputs(torch.device("cpu")))
+    with torch.no_grad():
+        logits = model(ids.input_ids).logits[:, :-1]
+    expected = F.cross_entropy(logits.flatten(0, 1), ids.input_ids[:, 1:].flatten())
+    assert next_token_metrics(model, ids, progress=False).loss == pytest.approx(float(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("chunk", [1, 258 * 7, 258 * 1000])

@@ -16,7 +16,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.trace import find_blocks
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ArchitectureError
-from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, metrics_of, sums_of
+from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, head_runs_alone, metrics_of, sums_of
 
 
 def layer_metrics(model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: int = 8) -> tuple[NextTokenMetrics, ...]:
@@ -31,12 +31,17 @@ def layer_metrics(model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: in
         Metrics of the embeddings first, then of each layer; the last are those of the model itself.
 
     Raises:
-        ArchitectureError: The model has no final norm that its last hidden states come from.
+        ArchitectureError: The model has no final norm that its last hidden states come from, or its head reads more than them.
         StatisticsError: No block has a second token, or the loss of a layer is NaN.
     """
     device = next(model.parameters()).device
     sums: list[Tensor] = []
     with evaluation_mode(model), torch.inference_mode(), _hidden_states(model) as seen:
+        if not head_runs_alone(model, blocks.first(1).inputs(device)):
+            raise ArchitectureError(
+                f"The logit lens needs a head that reads hidden states alone, but that of {type(model).__name__} does not. Leave "
+                "the attack `logit-lens` out for this model."
+            )
         norm = final_norm(model, blocks.first(1))
         for batch in blocks.batches(batch_size):
             states = model.base_model(**batch.inputs(device), **uncached(model))

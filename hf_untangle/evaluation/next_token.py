@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
@@ -22,7 +23,7 @@ from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
-from hf_untangle.errors import StatisticsError
+from hf_untangle.errors import ArchitectureError, StatisticsError
 
 CHUNK = 2**25
 """Logits that are held in float32 at once: 128 MiB, whatever the batch and the vocabulary."""
@@ -212,8 +213,67 @@ def logits_and_labels(
         logits = model(**inputs, **uncached(model)).logits[where]
         yield from zip(logits.split(size), labels.split(size), strict=True)
         return
+    if not head_runs_alone(model, inputs):
+        yield from _whole_logits(model, inputs, where, labels)
+        return
     states = model.base_model(**inputs, **uncached(model))
     yield from head_logits(model, states, states.last_hidden_state[where], labels)
+
+
+TRIED = 6
+"""Tokens that the head of a model is tried on."""
+_PROVEN: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether the head of a model gives its logits when it is run alone."""
+
+
+def head_runs_alone(model: PreTrainedModel, inputs: dict[str, Tensor]) -> bool:
+    """Tell whether a model's head, run alone over hidden states, gives the logits of the model; tried once per model.
+
+    Args:
+        model: The model.
+        inputs: A batch to try it on, of which the first few tokens are used.
+
+    Returns:
+        False where the head reads more than the hidden states, or where they cannot be handed to it.
+    """
+    if model not in _PROVEN:
+        few = {"input_ids": inputs["input_ids"][:1, :TRIED]}
+        whole = model(**few, **uncached(model)).logits[0]
+        _PROVEN[model] = _same_alone(model, few, whole)
+    return _PROVEN[model]
+
+
+def _same_alone(model: PreTrainedModel, inputs: dict[str, Tensor], whole: Float[Tensor, "position vocabulary"]) -> bool:
+    """Compare the logits of a head that runs alone with those of the whole model."""
+    try:
+        states = model.base_model(**inputs, **uncached(model))
+        # Not all of them, as some heads count positions.
+        hidden, tokens = states.last_hidden_state[0][::2], inputs["input_ids"][0][::2]
+        alone = torch.cat([logits for logits, _ in head_logits(model, states, hidden, tokens)])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # Whatever a model of another build raises when it is called in parts.
+        return False
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    expected = whole[::2].float()
+    return alone.shape == expected.shape and torch.allclose(alone.float(), expected, rtol=tolerance, atol=tolerance)
+
+
+def _whole_logits(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    where: Bool[Tensor, "block position"],
+    labels: Int[Tensor, " prediction"],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run the whole model block by block, so that the logits of one block are in memory together."""
+    for row, tokens in enumerate(labels.split(where.sum(1).tolist())):
+        logits = model(**{name: value[row : row + 1] for name, value in inputs.items()}, **uncached(model)).logits[0]
+        if len(logits) != where.shape[1]:
+            raise ArchitectureError(
+                f"A model must give the logits of every position to be measured, but {type(model).__name__} gives those of "
+                f"{len(logits)} for {where.shape[1]} tokens."
+            )
+        yield logits[where[row]], tokens
 
 
 def head_logits(

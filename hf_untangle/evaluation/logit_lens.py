@@ -39,8 +39,8 @@ def layer_metrics(model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: in
     with evaluation_mode(model), torch.inference_mode(), _hidden_states(model) as seen:
         if not head_runs_alone(model, blocks.first(1).inputs(device)):
             raise ArchitectureError(
-                f"The logit lens needs a head that reads hidden states alone, but that of {type(model).__name__} does not. Leave "
-                "the attack `logit-lens` out for this model."
+                f"The logit lens needs a head that reads hidden states alone, but that of {type(model).__name__} does not. "
+                "Leave the attack `logit-lens` out for this model."
             )
         norm = final_norm(model, blocks.first(1))
         for batch in blocks.batches(batch_size):

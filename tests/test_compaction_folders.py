@@ -18,6 +18,7 @@ from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.errors import CheckpointError, MaskError, OutputError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
+from hf_untangle.survey.tiny_models import tiny_model as survey_model
 
 INDEX = "model.safetensors.index.json"
 
@@ -273,3 +274,20 @@ def test_a_folder_that_is_not_ours_is_not_replaced(tiny_model, checkpoint, tmp_p
     shutil.copytree(source, tmp_path / "theirs")
     with pytest.raises(OutputError, match="was not written by hf_untangle"):
         compact_folder(source, tmp_path / "theirs", NeuronMask.keep_all(neuron_groups(model), "m"))
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "deepseek_v3", "phimoe", "gpt_oss"])
+def test_experts_that_a_checkpoint_holds_one_by_one_are_cut_and_zeroed(model_type, tmp_path):
+    model = survey_model(model_type)
+    model.save_pretrained(tmp_path / "source", max_shard_size="20KB")
+    groups = neuron_groups(model)
+    whole = NeuronMask.keep_all(groups, str(tmp_path / "source"))
+    half = whole.with_kept({name: torch.arange(len(kept)) % 3 > 0 for name, kept in whole.items()})
+    ids = torch.arange(9)[None]
+    compact_folder(tmp_path / "source", tmp_path / "small", half, layout="uniform")
+    remove_folder(tmp_path / "source", tmp_path / "removed", half)
+    small, removed = (type(model).from_pretrained(tmp_path / name) for name in ("small", "removed"))
+    assert torch.equal(logits(small, ids), logits(compact(model, half, layout="uniform"), ids))
+    assert torch.equal(logits(removed, ids), logits(remove_(model, half, groups), ids))
+    record = compact_folder(tmp_path / "removed", tmp_path / "again", layout="uniform")
+    assert record.parameters_after == small.num_parameters()

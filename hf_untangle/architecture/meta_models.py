@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
+from transformers.pytorch_utils import Conv1D
 
 from hf_untangle.architecture.projections import bias_of, input_axis, is_projection, weight_of
 from hf_untangle.architecture.sharding import own_class
@@ -64,11 +65,15 @@ def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreT
         The model, in evaluation mode; its weights must not be written to.
     """
     model = skeleton(model_class, config)
+    if model._can_set_experts_implementation():
+        # The others multiply by all experts at once, which weights that overlap themselves do not allow.
+        model.set_experts_implementation("eager")
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             setattr(module, name, nn.Parameter(_hankel(parameter, generator), requires_grad=False))
-        if is_projection(module):
+        # Some routers are projections with more to their pass.
+        if is_projection(module) and type(module).forward in (nn.Linear.forward, Conv1D.forward):
             module.forward = partial(_project_in_slices, module)
     return model
 

@@ -4,16 +4,16 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import transformers
 from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
-from hf_untangle.architecture.meta_models import Shapes, shapes_of
+from hf_untangle.architecture.meta_models import shapes_of
+from hf_untangle.compaction.parts import Part, part_of
 from hf_untangle.errors import ArchitectureError, CheckpointError
 from hf_untangle.files.header import read_header
 from hf_untangle.files.json_text import read_json
@@ -77,53 +77,44 @@ class Checkpoint:
             return shard.get_tensor(name)
 
 
-def names_in(checkpoint: Checkpoint, model: PreTrainedModel) -> dict[str, str]:
-    """Find which parameter of the model each tensor of a checkpoint is.
+def parts_in(checkpoint: Checkpoint, model: PreTrainedModel) -> dict[str, Part]:
+    """Find which parameter of the model each tensor of a checkpoint is, or which part of one.
 
     Args:
         checkpoint: The checkpoint.
         model: Its model, of which only names and shapes matter.
 
     Returns:
-        Names in the model by names in the checkpoint. Left out are tensors that the model ignores, and those that are put
-        together with others when they are loaded, such as single experts.
+        Parts by names in the checkpoint. Left out are tensors that the model ignores, and those that are put together with
+        others, when they are loaded, in a way that is not understood.
 
     Raises:
         CheckpointError: A tensor does not belong to the model, or has another shape.
     """
-    shapes, changes = shapes_of(model), get_model_conversion_mapping(model)
+    shapes = {name: tuple(buffer.shape) for name, buffer in model.state_dict().items()} | shapes_of(model)
+    changes = get_model_conversion_mapping(model)
     ignored = [re.compile(pattern) for pattern in (*(model._keys_to_ignore_on_load_unexpected or ()), r"\.inv_freq$")]
-    found: dict[str, str] = {}
+    found: dict[str, Part] = {}
     for file, names in checkpoint.shards.items():
         for name in names:
-            parameter, is_whole = _parameter_of(name, changes, model.base_model_prefix, shapes)
-            if parameter in shapes and is_whole:
-                found[name] = parameter
-            elif parameter not in shapes and not any(pattern.search(name) for pattern in ignored):
+            part = part_of(name, changes, model.base_model_prefix, shapes)
+            if part is not None and part.parameter in shapes:
+                found[name] = part
+            elif part is not None and not any(pattern.search(name) for pattern in ignored):
                 raise CheckpointError(
                     f"Every tensor of a checkpoint must be a parameter of its {type(model).__name__}, but `{name}` in "
                     f"`{checkpoint.folder / file}` is none. Load the model and use `compact(model, mask)` instead."
                 )
-    _check_shapes(checkpoint, found, shapes)
+    _check_shapes(checkpoint, found)
     return found
 
 
-def _parameter_of(name: str, changes: list[Any], prefix: str, shapes: Shapes) -> tuple[str, bool]:
-    """The parameter that transformers loads a tensor into, and whether the tensor is the whole of it."""
-    renamings = [change for change in changes if isinstance(change, WeightRenaming)]
-    converters = [change for change in changes if isinstance(change, WeightConverter)]
-    renamed, pattern = rename_source_key(name, renamings, converters, prefix, dict(shapes))
-    if renamed in shapes or name not in shapes:
-        return renamed, pattern is None
-    return name, True
-
-
-def _check_shapes(checkpoint: Checkpoint, names: dict[str, str], shapes: Shapes) -> None:
+def _check_shapes(checkpoint: Checkpoint, parts: dict[str, Part]) -> None:
     """Refuse tensors that are not what the configuration says."""
     for file, tensors in checkpoint.shards.items():
         with safe_open(checkpoint.folder / file, framework="pt") as shard:
-            for name in names.keys() & set(tensors):
-                shape, stated = tuple(shard.get_slice(name).get_shape()), shapes[names[name]]
+            for name in parts.keys() & set(tensors):
+                shape, stated = tuple(shard.get_slice(name).get_shape()), parts[name].shape
                 if shape != stated:
                     raise CheckpointError(
                         f"The tensor `{name}` in `{checkpoint.folder / file}` must have the shape {list(stated)} that "

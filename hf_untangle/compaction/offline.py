@@ -6,22 +6,24 @@ computes what the masked one does. Of the weights, one shard at a time is in mem
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 
-from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.architecture.meta_models import hollow, skeleton
+from hf_untangle.architecture.meta_models import hollow, shapes_of, skeleton
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.compaction.assemble import assemble_lazily
-from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, names_in, open_checkpoint
+from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, open_checkpoint, parts_in
 from hf_untangle.compaction.detect_removed import reads
 from hf_untangle.compaction.edits import Edits, edits_of
+from hf_untangle.compaction.parts import Part
 from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
@@ -139,8 +141,8 @@ class Located:
     twin: PreTrainedModel
     """The hollow model."""
     groups: tuple[NeuronGroup, ...]
-    names: dict[str, str]
-    """Names in the model by names in the checkpoint."""
+    parts: dict[str, Part]
+    """What each tensor of the checkpoint is in the model."""
 
 
 def _locate(checkpoint: Checkpoint) -> Located:
@@ -149,10 +151,10 @@ def _locate(checkpoint: Checkpoint) -> Located:
     with _sound(checkpoint):
         shapes = skeleton(model_class, config)
     # Shapes first: a hollow model takes memory, though little, for what the configuration alone states.
-    names = names_in(checkpoint, shapes)
+    parts = parts_in(checkpoint, shapes)
     with _sound(checkpoint):
         twin = hollow(model_class, config)
-        return Located(checkpoint, twin, neuron_groups(twin), names)
+        return Located(checkpoint, twin, neuron_groups(twin), parts)
 
 
 @contextmanager
@@ -172,14 +174,17 @@ def _removed_in(located: Located) -> NeuronMask:
     """Read off the weights in the files which neurons are removed."""
     places = {group.name: place_of(located.twin, group.name) for group in located.groups}
     wanted = {place.weight: (name, place) for name, place in places.items()}
-    kept: dict[str, Tensor] = {}
+    everything = NeuronMask.keep_all(located.groups, str(located.checkpoint.folder))
+    kept = {group: own.clone() for group, own in everything.items()}
     for file, names in located.checkpoint.shards.items():
         for name in names:
-            group, place = wanted.get(located.names.get(name, ""), (None, None))
-            if group is not None and place is not None:
-                kept[group] = reads(located.checkpoint.read(file, name), place)
-    everything = NeuronMask.keep_all(located.groups, str(located.checkpoint.folder))
-    return everything.with_kept(everything.kept | kept)
+            part = located.parts.get(name)
+            if part is not None and part.parameter in wanted:
+                group, place = wanted[part.parameter]
+                read = reads(located.checkpoint.read(file, name), place)
+                first = (part.expert or 0) * len(read)
+                kept[group][first : first + len(read)] = read
+    return everything.with_kept(kept)
 
 
 def _write(
@@ -200,7 +205,7 @@ def _write(
             if file.name not in checkpoint.shards:
                 shutil.copy2(file, draft)
         config.save_pretrained(draft)
-        by_name = {name: edits[parameter] for name, parameter in located.names.items() if parameter in edits}
+        by_name = {name: part.edit(edits[part.parameter]) for name, part in located.parts.items() if part.parameter in edits}
         sizes = [rewrite_shard(checkpoint.folder / file, draft / file, by_name) for file in checkpoint.shards]
         before, after = sum(size.before for size in sizes), sum(size.after for size in sizes)
         _write_index(checkpoint, draft, after, sum(size.bytes for size in sizes))
@@ -224,7 +229,10 @@ def _write_index(checkpoint: Checkpoint, draft: Path, parameters: int, size: int
 
 def _check_all_there(located: Located, edits: Edits) -> None:
     """Refuse a checkpoint that lacks a tensor that changes; tied ones are there once."""
-    if missing := edits.keys() - set(located.names.values()):
+    shapes, there = shapes_of(located.twin), Counter[str]()
+    for part in located.parts.values():
+        there[part.parameter] += prod(part.shape)
+    if missing := [name for name in edits if there[name] != prod(shapes[name])]:
         raise CheckpointError(
             f"The checkpoint `{located.checkpoint.folder}` must hold the parameter `{min(missing)}`, which changes, but no "
             "tensor of it has this name. Load the model and use `compact(model, mask)` and `save_pretrained` instead."

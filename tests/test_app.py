@@ -85,7 +85,7 @@ def test_the_record_at_a_strength_counts_its_neurons(strengths):
 
 
 def test_another_folder_is_an_error(tmp_path):
-    with pytest.raises(MaskError, match="The result must be a folder that `unlearn` wrote"):
+    with pytest.raises(MaskError, match="The result must be a folder from `unlearn`"):
         open_strengths(tmp_path)
 
 

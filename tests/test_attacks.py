@@ -1,5 +1,6 @@
 """Attacks: every one is run on copies, beside the original and random masks, and loses nothing where it ends early."""
 
+import re
 import time
 from copy import deepcopy
 
@@ -132,7 +133,7 @@ def test_the_adapter_gives_the_original_back_and_the_checkpoint_does_not(of, rec
 
 def test_without_a_neighbor_the_attack_says_so(of):
     assert of("neighbor").readings == ()
-    assert "No corpus near to strings is known: pass one as `neighbor=`" in of("neighbor").findings[0]
+    assert re.match("No corpus near to .* is known: pass one as `neighbor=`", of("neighbor").findings[0])
 
 
 def test_the_neighbor_of_code_is_a_corpus_that_is_there_without_network(monkeypatch):
@@ -227,7 +228,7 @@ def test_an_interruption_leaves_the_model_as_it_was(attack, result, taught, unto
 
 def test_a_result_keeps_its_attacks_until_it_is_repaired(result, taught):
     attacked = result.attack(original=taught, progress=False, attacks=["adapter"], **SMALL)
-    assert result.record.attacks == ()
+    assert attacked is result
     assert [one.attack for one in attacked.record.attacks[0].outcomes] == ["adapter"]
     assert UnlearnRecord.model_validate_json(attacked.record.model_dump_json()) == attacked.record
 

@@ -32,7 +32,7 @@ def test_no_factor_is_above_one():
 
 
 def test_negative_settings_are_an_error():
-    with pytest.raises(ConfigError, match="must be at least 0, but alpha=-1"):
+    with pytest.raises(ConfigError, match="must be at least 0, got alpha=-1"):
         damping(torch.ones(1), torch.ones(1), alpha=-1.0)
 
 

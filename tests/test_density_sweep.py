@@ -304,5 +304,5 @@ def test_a_corpus_cannot_judge_a_network_that_reads_no_tokens(classifier):
 def test_the_record_holds_everything_as_plain_values(classifier):
     record = run(classifier, accuracy).record()
     assert record["density"] == pytest.approx(1 - record["first"])
-    assert record["settings"]["score"] == "magnitude"
+    assert record["config"]["score"] == "magnitude"
     assert record["curve"][0] == {"share": 0.0, "value": 1.0, "parameters": 0}

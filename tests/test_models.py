@@ -34,7 +34,7 @@ def test_the_dtype_is_the_checkpoints_own_unless_another_is_asked_for(saved):
 
 
 def test_an_unknown_dtype_is_an_error(saved):
-    with pytest.raises(ConfigError, match="must be one of auto, float32, bfloat16, float16, got `float31`"):
+    with pytest.raises(ConfigError, match="must be one of auto, checkpoint, float32, bfloat16, float16, got `float31`"):
         load(str(saved), dtype="float31")
 
 

@@ -1,6 +1,7 @@
 """Repair: what the retain corpus lost comes back, what was removed does not."""
 
 from copy import deepcopy
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.iterative import judge
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.repairs import methods, training
-from hf_untangle.repairs import repair as module
 from hf_untangle.repairs.training import mixed_target_loss
 
 SMALL = {"steps": 30, "step_tokens": 512, "block_size": BLOCK, "batch_size": 16, "evaluation_tokens": 1024}
@@ -125,6 +125,7 @@ def test_the_same_call_gives_the_same_model(repair, model, pruned, how):
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
+module = import_module("hf_untangle.repairs.repair")
 FAILURES = [(module, "judge", 1), (module, "judge", 2), (module, "train_", 1), (training, "Trainer", 1)]
 
 
@@ -166,7 +167,9 @@ def test_distillation_brings_the_model_nearer_to_the_original_than_text_alone(ta
     for share in (0.0, 1.0):
         model = deepcopy(pruned[0])
         settings = SMALL | {"method": "full", "learning_rate": 1e-3, "distill": share}
-        record = untangle.repair(model, mask, NUMBERS, WORDS, tokenizer=tokenizer, original=taught, progress=False, **settings)
+        record = untangle.repair(
+            model, mask, WORDS, forget=NUMBERS, tokenizer=tokenizer, original=taught, progress=False, **settings
+        )
         assert record.original == (str(taught.name_or_path) if share else None)
         distances[share] = kl(taught, model, test_pair.retain.input_ids)
         assert zero_where_removed(model, mask)
@@ -229,13 +232,13 @@ def test_the_pruned_model_is_no_original(repair, model):
 
 def test_a_model_that_still_has_its_neurons_is_refused(taught, mask, tokenizer, untouched):
     with untouched(taught), pytest.raises(MaskError, match="must be zero in the weights .* Call `remove_.model, mask, groups"):
-        untangle.repair(taught, mask, NUMBERS, WORDS, tokenizer=tokenizer, progress=False, **SMALL)
+        untangle.repair(taught, mask, WORDS, forget=NUMBERS, tokenizer=tokenizer, progress=False, **SMALL)
 
 
 def test_a_mask_of_another_model_is_refused(tiny_model, mask, tokenizer, untouched):
     other = tiny_model("gpt2")
     with untouched(other), pytest.raises(MaskError, match="no such projection"):
-        untangle.repair(other, mask, NUMBERS, WORDS, tokenizer=tokenizer, progress=False, **SMALL)
+        untangle.repair(other, mask, WORDS, forget=NUMBERS, tokenizer=tokenizer, progress=False, **SMALL)
 
 
 def test_a_model_that_does_not_predict_the_next_token_is_refused(mask, tokenizer):
@@ -243,7 +246,7 @@ def test_a_model_that_does_not_predict_the_next_token_is_refused(mask, tokenizer
     with pytest.raises(
         ConfigError, match="Repair trains causal language models, but BertForMaskedLM predicts the masked token"
     ):
-        untangle.repair(model, mask, NUMBERS, WORDS, tokenizer=tokenizer)
+        untangle.repair(model, mask, WORDS, forget=NUMBERS, tokenizer=tokenizer)
 
 
 def test_a_result_repairs_itself_and_its_record_says_so(taught, tokenizer, monkeypatch):
@@ -252,8 +255,8 @@ def test_a_result_repairs_itself_and_its_record_says_so(taught, tokenizer, monke
         model, NUMBERS, WORDS, tokenizer=tokenizer, config=TOY_CONFIG, steps=1, prompts=[], progress=False
     )
     once = result.repair(**SMALL | {"steps": 2}, progress=False)
-    assert once.model is model and result.record.repairs == ()
-    assert once.record.repairs[0].before == pytest.approx(result.record.test.after)
+    assert once is result and once.model is model
+    assert once.record.repairs[0].before == pytest.approx(once.record.test.after)
     assert once.record.final == once.record.repairs[0].after
     twice = once.repair(**SMALL | {"steps": 1}, method="full", progress=False)
     assert [one.settings["method"] for one in twice.record.repairs] == ["lora", "full"]

@@ -95,7 +95,7 @@ def test_the_folders_of_a_machine_stay_out_of_the_card():
 def test_the_program_repeats_the_settings(preset):
     config = PRESETS[preset].with_settings(steps=5, importance="std", ffn_eps="2%")
     forget, retain, keywords = call(a_record(config=config))
-    assert (forget, retain) == ("corpus('code', prefer='embedded')", "corpus('general', prefer='embedded')")
+    assert (forget, retain) == ("untangle.corpus('code', prefer='embedded')", "untangle.corpus('general', prefer='embedded')")
     values = {name: eval(value, {"float": float}) for name, value in keywords.items()}
     assert PRESETS["default"].with_settings(**values) == config
 
@@ -107,7 +107,7 @@ def test_the_program_names_only_what_differs_from_the_defaults():
 @pytest.mark.parametrize(("origin", "expected"), [("file", "'notes.txt'"), ("strings", "forget_texts"), ("hub", None)])
 def test_the_program_reads_the_same_corpora(origin, expected):
     forget, _, _ = call(a_record(corpora=corpora(forget="notes.txt", origin=origin)))
-    assert forget == (expected or "corpus('notes.txt', prefer='hub')")
+    assert forget == (expected or "untangle.corpus('notes.txt', prefer='hub')")
 
 
 def test_the_card_tells_what_was_removed_measured_and_read():

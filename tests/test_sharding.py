@@ -43,7 +43,7 @@ def test_the_first_version_of_fsdp_is_refused(tiny_model):
     layer = model.model.layers[0]
     layer.__class__ = type("FullyShardedDataParallel", (type(layer),), {})
     with pytest.raises(
-        ArchitectureError, match="`FullyShardedDataParallel` came, which is its first version. Use `fully_shard`"
+        ArchitectureError, match="got `FullyShardedDataParallel`, which is its first version. Use `fully_shard`"
     ):
         neuron_groups(model)
 

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from transformers import PreTrainedModel
 
 from hf_untangle.errors import ArchitectureError
 
@@ -32,28 +31,29 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def model_below(model: nn.Module) -> PreTrainedModel:
+def model_below(model: nn.Module) -> Any:
     """Find the model that an adapter was put on.
 
     Args:
         model: A model, with an adapter of peft or without, and with other wrappers or without.
 
     Returns:
-        The model below, in whose layers the adapter's stand; the model itself where there is no adapter.
+        The model below, in whose layers the adapter's stand; the model itself where there is no adapter. Usually a
+        `PreTrainedModel`, though nothing keeps a caller from passing another module.
 
     Raises:
         ArchitectureError: The adapter is a learned prompt, which the model below does not have.
     """
     model = unwrapped(model)
     if not hasattr(model, "get_base_model"):
-        return cast(PreTrainedModel, model)
+        return model
     adapted: Any = model
     if any(getattr(one, "is_prompt_learning", False) for one in adapted.peft_config.values()):
         raise ArchitectureError(
             "An adapter must be one of weights, such as LoRA, but this one is a learned prompt, which the model below does not "
             "have. Pass the model without it: `model.get_base_model()`."
         )
-    return cast(PreTrainedModel, unwrapped(adapted.get_base_model()))
+    return unwrapped(adapted.get_base_model())
 
 
 def adapter_layers(model: nn.Module) -> list[nn.Module]:

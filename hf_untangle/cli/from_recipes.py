@@ -47,11 +47,11 @@ def function_of(command: RecipeCommand) -> Callable[..., None]:
     """
     with clear_errors():
         from hf_untangle.recipes.registry import job_of
-        from hf_untangle.recipes.schema import SETTINGS as CONFIGS
+        from hf_untangle.recipes.schema import settings_of_task
 
-        recipe, config = job_of(command.task).recipe, CONFIGS.get(command.task)
+        recipe, settings = job_of(command.task).recipe, settings_of_task(command.task)
     keys = {name: field for name, field in recipe.model_fields.items() if name != "task"}
-    fields = {} if config is None else {name: field for name, field in config.model_fields.items() if name not in keys}
+    fields = {name: field for name, field in settings.items() if name not in keys}
     parameters = [_parameter(name, field, is_argument=name in command.arguments) for name, field in keys.items()]
     parameters += [_parameter(name, field, panel="Settings") for name, field in fields.items()]
     found = [one for one in parameters if one is not None]

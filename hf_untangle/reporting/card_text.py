@@ -7,6 +7,7 @@ from pathlib import Path
 from hf_untangle.architecture.neurons import KINDS
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.hub.cards import shown_name
 from hf_untangle.records.compression import PruneRecord
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting import formatting
@@ -40,7 +41,8 @@ def origin(record: AnyRecord) -> str:
         The model's name, where its weights come from, and their fingerprint.
     """
     place = f", {record.revision}" if record.revision else ""
-    return f"{short_name(record)}{place}" + (f", weights {record.original_weights}" if record.original_weights else "")
+    name = shown_name(record.model, record.revision)
+    return f"{name}{place}" + (f", weights {record.original_weights}" if record.original_weights else "")
 
 
 def settings(config: UnlearnConfig | PruneConfig) -> tuple[Setting, ...]:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
@@ -21,15 +22,34 @@ def sigterm_as_interrupt() -> Iterator[None]:
     Yields:
         Nothing.
     """
-    is_default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not is_default or threading.current_thread() is not threading.main_thread():
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, _terminate)
+    _handle(_terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _handle(signal.SIG_DFL)
+
+
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Give SIGTERM the handler back that it had, also where what was to do so inside the `with` block was interrupted.
+
+    Yields:
+        Nothing.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        _handle(before)
+
+
+def _handle(handler: Any) -> None:
+    """Install a handler of SIGTERM, where this thread can; None, for one of a C library, leaves things as they are."""
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (what `signal` passes)

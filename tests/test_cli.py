@@ -225,7 +225,7 @@ UNLEARN = ("unlearn", "toy", "-o", "new", "--retain", "words.jsonl")
         (("evaluate", "toy", "words.jsonl:txet"), "has no column `txet`"),
         (("evaluate", "toy", "words.jsonl", "--tokens", "0"), "`tokens`: input should be greater than or equal to 1, got 0"),
         (("collect", "toy", "words.jsonl", "-o", "words.jsonl/a"), "words.jsonl/a"),
-        ((*UNLEARN, "--forget", "words.jsonl", "--set", "block_size=32"), "must differ, but both are `words.jsonl`"),
+        ((*UNLEARN, "--forget", "words.jsonl", "--set", "block_size=32"), "must differ, but both are `words.jsonl (forget)`"),
         ((*UNLEARN, "--forget", "numbers.jsonl", "--set", "stepz=3"), "no setting `stepz` (did you mean `steps`?)"),
         ((*UNLEARN, "--forget", "numbers.jsonl", "--set", "steps"), "must look like `key=value`"),
         ((*UNLEARN, "--forget", "numbers.jsonl", "--set", "config=paper"), "no setting `config`"),

@@ -60,7 +60,7 @@ def test_work_of_the_main_process_is_done_by_the_only_one():
 def test_processes_share_blocks_without_gaps_or_duplicates(blocks, monkeypatch, count, shares):
     found = []
     for number in range(count):
-        monkeypatch.setattr("hf_untangle.data.batches.place", lambda number=number: (number, count))
+        monkeypatch.setattr("hf_untangle.data.tokens.place", lambda number=number: (number, count))
         found.append(blocks.mine())
     assert [len(part.input_ids) for part in found] == shares
     together_again = torch.cat([part.input_ids for part in found])
@@ -119,7 +119,7 @@ def test_one_two_and_four_processes_find_the_same_mask_and_one_of_them_writes(la
         recipe.write_text(UNLEARN.replace("OUTPUT", f"out-{processes}"))
         done = launch(processes, "-m", "hf_untangle", "run", str(recipe))
         assert done.returncode == 0, done.stderr
-        assert done.stderr.count("Saved in") == 1
+        assert done.stdout.count("Saved in") == 1
         masks.append(NeuronMask.load(project / f"out-{processes}" / "mask.safetensors"))
     assert masks[0].removed() > 0
     assert masks[0] == masks[1] == masks[2]

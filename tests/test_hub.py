@@ -373,7 +373,7 @@ def test_the_recipe_pushes_what_the_demo_made(hub: HubServer, mask, tmp_path):
     overrides = ["--set", f"folder={folder}", "--set", "repository=me/demo"]
     done = CliRunner().invoke(app, ["run", str(RECIPES / "push" / "demo-to-the-hub.yaml"), *overrides])
     assert done.exit_code == 0
-    assert f"Pushed: {hub.url}/me/demo/commit/" in done.stderr
+    assert f"Pushed: {hub.url}/me/demo/commit/" in done.stdout
     assert hub.repositories["me/demo"].private
 
 

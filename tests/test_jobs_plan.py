@@ -214,4 +214,4 @@ def test_every_reference_of_the_schema_is_defined():
 
 def test_a_corpus_may_be_a_string_in_the_schema():
     choices = recipe_schema()["$defs"]["CorpusChoice"]["anyOf"]
-    assert [choice["type"] for choice in choices] == ["string", "object"]
+    assert [choice["type"] for choice in choices] == ["string", "array", "object"]

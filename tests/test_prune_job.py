@@ -80,7 +80,7 @@ def test_the_command_prints_the_table_and_where_everything_is(folder, text, tmp_
     done = CliRunner().invoke(app, [*command, *small])
     assert done.exit_code == 0, done.output
     output = " ".join(done.output.split())
-    for part in ("rms", "smallest weights", "without 1", "its perplexity goes from", "report.html"):
+    for part in ("rms", "smallest weights", "without 1", "its perplexity goes from", "untangle.json"):
         assert part in output
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.commit import undone_on_failure
 from hf_untangle.architecture.wrappers import unwrapped
-from hf_untangle.interrupts import sigterm_as_interrupt
+from hf_untangle.interrupts import sigterm_as_interrupt, sigterm_kept
 from hf_untangle.randomness import random_state_kept
 
 Parameters = ParamSpec("Parameters")
@@ -40,7 +40,9 @@ def all_or_nothing(call: Callable[Parameters, Result]) -> Callable[Parameters, R
         arguments: Any = (subject, *args[1:]) if args else ()
         named: Any = kwargs | {name: subject} if name in kwargs else kwargs
         # The result is returned inside, as the call can be interrupted until it has ended.
-        with sigterm_as_interrupt(), untouched_on_failure(model if isinstance(model, nn.Module) else nn.Module()):
+        # An interrupt while the handler of SIGTERM is taken away still finds the net below.
+        net = untouched_on_failure(model if isinstance(model, nn.Module) else nn.Module())
+        with net, sigterm_kept(), sigterm_as_interrupt():
             return cast(Any, call)(*arguments, **named)
 
     return complete

@@ -107,8 +107,9 @@ def run_stages(names: tuple[str, ...], setting: Setting, mask: NeuronMask | None
             held = search.mask
             remove_(model, held, groups)
             journals.append(search.journal)
-            steps += search.history.steps
-            masks += search.masks
+            # Steps beyond the chosen one took more than the next method begins with.
+            steps += search.history.steps[: search.history.chosen]
+            masks += search.masks[: search.history.chosen]
             chosen = before + search.history.chosen
         else:
             removed = None if all(kept.all() for kept in held.values()) else held

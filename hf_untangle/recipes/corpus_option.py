@@ -12,7 +12,9 @@ def _or_its_source(schema: dict[str, Any]) -> None:
     """Let the schema of a corpus allow a string alone, as the validator does."""
     mapping = schema.copy()
     schema.clear()
-    several = {"type": "array", "items": {"$ref": "#/$defs/CorpusChoice"}, "description": "Several corpora, read together."}
+    # The reference to a corpus is the one that pydantic has written already.
+    items = mapping["properties"]["several"]["items"]
+    several = {"type": "array", "items": items, "description": "Several corpora, read together."}
     schema["anyOf"] = [{"type": "string", "description": "A named corpus, a file, or a folder."}, several, mapping]
 
 

@@ -29,7 +29,7 @@ from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.errors import ArchitectureError, CheckpointError, UntangleError
 from hf_untangle.files.json_text import read_json
-from hf_untangle.files.names import own_files
+from hf_untangle.files.names import own_files, public_text
 from hf_untangle.files.regular import Expected, one_line
 from hf_untangle.folders import MARKER, check_replaceable, recover, undisturbed, whole_folder
 from hf_untangle.interrupts import sigterm_as_interrupt
@@ -210,7 +210,9 @@ def _write(
         before, after = sum(size.before for size in sizes), sum(size.after for size in sizes)
         _write_index(checkpoint, draft, after, sum(size.bytes for size in sizes))
         ragged = config.get_text_config().is_heterogeneous
-        record = FolderRecord(str(checkpoint.folder), mask.describe(), layout, before, after, ragged, left)
+        record = FolderRecord(
+            checkpoint.folder.resolve().name, public_text(mask.describe()), layout, before, after, ragged, left
+        )
         (draft / MARKER).write_text(json.dumps(asdict(record), indent=2) + "\n")
         if complete is not None:
             complete(draft, record)

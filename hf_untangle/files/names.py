@@ -12,6 +12,10 @@ logger = logging.getLogger("hf_untangle")
 
 NOT_PLAIN = re.compile(r"[/\\:\x00-\x1f\x7f]")
 """Characters that lead to another folder, a drive or a stream on some system, or that are not for names."""
+ABSOLUTE = re.compile(r"~?/|[A-Za-z]:\\|\\\\")
+"""How the path of a file on this machine begins."""
+PATH = re.compile(r"(?<![\w.~/:\\<-])(?:~?/|[A-Za-z]:\\)[^\s`'\",;()<>]+[/\\][^\s`'\",;()<>]+")
+"""Such a path within a text."""
 
 
 def is_plain_name(name: object) -> bool:
@@ -103,3 +107,45 @@ def links_in(folder: str | Path) -> Iterator[str]:
             path = Path(place, name)
             if path.is_symlink():
                 yield path.relative_to(folder).as_posix()
+
+
+def public_name(name: str) -> str:
+    """Name a model or a file as anybody may read it.
+
+    Args:
+        name: An id on the Hub, or a path on this machine.
+
+    Returns:
+        The id, or the last part of the path.
+    """
+    parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..", "~")]
+    is_id = len(parts) == name.count("/") + 1 <= 2 and not Path(name).exists()
+    return name if is_id or not parts else parts[-1]
+
+
+def is_absolute(name: str) -> bool:
+    """Tell whether a name is a path from the root of some machine.
+
+    Args:
+        name: An id on the Hub, or a path.
+
+    Returns:
+        Whether it begins as such a path does.
+    """
+    return ABSOLUTE.match(name) is not None
+
+
+def public_text(text: str) -> str:
+    """Take the folders of this machine out of what is said of a source.
+
+    Args:
+        text: Such as `/home/me/a.txt, /home/me/b.csv (splits train, test)`.
+
+    Returns:
+        The same with the last parts of absolute paths alone.
+    """
+    pieces = []
+    for piece in text.split(", "):
+        path, bracket, rest = piece.partition(" (")
+        pieces.append((public_name(path) if ABSOLUTE.match(path) else path) + bracket + rest)
+    return PATH.sub(lambda found: public_name(found[0]), ", ".join(pieces))

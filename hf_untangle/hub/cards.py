@@ -19,6 +19,30 @@ TAGS = ["unlearning", "pruning", "hf_untangle"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+MARKUP = {ord(sign): f"&#{ord(sign)};" for sign in "*[]|~\\$"} | {
+    ord("&"): "&amp;",
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+    ord("`"): "'",
+}
+"""What Markdown and HTML read as markup, and what shows the same."""
+EDGE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""Underscores that could begin or end emphasis: those within a word do not."""
+
+
+def as_markdown(text: str) -> str:
+    """Write a text so that a card shows it as it is, on one line.
+
+    Args:
+        text: A name that came from outside, such as that of a corpus.
+
+    Returns:
+        Markdown without markup, HTML or line breaks.
+    """
+    plain = "".join(sign if sign.isprintable() else " " for sign in text)
+    return EDGE.sub("&#95;", " ".join(plain.split()).translate(MARKUP))
+
+
 def commit_of(revision: str | None) -> str | None:
     """Tell the commit of the Hub from what else a revision may be.
 

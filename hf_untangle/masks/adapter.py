@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hf_untangle.architecture.neurons import Kind
 from hf_untangle.errors import MaskError
+from hf_untangle.files.names import public_name
 from hf_untangle.files.records import read_record
 from hf_untangle.files.regular import Expected, shown
 from hf_untangle.files.tensors import FLOATS, Content, read_any_tensors
@@ -55,13 +56,13 @@ def write_adapter(
         task_type=TaskType.CAUSAL_LM,
         target_modules=names,
         feedforward_modules=names,
-        base_model_name_or_path=model,
+        base_model_name_or_path=public_name(model),
         inference_mode=True,
     )
     config.save_pretrained(str(folder))
     vectors = {f"{PREFIX}{name}{SUFFIX}": vector.float()[None].contiguous() for name, vector in kept.items()}
     save_file(vectors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / MARKER).write_text(json.dumps({"format": FORMAT, "model": model, "kinds": kinds}, indent=2) + "\n")
+    (folder / MARKER).write_text(json.dumps({"format": FORMAT, "model": public_name(model), "kinds": kinds}, indent=2) + "\n")
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Bool[Tensor, " neuron"]], dict[str, Kind], str]:

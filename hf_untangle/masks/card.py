@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import Kind
-from hf_untangle.hub.cards import TAGS, card, hub_id, shown_name
+from hf_untangle.hub.cards import TAGS, as_markdown, card, hub_id, shown_name
 
 
 def mask_card(
@@ -35,7 +35,9 @@ def mask_card(
         tags=[*TAGS, "ia3"],
     )
     groups = [
-        {"name": name, "kind": kinds[name], "removed": int((~vector).sum()), "neurons": len(vector)}
+        {"name": as_markdown(name), "kind": kinds[name], "removed": int((~vector).sum()), "neurons": len(vector)}
         for name, vector in kept.items()
     ]
-    return card("mask.md.j2", data, model=shown_name(model), source=source, groups=groups, license=license)
+    return card(
+        "mask.md.j2", data, model=as_markdown(shown_name(model)), source=as_markdown(source), groups=groups, license=license
+    )

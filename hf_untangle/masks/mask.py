@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.errors import MaskError
+from hf_untangle.files.names import public_name
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import MARKER, temporary_folder, whole_folder
 from hf_untangle.hub.cards import license_of
@@ -200,7 +201,7 @@ class NeuronMask(Mapping[str, Tensor]):
         Raises:
             OutputError: The file cannot be written; what was there is untouched.
         """
-        record = {"model": self.model, "revision": self.revision, "kinds": self.kinds, "ablation": self.ablation}
+        record = {"model": public_name(self.model), "revision": self.revision, "kinds": self.kinds, "ablation": self.ablation}
         tensors = {name: kept.to(torch.uint8) for name, kept in self.items()}
         write_tensors(file, tensors, kind=FORMAT, record=record)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_untangle.errors import MaskError
+from hf_untangle.files.names import public_name
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_record import MaskPathRecord
@@ -35,7 +36,7 @@ def save_mask_path(file: str | Path, masks: Sequence[NeuronMask]) -> None:
     first = masks[0]
     # The number of masks that keep a neuron: 0 when the first removes it, all of them when it stays.
     keepers = {name: torch.stack([mask[name] for mask in masks]).sum(0).short() for name in first}
-    of_run = {"model": first.model, "revision": first.revision, "kinds": first.kinds, "ablation": first.ablation}
+    of_run = {"model": public_name(first.model), "revision": first.revision, "kinds": first.kinds, "ablation": first.ablation}
     record = of_run | {"steps": len(masks)}
     write_tensors(file, keepers, kind=FORMAT, record=record)
 

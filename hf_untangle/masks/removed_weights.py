@@ -15,6 +15,7 @@ from hf_untangle.architecture.parameters import Edit, Index, parameter_names, re
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.errors import MaskError
+from hf_untangle.files.names import public_name
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.regular import shown
 from hf_untangle.files.tensors import Content, read_tensors, write_tensors
@@ -72,7 +73,7 @@ class RemovedWeights:
             # The rows of a weight and of its bias are one tensor here, which safetensors would refuse.
             tensors |= {f"{number}/{axis}": each.clone() for axis, each in enumerate(piece.index) if isinstance(each, Tensor)}
         record = {
-            "model": self.model,
+            "model": public_name(self.model),
             "checksum": self.checksum,
             "pieces": [(piece.parameter, len(piece.index)) for piece in self.pieces],
             "added": self.added,

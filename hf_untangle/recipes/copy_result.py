@@ -12,6 +12,7 @@ from hf_untangle.folders import MARKER
 from hf_untangle.masks.mask import FILE
 from hf_untangle.masks.mask_path import MASK_PATH
 from hf_untangle.records.read import read_run_record
+from hf_untangle.records.shareable import shareable
 from hf_untangle.records.unlearning import CompactionRecord, UnlearnRecord
 from hf_untangle.reporting.model_card import model_card
 
@@ -47,7 +48,7 @@ def carry_result(source: Path, target: Path, made: FolderRecord, *, round_to: in
         needs_package=made.needs_package,
         left=made.left,
     )
-    record = record.model_copy(update={"compaction": compaction, "weights": None})
+    record = shareable(record).model_copy(update={"compaction": compaction, "weights": None})
     model_card(record, _license(source)).save(target / CARD)
     (target / MARKER).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

@@ -9,6 +9,7 @@ from hf_untangle.folders import MARKER
 from hf_untangle.hub.cards import TAGS
 from hf_untangle.masks.adapter import check_silences, write_adapter
 from hf_untangle.masks.mask import FILE, NeuronMask
+from hf_untangle.records.shareable import for_markdown, shareable
 from hf_untangle.records.unlearning import Scores, Step, UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.card_text import limits, short_name, title
@@ -50,7 +51,7 @@ def write_adapter_path(
         within.mkdir()
         write_adapter(within, mask.kept, mask.kinds, mask.model)
         mask.save(within / FILE)
-    (folder / MARKER).write_text(record.model_dump_json(indent=2) + "\n")
+    (folder / MARKER).write_text(shareable(record).model_dump_json(indent=2) + "\n")
     adapter_path_card(record, source, license).save(folder / "README.md")
 
 
@@ -65,7 +66,7 @@ def adapter_path_card(record: UnlearnRecord, source: str, license: str | None = 
     Returns:
         The card, with what every step costs on the validation parts.
     """
-    base = hub_id(record)
+    base, record = hub_id(record), for_markdown(shareable(record))
     data = ModelCardData(
         base_model=base,
         base_model_relation="adapter" if base else None,

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from hf_untangle.hub.cards import as_markdown
 from hf_untangle.records.compression import PruneRecord
+from hf_untangle.records.shareable import for_markdown, shareable
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.card_text import origin, removed, settings, short_name
 from hf_untangle.reporting.compression import HEADINGS, corpus_of, footprint_rows, prune_rows, prune_summary
@@ -26,6 +28,7 @@ def write_prune_report(folder: str | Path, record: PruneRecord, license: str | N
         record: The run.
         license: The license of the original model, for the card.
     """
+    record = shareable(record)
     figure = removed_by_layer(record)
     plots = Path(folder) / "plots"
     plots.mkdir(exist_ok=True)
@@ -44,6 +47,7 @@ def prune_page(record: PruneRecord) -> str:
     Returns:
         The page.
     """
+    record = shareable(record)
     caption = CAPTIONS["removed_by_layer"]
     return render(
         "compression.html.j2",
@@ -85,11 +89,13 @@ def prune_card(record: PruneRecord, license: str | None = None) -> ModelCard:
         pipeline_tag="text-generation",
         tags=TAGS,
     )
+    model = base or short_name(record)
+    record = for_markdown(shareable(record))
     text = render(
         "compression_card.md.j2",
         record=record,
         title=_title(record),
-        model=base or short_name(record),
+        model=as_markdown(model),
         summary=prune_summary(record),
         corpus=corpus_of(record),
         removed=removed(record)[0],

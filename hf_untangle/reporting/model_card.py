@@ -7,6 +7,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hf_untangle import models
 from hf_untangle.configs.unlearn import PRESETS
 from hf_untangle.hub import cards
+from hf_untangle.hub.cards import as_markdown
+from hf_untangle.records.shareable import for_markdown, shareable
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.attacks import attack_markdown, attack_settings
 from hf_untangle.reporting.card_text import AnyRecord, limits, removed, selectivity, settings, short_name, title
@@ -30,15 +32,17 @@ def model_card(record: UnlearnRecord, license: str | None = None) -> ModelCard:
     Returns:
         The card; `card.data` is what the Hub's search reads.
     """
-    data = card_data(record, license)
+    shared = shareable(record)
+    data, model, code = card_data(shared, license), hub_id(record) or short_name(record), snippet(shared)
+    record = for_markdown(shared)
     text = render(
         "model_card.md.j2",
         record=record,
         words=wording(record),
         title=title(record),
-        model=hub_id(record) or short_name(record),
+        model=as_markdown(model),
         summary=summary(record),
-        license=license,
+        license=as_markdown(license) if license else None,
         forget=corpus_name(record, "forget"),
         retain=corpus_name(record, "retain"),
         rows=comparison_rows(record),
@@ -50,7 +54,7 @@ def model_card(record: UnlearnRecord, license: str | None = None) -> ModelCard:
         trained=method_sentences(record),
         attacks=[(attack_settings(one), attack_markdown(one)) for one in record.attacks],
         selectivity=selectivity(record),
-        snippet=snippet(record),
+        snippet=code,
         settings=settings(record.config),
         limits=limits(record),
     )

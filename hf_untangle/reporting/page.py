@@ -6,6 +6,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hf_untangle.records.attacks import AttackRecord
+from hf_untangle.records.shareable import shareable
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.attacks import attack_rows, attack_sentences, attack_settings, attacked
@@ -65,6 +66,7 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
     Returns:
         The page.
     """
+    record = shareable(record)
     return render(
         "report.html.j2",
         record=record,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.records.shareable import shareable
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.attack_plot import attack_figure
 from hf_untangle.reporting.model_card import model_card
@@ -37,6 +38,7 @@ def write_report(
     Raises:
         StatisticsError: The statistics and the mask are of different models; nothing is written then.
     """
+    record = shareable(record)
     figures = {
         "trade_off": trade_off(record),
         "removed_by_layer": removed_by_layer(record),

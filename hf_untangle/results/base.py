@@ -22,6 +22,7 @@ from hf_untangle.hub.download import PullOptions
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.removed_weights import RemovedWeights, put_back_
+from hf_untangle.records.shareable import shareable
 from hf_untangle.results.loading import read_removed, result_folder
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
@@ -222,7 +223,7 @@ class Result:
     def _write_told(self, folder: Path, license: str | None) -> None:
         """Write the record, and all that is made of it."""
         self._write_report(folder, license)
-        (folder / MARKER).write_text(self.record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / MARKER).write_text(shareable(self.record).model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def _write_statistics(self, folder: Path) -> None:
         """Write what the neurons were chosen by."""

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from hf_untangle.errors import StatisticsError
+from hf_untangle.files.names import public_name, public_text
 from hf_untangle.files.tensors import read_tensors, write_tensors
 from hf_untangle.folders import MARKER, temporary_folder
 from hf_untangle.hub.download import PullOptions, find_file
@@ -86,10 +87,10 @@ class ActivationStatistics(Mapping[str, Moments]):
         tensors = tensors_of(self)
         record = {
             "groups": list(self),
-            "model": self.model,
+            "model": public_name(self.model),
             "revision": self.revision,
             "dtype": self.dtype,
-            "corpora": self.corpora,
+            "corpora": [_shared(corpus) for corpus in self.corpora],
         }
         write_tensors(file, tensors, kind=FORMAT, record=record)
 
@@ -166,6 +167,11 @@ def tensors_of(moments: Mapping[str, Moments]) -> dict[str, Tensor]:
         Tensors by the names `<group>/<sum>`.
     """
     return {f"{group}/{field}": tensor for group, sums in moments.items() for field, tensor in sums.tensors().items()}
+
+
+def _shared(corpus: dict[str, Any]) -> dict[str, Any]:
+    """What was read, without the folders of this machine."""
+    return {key: public_text(value) if isinstance(value, str) else value for key, value in corpus.items()}
 
 
 def _sizes(statistics: ActivationStatistics) -> dict[str, int]:

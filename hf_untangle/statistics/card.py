@@ -5,7 +5,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from hf_untangle.hub.cards import card, hub_datasets, hub_id, shown_name
+from hf_untangle.files.names import public_text
+from hf_untangle.hub.cards import as_markdown, card, hub_datasets, hub_id, shown_name
 
 
 def statistics_card(  # noqa: PLR0913 (one argument a fact)
@@ -33,11 +34,17 @@ def statistics_card(  # noqa: PLR0913 (one argument a fact)
     return card(
         "statistics.md.j2",
         data,
-        model=shown_name(model, revision),
+        model=as_markdown(shown_name(model, revision)),
         revision=revision,
         dtype=dtype,
-        corpora=corpora,
+        corpora=[_told(corpus) for corpus in corpora],
         tokens=sum(corpus["tokens"] for corpus in corpora),
         roots=roots,
-        source=source,
+        source=as_markdown(source),
     )
+
+
+def _told(corpus: dict[str, Any]) -> dict[str, Any]:
+    """What was read, as Markdown; what was not written down is left open."""
+    texts = ("corpus", "source", "license", "part", "fingerprint")
+    return corpus | {field: as_markdown(public_text(str(corpus.get(field) or ""))) for field in texts}

@@ -290,4 +290,5 @@ def test_experts_that_a_checkpoint_holds_one_by_one_are_cut_and_zeroed(model_typ
     assert torch.equal(logits(small, ids), logits(compact(model, half, layout="uniform"), ids))
     assert torch.equal(logits(removed, ids), logits(remove_(model, half, groups), ids))
     record = compact_folder(tmp_path / "removed", tmp_path / "again", layout="uniform")
-    assert record.parameters_after == small.num_parameters()
+    # Buffers, such as the correction biases of a router, are numbers of the checkpoint too.
+    assert record.parameters_after == sum(value.numel() for value in small.state_dict().values())

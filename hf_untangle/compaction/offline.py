@@ -9,7 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.errors import ArchitectureError, CheckpointError, UntangleError
 from hf_untangle.files.json_text import read_json
-from hf_untangle.files.names import own_files, public_text
+from hf_untangle.files.names import own_files, public_name
 from hf_untangle.files.regular import Expected, one_line
 from hf_untangle.folders import MARKER, check_replaceable, recover, undisturbed, whole_folder
 from hf_untangle.interrupts import sigterm_as_interrupt
@@ -211,7 +211,13 @@ def _write(
         _write_index(checkpoint, draft, after, sum(size.bytes for size in sizes))
         ragged = config.get_text_config().is_heterogeneous
         record = FolderRecord(
-            checkpoint.folder.resolve().name, public_text(mask.describe()), layout, before, after, ragged, left
+            checkpoint.folder.resolve().name,
+            replace(mask, model=public_name(mask.model)).describe(),
+            layout,
+            before,
+            after,
+            ragged,
+            left,
         )
         (draft / MARKER).write_text(json.dumps(asdict(record), indent=2) + "\n")
         if complete is not None:

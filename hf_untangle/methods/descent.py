@@ -57,7 +57,7 @@ def descend(model: PreTrainedModel, written: Written, objective: Objective, pace
     """
     masters = [_master(part) for part in written.parts]
     optimizer = OPTIMIZER[pace.optimizer](masters, lr=pace.learning_rate, weight_decay=0.0)
-    dual = _Dual(objective)
+    dual = Dual(objective)
     forget = order(len(objective.forget), pace.steps, pace.rows, pace.seed)
     retain = order(len(objective.retain), pace.steps, pace.rows, pace.seed + 1)
     for gone, kept in zip(forget, retain, strict=True):
@@ -101,7 +101,7 @@ def _master(part: Part) -> nn.Parameter:
     return nn.Parameter(part.values().float().clone())
 
 
-class _Dual:
+class Dual:
     """The weight of the retain objective, raised while retain is above its bound and lowered below it (PDU)."""
 
     def __init__(self, objective: Objective) -> None:

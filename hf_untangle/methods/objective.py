@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.answers import second_halves
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError
@@ -33,7 +34,7 @@ class Objective:
     direction: Float[Tensor, " width"] | None = None
     """The unit vector that RMU steers to."""
 
-    def forget_loss(self, model: PreTrainedModel, rows: Rows) -> Float[Tensor, ""]:
+    def forget_loss(self, model: nn.Module, rows: Rows) -> Float[Tensor, ""]:
         """The forget objective on some rows.
 
         Args:
@@ -59,7 +60,7 @@ class Objective:
             )
         return FORGET_OBJECTIVE[self.method.forget](seen, self.method.strengths)
 
-    def retain_loss(self, model: PreTrainedModel, rows: Rows) -> Float[Tensor, ""]:
+    def retain_loss(self, model: nn.Module, rows: Rows) -> Float[Tensor, ""]:
         """The retain objective on some rows.
 
         Args:
@@ -103,7 +104,7 @@ class Ask:
     """For the direction of RMU and the choice of alternatives."""
 
 
-def prepare(model: PreTrainedModel, method: Method, forget: TokenBlocks, retain: TokenBlocks, ask: Ask) -> Objective:
+def prepare(model: nn.Module, method: Method, forget: TokenBlocks, retain: TokenBlocks, ask: Ask) -> Objective:
     """Ask the original model once for everything that a method will need of it.
 
     Args:
@@ -172,11 +173,11 @@ def layer_name(groups: tuple[NeuronGroup, ...], layer: int) -> str:
     return f"{stack}.{layer}"
 
 
-def _on(tensor: Tensor | None, model: PreTrainedModel) -> Tensor | None:
+def _on(tensor: Tensor | None, model: nn.Module) -> Tensor | None:
     """A tensor where the model's output is."""
-    return None if tensor is None else tensor.to(model.device)
+    return None if tensor is None else tensor.to(input_device(model))
 
 
-def _top(rows: Rows, model: PreTrainedModel) -> TopLogits | None:
+def _top(rows: Rows, model: nn.Module) -> TopLogits | None:
     """What the original predicted, where the model's output is."""
-    return None if rows.top is None else TopLogits.joined(rows.top).to(model.device)
+    return None if rows.top is None else TopLogits.joined(rows.top).to(input_device(model))

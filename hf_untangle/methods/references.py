@@ -4,17 +4,17 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.disruption import TOP, TopLogits
 from hf_untangle.methods.predictions import Predictions
 
 
-def predictions_of(model: PreTrainedModel, batch: TokenBlocks) -> Predictions:
+def predictions_of(model: nn.Module, batch: TokenBlocks) -> Predictions:
     """Run a model on a batch.
 
     Args:
@@ -24,12 +24,12 @@ def predictions_of(model: PreTrainedModel, batch: TokenBlocks) -> Predictions:
     Returns:
         What it predicts, with a graph where gradients are recorded.
     """
-    logits = model(**batch.inputs(input_device(model)), **uncached(model)).logits
+    logits = model(**batch.inputs(input_device(model)), **uncached(model_below(model))).logits
     return Predictions.of(logits, batch.labels())
 
 
 @torch.no_grad()
-def reference_losses(model: PreTrainedModel, blocks: TokenBlocks, *, per_token: bool, batch_size: int) -> Float[Tensor, " row"]:
+def reference_losses(model: nn.Module, blocks: TokenBlocks, *, per_token: bool, batch_size: int) -> Float[Tensor, " row"]:
     """Compute the negative log-probability of every row under the model as it is now.
 
     Args:
@@ -47,7 +47,7 @@ def reference_losses(model: PreTrainedModel, blocks: TokenBlocks, *, per_token: 
 
 
 @torch.no_grad()
-def reference_logits(model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: int, top: int = TOP) -> list[TopLogits]:
+def reference_logits(model: nn.Module, blocks: TokenBlocks, *, batch_size: int, top: int = TOP) -> list[TopLogits]:
     """Keep the largest logits of the model as it is now, row by row.
 
     Args:

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from transformers import PreTrainedModel
 
 from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.documents import IGNORED
 from hf_untangle.errors import CorpusError
@@ -99,7 +99,7 @@ class _Reached(Exception):  # noqa: N818 (no error: it ends a forward pass)
     """The layer has run, and nothing behind it is needed."""
 
 
-def hidden_states(model: PreTrainedModel, layer: str, blocks: TokenBlocks) -> Float[Tensor, "row token width"]:
+def hidden_states(model: nn.Module, layer: str, blocks: TokenBlocks) -> Float[Tensor, "row token width"]:
     """Run a model as far as one of its layers.
 
     Args:
@@ -110,8 +110,9 @@ def hidden_states(model: PreTrainedModel, layer: str, blocks: TokenBlocks) -> Fl
     Returns:
         What the layer gives, with a graph where gradients are recorded.
     """
-    with _stopped_behind(model.get_submodule(layer)) as found, suppress(_Reached):
-        model(**blocks.inputs(input_device(model)), **uncached(model))
+    below = model_below(model)
+    with _stopped_behind(below.get_submodule(layer)) as found, suppress(_Reached):
+        model(**blocks.inputs(input_device(model)), **uncached(below))
     return found[0]
 
 
@@ -132,9 +133,7 @@ def _stopped_behind(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @torch.no_grad()
-def original_hidden(
-    model: PreTrainedModel, layer: str, blocks: TokenBlocks, *, batch_size: int
-) -> Float[Tensor, "row token width"]:
+def original_hidden(model: nn.Module, layer: str, blocks: TokenBlocks, *, batch_size: int) -> Float[Tensor, "row token width"]:
     """Keep the hidden states of the model as it is now.
 
     Args:

@@ -171,7 +171,7 @@ def _lora(model: PreTrainedModel, permission: Permission, stack: ExitStack) -> W
     """A low-rank adapter (arXiv:2106.09685), merged in the end."""
     from peft import LoraConfig, get_peft_model
 
-    targets: Any = list(_targets(model, permission)) if permission.modules else "all-linear"
+    targets: Any = list(mask_targets(model, permission)) if permission.modules else "all-linear"
     lora = LoraConfig(r=permission.rank, lora_alpha=2 * permission.rank, target_modules=targets, task_type="CAUSAL_LM")
     stack.enter_context(_peft_warnings_silenced())
     with torch.random.fork_rng():
@@ -227,7 +227,7 @@ def _names_of(model: nn.Module, ends: tuple[str, ...]) -> list[str]:
     return sorted(set(found))
 
 
-def _targets(model: nn.Module, permission: Permission) -> Iterator[str]:
+def mask_targets(model: nn.Module, permission: Permission) -> Iterator[str]:
     """Names of the projections that an adapter is put on; those that hold no neuron of the mask are refused."""
     allowed = None
     if permission.neurons is not None:

@@ -112,7 +112,7 @@ def test_the_neurons_of_a_mask_are_all_that_is_written(trainer, toy_model):
 def test_both_objectives_are_logged_and_evaluation_is_the_models_own(trainer):
     rows = [{"input_ids": torch.arange(10), "labels": torch.arange(10)}]
     made = trainer(
-        method="npo", logging_strategy="steps", logging_steps=2, more={"eval_dataset": {"forget": rows, "retain": rows}}
+        method="npo", logging_strategy="steps", logging_steps=2.0, more={"eval_dataset": {"forget": rows, "retain": rows}}
     )
     made.train()
     first = next(entry for entry in made.state.log_history if "loss" in entry)
@@ -125,7 +125,7 @@ def test_a_run_that_was_stopped_goes_on_against_the_original(trainer, toy_model,
     whole.train()
     weights = deepcopy(toy_model.state_dict())
     toy_model.load_state_dict(taught.state_dict())
-    trainer(method="npo", max_steps=4, save_strategy="steps", save_steps=2).train()
+    trainer(method="npo", max_steps=4, save_strategy="steps", save_steps=2.0).train()
     toy_model.load_state_dict(taught.state_dict())
     resumed = trainer(method="npo", max_steps=4)
     resumed.train(resume_from_checkpoint=f"{resumed.args.output_dir}/checkpoint-2")

@@ -105,12 +105,21 @@ class Dual:
     """The weight of the retain objective, raised while retain is above its bound and lowered below it (PDU)."""
 
     def __init__(self, objective: Objective) -> None:
+        """Begin with the weight of the method.
+
+        Args:
+            objective: What is minimized.
+        """
         self.alpha = float(objective.method.alpha)
         self._step = objective.method.dual
         self._bound: float | None = None
 
     def update(self, of_retain: float) -> None:
-        """Take a step of the dual; the bound is the first retain loss, which is the original's."""
+        """Take a step of the dual; the bound is the first retain loss, which is the original's.
+
+        Args:
+            of_retain: The retain loss of a step.
+        """
         if self._step is None:
             return
         self._bound = of_retain if self._bound is None else self._bound

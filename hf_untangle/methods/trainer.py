@@ -168,14 +168,14 @@ class _Collator:
 
 def _gradient_method(args: UnlearnArguments) -> Method:
     """The method, with the numbers of the arguments."""
-    names = method_names(args.method)
-    if len(names) > 1 or names[0] not in METHODS or METHODS[names[0]].is_edit:
+    name, *more = method_names(args.method)
+    if more or name not in METHODS or METHODS[name].is_edit:
         raise ConfigError(
             f"UnlearnTrainer needs one method that takes gradient steps, got `{args.method}`. Call "
             "`unlearn(model, method=...)` for it."
         )
     fields = ("retain_objective", "beta", "delta", "sequence_sum", "gamma", "alpha")
-    return MethodConfig.resolve(**{name: getattr(args, name) for name in fields}).apply_to(names[0])
+    return MethodConfig.resolve(**{name: getattr(args, name) for name in fields}).apply_to(name)
 
 
 def _check(method: Method, data: Mapping[str, CorpusSource], model: nn.Module, peft_config: Any) -> None:
@@ -216,7 +216,8 @@ def _objective(
         layer = max((group.layer for group in groups), default=0) // 3
     alternatives = None if args.alternatives is None else tuple(args.alternatives)
     ask = Ask(groups, tokenizer, layer, alternatives, args.per_device_train_batch_size, args.seed)
-    switched_off: Any = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
+    adapted: Any = model
+    switched_off = adapted.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()
     below.to(cast(Any, args.device))
     with switched_off:
         return prepare(model, method, rows["forget"], rows.get("retain", rows["forget"]), ask)

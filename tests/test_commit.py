@@ -46,6 +46,8 @@ def test_an_outer_commit_that_fails_takes_inner_ones_back():
 
 def test_an_interrupt_during_a_commit_comes_at_its_end_and_takes_it_back():
     weight, reached = torch.zeros(2), []
+    # A process that was started in the background ignores Ctrl+C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt), commit() as undo:
         keep_values(undo, [weight])
         os.kill(os.getpid(), signal.SIGINT)
@@ -54,6 +56,7 @@ def test_an_interrupt_during_a_commit_comes_at_its_end_and_takes_it_back():
     assert reached == [[1.0, 1.0]]
     assert weight.tolist() == [0.0, 0.0]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_signal_whose_handler_goes_on_leaves_the_commit(monkeypatch):

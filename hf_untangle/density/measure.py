@@ -4,9 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.architecture.inference_mode import uncached
+from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
@@ -20,6 +23,8 @@ Evaluate = Callable[[nn.Module], float]
 VALIDATION_TOKENS = 6_144
 TRAIN_TOKENS = 4_096
 BLOCK_SIZE = 256
+CALIBRATION_BLOCKS = 4
+"""Blocks in a pass that activations are taken from, whose logits are all held at once."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,12 @@ def next_token_measure(evaluation: TokenBlocks, calibration: TokenBlocks, metric
             return math.nan
         return metrics.top1 if metric == "accuracy" else metrics.loss
 
-    def calibrate(model: nn.Module) -> object:
-        return next_token_metrics(_language_model(model), calibration, progress=False)
+    def calibrate(model: nn.Module) -> None:
+        language_model = _language_model(model)
+        # Whole passes and nothing else: what watches them counts every token once.
+        for rows in torch.arange(len(calibration.counted)).split(CALIBRATION_BLOCKS):
+            batch = calibration.rows(slice(int(rows[0]), int(rows[-1]) + 1))
+            language_model(**batch.inputs(input_device(language_model)), **uncached(language_model))
 
     return Measure(evaluate, calibrate, int((evaluation.attention_mask[:, :-1] & evaluation.attention_mask[:, 1:]).sum()))
 

@@ -11,7 +11,7 @@ from hf_untangle.reporting.style import KIND_NAME, PALETTE, inline_svg
 from hf_untangle.reporting.table import corpus_name, drop_of
 
 if TYPE_CHECKING:
-    from gradio import Blocks
+    from gradio import Blocks  # pyright: ignore[reportMissingImports]
 
 TITLE = "hf_untangle"
 LINES = 10
@@ -31,7 +31,7 @@ def build_page(strengths: Strengths) -> "Blocks":
     Returns:
         The page, which `launch` serves.
     """
-    import gradio as gr
+    import gradio as gr  # pyright: ignore[reportMissingImports]
 
     chosen, prompts = strengths.record.history.chosen, [text.prompt for text in strengths.record.continuations]
     with gr.Blocks(title=f"{TITLE}: {strengths.record.model}", analytics_enabled=False) as page:

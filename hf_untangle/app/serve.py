@@ -8,7 +8,7 @@ from hf_untangle.app.strengths import Strengths
 from hf_untangle.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
-    from gradio import Blocks
+    from gradio import Blocks  # pyright: ignore[reportMissingImports]
 
 HOST = "127.0.0.1"
 
@@ -27,7 +27,7 @@ def launch(strengths: Strengths, *, port: int | None = None, browser: bool = Fal
     Raises:
         ConfigError: The port is taken.
     """
-    from gradio.themes import Default
+    from gradio.themes import Default  # pyright: ignore[reportMissingImports]
 
     page = build_page(strengths)
     try:

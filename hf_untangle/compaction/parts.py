@@ -73,7 +73,7 @@ def part_of(name: str, changes: list[Any], prefix: str, shapes: Shapes) -> Part 
         shapes: Of all parameters and buffers of the model.
 
     Returns:
-        The part; with a parameter that is none of the model's where there is no such; None where tensors are put together in a
+        The part; with a parameter that the model does not have where there is no such; None where tensors are put together in a
         way that is not understood.
     """
     renamings = [change for change in changes if isinstance(change, WeightRenaming)]

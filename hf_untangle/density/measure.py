@@ -57,6 +57,7 @@ def next_token_measure(evaluation: TokenBlocks, calibration: TokenBlocks, metric
             return math.nan
         return metrics.top1 if metric == "accuracy" else metrics.loss
 
+    @torch.no_grad()
     def calibrate(model: nn.Module) -> None:
         language_model = _language_model(model)
         # Whole passes and nothing else: what watches them counts every token once.

@@ -101,8 +101,9 @@ def find_processor(
     if given is not None:
         return cast(Processor, given)
     try:
-        with cache_alone_without_hub(model.config.name_or_path):
-            processor = AutoImageProcessor.from_pretrained(model.config.name_or_path)
+        name = str(model.config.name_or_path)
+        with cache_alone_without_hub(name):
+            processor = AutoImageProcessor.from_pretrained(name)
     except Exception:  # A missing file, an unknown type and a lost connection each have their kind.
         return _scaled(model)
     return lambda images: processor(images, return_tensors="pt")["pixel_values"].to(model.dtype)

@@ -80,7 +80,7 @@ def mixed_target_loss(
         num_items_in_batch: What the sum over tokens is divided by; their own number when None.
         original: The model to learn from, which is only read.
         share: Its share s, from 0 to 1.
-        inputs: What the model was called with; the labels where none of them is ignored.
+        inputs: What the model was called with; the labels where all of them count.
 
     Returns:
         The loss of a token.

@@ -111,7 +111,8 @@ def copy_with_ablation(saved: Path, folder: Path, ablation: str) -> Path:
 
 
 def test_neurons_that_were_held_at_their_means_are_held_there(saved, tmp_path):
-    constants = open_strengths(copy_with_ablation(saved, tmp_path / "mean", "mean")).constants
+    result = copy_with_ablation(saved, tmp_path / "mean", "mean")
+    constants = open_strengths(result, original=str(saved.parent / "toy")).constants
     assert constants is not None and all(values.any() for values in constants.values())
 
 

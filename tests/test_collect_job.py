@@ -30,7 +30,8 @@ def test_our_own_recipes_run_and_leave_statistics(places, tmp_path, path):
     output = tmp_path / "words.safetensors"
     recipe = read_recipe(path, places | {"output": str(output), "tokens": 1024, "block_size": BLOCK})
     outcome = carry_out(recipe, progress=False)
-    assert ActivationStatistics.load(output).corpora == (outcome.record,)
+    (corpus,) = ActivationStatistics.load(output).corpora
+    assert corpus == outcome.record | {"corpus": "words.jsonl", "source": "words.jsonl"}
     assert outcome.record["tokens"] == 1024
 
 

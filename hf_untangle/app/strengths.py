@@ -96,12 +96,12 @@ def open_strengths(folder: str | Path, *, original: str | None = None, device_ma
             "Pass the folder that was its output."
         )
     record = read_run_record(folder, UnlearnRecord)
-    masks = load_mask_path(folder / MASK_PATH)
+    masks, constants = load_mask_path(folder / MASK_PATH), _constants(folder, record)
     model, tokenizer = models.load(
         original or models.loadable_name(record.model, record.revision), dtype=record.dtype, device_map=device_map
     )
     masks[-1].check_fits(neuron_groups(model), str(model.name_or_path))
-    return Strengths(model, tokenizer, masks, record, _constants(folder, record))
+    return Strengths(model, tokenizer, masks, record, constants)
 
 
 def _constants(folder: Path, record: UnlearnRecord) -> Constants | None:

@@ -24,17 +24,16 @@ import torch
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
-from hf_untangle.entropy.manual import manual
 from hf_untangle.entropy.neuron_masks import measure_neurons
 from hf_untangle.entropy.neuron_record import NeuronEntropyConfig, NeuronRecord, spread
 from hf_untangle.importance.entropy import always_off, always_on, entropy
 from hf_untangle.papers.contrast.bit_masks import ORDERS
 from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
 from hf_untangle.papers.contrast.contrast_record import ContrastRecord
+from hf_untangle.papers.contrast.encoders import ItemSets
 from hf_untangle.papers.contrast.experiment import measure_contrast, train_models
 from hf_untangle.papers.contrast.image_items import digit_items
-from hf_untangle.papers.contrast.item_sets import ItemSets
-from hf_untangle.papers.contrast.text_items import text_items
+from hf_untangle.papers.contrast.text_items import manual, text_items
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.head_entropy import collect_head_entropy
 from hf_untangle.statistics.thresholded import collect_bits

@@ -30,7 +30,7 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import BudgetError
 from hf_untangle.importance.criteria import fisher
-from hf_untangle.importance.dampening import damping
+from hf_untangle.importance.functions import damping
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.dampening import dampened
 from hf_untangle.masks.mask import NeuronMask

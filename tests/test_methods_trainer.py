@@ -12,8 +12,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
-from hf_untangle.methods.arguments import UnlearnArguments
-from hf_untangle.methods.trainer import UnlearnTrainer
+from hf_untangle.methods.trainer import UnlearnArguments, UnlearnTrainer
 
 QUIET = {
     "use_cpu": True,

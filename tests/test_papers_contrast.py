@@ -16,8 +16,8 @@ from hf_untangle.papers.contrast.configuration import ContrastConfig
 from hf_untangle.papers.contrast.contrast_config import PRESETS, ContrastExperimentConfig
 from hf_untangle.papers.contrast.contrast_record import ContrastRecord
 from hf_untangle.papers.contrast.contrast_training import TrainedContrast, train_contrast
+from hf_untangle.papers.contrast.encoders import ItemSets
 from hf_untangle.papers.contrast.experiment import measure_contrast, run_contrast
-from hf_untangle.papers.contrast.item_sets import ItemSets
 from hf_untangle.papers.contrast.measurement import accuracy, encode
 from hf_untangle.papers.contrast.modeling import ContrastModel
 from hf_untangle.papers.contrast.problems import draw_problems

@@ -1,17 +1,35 @@
 """Single weights: the lowest scores become zero, and come back."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.architecture.commit import keep_values
 from hf_untangle.density.parameters import prunable_parameters
 from hf_untangle.density.ranking import Ranking
 from hf_untangle.density.sweep_config import SweepConfig
-from hf_untangle.density.undo import originals_kept
 from hf_untangle.density.units import Removal, Units, share_of
+
+
+@contextmanager
+def originals_kept(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Let parameters be overwritten inside the `with` block, and put their own values back after it, whatever happened.
+
+    The values wait in the host's memory, so that on an accelerator nothing but the model is held.
+
+    Args:
+        parameters: What the block may write to.
+
+    Yields:
+        Nothing.
+    """
+    with ExitStack() as undo:
+        keep_values(undo, parameters)
+        yield
+
 
 WeightScore = Callable[[str, Tensor], Float[Tensor, "..."]]
 """From a parameter's name and value to a score for each of its weights, on its device, all non-negative."""

@@ -1,12 +1,12 @@
 """Making a mask permanent: a removed neuron is neither computed nor read any more."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hf_untangle.architecture.adapters import low_rank_factors
 from hf_untangle.architecture.biases import add_biases_
 from hf_untangle.architecture.commit import commit
 from hf_untangle.architecture.inference_mode import check_ordinary
@@ -23,6 +23,33 @@ from hf_untangle.errors import MaskError
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.models import name_and_revision
+
+
+def low_rank_factors(model: nn.Module, name: str, which: Literal["lora_A", "lora_B"]) -> list[str]:
+    """List one factor of every low-rank adapter on a projection.
+
+    Args:
+        model: The model below the adapters.
+        name: Path of the projection, or of a parameter that holds one per expert.
+        which: The factor A, which reads, or B, which writes.
+
+    Returns:
+        The paths of the factors, which are projections themselves; none where there is no adapter.
+
+    Raises:
+        MaskError: There is an adapter, and it is no plain LoRA.
+    """
+    projection = getattr(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2])
+    if not hasattr(projection, "base_layer"):
+        return []
+    # DoRA divides each row by its norm, and that of a removed row is zero.
+    if not hasattr(projection, which) or len(getattr(projection, "lora_magnitude_vector", {})):
+        raise MaskError(
+            f"Neurons can be removed, and held at zero, under LoRA adapters alone, but `{name}` carries a "
+            f"{type(projection).__module__.split('.')[-2]} layer of another form. Use `LoraConfig` without DoRA."
+        )
+    return [f"{name}.{which}.{adapter}" for adapter in getattr(projection, which)]
+
 
 EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes whose zeros mean zero; those of quantized weights depend on scales that lie elsewhere."""

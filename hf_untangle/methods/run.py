@@ -13,19 +13,33 @@ from hf_untangle.data.batch_size import first_size
 from hf_untangle.distributed import is_main
 from hf_untangle.errors import BudgetError
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.methods import job
 from hf_untangle.methods.descent import Pace
 from hf_untangle.methods.job import Job
-from hf_untangle.methods.method import Method
+from hf_untangle.methods.low_rank import projected_out
+from hf_untangle.methods.method import Method, Proposals
 from hf_untangle.methods.objective import Ask, Objective, prepare
-from hf_untangle.methods.proposals import PROPOSALS
+from hf_untangle.methods.repselect import filtered_gradient
+from hf_untangle.methods.set_difference import zeroed_set_difference
 from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.methods.snapshot import Snapshot
+from hf_untangle.methods.task_vector import minus_task_vector
 from hf_untangle.methods.trial import Judged, Referee, Trial, run_trial
 from hf_untangle.methods.writes import Permission, Written, writable
 from hf_untangle.pruning.iterative import Origin, judge, text_blocks
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.records.methods import JudgedStep, LearningRateTrial, MethodRecord
 from hf_untangle.records.scores import Scores
+
+PROPOSALS: dict[Proposals, job.Proposals] = {
+    "descent": job.gradient_steps,
+    "task vector": minus_task_vector,
+    "set difference": zeroed_set_difference,
+    "low rank": projected_out,
+    "repselect": filtered_gradient,
+}
+"""What proposes the changes of each kind of method."""
+
 
 logger = logging.getLogger("hf_untangle")
 

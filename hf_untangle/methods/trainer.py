@@ -6,12 +6,13 @@ as `callbacks.UnlearnEvaluationCallback` judge.
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.quantized import has_codes
@@ -22,13 +23,35 @@ from hf_untangle.data.documents import IGNORED
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.methods.arguments import UnlearnArguments
 from hf_untangle.methods.choose import method_names
 from hf_untangle.methods.descent import Dual
 from hf_untangle.methods.localized import check_targets, localize_
 from hf_untangle.methods.method import METHODS, Method
 from hf_untangle.methods.objective import Ask, Objective, prepare
 from hf_untangle.methods.settings import MethodConfig
+
+
+@dataclass
+class UnlearnArguments(TrainingArguments):
+    """Arguments of an unlearning run by the Trainer of transformers; what is None is the method's own."""
+
+    method: str = field(
+        default="npo", metadata={"help": "A method that takes gradient steps, see `hf-untangle unlearn --list-methods`."}
+    )
+    retain_objective: str | None = field(default=None, metadata={"help": "nll, kl, hidden or none."})
+    beta: float | None = field(default=None, metadata={"help": "Of npo, simnpo, dpo, undial, wga and satimp."})
+    delta: float | None = field(default=None, metadata={"help": "Margin of simnpo, in nats per token."})
+    sequence_sum: bool = field(default=False, metadata={"help": "Sum log-probabilities over a row (npo, dpo)."})
+    gamma: float | None = field(default=None, metadata={"help": "Weight of the forget objective."})
+    alpha: float | None = field(default=None, metadata={"help": "Weight of the retain objective."})
+    layer: int | None = field(default=None, metadata={"help": "Layer whose hidden states are read."})
+    alternatives: list[str] | None = field(default=None, metadata={"help": "Answers that dpo prefers; refusals when left out."})
+    max_length: int = field(default=1024, metadata={"help": "Most tokens of a row; longer rows are cut."})
+    max_rows: int | None = field(default=None, metadata={"help": "Most rows of each corpus; all of them when left out."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Batches hold row numbers, which the model's signature does not name."}
+    )
+
 
 USES = ("forget", "retain")
 

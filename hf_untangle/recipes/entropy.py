@@ -12,7 +12,6 @@ from rich.table import Table
 
 from hf_untangle import models
 from hf_untangle.data.batches import token_blocks
-from hf_untangle.entropy.manual import manual
 from hf_untangle.entropy.neuron_masks import measure_neurons
 from hf_untangle.entropy.neuron_record import NeuronEntropyConfig, NeuronRecord, spread
 from hf_untangle.errors import ConfigError
@@ -20,11 +19,11 @@ from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.models import Dtype
 from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
 from hf_untangle.papers.contrast.contrast_record import ContrastRecord
+from hf_untangle.papers.contrast.encoders import ItemSets
 from hf_untangle.papers.contrast.experiment import run_contrast
 from hf_untangle.papers.contrast.image_items import cifar10_items, digit_items
-from hf_untangle.papers.contrast.item_sets import ItemSets
 from hf_untangle.papers.contrast.modeling import ContrastModel
-from hf_untangle.papers.contrast.text_items import text_items
+from hf_untangle.papers.contrast.text_items import manual, text_items
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.entropy_plots import masking_costs

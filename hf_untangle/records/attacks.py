@@ -3,8 +3,7 @@
 from typing import Any, Literal, get_args
 
 from hf_untangle.configs.attack import Attack
-from hf_untangle.records.base import Frozen
-from hf_untangle.records.fields import Metrics, Seconds
+from hf_untangle.records.base import Frozen, Metrics, Seconds
 
 Who = Literal["unlearned", "original", "random mask", "gold"]
 """The role of an attacked model: the result, or what it is compared with."""

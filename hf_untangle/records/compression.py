@@ -5,8 +5,7 @@ from typing import Any, Literal
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.evaluation.footprint import Footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics
-from hf_untangle.records.base import Frozen, RunRecord, TrainingRecord
-from hf_untangle.records.fields import Metrics
+from hf_untangle.records.base import Frozen, Metrics, RunRecord, TrainingRecord
 from hf_untangle.records.unlearning import GroupCount
 
 

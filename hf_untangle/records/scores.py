@@ -1,8 +1,7 @@
 """How well a model predicts both corpora, and how that compares with the original."""
 
 from hf_untangle.evaluation.next_token import relative_drop
-from hf_untangle.records.base import Frozen
-from hf_untangle.records.fields import Metrics
+from hf_untangle.records.base import Frozen, Metrics
 
 
 class Scores(Frozen):

@@ -1,6 +1,8 @@
 """From an item, an image or a block of bytes, to a vector."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -87,3 +89,22 @@ class TextEncoder(nn.Module):
 
 ENCODERS: dict[str, Callable[[ContrastConfig, int], nn.Module]] = {"image": ImageEncoder, "text": TextEncoder}
 """Encoders by what they encode."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemSets:
+    """Items to train on, and held-out sets."""
+
+    train: Items
+    """Images or texts."""
+    sets: dict[str, Items]
+    """Sets to test on by name; the first is of the same distribution as `train`, the others are shifts."""
+    shape: dict[str, Any]
+    """What a `ContrastConfig` must say to fit the items."""
+    source: str
+    """Where the items to train on come from."""
+
+    @property
+    def in_distribution(self) -> str:
+        """The name of the set that is no shift."""
+        return next(iter(self.sets))

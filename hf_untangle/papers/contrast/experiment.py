@@ -16,7 +16,7 @@ from hf_untangle.papers.contrast.configuration import ContrastConfig
 from hf_untangle.papers.contrast.contrast_config import LEAST_LOW_SHARE, LOW_ENTROPY, ContrastExperimentConfig
 from hf_untangle.papers.contrast.contrast_record import Cell, ContrastRecord, ModelRecord
 from hf_untangle.papers.contrast.contrast_training import TrainedContrast, train_contrast
-from hf_untangle.papers.contrast.item_sets import ItemSets
+from hf_untangle.papers.contrast.encoders import ItemSets
 from hf_untangle.papers.contrast.measurement import EncodedItems, accuracy, bit_moments, encode
 from hf_untangle.papers.contrast.modeling import ContrastModel
 from hf_untangle.papers.contrast.problems import draw_problems

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from hf_untangle.errors import CorpusError
-from hf_untangle.papers.contrast.item_sets import ItemSets
+from hf_untangle.papers.contrast.encoders import ItemSets
 from hf_untangle.papers.image_sets import HUB_IMAGES, labeled_images
 
 Images = UInt8[Tensor, "image channel y x"]

@@ -1,15 +1,28 @@
 """Texts to make problems of: blocks of bytes of a corpus, and of others as shifts."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
-from hf_untangle.entropy.manual import manual
 from hf_untangle.errors import CorpusError
-from hf_untangle.papers.contrast.item_sets import ItemSets
+from hf_untangle.papers.contrast.encoders import ItemSets
+
+
+def manual() -> Corpus:
+    """Open the topics of Python's reference manual, a register of their own, which every interpreter carries.
+
+    Returns:
+        The corpus.
+    """
+    from pydoc_data.topics import topics
+
+    opened = corpus(list(topics.values()))
+    return replace(opened, name="manual", source="topics of Python's reference manual", license="PSF-2.0")
+
 
 BLOCK = 64
 """Bytes in an item."""

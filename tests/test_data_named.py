@@ -58,7 +58,7 @@ def offline(monkeypatch) -> None:
     monkeypatch.setattr(corpora, "hub_is_reachable", lambda: False)
 
 
-@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize("name", [name for name, entry in CORPORA.items() if entry.repository])
 def test_every_named_corpus_reads_documents_from_the_hub(opened, name):
     taken = corpus(name)
     assert (taken.name, taken.origin, taken.license) == (name, "hub", CORPORA[name].license)
@@ -150,8 +150,18 @@ def test_offline_what_only_the_hub_has_is_an_error(offline, name, choices):
         corpus(name, **choices)
 
 
-def test_only_code_python_other_code_and_general_are_embedded():
-    assert [name for name, entry in CORPORA.items() if entry.embedded] == ["code", "python", "other-code", "general"]
+def test_only_code_python_other_code_general_and_facts_are_embedded():
+    embedded = [name for name, entry in CORPORA.items() if entry.embedded]
+    assert embedded[:4] == ["code", "python", "other-code", "general"]
+    assert all(name.startswith("facts-") for name in embedded[4:])
+
+
+def test_facts_are_in_this_package_alone(opened):
+    taken = corpus("facts-forget")
+    assert (taken.origin, taken.kind, opened) == ("embedded", "pair", [])
+    for choices in ({"prefer": "hub"}, {"split": "test"}, {"column": "cloze"}):
+        with pytest.raises(CorpusError, match="`facts-forget` is in this package alone"):
+            corpus("facts-forget", **choices)
 
 
 def test_offline_code_is_the_standard_library_of_this_interpreter(offline):

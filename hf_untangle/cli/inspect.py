@@ -52,7 +52,7 @@ def corpora_command(json: JsonOption = False) -> None:
             {
                 "name": name,
                 "what": entry.summary,
-                "on the Hub": entry.repository,
+                "on the Hub": entry.repository or "",
                 "license": entry.license,
                 "without network": "yes" if entry.embedded else "no",
             }

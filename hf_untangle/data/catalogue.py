@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from hf_untangle.data.embedded import GENERAL_PROSE, OTHER_CODE, STANDARD_LIBRARY, Embedded
+from hf_untangle.data.embedded import GENERAL_PROSE, OTHER_CODE, STANDARD_LIBRARY, WORLD_FACTS, Embedded, invented
+from hf_untangle.data.facts.invented import FactSplit
 from hf_untangle.data.shapes import Kind, Row
 
 
@@ -13,8 +14,8 @@ class NamedCorpus:
 
     summary: str
     """What the documents are, in a few words."""
-    repository: str
-    """Identifier of the data set on the Hub."""
+    repository: str | None
+    """Identifier of the data set on the Hub; None for one that is in this package alone."""
     license: str
     """SPDX expression after the data set's card, or "unknown" where it gives none."""
     config: str | None = None
@@ -32,7 +33,7 @@ class NamedCorpus:
     join: Callable[[Iterable[str]], Iterator[str]] | None = None
     """How rows become documents where a document spans many rows."""
     embedded: Embedded | None = None
-    """What is taken when the Hub cannot be reached."""
+    """What is taken when the Hub cannot be reached, or where it has no such data set."""
 
 
 def _is_toxic(row: Row) -> bool:
@@ -74,6 +75,11 @@ def _wmdp(summary: str, config: str) -> NamedCorpus:
 def _tofu(config: str, summary: str) -> NamedCorpus:
     """Describe one split of TOFU (arXiv 2401.06121); a document is a question and its answer."""
     return NamedCorpus(summary, "locuslab/TOFU", "MIT", config=config, columns=(), kind="pair")
+
+
+def _facts(split: FactSplit, summary: str) -> NamedCorpus:
+    """Describe one split of the invented facts; a document is a question and its answer."""
+    return NamedCorpus(summary, None, "Apache-2.0", columns=(), kind="pair", embedded=invented(split))
 
 
 CORPORA: dict[str, NamedCorpus] = {
@@ -137,5 +143,12 @@ CORPORA: dict[str, NamedCorpus] = {
     "tofu-retain99": _tofu("retain99", "questions on the other 99% of 200 invented authors"),
     "tofu-retain95": _tofu("retain95", "questions on the other 95% of 200 invented authors"),
     "tofu-retain90": _tofu("retain90", "questions on the other 90% of 200 invented authors"),
+    "facts-forget": _facts("forget", "questions on 12 invented people, places and works"),
+    "facts-retain": _facts("retain", "questions on 48 other invented people, places and works"),
+    "facts-neighbors": _facts("neighbors", "questions on 12 others of the same professions and kinds as in facts-forget"),
+    "facts-unseen": _facts("unseen", "questions on 12 others that no model is trained on"),
+    "facts-world": NamedCorpus(
+        "questions on the real world", None, "Apache-2.0", columns=(), kind="pair", embedded=WORLD_FACTS
+    ),
 }
 """Every named corpus, by its name."""

@@ -11,10 +11,12 @@ from typing import Any, Literal
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
 from hf_untangle.data.files import check_files, exists, file_documents
-from hf_untangle.data.hub import hub_documents, hub_source
-from hf_untangle.data.rows import documents_of, find_shape
-from hf_untangle.data.shapes import Kind
+from hf_untangle.data.hub import hub_documents, hub_rows, hub_source
+from hf_untangle.data.opening import kind_of
+from hf_untangle.data.rows import Rows, documents_of, filled_rows, find_shape
+from hf_untangle.data.shapes import Kind, Shape
 from hf_untangle.data.splits import PARTS, own_parts, part_of, parted
+from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.data.tables import Replayed, Table, checked_texts, opened_table, several
 from hf_untangle.errors import CorpusError
 from hf_untangle.hub.reachable import hub_is_reachable
@@ -57,6 +59,8 @@ class Corpus:
     """Which of them are read; those to retain when None."""
     members: tuple["Corpus", ...] = ()
     """The corpora that this one is made of, each of which gives as many tokens."""
+    rows: Rows | None = None
+    """Reads the rows that documents are made of, where it is one table: they may say more, such as wrong answers."""
 
     def examples(self, part: Part) -> Iterator[Document]:
         """Read the documents of one part, with what is a prompt in them and what an answer.
@@ -261,10 +265,18 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
     """Open a named corpus on the Hub or in its embedded form, and say which."""
     entry = CORPORA[name]
     entry = replace(entry, columns=(column,) if column else entry.columns, split=split or entry.split)
-    if prefer != "embedded" and hub_is_reachable():
-        opened = Corpus(name, "hub", hub_source(entry), entry.license, partial(hub_documents, name, entry), entry.kind)
-    elif prefer != "hub" and entry.embedded and not (column or split):
-        opened = Corpus(name, "embedded", entry.embedded.source, entry.embedded.license, entry.embedded.read)
+    rows = None if entry.columns else partial(hub_rows, name, entry)
+    if prefer != "embedded" and entry.repository and hub_is_reachable():
+        read = partial(hub_documents, name, entry)
+        opened = Corpus(name, "hub", hub_source(entry), entry.license, read, entry.kind, rows=rows)
+    elif prefer != "hub" and (own := entry.embedded) and not (column or split):
+        kind = "text" if own.rows is None else entry.kind
+        opened = Corpus(name, "embedded", own.source, own.license, own.read, kind, rows=own.rows)
+    elif entry.repository is None:
+        raise CorpusError(
+            f"The corpus `{name}` is in this package alone, and has no other columns or splits. Leave out column=, split= "
+            'and prefer="hub".'
+        )
     else:
         raise CorpusError(
             f"The corpus `{name}` has to come from {hub_source(entry)} on the Hub, which does not answer or "
@@ -286,7 +298,8 @@ def _from_files(source: str | Path, column: str | None, group: str | None) -> Co
     shape = check_files(path, column, group)
     read = partial(file_documents, path, column, group)
     opened = Corpus(path.resolve().name, "file", str(path), "unknown", read)
-    return opened if shape is None else replace(opened, kind=shape.kind, two_sided=shape.two_sided)
+    rows = partial(table_rows, path) if kind_of(path) in TABLE_READERS and exists(path) else None
+    return opened if shape is None else _of_shape(opened, shape, rows)
 
 
 def _split_column(source: str | Path) -> tuple[Path, str | None]:
@@ -306,7 +319,14 @@ def _from_table(table: Table, column: str | None, group: str | None) -> Corpus:
     """Open rows that the caller has loaded."""
     shape = find_shape(table.rows, column, group, table.name)
     read = partial(documents_of, table.rows, shape, group, table.name)
-    return Corpus(table.name, "dataset", table.source, table.license, read, kind=shape.kind, two_sided=shape.two_sided)
+    opened = Corpus(table.name, "dataset", table.source, table.license, read)
+    return _of_shape(opened, shape, table.rows)
+
+
+def _of_shape(opened: Corpus, shape: Shape, rows: Rows | None) -> Corpus:
+    """A corpus with what its rows are; rows of pairs may say more than documents do."""
+    whole = None if rows is None or shape.kind != "pair" or shape.two_sided else partial(filled_rows, rows, shape, opened.name)
+    return replace(opened, kind=shape.kind, two_sided=shape.two_sided, rows=whole)
 
 
 def _from_splits(parts: Mapping[str, Any], column: str | None, split: str | None, group: str | None) -> Corpus:

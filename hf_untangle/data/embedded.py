@@ -1,15 +1,20 @@
-"""Corpora that need no network: Python's standard library, and the prose and programs that come with this package."""
+"""Corpora that need no network: Python's standard library, prose and programs of this package, and questions on facts."""
 
 import platform
 import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from hf_untangle.data.documents import Document
+from hf_untangle.data.facts.invented import Facts, FactSplit, invented_facts
+from hf_untangle.data.facts.world import world_facts
 from hf_untangle.data.files import read_text, shuffled
+from hf_untangle.data.rows import Rows, documents_of, find_shape
+from hf_untangle.data.shapes import Row
 from hf_untangle.errors import CorpusError
 
 NOT_STANDARD_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idlelib"}
@@ -24,8 +29,10 @@ class Embedded:
     """Where the text comes from, as a model card prints it."""
     license: str
     """SPDX identifier."""
-    read: Callable[[], Iterator[str]]
+    read: Callable[[], Iterator[str | Document]]
     """Reads all documents lazily, from the beginning."""
+    rows: Rows | None = None
+    """Reads the rows that documents are made of, where these say more, such as wrong answers."""
 
 
 def _standard_library() -> Iterator[str]:
@@ -53,6 +60,38 @@ def _files_of_this_package(name: str) -> Iterator[str]:
         yield from map(read_text, shuffled(folder.glob("*.*"), folder))
 
 
+def _table(source: str, license: str, rows: Rows) -> Embedded:
+    """Describe a corpus that is a table."""
+
+    def read() -> Iterator[str | Document]:
+        yield from documents_of(rows, find_shape(rows, None, None, source), None, source)
+
+    return Embedded(source, license, read, rows)
+
+
+@cache
+def _facts() -> Facts:
+    """The facts of seed 0, invented once."""
+    return invented_facts()
+
+
+def _invented(split: FactSplit) -> Iterator[Row]:
+    """Read the questions on the entities of one split."""
+    yield from getattr(_facts(), split)
+
+
+def invented(split: FactSplit) -> Embedded:
+    """Describe one split of the invented facts.
+
+    Args:
+        split: Which entities.
+
+    Returns:
+        The corpus of questions on them.
+    """
+    return _table("facts invented by hf_untangle (seed 0)", "Apache-2.0", partial(_invented, split))
+
+
 STANDARD_LIBRARY = Embedded(f"Python {platform.python_version()} standard library", "PSF-2.0", _standard_library)
 GENERAL_PROSE = Embedded("prose written for hf_untangle", "Apache-2.0", partial(_files_of_this_package, "general"))
 OTHER_CODE = Embedded(
@@ -60,3 +99,4 @@ OTHER_CODE = Embedded(
     "Apache-2.0",
     partial(_files_of_this_package, "other-code"),
 )
+WORLD_FACTS = _table("facts on the real world collected for hf_untangle", "Apache-2.0", lambda: iter(world_facts()))

@@ -14,7 +14,7 @@ from hf_untangle.errors import CorpusError
 
 
 def hub_documents(name: str, entry: NamedCorpus) -> Iterator[str | Document]:
-    """Stream the documents of a named corpus from the Hub.
+    """Stream the documents of a named corpus that is on the Hub.
 
     Args:
         name: Name of the corpus, for errors.
@@ -23,9 +23,9 @@ def hub_documents(name: str, entry: NamedCorpus) -> Iterator[str | Document]:
     Yields:
         The documents. A data set that the Hub refuses, or without such a column, is a `CorpusError`.
     """
-    rows = partial(_rows, name, entry)
-    shape = text_columns(entry.columns) if entry.columns else find_shape(rows, None, None, entry.repository)
-    documents = documents_of(rows, shape, None, entry.repository)
+    rows, repository = partial(hub_rows, name, entry), str(entry.repository)
+    shape = text_columns(entry.columns) if entry.columns else find_shape(rows, None, None, repository)
+    documents = documents_of(rows, shape, None, repository)
     yield from entry.join(cast(Iterator[str], documents)) if entry.join else documents
 
 
@@ -42,8 +42,16 @@ def hub_source(entry: NamedCorpus) -> str:
     return f"{entry.repository} ({', '.join(part for part in within if part)})"
 
 
-def _rows(name: str, entry: NamedCorpus) -> Iterator[Row]:
-    """Stream the rows that belong to a named corpus."""
+def hub_rows(name: str, entry: NamedCorpus) -> Iterator[Row]:
+    """Stream the rows that belong to a named corpus.
+
+    Args:
+        name: Name of the corpus, for errors.
+        entry: Where it lives.
+
+    Yields:
+        The rows. What the Hub refuses is a `CorpusError`.
+    """
     try:
         rows = _stream(entry)
         yield from filter(entry.keep, rows) if entry.keep else rows
@@ -59,4 +67,4 @@ def _stream(entry: NamedCorpus) -> Iterator[Row]:
     if entry.files:
         files = {entry.split: f"hf://datasets/{entry.repository}@{entry.files}"}
         return iter(load_dataset("parquet", data_files=files, split=entry.split, streaming=True))
-    return iter(load_dataset(entry.repository, entry.config, split=entry.split, streaming=True))
+    return iter(load_dataset(str(entry.repository), entry.config, split=entry.split, streaming=True))

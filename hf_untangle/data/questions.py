@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.chats import is_chat
-from hf_untangle.data.corpora import Corpus
+from hf_untangle.data.corpora import Corpus, corpus
 from hf_untangle.data.documents import Chat, Content, Message, Pair, as_document, spoken
 from hf_untangle.data.files import exists
 from hf_untangle.data.opening import kind_of
@@ -66,7 +67,8 @@ def questions(source: QuestionSource) -> tuple[Question, ...]:
     """Read questions.
 
     Args:
-        source: A table (jsonl, json, csv, parquet), a dataset, a frame, mappings, a corpus, or questions. Each row has `prompt`
+        source: A table (jsonl, json, csv, parquet), a dataset, a frame, mappings, a corpus or the name of one, such as
+            `facts-forget`, or questions. Each row has `prompt`
             (or `question`, or `instruction` with `input`) and `answer` (or `completion`, `output`), or it is a chat, whose last
             assistant turn is the answer, or a preference, whose `rejected` is a wrong answer. It may have `paraphrase`, `wrong`
             (a list) and `choices` (a list, of which `answer` may be the number, from 0).
@@ -86,6 +88,10 @@ def questions(source: QuestionSource) -> tuple[Question, ...]:
 
 def _opened(source: QuestionSource) -> tuple[str, Iterator[Any]]:
     """What to call a source, and its rows."""
+    if isinstance(source, str) and source in CORPORA:
+        source = corpus(source)
+    if isinstance(source, Corpus) and source.rows is not None:
+        return source.name, source.rows()
     if isinstance(source, Corpus):
         side = (source.side or "retain") if source.two_sided else None
         documents = map(as_document, source.read())

@@ -94,6 +94,20 @@ def documents_of(rows: Rows, shape: Shape, group: str | None, name: str) -> Iter
                 yield Document(content, _key(row, shape, content, group), side)
 
 
+def filled_rows(rows: Rows, shape: Shape, name: str) -> Iterator[Row]:
+    """Read the rows that documents are made of, as they are.
+
+    Args:
+        rows: The table.
+        shape: What its rows are.
+        name: What to call the table in an error.
+
+    Yields:
+        The rows without an empty cell in the columns of the shape.
+    """
+    return (row for row in rows() if all(_cell(row, column, name) is not None for column in shape.columns))
+
+
 def _key(row: Row, shape: Shape, content: Content, group: str | None) -> str:
     """What the part of a document follows from: its group, its prompt where others share that, or all of it."""
     if group is not None and row.get(group) is not None:

@@ -6,7 +6,7 @@ import torch
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning.dead_neurons import silent_mask
+from hf_untangle.masks.select import silent_mask
 from hf_untangle.statistics.collect import collect
 
 NAME = "model.decoder.layers.0.fc2"

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
-from hf_untangle.errors import ConfigError
+from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.statistics.activations import ActivationStatistics
 
 Scope = Literal["global", "layer", "head"]
 """What competes: all neurons of a kind, those of one layer, or whole attention heads (and single FFN neurons)."""
@@ -87,6 +88,29 @@ def top_like(mask: NeuronMask, scores: Mapping[str, Float[Tensor, " neuron"]]) -
         kept[name] = torch.ones_like(matched)
         kept[name][scores[name].topk(int((~matched).sum())).indices] = False
     return mask.with_kept(kept)
+
+
+def silent_mask(statistics: ActivationStatistics, groups: tuple[NeuronGroup, ...]) -> NeuronMask:
+    """Mask out the neurons that were exactly 0 at every token of a corpus, as a ReLU leaves many: exact compression.
+
+    On that corpus the masked, pruned and compacted models compute what the original does. Elsewhere they need not: a neuron
+    that was silent on a thousand tokens may speak at the next. `translation.shallow.constant_neurons` proves it for all
+    inputs of a box, where a network is small enough to be read whole.
+
+    Args:
+        statistics: Sums over the corpus.
+        groups: The neuron groups of the model.
+
+    Returns:
+        The mask, which may remove nothing.
+
+    Raises:
+        StatisticsError: A group has no statistics.
+    """
+    if missing := [group.name for group in groups if group.name not in statistics]:
+        raise StatisticsError(f"Every group needs statistics, but `{missing[0]}` has none. Collect them on the same groups.")
+    everything = NeuronMask.keep_all(groups, statistics.model, revision=statistics.revision)
+    return everything.with_kept({group.name: statistics[group.name].absolute > 0 for group in groups})
 
 
 def _remove_from(

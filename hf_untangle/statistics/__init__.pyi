@@ -9,4 +9,5 @@ from hf_untangle.statistics.histogram_modes import collect_modes as collect_mode
 from hf_untangle.statistics.moments import Moments as Moments
 from hf_untangle.statistics.saliency import collect_saliency as collect_saliency
 from hf_untangle.statistics.thresholded import collect_bits as collect_bits
+from hf_untangle.statistics.thresholded import quantile_thresholds as quantile_thresholds
 from hf_untangle.statistics.weight_norms import weight_norms as weight_norms

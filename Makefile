@@ -30,6 +30,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_prose.py
 	$(BIN)/python scripts/draw_house.py --check
+	$(BIN)/python scripts/write_settings.py --check
 
 site: $(STAMP)
 	$(BIN)/mkdocs build --quiet --strict

@@ -1,6 +1,8 @@
 """Settings: one frozen base for the configuration of every entry point, with presets, checks and clear errors."""
 
 import difflib
+import inspect
+import textwrap
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -11,6 +13,9 @@ from hf_untangle.errors import ConfigError
 Model = TypeVar("Model", bound=BaseModel)
 Own = TypeVar("Own", bound="Config")
 
+FIELDS = "\n\nAttributes:\n"
+"""Where the fields begin in the docstring of settings."""
+
 
 class Config(BaseModel):
     """Settings of one entry point, checked when they are made.
@@ -19,7 +24,21 @@ class Config(BaseModel):
     single fields.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        ser_json_inf_nan="strings",
+        allow_inf_nan=False,
+        # Fields have descriptions of their own in a schema, which need not stand in that of the whole too.
+        json_schema_extra=lambda schema: schema.update(description=str(schema.get("description")).partition(FIELDS)[0]),
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Let `help` of settings say of every field what it is, when to change it, and its default."""
+        about = (f"{name}: {field.description} Default: {field.default!r}." for name, field in cls.model_fields.items())
+        lines = [textwrap.fill(one, 100, initial_indent=" " * 4, subsequent_indent=" " * 8) for one in about]
+        cls.__doc__ = inspect.cleandoc(cls.__doc__ or "").partition(FIELDS)[0] + FIELDS + "\n".join(lines)
 
     @classmethod
     def presets(cls: type[Own]) -> Mapping[str, Own]:

@@ -3,7 +3,7 @@
 import time
 from copy import deepcopy
 from datetime import date
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -13,6 +13,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import check_savable
+from hf_untangle.configs.keywords import PruneSettings
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, corpus, with_chat
@@ -46,7 +47,7 @@ def plan(
     tokenizer: PreTrainedTokenizerBase | None = None,
     config: PruneConfig | str = "default",
     progress: bool = True,
-    **settings: object,
+    **settings: Unpack[PruneSettings],
 ) -> PrunePlan:
     """Decide what a compression would remove, and touch nothing.
 
@@ -89,7 +90,7 @@ def prune(
     config: PruneConfig | str = "default",
     keep_removed: bool = False,
     progress: bool = True,
-    **settings: object,
+    **settings: Unpack[PruneSettings],
 ) -> PruneResult:
     """Remove the FFN neurons that matter least to a corpus, in place, and measure what that costs.
 
@@ -113,7 +114,7 @@ def prune(
     start = time.perf_counter()
     tokenizer = find_tokenizer(model, tokenizer)
     if isinstance(data, PrunePlan):
-        chosen = _checked_plan(data, model, config, settings)
+        chosen = _checked_plan(data, model, config, dict(settings))
     else:
         chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress, **settings)
     test = read_blocks(chosen.corpus, tokenizer, "test", chosen.config)

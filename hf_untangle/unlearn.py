@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -14,6 +14,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.compaction.saving import check_savable
+from hf_untangle.configs.keywords import UnlearnSettings
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, Part, corpus, with_chat
@@ -29,6 +30,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_
 from hf_untangle.methods.choose import PRUNE, method_names, split_settings
+from hf_untangle.methods.keywords import MethodSettings
 from hf_untangle.methods.run import Setting
 from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.methods.snapshot import restored_on_failure
@@ -50,6 +52,10 @@ PROMPT_TOKENS = 24
 """Length of the prompts that are taken from held-out text when none are given."""
 
 
+class SettingsOfAnyMethod(UnlearnSettings, MethodSettings, total=False):
+    """Single fields of `UnlearnConfig` and of `MethodConfig`."""
+
+
 @all_or_nothing
 def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     model: PreTrainedModel,
@@ -64,7 +70,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     also: Mapping[str, CorpusSource] | None = None,
     keep_removed: bool = False,
     progress: bool = True,
-    **settings: object,
+    **settings: Unpack[SettingsOfAnyMethod],
 ) -> UnlearnResult:
     """Take a capability out of a model, in place, and keep the rest.
 
@@ -102,7 +108,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     """
     start = time.perf_counter()
     names = method_names(method)
-    config, own = split_settings(names, config, settings)
+    config, own = split_settings(names, config, dict(settings))
     check_savable(model)
     task = task_of(model)
     processor = find_processor(model, task, tokenizer)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
+from typing import Unpack
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -19,6 +20,7 @@ from hf_untangle.attacks.quantization import quantize
 from hf_untangle.attacks.report import AttackReport
 from hf_untangle.attacks.subject import Unlearned, scene_of
 from hf_untangle.configs.attack import Attack, AttackConfig
+from hf_untangle.configs.keywords import AttackSettings
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
@@ -48,7 +50,7 @@ def attack(
     neighbor: CorpusSource | None = None,
     config: AttackConfig | str = "default",
     progress: bool = True,
-    **settings: object,
+    **settings: Unpack[AttackSettings],
 ) -> AttackReport:
     """Try to get back what a model has unlearned, in copies of it, and measure how much comes.
 

@@ -3,7 +3,7 @@
 import logging
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -17,6 +17,7 @@ from hf_untangle.distributed import in_main
 from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.nets.keywords import NeuronNetsSettings
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
 from hf_untangle.nets.search_config import NeuronNetsConfig
 
@@ -43,7 +44,7 @@ class NetsCallback(TrainerCallback):
         every: int = 10,
         forget: TokenBlocks | None = None,
         config: NeuronNetsConfig | str = "default",
-        **settings: Any,
+        **settings: Unpack[NeuronNetsSettings],
     ) -> None:
         """Choose what masks are judged on, and when.
 

@@ -1,7 +1,7 @@
 """See what a model still knows of the forget and the retain corpus while it is trained."""
 
 import logging
-from typing import Any
+from typing import Any, Unpack
 
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -9,6 +9,7 @@ from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.callbacks.interval import check_every, is_due
 from hf_untangle.callbacks.run import model_of, tokenizer_of
 from hf_untangle.callbacks.trainer_log import PREFIX, log_numbers
+from hf_untangle.configs.keywords import UnlearnSettings
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.tokenizers import find_tokenizer
@@ -39,7 +40,7 @@ class UnlearnEvaluationCallback(TrainerCallback):
         part: Part = "validation",
         tokenizer: PreTrainedTokenizerBase | None = None,
         config: UnlearnConfig | str = "default",
-        **settings: object,
+        **settings: Unpack[UnlearnSettings],
     ) -> None:
         """Read the held-out text.
 

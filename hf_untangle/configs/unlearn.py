@@ -23,62 +23,117 @@ class UnlearnConfig(Config):
     """
 
     importance: str = Field(
-        default="rms", description="How much a neuron matters to one corpus; several joined by `+` are fused by rank."
+        default="rms",
+        description="How much a neuron matters to one corpus; several joined by `+` are fused by rank. Try others where little "
+        "can be forgotten inside the budget.",
     )
-    score: str = Field(default="ratio", description="How forget and retain importance are compared.")
-    ffn_eps: str = Field(
-        default="10%", description="Added to the retain importance of FFN neurons: a number, or a share of its mean."
+    score: str = Field(
+        default="ratio",
+        description="How forget and retain importance are compared. `difference` favors large neurons, `ratio` selective ones.",
     )
-    attention_eps: str = Field(default="10%", description="The same for attention neurons.")
-    ffn_fraction: float = Field(default=0.01, ge=0, le=1, description="Share of all FFN neurons to remove in a step.")
+    ffn_eps: str | float = Field(
+        default="10%",
+        description="Added to the retain importance of FFN neurons: a number, or a share of its mean. Raise it where neurons "
+        "that do almost nothing are selected.",
+    )
+    attention_eps: str | float = Field(default="10%", description="The same for attention neurons.")
+    ffn_fraction: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of all FFN neurons to remove in a step. Lower it after a BudgetError; 0 leaves FFN blocks alone.",
+    )
     attention_fraction: float = Field(
-        default=0.01, ge=0, le=1, description="Share of all attention neurons to remove in a step."
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of all attention neurons to remove in a step. Lower it after a BudgetError; 0 leaves it alone.",
     )
     scope: Scope = Field(
-        default="global", description="What competes for removal: all neurons of a kind, a layer's, or whole heads."
+        default="global",
+        description="What competes for removal: all neurons of a kind, a layer's, or whole heads. `head` is for serving "
+        "without the removed heads.",
     )
     head_score: str = Field(default="mean", description="With scope=head, how neurons' scores make the score of their head.")
     veto: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each group's neurons that are spared as the top of retain."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of each group's neurons that are spared as the top of retain. Raise it, to 0.05 say, where single "
+        "neurons cost much of retain.",
     )
     ablation: Ablation = Field(
         default="zero",
-        description="What a removed neuron reads: zero, its mean on retain, or its mode, held in a bias at the end.",
+        description="What a removed neuron reads: zero, its mean on retain, or its mode, held in a bias at the end. A mean "
+        "costs retain less where neurons are far from zero, but no adapter can hold it.",
     )
     candidates: float = Field(
-        default=4.0, ge=1, description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone."
+        default=4.0,
+        ge=1,
+        description="Candidates for each neuron to remove, ranked by predicted loss; 1 goes by score alone and needs no "
+        "gradients, which saves memory.",
     )
     retain_weight: float = Field(
         default=60.0,
         ge=0,
-        description="Weight of the predicted retain-loss increase relative to that of the forget loss when ranking candidates.",
+        description="Weight of the predicted retain-loss increase relative to that of the forget loss when ranking candidates. "
+        "Raise it to spare retain, lower it to forget more per step.",
     )
     gradient_tokens: int = Field(
         default=12_288,
         ge=1,
-        description="Retain tokens used for gradients; half as many forget tokens are used.",
+        description="Retain tokens used for gradients; half as many forget tokens are used. Lower it to save time.",
     )
-    steps: int = Field(default=6, ge=1, description="Steps at the most.")
-    iterative: bool = Field(default=True, description="Collect statistics again on the pruned model before every step.")
+    steps: int = Field(
+        default=6, ge=1, description="Steps at the most. Raise it where the last step was still inside the budget."
+    )
+    iterative: bool = Field(
+        default=True,
+        description="Collect statistics again on the pruned model before every step. False is faster and less selective.",
+    )
     forget_target: float = Field(
-        default=1.0, gt=0, le=1, description="Stop once this relative drop of forget top-1 is reached."
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Stop once this relative drop of forget top-1 is reached. Set it where less forgetting is enough.",
     )
-    retain_budget: float = Field(default=0.05, ge=0, le=1, description="Relative drop of retain top-1 that is allowed.")
+    retain_budget: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Relative drop of retain top-1 that is allowed. The first setting to choose: what may the run cost?",
+    )
     perplexity_budget: float = Field(
-        default=3.0, ge=1, allow_inf_nan=True, description="Factor by which retain perplexity may grow."
+        default=3.0,
+        ge=1,
+        allow_inf_nan=True,
+        description="Factor by which retain perplexity may grow. Lower it where the probabilities of text matter too.",
     )
     disruption_budget: float | None = Field(
         default=None,
         gt=0,
         description="Mean KL(original || model) that is allowed on retain, in nats per token; pruning alone has none, "
-        "other methods 0.01.",
+        "other methods 0.01. Set it to compare methods at equal disruption.",
     )
     bisections: int = Field(
-        default=3, ge=0, description="Times that a step which breaks the budget is halved, to find the part of it that fits."
+        default=3,
+        ge=0,
+        description="Times that a step which breaks the budget is halved, to find the part of it that fits. Raise it after a "
+        "BudgetError.",
     )
-    tokens: int = Field(default=32_768, ge=1, description="Tokens of each corpus that statistics are collected on.")
-    evaluation_tokens: int = Field(default=6_144, ge=1, description="Held-out tokens of each corpus that a step is judged on.")
-    block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
+    tokens: int = Field(
+        default=32_768,
+        ge=1,
+        description="Tokens of each corpus that statistics are collected on. Raise it where two runs on other rows disagree.",
+    )
+    evaluation_tokens: int = Field(
+        default=6_144,
+        ge=1,
+        description="Held-out tokens of each corpus that a step is judged on. Raise it for narrower intervals.",
+    )
+    block_size: int = Field(
+        default=256, ge=2, description="Tokens in a block. Raise it for long rows, which are cut into several blocks."
+    )
     batch_size: BatchSizeSetting = Field(
         default=8, description="Blocks in a forward pass; `auto` halves them when memory runs out."
     )
@@ -90,18 +145,30 @@ class UnlearnConfig(Config):
     checkpoint_every: int | None = Field(
         default=None, ge=1, description="Write statistics down every so many blocks, to continue from after the run was killed."
     )
-    packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document per block.")
-    bos: Literal["count", "drop"] = Field(default="count", description="Whether statistics count the BOS position.")
+    packed: bool = Field(
+        default=True,
+        description="Pack documents into full blocks; otherwise one padded document per block. Set False where documents must "
+        "not see each other.",
+    )
+    bos: Literal["count", "drop"] = Field(
+        default="count",
+        description="Whether statistics count the BOS position. `drop` it where its activations dwarf all others.",
+    )
     chat: ChatMode = Field(
         default="auto",
         description="Write rows by the model's chat template: where there is one (auto), always, or never.",
     )
     split: Split = Field(
         default="parts",
-        description="Part the forget corpus into train, validation and test; with `all`, each part has all of its rows.",
+        description="Part the forget corpus into train, validation and test; with `all`, each part has all of its rows, to "
+        "forget exactly these.",
     )
-    controls: int = Field(default=1, ge=0, description="Random masks of equal size that every step is compared with.")
-    seed: int = Field(default=0, description="For the random masks.")
+    controls: int = Field(
+        default=1,
+        ge=0,
+        description="Random masks of equal size that every step is compared with. Raise it for a spread, 0 saves time.",
+    )
+    seed: int = Field(default=0, description="For the random masks. Change it to see how far results vary.")
 
     @field_validator("importance")
     @classmethod

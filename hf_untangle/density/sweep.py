@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density import weight_scores
 from hf_untangle.density.crossing import Curve, around_crossings, first_crossing, last_crossing
+from hf_untangle.density.keywords import SweepSettings
 from hf_untangle.density.measure import Evaluate, Measure, as_measure
 from hf_untangle.density.neurons import neuron_units, score_neurons
 from hf_untangle.density.result import CurvePoint, DensityResult, TensorShare
@@ -39,7 +40,7 @@ def sweep(
     scores: Mapping[str, Tensor] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     progress: bool = True,
-    **settings: Any,
+    **settings: Unpack[SweepSettings],
 ) -> DensityResult:
     """Find how much of a trained network can go, in one shot and without retraining, before its metric falls too far.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Unpack
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -13,6 +13,7 @@ from hf_untangle.data.corpora import corpus as opened
 from hf_untangle.data.questions import QuestionSource, questions
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
+from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.lm_eval_tasks import task_results
 from hf_untangle.evaluation.metric_inputs import FEEDS
 from hf_untangle.evaluation.score_cache import EvaluationConfig, Material
@@ -54,7 +55,7 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
     tokenizer: PreTrainedTokenizerBase | None = None,
     config: EvaluationConfig | str = "default",
     progress: bool = True,
-    **settings: Any,
+    **settings: Unpack[EvaluationSettings],
 ) -> Evaluation:
     """Measure what a model can do.
 

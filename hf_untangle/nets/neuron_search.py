@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory, remove_
+from hf_untangle.nets.keywords import NeuronNetsSettings
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
 from hf_untangle.nets.record import Generation
 from hf_untangle.nets.search_config import NeuronNetsConfig
@@ -85,7 +86,7 @@ def search_neurons(
     start: NeuronMask | None = None,
     config: NeuronNetsConfig | str = "default",
     progress: bool = True,
-    **settings: Any,
+    **settings: Unpack[NeuronNetsSettings],
 ) -> NeuronTicket:
     """Evolve a mask over the neurons of a language model, with an adapter that learns in the loop where it is asked for.
 

@@ -10,7 +10,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,7 @@ from hf_untangle.nets.evolution import next_generation
 from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
 from hf_untangle.nets.genes import Genes
 from hf_untangle.nets.islands import exchanged, generator_for, immigrate, island
+from hf_untangle.nets.keywords import NetsSettings
 from hf_untangle.nets.population import Population, first_population, has_genes, packed, read_population
 from hf_untangle.nets.record import Generation, Ticket
 from hf_untangle.nets.search_config import NetsConfig
@@ -48,7 +49,7 @@ def search(
     checkpoint: str | Path | None = None,
     chunk: int | None = None,
     progress: bool = True,
-    **settings: Any,
+    **settings: Unpack[NetsSettings],
 ) -> Ticket:
     """Evolve a sparse initialization of a network.
 

@@ -1,12 +1,13 @@
 """Metrics of a result that were asked for, on the test parts of both corpora."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.evaluate import Evaluation, evaluate
+from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.records.unlearning import MetricsRecord
@@ -21,7 +22,7 @@ def ask(
     config: EvaluationConfig | str = "default",
     tokenizer: PreTrainedTokenizerBase,
     progress: bool,
-    **settings: Any,
+    **settings: Unpack[EvaluationSettings],
 ) -> MetricsRecord:
     """Measure metrics of both corpora, before and after.
 

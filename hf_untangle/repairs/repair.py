@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.callbacks.mask import MaskCallback
+from hf_untangle.configs.keywords import RepairSettings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, corpus, with_chat
@@ -46,7 +47,7 @@ def repair(
     original: PreTrainedModel | str | None = None,
     config: RepairConfig | str = "default",
     progress: bool = True,
-    **settings: object,
+    **settings: Unpack[RepairSettings],
 ) -> RepairRecord | PruneRepairRecord:
     """Train a pruned model on its retain corpus, in place, while its removed neurons are held at exactly zero.
 

@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
 from hf_untangle.compaction.target_widths import Layout
+from hf_untangle.configs.keywords import RepairSettings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.errors import CompactionError
 from hf_untangle.evaluation.evaluate import evaluate
+from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.masks.adapter import check_silences
 from hf_untangle.masks.mask import FILE, NeuronMask
@@ -71,7 +73,7 @@ class PruneResult(Result):
         original: PreTrainedModel | str | None = None,
         config: RepairConfig | str = "default",
         progress: bool = True,
-        **settings: object,
+        **settings: Unpack[RepairSettings],
     ) -> "PruneResult":
         """Train the model on a corpus, in place, while removed neurons are held at exactly zero.
 
@@ -109,7 +111,7 @@ class PruneResult(Result):
         original: PreTrainedModel | str | None = None,
         config: EvaluationConfig | str = "default",
         progress: bool = True,
-        **settings: object,
+        **settings: Unpack[EvaluationSettings],
     ) -> "PruneResult":
         """Measure more of the corpus, on its test part, for the record and the card.
 

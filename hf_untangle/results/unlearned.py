@@ -12,12 +12,14 @@ from hf_untangle.architecture.commit import undone_on_failure
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.attacks.run import attack
 from hf_untangle.configs.attack import AttackConfig
+from hf_untangle.configs.keywords import AttackSettings, RepairSettings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.images import ImageClasses
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.evaluate import check_metrics
+from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.folders import temporary_folder, whole_folder
 from hf_untangle.hub.upload import PushOptions, push_folder
@@ -73,7 +75,7 @@ class UnlearnResult(Result):
         original: PreTrainedModel | str | None = None,
         config: RepairConfig | str = "default",
         progress: bool = True,
-        **settings: object,
+        **settings: Unpack[RepairSettings],
     ) -> "UnlearnResult":
         """Train the model on the retain corpus alone, in place, while removed neurons are held at exactly zero.
 
@@ -118,7 +120,7 @@ class UnlearnResult(Result):
         neighbor: CorpusSource | None = None,
         config: AttackConfig | str = "default",
         progress: bool = True,
-        **settings: object,
+        **settings: Unpack[AttackSettings],
     ) -> "UnlearnResult":
         """Try to get back what was forgotten, in copies of the model, and keep the outcome in the record, for card and page.
 
@@ -149,7 +151,7 @@ class UnlearnResult(Result):
         original: PreTrainedModel | str | None = None,
         config: EvaluationConfig | str = "default",
         progress: bool = True,
-        **settings: object,
+        **settings: Unpack[EvaluationSettings],
     ) -> "UnlearnResult":
         """Measure more of both corpora, on their test parts, for the record, the page and the card.
 

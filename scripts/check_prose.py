@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 KINDS = {".md", ".j2", ".py", ".pyi", ".yaml", ".yml", ".toml", ".cff", ".ipynb"}
 TEXT = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
-NOT_OURS = ("hf_untangle/data/general/", "hf_untangle/data/other-code/", "scripts/check_prose.py")
+CORPORA = tuple(f"hf_untangle/data/{name}" for name in ("general/", "other-code/", "facts/relations.py", "facts/world.py"))
+NOT_OURS = (*CORPORA, "scripts/check_prose.py")
 """Corpora are data, and this file names what it looks for."""
 
 UNITS = (

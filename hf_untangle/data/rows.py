@@ -102,7 +102,7 @@ def filled_rows(rows: Rows, shape: Shape, name: str) -> Iterator[Row]:
         shape: What its rows are.
         name: What to call the table in an error.
 
-    Yields:
+    Returns:
         The rows without an empty cell in the columns of the shape.
     """
     return (row for row in rows() if all(_cell(row, column, name) is not None for column in shape.columns))

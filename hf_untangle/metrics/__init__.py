@@ -1,4 +1,4 @@
-"""Metrics as plain functions, and each of them as a metric of the `evaluate` library."""
+"""Metrics as plain functions, and those of single answers and texts as metrics of the `evaluate` library."""
 
 from hf_untangle.doors import open_door
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import takewhile
 from statistics import fmean
 
@@ -46,7 +47,9 @@ def exact_memorization(predictions: Sequence[Sequence[int]], references: Sequenc
     return {"exact_memorization": fmean(map(_share_right, predictions, references))}
 
 
-def extraction_strength(predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> dict[str, float]:
+def extraction_strength(
+    predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], at_least_one: bool = False
+) -> dict[str, float]:
     """Share of an answer that a model writes by itself once the rest is given (Carlini et al. 2021, arXiv:2012.07805).
 
         ES(answer) = 1 - k/T,  k the shortest prefix after which every argmax is right
@@ -57,6 +60,8 @@ def extraction_strength(predictions: Sequence[Sequence[int]], references: Sequen
         predictions: For every answer, the most likely token at each of its positions, given the prompt and the true tokens
             before.
         references: For every answer, its tokens.
+        at_least_one: Whether the last token counts as extracted where it is wrong too, k = T - 1, as in the code of
+            open-unlearning and in tables made by it.
 
     Returns:
         `extraction_strength`: the mean over answers; 1 where all of every answer follows from the prompt alone.
@@ -64,7 +69,8 @@ def extraction_strength(predictions: Sequence[Sequence[int]], references: Sequen
     Raises:
         ValueError: An answer has no token, or not one prediction for each.
     """
-    return {"extraction_strength": fmean(map(_strength, predictions, references))}
+    shares = map(partial(_strength, smallest=int(at_least_one)), predictions, references)
+    return {"extraction_strength": fmean(shares)}
 
 
 def truth_ratio(right: Sequence[Sequence[float]], wrong: Sequence[Sequence[Sequence[float]]]) -> dict[str, float | list[float]]:
@@ -125,11 +131,11 @@ def _share_right(predicted: Sequence[int], answer: Sequence[int]) -> float:
     return fmean(one == other for one, other in zip(predicted, answer, strict=True))
 
 
-def _strength(predicted: Sequence[int], answer: Sequence[int]) -> float:
-    """The share of one answer that is its longest suffix without a mistake."""
+def _strength(predicted: Sequence[int], answer: Sequence[int], smallest: int) -> float:
+    """The share of one answer that is its longest suffix without a mistake, or the smallest number of tokens that counts."""
     _check_lengths(predicted, answer)
     from_the_end = (one == other for one, other in zip(reversed(predicted), reversed(answer), strict=True))
-    return sum(takewhile(bool, from_the_end)) / len(answer)
+    return max(smallest, sum(takewhile(bool, from_the_end))) / len(answer)
 
 
 def _check_lengths(predicted: Sequence[int], answer: Sequence[int]) -> None:

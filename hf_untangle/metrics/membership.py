@@ -49,6 +49,28 @@ def membership_auc(
     }
 
 
+def privacy_leakage(predictions: int | float, references: int | float) -> dict[str, float]:
+    """How far a membership AUC is from that of a model that never saw the texts (MUSE, Shi et al. 2024, arXiv:2407.06460).
+
+        100 ((1 - AUC) - (1 - AUC gold)) / (1 - AUC gold)
+
+    where members of what was forgotten are told from texts held out, with AUC 1 where the model knows all members.
+
+    Args:
+        predictions: AUC of the model that has unlearned, such as `min_k_auc`.
+        references: That of the gold model.
+
+    Returns:
+        `privacy_leakage`: 0 as good as gold, below where the texts are still known, above where the model avoids them.
+
+    Raises:
+        ValueError: The gold model tells all members apart, so that it has seen them.
+    """
+    if references >= 1:
+        raise ValueError(f"A gold model cannot know what it never saw, but its AUC is {references}. Pass another one.")
+    return {"privacy_leakage": 100 * (references - predictions) / (1 - references)}
+
+
 def area(numbers: np.ndarray, members: np.ndarray) -> float:
     """Compute the area under the ROC curve.
 

@@ -3,9 +3,18 @@
 Each kind is also the built-in that a caller would expect to catch.
 """
 
+import re
+
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""Characters that end a line or steer a terminal."""
+
 
 class UntangleError(Exception):
     """Any error that this package raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message on one line, whatever a name or a text in it holds."""
+        return UNPRINTABLE.sub(" ", super().__str__())
 
 
 class CorpusError(UntangleError, ValueError):

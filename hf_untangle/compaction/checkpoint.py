@@ -199,6 +199,6 @@ def _tensors_in(folder: Path, file: str, promised: list[str]) -> tuple[str, ...]
         names = tuple(read_header(shard, size, expected).entries)
     if missing := set(promised) - set(names):
         raise CheckpointError(
-            f"The index of `{folder}` says that `{min(missing)}` is in `{file}`, but it is not. Download both again."
+            f"The index of `{folder}` says that {shown(min(missing))} is in `{file}`, but it is not. Download both again."
         )
     return names

@@ -5,9 +5,10 @@ computes what the masked one does. Of the weights, one shard at a time is in mem
 """
 
 import json
+import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -40,6 +41,8 @@ CARRIED = (
     *("*.model", "*.tiktoken", "chat_template*", "*processor_config.json", "LICENSE*", "NOTICE*"),
 )
 """Files beside the weights that belong to the model whatever its width, as patterns."""
+LAYER = re.compile(r".*?\.\d+(?=\.)")
+"""The outermost numbered module that a parameter is in."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +155,21 @@ def _locate(checkpoint: Checkpoint) -> Located:
         shapes = skeleton(model_class, config)
     # Shapes first: a hollow model takes memory, though little, for what the configuration alone states.
     parts = parts_in(checkpoint, shapes)
+    _check_layers(checkpoint, shapes_of(shapes), parts)
     with _sound(checkpoint):
         twin = hollow(model_class, config)
         return Located(checkpoint, twin, neuron_groups(twin), parts)
+
+
+def _check_layers(checkpoint: Checkpoint, shapes: Mapping[str, object], parts: Mapping[str, Part]) -> None:
+    """Refuse a configuration with more layers than the checkpoint, before a model of all of them runs."""
+    stated = {layer[0] for name in shapes if (layer := LAYER.match(name))}
+    held = {layer[0] for part in parts.values() if (layer := LAYER.match(part.parameter))}
+    if missing := sorted(stated - held):
+        raise CheckpointError(
+            f"`{checkpoint.folder}` must hold weights of every layer that its configuration states, but {len(missing)} have "
+            f"none, such as `{missing[0]}`. Download it again."
+        )
 
 
 @contextmanager

@@ -125,11 +125,10 @@ class Ticket:
             MaskError: The file holds no ticket.
         """
         content = read_tensors(file, kind=FORMAT, what="a ticket", error=MaskError, record=_TicketRecord)
-        parameters = {name: content.tensors[f"parameter/{name}"] for name in _names(content.tensors, "parameter/")}
-        masks = {
-            name: content.flags(f"mask/{name}", tuple(parameters[name].shape) if name in parameters else ())
-            for name in _names(content.tensors, "mask/")
-        }
+        names = _names(content.tensors, "parameter/")
+        shapes = {name: tuple(content.tensors[f"parameter/{name}"].shape) for name in names}
+        parameters = {name: content.finite(f"parameter/{name}", shapes[name]) for name in names}
+        masks = {name: content.flags(f"mask/{name}", shapes.get(name, ())) for name in _names(content.tensors, "mask/")}
         content.check_names((*(f"parameter/{name}" for name in parameters), *(f"mask/{name}" for name in masks)))
         if not sum(mask.numel() for mask in masks.values()) or not masks.keys() <= parameters.keys():
             raise content.expected.fault("masks that do not belong to its parameters")

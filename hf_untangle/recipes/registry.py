@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from hf_untangle.config import nearest
 from hf_untangle.errors import ConfigError
+from hf_untangle.files.regular import shown
 from hf_untangle.recipes.plan import Outcome, Plan
 
 JOBS: dict[str, str] = {
@@ -54,7 +55,7 @@ def job_of(task: Any) -> Job:
     Raises:
         ConfigError: There is no such task.
     """
-    if task not in JOBS:
-        raise ConfigError(f"`task` must be one of {', '.join(JOBS)}, got {task!r}{nearest(str(task), JOBS)}.")
+    if not isinstance(task, str) or task not in JOBS:
+        raise ConfigError(f"`task` must be one of {', '.join(JOBS)}, got {shown(task)}{nearest(str(task), JOBS)}.")
     module = import_module(JOBS[task])
     return Job(module.Recipe, module.run, getattr(module, "plan", None))

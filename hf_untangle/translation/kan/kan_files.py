@@ -132,8 +132,12 @@ def _layer(content: Content[_KANRecord], prefix: str, described: _SplineRecord |
     """One layer, made of its description and its tensors."""
     bias = content.finite(f"{prefix}bias", (None,)) if f"{prefix}bias" in content.tensors else None
     if isinstance(described, _SplineRecord):
-        shapes = {"knots": 3, "values": 3, "left_slopes": 2, "right_slopes": 2}
-        parts = {name: content.finite(f"{prefix}{name}", (None,) * axes) for name, axes in shapes.items()}
+        outputs, inputs, knots = content.finite(f"{prefix}values", (None, None, None)).shape
+        edges, every = (outputs, inputs), (outputs, inputs, knots)
+        shapes = {"knots": (None, inputs, knots), "values": every, "left_slopes": edges, "right_slopes": edges}
+        parts = {name: content.finite(f"{prefix}{name}", shape) for name, shape in shapes.items()}
+        if parts["knots"].shape[0] not in (1, outputs) or (bias is not None and bias.shape[0] != outputs):
+            raise content.expected.fault(f"knots or a bias for another number of outputs than the {outputs} of its values")
         try:
             return PiecewiseLinearKANLayer(**parts, bias=bias)
         except TranslationError as error:

@@ -15,6 +15,8 @@ Own = TypeVar("Own", bound="Config")
 
 FIELDS = "\n\nAttributes:\n"
 """Where the fields begin in the docstring of settings."""
+MOST_PROBLEMS = 5
+"""Sentences of one message; a file may hold thousands of wrong values."""
 
 
 class Config(BaseModel):
@@ -127,14 +129,17 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         The sentences.
     """
     sentences = []
-    for problem in error.errors():
+    problems = error.errors()
+    for problem in problems[:MOST_PROBLEMS]:
         name = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
             sentences.append(f"There is no setting `{name}`{nearest(name, _fields_at(model, problem['loc'][:-1]))}.")
         else:
             message = problem["msg"].removeprefix("Value error, ").removesuffix(".")
-            got = "" if "got " in message or problem["type"] == "missing" else f", got {problem['input']!r}"
+            got = "" if "got " in message or problem["type"] == "missing" else f", got {repr(problem['input']):.200}"
             sentences.append(f"`{name}`: {message[0].lower()}{message[1:]}{got}." if name else f"{message}{got}.")
+    if more := len(problems) - len(sentences):
+        sentences.append(f"{more} more settings are wrong.")
     return " ".join(sentences)
 
 

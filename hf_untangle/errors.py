@@ -7,14 +7,17 @@ import re
 
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 """Characters that end a line or steer a terminal."""
+LONGEST = 1500
+"""Characters of a message; what a file or a caller gave may be of any length."""
 
 
 class UntangleError(Exception):
     """Any error that this package raises on purpose."""
 
     def __str__(self) -> str:
-        """The message on one line, whatever a name or a text in it holds."""
-        return UNPRINTABLE.sub(" ", super().__str__())
+        """The message on one line of bounded length, whatever a name or a text in it holds."""
+        line = UNPRINTABLE.sub(" ", super().__str__())
+        return line if len(line) <= LONGEST else line[:LONGEST] + "..."
 
 
 class CorpusError(UntangleError, ValueError):

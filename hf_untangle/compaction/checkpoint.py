@@ -53,7 +53,8 @@ class Checkpoint:
     @cached_property
     def model_class(self) -> type[PreTrainedModel]:
         """The class that the checkpoint was saved from, or that of causal language models where it does not say."""
-        names = self.config.architectures or []
+        stated = self.config.architectures
+        names = stated if isinstance(stated, list) else []
         classes = [getattr(transformers, name, None) for name in names if isinstance(name, str)]
         known = [one for one in classes if isinstance(one, type) and issubclass(one, PreTrainedModel)]
         try:

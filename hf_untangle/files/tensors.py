@@ -21,6 +21,8 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """The dtypes of weights and sums."""
 FLAGS = (torch.uint8, torch.bool)
 """The dtypes of masks."""
+LARGEST = torch.finfo(torch.float32).max
+"""The largest number that a setting of a module may have, as kernels take it in float32."""
 BYTES = 1 << 40
 """Bytes of a file of tensors."""
 

@@ -1,6 +1,5 @@
 """Multilayer perceptrons in files: a state dict of Linear layers says everything but the activation between them."""
 
-import math
 import re
 from collections.abc import Mapping
 from itertools import pairwise
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from hf_untangle.errors import TranslationError
 from hf_untangle.files.pickled import PickledModule, read_pickled, unwrapped
 from hf_untangle.files.regular import Expected, shown
-from hf_untangle.files.tensors import Content, read_any_tensors
+from hf_untangle.files.tensors import LARGEST, Content, read_any_tensors
 from hf_untangle.folders import whole_file
 from hf_untangle.translation.linear_weights import linear_of
 
@@ -85,8 +84,8 @@ def _module(content: PickledModule, expected: Expected, depth: int = 0) -> nn.Mo
             raise expected.fault("a Sequential that is none")
         return nn.Sequential(*(_module(one, expected, depth + 1) for one in parts.values()))
     settings = {name: own[name] for name in SAFE_MODULES[kind] if name in own}
-    if not all(isinstance(value, bool | int | float) and math.isfinite(value) for value in settings.values()):
-        raise expected.fault(f"settings of {content.kind} that are no numbers")
+    if not all(isinstance(value, bool | int | float) and abs(value) <= LARGEST for value in settings.values()):
+        raise expected.fault(f"settings of {content.kind} that are no numbers of float32")
     try:
         return kind(**settings)
     except (ValueError, TypeError, AssertionError) as error:

@@ -12,7 +12,7 @@ from torch import nn
 
 from hf_untangle.errors import TranslationError
 from hf_untangle.files.records import FileRecord
-from hf_untangle.files.tensors import Content, format_of, read_tensors, write_tensors
+from hf_untangle.files.tensors import LARGEST, Content, format_of, read_tensors, write_tensors
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 from hf_untangle.translation.linear_weights import linear_of
@@ -103,7 +103,7 @@ class _ActivationRecord(FileRecord):
 
     edges: Literal["scaled"]
     activation: Literal["Identity", "ReLU", "LeakyReLU", "Hardtanh", "ReLU6", "Hardsigmoid", "Softshrink", "RReLU", "Threshold"]
-    settings: dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+    settings: dict[str, Annotated[float, Field(ge=-LARGEST, le=LARGEST)]]
     """What makes the activation."""
 
 

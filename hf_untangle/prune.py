@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import check_savable
 from hf_untangle.configs.keywords import PruneSettings
@@ -41,7 +42,7 @@ SPEED_BLOCKS = 8
 
 
 def plan(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     data: CorpusSource = "general",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -54,7 +55,7 @@ def plan(
     `print(plan(model).explain())` says what goes where; `prune(model, plan)` carries it out.
 
     Args:
-        model: A causal language model, loaded.
+        model: A causal language model, loaded. A name or path is loaded.
         data: The text by which neurons are judged: a name such as `general`, a file or folder, a dataset, or strings.
         tokenizer: The model's tokenizer; found by the model's name when None.
         config: Settings, or the name of a preset.
@@ -65,6 +66,7 @@ def plan(
         The plan.
     """
     config = PruneConfig.resolve(config, **settings)
+    model = opened(model)
     check_savable(model)
     tokenizer = find_tokenizer(model, tokenizer)
     groups = neuron_groups(model)
@@ -83,7 +85,7 @@ def _read(data: CorpusSource, tokenizer: PreTrainedTokenizerBase, config: PruneC
 
 @all_or_nothing
 def prune(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     data: CorpusSource | PrunePlan = "general",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -99,7 +101,7 @@ def prune(
     as it was. With `compact`, it is left as it was in any case, and the result has a new model, whose tensors are smaller.
 
     Args:
-        model: A causal language model, loaded.
+        model: A causal language model, loaded. A name or path is loaded.
         data: The text by which neurons are judged, or a plan that was made for this model.
         tokenizer: The model's tokenizer; found by the model's name when None.
         config: Settings, or the name of a preset.
@@ -111,6 +113,7 @@ def prune(
     Returns:
         The result, whose `model` is the model that was passed in, or the smaller one.
     """
+    model = opened(model)
     start = time.perf_counter()
     tokenizer = find_tokenizer(model, tokenizer)
     if isinstance(data, PrunePlan):

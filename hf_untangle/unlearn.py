@@ -13,6 +13,7 @@ from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.saving import check_savable
 from hf_untangle.configs.keywords import UnlearnSettings
 from hf_untangle.configs.unlearn import UnlearnConfig
@@ -58,7 +59,7 @@ class SettingsOfAnyMethod(UnlearnSettings, MethodSettings, total=False):
 
 @all_or_nothing
 def unlearn(  # noqa: PLR0913 (each is a choice of its own)
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     forget: CorpusSource | ImageClasses,
     retain: CorpusSource | ImageClasses | None = None,
     *,
@@ -81,7 +82,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     an interruption before leaves it exactly as it was, and the same call then continues after the last finished step.
 
     Args:
-        model: A causal or masked language model, or an image classifier, loaded with its head.
+        model: A causal or masked language model, or an image classifier, loaded with its head. A name or path is loaded.
         forget: The corpus whose capability goes: a name such as `code`, a file or folder, rows as trl takes them (texts, chats,
             prompts with completions, preferences, token ids), or what `corpus` made of these; for a classifier, classes of a
             data set, such as `digits:0,1`. Of rows with answers, answers alone count. `split="all"` judges on the same rows.
@@ -109,6 +110,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     start = time.perf_counter()
     names = method_names(method)
     config, own = split_settings(names, config, dict(settings))
+    model = opened(model)
     check_savable(model)
     task = task_of(model)
     processor = find_processor(model, task, tokenizer)

@@ -33,6 +33,7 @@ from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.unvisited_experts import with_unvisited_experts
 from hf_untangle.architecture.wrappers import WRAPPED, adapters_disabled, model_below
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import ArchitectureError
 
 BY_HAND = (
@@ -42,7 +43,7 @@ BY_HAND = (
 
 
 @all_or_nothing
-def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) -> tuple[NeuronGroup, ...]:
+def neuron_groups(model: nn.Module | ModelName, *, named: Mapping[str, Kind] | None = None) -> tuple[NeuronGroup, ...]:
     """Find every neuron of a model.
 
     A projection inside a layer is an output projection exactly when it can be added to the residual stream and reads only
@@ -53,7 +54,7 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
 
     Args:
         model: A model from transformers, with adapters of peft or without: neurons have the names that they have without. Of
-            one that is offloaded or sharded, a twin without weights is traced.
+            one that is offloaded or sharded, a twin without weights is traced. A name or path is loaded.
         named: The output projections of a model that is not understood, by the pattern of their paths: such as
             `{"model.layers.*.mlp.down_proj": "ffn", "model.layers.*.attn.o_proj": "attention"}`. Nothing is looked for
             then, and what computes the neurons is not known: they can be silenced, and `remove_` zeroes the columns that
@@ -66,6 +67,7 @@ def neuron_groups(model: nn.Module, *, named: Mapping[str, Kind] | None = None) 
         ArchitectureError: The model has no weights yet (meta device), was taken apart by ZeRO-3, or cannot be run; no
             neurons were found in it; or a pattern fits no projection.
     """
+    model = opened(model)
     check_whole(model)
     check_loaded(model)
     check_ordinary(model)

@@ -18,7 +18,9 @@ from hf_untangle.attacks.prompting import few_shot, logit_lens
 from hf_untangle.attacks.prompting import neighbor as near_text
 from hf_untangle.attacks.quantization import quantize
 from hf_untangle.attacks.report import AttackReport
+from hf_untangle.attacks.saved import read_saved
 from hf_untangle.attacks.subject import Unlearned, scene_of
+from hf_untangle.by_name import ModelName
 from hf_untangle.configs.attack import Attack, AttackConfig
 from hf_untangle.configs.keywords import AttackSettings
 from hf_untangle.data.corpora import CorpusSource
@@ -26,6 +28,7 @@ from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
 from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading
 from hf_untangle.records.provenance import device_name
+from hf_untangle.records.saved import result_folder
 
 logger = logging.getLogger("hf_untangle")
 
@@ -43,10 +46,10 @@ ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
 
 @all_or_nothing
 def attack(
-    result: Unlearned,
+    result: Unlearned | ModelName,
     *,
-    original: PreTrainedModel | str | None = None,
-    gold: PreTrainedModel | str | None = None,
+    original: PreTrainedModel | ModelName | None = None,
+    gold: PreTrainedModel | ModelName | None = None,
     neighbor: CorpusSource | None = None,
     config: AttackConfig | str = "default",
     progress: bool = True,
@@ -59,7 +62,7 @@ def attack(
     keeps what it has measured, and the others continue.
 
     Args:
-        result: What `unlearn` gave. Its model is left exactly as it is.
+        result: What `unlearn` gave, or where it was saved: a folder, or `user/name` on the Hub. Its model is left as it is.
         original: The model before unlearning, or its name; the name in the record when None.
         gold: A model that never learnt the forget corpus, or its name, where there is one.
         neighbor: A corpus near to the forget corpus, such as a paraphrase of it; for `code` and `python`, programs in other
@@ -76,6 +79,8 @@ def attack(
             one that the result was made from, or there are several processes.
     """
     config = AttackConfig.resolve(config, **settings)
+    if isinstance(result, ModelName):
+        result = read_saved(result_folder(result), dtype="checkpoint")
     _check(result)
     start = time.perf_counter()
     scene = scene_of(result, config, original, gold, neighbor)

@@ -11,6 +11,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.attacks.context import Scene
 from hf_untangle.attacks.prompting import NEIGHBORS
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource
@@ -55,8 +56,8 @@ class Unlearned(Protocol):
 def scene_of(
     result: Unlearned,
     config: AttackConfig,
-    original: PreTrainedModel | str | None,
-    gold: PreTrainedModel | str | None,
+    original: PreTrainedModel | ModelName | None,
+    gold: PreTrainedModel | ModelName | None,
     near: CorpusSource | None,
 ) -> Scene:
     """Bring together what attacks need, and check that it belongs together.
@@ -95,11 +96,9 @@ def scene_of(
     )
 
 
-def _loaded(model: PreTrainedModel | str, like: PreTrainedModel) -> PreTrainedModel:
+def _loaded(model: PreTrainedModel | ModelName, like: PreTrainedModel) -> PreTrainedModel:
     """A model to compare with, in the dtype and on the device of the one that is attacked."""
-    if isinstance(model, str):
-        model = models.load(model, dtype=like.dtype)[0]
-    return model.to(like.device)  # type: ignore[arg-type]
+    return opened(model, dtype=like.dtype).to(like.device)  # type: ignore[arg-type]
 
 
 def _check_original(original: PreTrainedModel, groups: tuple[NeuronGroup, ...], result: Unlearned) -> None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.detect_removed import removed_neurons
 from hf_untangle.compaction.lora import compact_with_lora, has_adapters
@@ -25,7 +26,7 @@ Model = TypeVar("Model", bound=nn.Module)
 @all_or_nothing
 @torch.no_grad()
 def compact(
-    model: Model,
+    model: Model | ModelName,
     mask: NeuronMask | None = None,
     *,
     layout: Layout = "ragged",
@@ -39,7 +40,7 @@ def compact(
 
     Args:
         model: A model from transformers, in floating point, or a `peft.PeftModel` of one with LoRA adapters, which are cut
-            too. It is left as it was, and shares its untouched tensors with the new one.
+            too. It is left as it was, and shares its untouched tensors with the new one. A name or path is loaded.
         mask: Which neurons stay. When None, those that are removed are read off the weights, whose columns are zero.
         layout: `ragged`: every layer is as narrow as it can be; such a checkpoint loads with plain `from_pretrained` once
             `hf_untangle.compaction.enable_ragged_checkpoints()` was called. `uniform`: all layers get the width of the widest;
@@ -53,6 +54,7 @@ def compact(
         MaskError: The mask is not this model's, or the weights are quantized or not loaded.
         CompactionError: The configuration of the model has no setting for such widths, or the layout is impossible.
     """
+    model = opened(model)
     enable_ragged_checkpoints()
     if has_adapters(model):
         return compact_with_lora(model, mask, layout=layout, round_to=round_to)

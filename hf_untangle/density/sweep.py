@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density import weight_scores
 from hf_untangle.density.crossing import Curve, around_crossings, first_crossing, last_crossing
@@ -33,7 +34,7 @@ logger = logging.getLogger("hf_untangle")
 
 @all_or_nothing
 def sweep(
-    model: nn.Module,
+    model: nn.Module | ModelName,
     evaluate: Evaluate | Measure | CorpusSource,
     *,
     config: SweepConfig | str = "default",
@@ -53,7 +54,7 @@ def sweep(
     beside it no more than what ranking one tensor takes.
 
     Args:
-        model: Any module, for single weights; a decoder from transformers, for neurons.
+        model: Any module, for single weights; a decoder from transformers, for neurons. A name or path is loaded.
         evaluate: A function from the model to an accuracy (or a mean loss, for the tolerances `loss` and `perplexity`); a
             `Measure`; or a corpus, whose validation part a causal language model is judged on by its next tokens.
         config: Settings, or the name of a preset: what goes, what it is ranked by, and how far the metric may fall.
@@ -75,6 +76,7 @@ def sweep(
     start = time.perf_counter()
     config = SweepConfig.resolve(config, **settings)
     tolerance = TOLERANCES[config.tolerance]
+    model = opened(model)
     with evaluation_mode(model), torch.no_grad():
         measure = as_measure(model, evaluate, tokenizer, tolerance.metric)
         units = _units(model, config, scores, measure.calibrate)

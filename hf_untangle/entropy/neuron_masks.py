@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.entropy.neuron_record import NeuronCell, NeuronEntropyConfig, NeuronOrder, NeuronRecord
 from hf_untangle.errors import ConfigError
@@ -25,7 +26,7 @@ from hf_untangle.statistics.moments import Moments
 
 
 def measure_neurons(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     prose: TokenBlocks,
     tests: Mapping[str, TokenBlocks],
     settings: NeuronEntropyConfig | None = None,
@@ -37,7 +38,7 @@ def measure_neurons(
     Entropy is measured on one part of the prose after another, so that results show how far they depend on it.
 
     Args:
-        model: A causal language model, which is left as it was.
+        model: A causal language model, which is left as it was. A name or path is loaded.
         prose: Tokens to measure entropy on, in as many parts as there are seeds.
         tests: Held-out tokens by name; the first are in distribution.
         settings: What to do; the default settings when None.
@@ -49,6 +50,7 @@ def measure_neurons(
     Raises:
         ConfigError: A share masks no neuron, or the prose has fewer blocks than there are seeds.
     """
+    model = opened(model)
     settings = settings or NeuronEntropyConfig()
     groups = neuron_groups(model)
     check_shares(groups, settings)

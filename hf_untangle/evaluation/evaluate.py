@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.corpora import CorpusSource
-from hf_untangle.data.corpora import corpus as opened
+from hf_untangle.data.corpora import corpus as open_corpus
 from hf_untangle.data.questions import QuestionSource, questions
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
@@ -45,7 +46,7 @@ class Evaluation:
 
 @all_or_nothing
 def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged on)
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     corpus: CorpusSource | None = None,
     *,
     metrics: Sequence[str] | None = None,
@@ -63,7 +64,7 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
     the work, and all of them get the result. The model is left as it was.
 
     Args:
-        model: A causal language model, masked or not.
+        model: A causal language model, masked or not. A name or path is loaded.
         corpus: Running text. Where no pairs are passed, the second halves of its documents are the answers to the first.
         metrics: Names of `FEEDS`; when None, accuracy and perplexity on a corpus, and what is known by heart of pairs.
         pairs: Prompts with answers, see `questions`: a table, a dataset or mappings.
@@ -83,11 +84,11 @@ def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged 
         MissingExtraError: Tasks were asked for where lm-eval is not installed.
     """
     config = EvaluationConfig.resolve(config, **settings)
-    model = model_below(model)
+    model = cast(PreTrainedModel, model_below(opened(model)))
     names = _names(metrics, corpus is not None, pairs is not None, bool(tasks))
     if not model.can_generate():
         raise ConfigError(f"Metrics of next tokens need a causal language model, got {type(model).__name__}.")
-    text, held_out = (None if one is None else opened(one) for one in (corpus, holdout))
+    text, held_out = (None if one is None else open_corpus(one) for one in (corpus, holdout))
     asked = () if pairs is None else questions(pairs)
     found = find_tokenizer(model, tokenizer)
     material = Material(model, found, config, corpus=text, pairs=asked, holdout=held_out, progress=progress)

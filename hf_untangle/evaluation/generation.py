@@ -10,10 +10,11 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.by_name import ModelName, opened
 
 
 def continuations(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str | Int[Tensor, " _"]],
     *,
@@ -22,7 +23,7 @@ def continuations(
     """Continue prompts by greedy decoding, without the prompt itself and without special tokens.
 
     Args:
-        model: A causal language model.
+        model: A causal language model. A name or path is loaded.
         tokenizer: Its tokenizer.
         prompts: Texts to continue, or token ids where they have special tokens of their own; each is run alone, so that none is
             padded.
@@ -31,6 +32,7 @@ def continuations(
     Returns:
         One continuation a prompt.
     """
+    model = opened(model)
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,6 +19,7 @@ from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
@@ -67,7 +68,7 @@ def relative_drop(before: float, after: float) -> float:
 
 @all_or_nothing
 def next_token_metrics(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     blocks: TokenBlocks,
     *,
     batch_size: BatchSize = 8,
@@ -81,7 +82,7 @@ def next_token_metrics(
     in memory together. Several processes each run their share of the blocks, and all of them get the metrics of all.
 
     Args:
-        model: A causal language model, or a masked one.
+        model: A causal language model, or a masked one. A name or path is loaded.
         blocks: The tokens.
         batch_size: Blocks in one forward pass of the base model; "auto" halves them when memory runs out.
         max_tokens: Reads the first blocks only, up to so many tokens.
@@ -95,7 +96,7 @@ def next_token_metrics(
     Raises:
         StatisticsError: No block has a second token, or the loss is NaN.
     """
-    model = model_below(model)
+    model = cast(PreTrainedModel, model_below(opened(model)))
     mine = limited(blocks, max_tokens).mine()
     batches = Batches(mine, batch_size, max_seconds=max_seconds)
     device = input_device(model)

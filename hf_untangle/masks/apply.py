@@ -12,6 +12,7 @@ from hf_untangle.architecture.hooks import intercepted
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -19,13 +20,13 @@ from hf_untangle.models import name_and_revision
 
 
 @contextmanager
-def masked(model: nn.Module, mask: NeuronMask, *, constants: Constants | None = None) -> Iterator[nn.Module]:
+def masked(model: nn.Module | ModelName, mask: NeuronMask, *, constants: Constants | None = None) -> Iterator[nn.Module]:
     """Silence the masked-out neurons of a model inside the `with` block, or hold each of them at a constant.
 
     The weights are never written to, so leaving the block restores the model exactly.
 
     Args:
-        model: The model to mask.
+        model: The model to mask. A name or path is loaded.
         mask: Which neurons stay.
         constants: The value that each neuron reads while it is masked out, by group; zero when None or left
             out. A mask of a run with another ablation than zero must be given them, or `{}`.
@@ -36,6 +37,7 @@ def masked(model: nn.Module, mask: NeuronMask, *, constants: Constants | None = 
     Raises:
         MaskError: The mask was made for another model, or another revision of it, or needs constants.
     """
+    model = opened(model)
     below = model_below(model)
     mask.check_revision(*name_and_revision(below))
     mask.check_constants(constants)

@@ -14,6 +14,7 @@ from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of, neurons_read
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.removal import check_in_memory
 
@@ -42,11 +43,11 @@ def dampened(model: nn.Module, factors: Factors) -> Iterator[nn.Module]:
 
 @all_or_nothing
 @torch.no_grad()
-def dampen_(model: nn.Module, factors: Factors, groups: tuple[NeuronGroup, ...]) -> nn.Module:
+def dampen_(model: nn.Module | ModelName, factors: Factors, groups: tuple[NeuronGroup, ...]) -> nn.Module:
     """Multiply the columns that read neurons by factors. A dampened neuron is still computed, and can grow back.
 
     Args:
-        model: The model, changed in place. All of it is checked before any of it is written to.
+        model: The model, changed in place. All of it is checked before any of it is written to. A name or path is loaded.
         factors: One factor per neuron; groups that are left out stay as they are.
         groups: The neuron groups of this model.
 
@@ -56,6 +57,7 @@ def dampen_(model: nn.Module, factors: Factors, groups: tuple[NeuronGroup, ...])
     Raises:
         MaskError: The factors are not this model's, or its weights cannot be edited.
     """
+    model = opened(model)
     _check(model, factors)
     check_in_memory(model, groups)
     with commit() as undo:

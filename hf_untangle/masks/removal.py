@@ -19,6 +19,7 @@ from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.architecture.sharding import check_whole, comes_and_goes, is_shard
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -58,7 +59,7 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 @all_or_nothing
 @torch.no_grad()
 def remove_(
-    model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, constants: Constants | None = None
+    model: nn.Module | ModelName, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, constants: Constants | None = None
 ) -> nn.Module:
     """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
 
@@ -73,7 +74,7 @@ def remove_(
 
     Args:
         model: The model, changed in place. All of it is checked before any of it is written to. Under LoRA adapters of peft,
-            what they add to removed neurons goes too, and they stay.
+            what they add to removed neurons goes too, and they stay. A name or path is loaded.
         mask: Which neurons stay.
         groups: The neuron groups of this model.
         constants: The value at which each removed neuron is held, by group; zero when None. A mask of a run with another
@@ -86,6 +87,7 @@ def remove_(
         MaskError: The mask is not this model's, or needs constants, or its weights cannot be edited.
         ArchitectureError: A bias is needed, and cannot be there.
     """
+    model = opened(model)
     below = model_below(model)
     mask.check_fits(groups, *name_and_revision(below))
     mask.check_constants(constants)

@@ -16,6 +16,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.masks.removal import check_in_memory
 
@@ -27,7 +28,7 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 3e-2, torc
 
 @all_or_nothing
 @torch.no_grad()
-def rotate_heads_(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> nn.Module:
+def rotate_heads_(model: nn.Module | ModelName, groups: tuple[NeuronGroup, ...]) -> nn.Module:
     """Put the singular value decomposition between the value and the output projection of every attention head.
 
     With W_O W_V = U S V^T for one head, W_O becomes U sqrt(S) and W_V becomes sqrt(S) V^T; the value bias b becomes b' with
@@ -35,7 +36,7 @@ def rotate_heads_(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> nn.Modul
     that share a value head are stacked, and rotated together. Logits stay the same up to the rounding of the weights' dtype.
 
     Args:
-        model: The model, changed in place. All of it is checked before any of it is written to.
+        model: The model, changed in place. All of it is checked before any of it is written to. A name or path is loaded.
         groups: Its neuron groups; FFNs stay as they are.
 
     Returns:
@@ -45,6 +46,7 @@ def rotate_heads_(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> nn.Modul
         ArchitectureError: Values pass through more than these two projections, so that no rotation leaves outputs as they are.
         MaskError: The weights cannot be edited.
     """
+    model = opened(model)
     heads = [group for group in groups if group.kind == "attention"]
     check_in_memory(model, tuple(heads))
     for group in heads:

@@ -15,6 +15,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory, remove_
@@ -78,7 +79,7 @@ class NeuronTicket:
 
 @all_or_nothing
 def search_neurons(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     retain: TokenBlocks,
     *,
     forget: TokenBlocks | None = None,
@@ -91,7 +92,7 @@ def search_neurons(
     """Evolve a mask over the neurons of a language model, with an adapter that learns in the loop where it is asked for.
 
     Args:
-        model: A causal language model, left as it was.
+        model: A causal language model, left as it was. A name or path is loaded.
         retain: Blocks that individuals learn from and are judged on.
         forget: Blocks whose loss is to rise, weighed by the setting forget_weight.
         groups: Which neurons may go; all when None.
@@ -108,6 +109,7 @@ def search_neurons(
         StatisticsError: No individual reached a finite loss.
     """
     config, begun = NeuronNetsConfig.resolve(config, **settings), time.perf_counter()
+    model = opened(model)
     evolution = NeuronEvolution(model, retain, config=config, forget=forget, groups=groups, start=start)
     bar = tqdm(total=config.generations, unit="generation", desc="evolving", disable=not progress)
     with bar:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 
@@ -65,6 +65,20 @@ class TrainingRecord(Frozen):
     """How many parameters were trained."""
     seconds: Seconds
     """Of the training alone."""
+    _model: Any = PrivateAttr(default=None)
+
+    @property
+    def model(self) -> Any:
+        """The model that was repaired, where `repair` loaded it by its name; no file has it."""
+        return self._model
+
+    def keep(self, model: Any) -> None:
+        """Hold a model that nobody else holds.
+
+        Args:
+            model: The model that was repaired.
+        """
+        self._model = model
 
 
 class RunRecord(Frozen):

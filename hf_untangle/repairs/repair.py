@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
-from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.configs.keywords import RepairSettings
 from hf_untangle.configs.repair import RepairConfig
@@ -38,13 +38,13 @@ from hf_untangle.repairs.training import train_
 
 @all_or_nothing
 def repair(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     mask: NeuronMask,
     retain: CorpusSource = "general",
     *,
     forget: CorpusSource | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    original: PreTrainedModel | str | None = None,
+    original: PreTrainedModel | ModelName | None = None,
     config: RepairConfig | str = "default",
     progress: bool = True,
     **settings: Unpack[RepairSettings],
@@ -55,7 +55,7 @@ def repair(
     test parts. The model is written to in the very last moment: an error or an interruption before leaves it as it was.
 
     Args:
-        model: A model whose neurons were removed.
+        model: A model whose neurons were removed. A name or path is loaded, and the record has the repaired `model`.
         mask: Which of them stayed.
         retain: The corpus to train on.
         forget: The corpus whose capability is gone, to see that it stays so; None after a compression, which has none.
@@ -73,8 +73,9 @@ def repair(
         ConfigError: A setting is unknown or out of range, `distill` has no original to learn from, or the model is no causal
             language model.
     """
-    _check_task(model)
     config = RepairConfig.resolve(config, **settings)
+    given, model = model, opened(model)
+    _check_task(model)
     tokenizer = find_tokenizer(model, tokenizer)
 
     def read(source: Corpus) -> TokenBlocks:
@@ -86,7 +87,10 @@ def repair(
     else:
         gone, kept = two_corpora(forget, retain, chat=config.chat)
         test = Pair(read(gone), read(kept))
-    return repair_measured(model, mask, test, kept, config, tokenizer=tokenizer, original=original, progress=progress)
+    record = repair_measured(model, mask, test, kept, config, tokenizer=tokenizer, original=original, progress=progress)
+    if model is not given:
+        record.keep(model)
+    return record
 
 
 @all_or_nothing
@@ -98,7 +102,7 @@ def repair_measured(
     config: RepairConfig,
     *,
     tokenizer: PreTrainedTokenizerBase,
-    original: PreTrainedModel | str | None = None,
+    original: PreTrainedModel | ModelName | None = None,
     progress: bool = True,
 ) -> RepairRecord | PruneRepairRecord:
     """Repair a model, as `repair` does, and measure it on blocks that are read already.
@@ -188,7 +192,9 @@ def _check_task(model: PreTrainedModel) -> None:
         )
 
 
-def _teacher(model: PreTrainedModel, config: RepairConfig, original: PreTrainedModel | str | None) -> PreTrainedModel | None:
+def _teacher(
+    model: PreTrainedModel, config: RepairConfig, original: PreTrainedModel | ModelName | None
+) -> PreTrainedModel | None:
     """The original model, loaded where its name was given; nothing where the settings ask for none."""
     if not config.distill:
         return None
@@ -201,11 +207,11 @@ def _teacher(model: PreTrainedModel, config: RepairConfig, original: PreTrainedM
         raise ConfigError(
             "The original must be the model before pruning, got the pruned model itself. Load the original a second time."
         )
-    if isinstance(original, str):
-        original = models.load(original, dtype=model.dtype)[0]
-    return original.to(model.device)  # type: ignore[arg-type]
+    return opened(original, dtype=model.dtype).to(model.device)  # type: ignore[arg-type]
 
 
-def _name_of(original: PreTrainedModel | str | None) -> str | None:
+def _name_of(original: PreTrainedModel | ModelName | None) -> str | None:
     """What the original is called."""
-    return original if original is None or isinstance(original, str) else str(original.name_or_path)
+    if original is None:
+        return None
+    return str(original if isinstance(original, ModelName) else original.name_or_path)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import bytes_of, gathered, save_model
 from hf_untangle.compaction.target_widths import Layout
@@ -22,8 +23,8 @@ from hf_untangle.hub.download import PullOptions
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.removed_weights import RemovedWeights, put_back_
+from hf_untangle.records.saved import read_removed, result_folder
 from hf_untangle.records.shareable import shareable
-from hf_untangle.results.loading import read_removed, result_folder
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 Own = TypeVar("Own", bound="Result")
@@ -247,12 +248,13 @@ class Result:
         self._update(weights=weights_fingerprint(self.model), **forgotten, **changes)
 
 
-def restore(model: PreTrainedModel, result: Result | str | Path) -> PreTrainedModel:
+def restore(model: PreTrainedModel | ModelName, result: Result | str | Path) -> PreTrainedModel:
     """Give a model exactly the weights back that a run removed from it.
 
     Args:
-        model: The model whose neurons were removed, or its checkpoint loaded again in the same dtype; changed in place. All
-            of it is checked first: a model that was trained since is refused, as its original cannot come back.
+        model: The model whose neurons were removed, or its checkpoint loaded again in the same dtype; changed in place. All of
+            it is checked first: a model that was trained since is refused, as its original cannot come back. A name or path is
+            loaded.
         result: The result of `unlearn` or `prune` with `keep_removed=True`, or the folder that it was saved in.
 
     Returns:
@@ -261,6 +263,7 @@ def restore(model: PreTrainedModel, result: Result | str | Path) -> PreTrainedMo
     Raises:
         MaskError: The removed weights were not kept, or the model is not as the removal left it; nothing is changed then.
     """
+    model = opened(model)
     removed = result.removed if isinstance(result, Result) else read_removed(Path(result))
     if removed is None:
         raise MaskError(

@@ -8,6 +8,7 @@ from typing import Any, Unpack, cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.configs.keywords import RepairSettings
 from hf_untangle.configs.repair import RepairConfig
@@ -22,10 +23,10 @@ from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.pruning.plan import PrunePlan, read_blocks
 from hf_untangle.records.compression import CorpusMetricsRecord, PruneRecord
 from hf_untangle.records.read import read_run_record
+from hf_untangle.records.saved import corpus_again, read_removed, same_tokens
 from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.compression_page import write_prune_report
 from hf_untangle.results.base import Result
-from hf_untangle.results.loading import corpus_again, read_removed, same_tokens
 from hf_untangle.statistics.activations import FILE as STATISTICS
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -70,7 +71,7 @@ class PruneResult(Result):
         self,
         data: CorpusSource | None = None,
         *,
-        original: PreTrainedModel | str | None = None,
+        original: PreTrainedModel | ModelName | None = None,
         config: RepairConfig | str = "default",
         progress: bool = True,
         **settings: Unpack[RepairSettings],
@@ -108,7 +109,7 @@ class PruneResult(Result):
         self,
         metrics: Sequence[str],
         *,
-        original: PreTrainedModel | str | None = None,
+        original: PreTrainedModel | ModelName | None = None,
         config: EvaluationConfig | str = "default",
         progress: bool = True,
         **settings: Unpack[EvaluationSettings],
@@ -129,7 +130,7 @@ class PruneResult(Result):
             ConfigError: A metric or a setting is unknown.
         """
         tokenizer = cast(PreTrainedTokenizerBase, self.tokenizer)
-        before = models.load(original, dtype=self.record.dtype)[0] if isinstance(original, str) else original
+        before = None if original is None else opened(original, dtype=self.record.dtype)
         how: dict[str, Any] = {"metrics": metrics, "config": config, "tokenizer": tokenizer, "progress": progress} | settings
         found = evaluate(self.model, self.held_out.corpus, **how)
         of_original = None if before is None else evaluate(before, self.held_out.corpus, **how).values

@@ -10,8 +10,8 @@ from hf_untangle.files.json_text import read_json
 from hf_untangle.files.regular import Expected
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.download import PullOptions
+from hf_untangle.records.saved import result_folder
 from hf_untangle.results.base import Result
-from hf_untangle.results.loading import result_folder
 from hf_untangle.results.pruned import PruneResult
 from hf_untangle.results.unlearned import UnlearnResult
 

@@ -11,6 +11,8 @@ from hf_untangle import models
 from hf_untangle.architecture.commit import undone_on_failure
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.attacks.run import attack
+from hf_untangle.attacks.saved import read_saved
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.keywords import AttackSettings, RepairSettings
 from hf_untangle.configs.repair import RepairConfig
@@ -24,18 +26,16 @@ from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.folders import temporary_folder, whole_folder
 from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.masks.adapter import check_silences
-from hf_untangle.masks.mask import FILE, NeuronMask
+from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path, save_mask_path
 from hf_untangle.pruning.extra_metrics import ask
 from hf_untangle.pruning.scoring import Pair
-from hf_untangle.pruning.tasks import read_parts
-from hf_untangle.records.read import read_run_record
+from hf_untangle.records.saved import read_removed
 from hf_untangle.records.unlearning import History, UnlearnRecord
 from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.adapter_path import write_adapter_path
 from hf_untangle.reporting.report import write_report
 from hf_untangle.results.base import Result
-from hf_untangle.results.loading import corpus_again, read_removed, same_tokens
 from hf_untangle.statistics.activations import ActivationStatistics
 
 STATISTICS = {"forget": "statistics-forget.safetensors", "retain": "statistics-retain.safetensors"}
@@ -72,7 +72,7 @@ class UnlearnResult(Result):
         self,
         retain: CorpusSource | None = None,
         *,
-        original: PreTrainedModel | str | None = None,
+        original: PreTrainedModel | ModelName | None = None,
         config: RepairConfig | str = "default",
         progress: bool = True,
         **settings: Unpack[RepairSettings],
@@ -115,8 +115,8 @@ class UnlearnResult(Result):
     def attack(
         self,
         *,
-        original: PreTrainedModel | str | None = None,
-        gold: PreTrainedModel | str | None = None,
+        original: PreTrainedModel | ModelName | None = None,
+        gold: PreTrainedModel | ModelName | None = None,
         neighbor: CorpusSource | None = None,
         config: AttackConfig | str = "default",
         progress: bool = True,
@@ -148,7 +148,7 @@ class UnlearnResult(Result):
         self,
         metrics: Sequence[str],
         *,
-        original: PreTrainedModel | str | None = None,
+        original: PreTrainedModel | ModelName | None = None,
         config: EvaluationConfig | str = "default",
         progress: bool = True,
         **settings: Unpack[EvaluationSettings],
@@ -171,7 +171,7 @@ class UnlearnResult(Result):
         if self.record.task != "next token":
             raise ConfigError(f"These metrics are of causal language models, but this one predicts a {self.record.task}.")
         check_metrics(metrics)
-        before = models.load(original, dtype=self.record.dtype)[0] if isinstance(original, str) else original
+        before = None if original is None else opened(original, dtype=self.record.dtype)
         tokenizer = cast(PreTrainedTokenizerBase, self.tokenizer)
         found = ask(
             self.model, before, self.held_out, metrics, config=config, tokenizer=tokenizer, progress=progress, **settings
@@ -240,27 +240,12 @@ class UnlearnResult(Result):
     @classmethod
     def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> "UnlearnResult":
         """Read what `_write` wrote, and the test parts anew."""
-        record = read_run_record(folder, UnlearnRecord)
-        if record.task == "class":
-            raise ConfigError(
-                "A classifier's result cannot be read back: load its model with transformers, and its mask alone."
-            )
-        kind = "masked-lm" if record.task == "masked token" else "causal-lm"
-        forget, retain = (corpus_again(record.corpora, use, corpora.get(use)) for use in ("forget", "retain"))
-        model, tokenizer = models.load(str(folder), kind=kind, **loading)
-        held_out = read_parts(record.task, (forget, retain), tokenizer, "test", record.config)
-        for use, blocks in (("forget", held_out.forget), ("retain", held_out.retain)):
-            same_tokens(blocks, record.corpora[f"{use}_test"], use)
         return cls(
-            model=model,
-            tokenizer=tokenizer,
-            mask=NeuronMask.load(folder / FILE),
-            record=record,
+            **vars(read_saved(folder, corpora, **loading)),
             removed=read_removed(folder),
             mask_path=load_mask_path(folder / MASK_PATH),
             forget=ActivationStatistics.load(folder / STATISTICS["forget"]),
             retain=ActivationStatistics.load(folder / STATISTICS["retain"]),
-            held_out=held_out,
         )
 
     def _write_statistics(self, folder: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +19,7 @@ from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.blocks import Blocks
@@ -40,7 +42,7 @@ TOKENS = 16_384
 
 @all_or_nothing
 def collect(  # noqa: PLR0913 (one parameter an option)
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     blocks: Blocks | CorpusSource,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -59,7 +61,7 @@ def collect(  # noqa: PLR0913 (one parameter an option)
     all of them get the statistics of all.
 
     Args:
-        model: The model, which is left as it was.
+        model: The model, which is left as it was. A name or path is loaded.
         blocks: The tokens; or what `corpus` takes, whose train part is read: 16,384 tokens of it, or `max_tokens`.
         tokenizer: The model's tokenizer, for a corpus; found by the model's name when None.
         groups: Which neuron groups to watch; all of them when None.
@@ -81,7 +83,7 @@ def collect(  # noqa: PLR0913 (one parameter an option)
         ConfigError: A limit is not positive, or cannot be kept by processes that share a model; or not even one block fits
             into memory.
     """
-    model = model_below(model)
+    model = cast(PreTrainedModel, model_below(opened(model)))
     groups = neuron_groups(model) if groups is None else groups
     if not isinstance(blocks, Blocks):
         blocks = token_blocks(blocks, find_tokenizer(model, tokenizer), tokens=max_tokens or TOKENS)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.accumulators import Observer
@@ -23,7 +24,7 @@ from hf_untangle.statistics.moments import MomentAccumulator
 
 
 def collect_head_entropy(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     blocks: TokenBlocks,
     *,
     groups: Sequence[NeuronGroup] | None = None,
@@ -37,7 +38,7 @@ def collect_head_entropy(
     with the model's eager attention, the only one that has weights to show; a layer's weights are gone when the next one runs.
 
     Args:
-        model: The model, which is left as it was.
+        model: The model, which is left as it was. A name or path is loaded.
         blocks: The tokens.
         groups: Attention groups; all of the model's when None.
         batch_size: Blocks in one forward pass.
@@ -49,6 +50,7 @@ def collect_head_entropy(
     Raises:
         StatisticsError: An attention layer does not show its weights, or they are not finite.
     """
+    model = opened(model)
     found = neuron_groups(model) if groups is None else groups
     attention = [group for group in found if group.heads is not None]
     sums: dict[str, MomentAccumulator] = {}

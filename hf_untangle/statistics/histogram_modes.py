@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.statistics.collect import run_over
@@ -20,7 +21,7 @@ REACH = 3.0
 
 
 def collect_modes(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     blocks: Blocks,
     moments: Mapping[str, Moments],
     *,
@@ -34,7 +35,7 @@ def collect_modes(
     the values in the fullest bin (the lowest of equals). Memory is that of the histograms, whatever the corpus.
 
     Args:
-        model: The model, which is left as it was.
+        model: The model, which is left as it was. A name or path is loaded.
         blocks: The tokens.
         moments: What `collect` summed up on the same corpus.
         groups: Which neuron groups to watch.
@@ -44,6 +45,7 @@ def collect_modes(
     Returns:
         The mode of every neuron of each group, on the CPU, in float64.
     """
+    model = opened(model)
     histograms: dict[str, _Histogram] = {}
 
     def add(group: NeuronGroup, z: Tensor, neurons: slice) -> None:

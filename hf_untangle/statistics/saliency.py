@@ -15,6 +15,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
@@ -54,7 +55,7 @@ class Saliency:
 
 
 def collect_saliency(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     blocks: Blocks,
     *,
     groups: Sequence[NeuronGroup],
@@ -67,7 +68,7 @@ def collect_saliency(
     not grow with the number of batches.
 
     Args:
-        model: A causal language model, masked or not, which is left as it was.
+        model: A causal language model, masked or not, which is left as it was. A name or path is loaded.
         blocks: The tokens.
         groups: Which neuron groups to watch.
         batch_size: Blocks in one pass, which holds all activations and the logits of its blocks; "auto" halves them when
@@ -80,6 +81,7 @@ def collect_saliency(
     Raises:
         StatisticsError: A gradient was infinite or NaN.
     """
+    model = opened(model)
 
     def of_my_blocks() -> tuple[dict[str, Tensor], int]:
         mine = blocks.mine()

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -24,7 +25,7 @@ CHUNK = 256
 
 
 def collect_bits(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     blocks: TokenBlocks,
     *,
     thresholds: Thresholds | None = None,
@@ -38,7 +39,7 @@ def collect_bits(
     and sums of `collect`.
 
     Args:
-        model: The model, which is left as it was.
+        model: The model, which is left as it was. A name or path is loaded.
         blocks: The tokens.
         thresholds: t of every neuron, such as its mean or a quantile on a reference corpus. The running mean when None: that of
             all tokens up to and including those of the batch at hand, so that the first batches count with a rough one.
@@ -52,6 +53,7 @@ def collect_bits(
     Raises:
         StatisticsError: A group belongs to experts, has no threshold, or saw no token, or an activation was infinite or NaN.
     """
+    model = opened(model)
     groups = _dense(neuron_groups(model) if groups is None else groups)
     if thresholds is not None:
         _check_thresholds(groups, thresholds)

@@ -1,4 +1,4 @@
-"""Reading results back: their folder, their record, and the corpora that they were measured on."""
+"""What lies beside a record: the folder of a result, and the corpora that it was measured on, read anew."""
 
 from pathlib import Path
 from typing import Any, Unpack

@@ -28,6 +28,9 @@ SMALL = {
     "step_tokens": 256,
     "points": 2,
     "learning_rate": 5e-3,
+    "learning_rates": [5e-3],
+    "relearn_methods": ["lora"],
+    "warmups": [0.1],
     "shots": (1, 2),
     "block_size": BLOCK,
     "batch_size": 16,
@@ -235,7 +238,7 @@ def test_a_result_keeps_its_attacks_until_it_is_repaired(result, taught):
 
 @pytest.mark.slow
 def test_full_training_relearns_too(attack, record):
-    (outcome,) = attack("relearn", method="full", learning_rate=1e-3, steps=20).outcomes
+    (outcome,) = attack("relearn", relearn_methods=["full"], learning_rates=[1e-3], steps=20).outcomes
     assert outcome.error is None
     assert min(top1(outcome.readings, "unlearned", "20 steps")) > top1(record.base, "unlearned")[0]
 
@@ -286,3 +289,35 @@ def test_quick_settings_are_smaller_everywhere():
     full = untangle.configs.AttackConfig()
     for name in ("seeds", "max_seconds", "samples", "steps", "step_tokens", "points", "evaluation_tokens"):
         assert getattr(QUICK, name) < getattr(full, name)
+
+
+def test_relearning_tries_every_way_once_and_the_worst_with_every_seed(attack):
+    ways = {"learning_rates": (5e-3, 1e-6), "relearn_methods": ("lora", "full")}
+    (outcome,) = attack("relearn", steps=2, points=1, **ways).outcomes
+    of_first = [one for one in outcome.readings if one.model == "unlearned" and one.seed == 0]
+    assert len({one.setting for one in of_first}) == 4
+    of_second = {one.setting for one in outcome.readings if one.model == "unlearned" and one.seed == 1}
+    assert of_second == {max(of_first, key=lambda one: one.forget.top1).setting}
+
+
+def test_relearning_leaves_ways_out_where_time_is_needed_for_the_comparison(attack):
+    rates = tuple(1e-3 / 2**n for n in range(60))
+    (outcome,) = attack("relearn", steps=2, points=1, learning_rates=rates, max_seconds=2.0).outcomes
+    assert re.match(r"\d+ of 60 ways to train were tried, as the time", outcome.findings[0])
+    assert {(one.model, one.seed) for one in outcome.readings} >= {("original", 0), ("unlearned", 0), ("random mask", 0)}
+
+
+def test_without_tuning_the_other_models_are_trained_as_is_worst_for_the_result(attack):
+    (outcome,) = attack("relearn", steps=2, points=1, learning_rates=(1e-6, 5e-3), tune_all=False).outcomes
+    assert {one.setting for one in outcome.readings if one.model == "original"} == {"lora, 0.005, warm-up 10%"}
+
+
+def test_held_out_facts_are_measured_before_and_after_training_on_others(of):
+    readings = [one for one in of("held-out-facts").readings if (one.model, one.seed) == ("unlearned", 0)]
+    assert [one.at for one in readings] == [0, 2, 3]
+    assert readings[-1].forget.top1 > readings[0].forget.top1
+
+
+def test_an_attack_that_the_time_for_all_leaves_nothing_for_is_not_run(attack):
+    (outcome,) = attack("few-shot", total_seconds=1e-6).outcomes
+    assert outcome.stopped and outcome.readings == () and outcome.error is None

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from hf_untangle.attacks.report import AttackReport
 from hf_untangle.records.attacks import AttackRecord
-from hf_untangle.reporting.attacks import attack_markdown, attack_rows, attack_sentences, came_back
+from hf_untangle.reporting.attacks import attack_markdown, attack_rows, attack_sentences
 from hf_untangle.reporting.card_text import limits
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
+from hf_untangle.reporting.recovery import came_back
 
 
 @pytest.fixture
@@ -34,13 +35,13 @@ def record() -> AttackRecord:
 
 def test_what_came_back_is_a_share_of_what_was_lost(record):
     two, three = [r for r in record.outcomes[0].readings if r.at == 2], [r for r in record.outcomes[0].readings if r.at == 3]
-    assert came_back(record, two) == pytest.approx([0.2, 0.4])
-    assert came_back(record, three) == pytest.approx([1.0, 1.0])
+    assert came_back(record.base, two) == pytest.approx([0.2, 0.4])
+    assert came_back(record.base, three) == pytest.approx([1.0, 1.0])
 
 
 def test_where_nothing_was_lost_nothing_comes_back(record):
     same = record.model_copy(update={"base": (reading("unlearned", 0.6), reading("original", 0.6))})
-    assert all(map(math.isnan, came_back(same, [reading("unlearned", 0.7)])))
+    assert all(map(math.isnan, came_back(same.base, [reading("unlearned", 0.7)])))
 
 
 def test_rows_have_the_mean_and_the_spread_over_seeds_of_every_model(record):

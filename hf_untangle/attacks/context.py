@@ -17,7 +17,7 @@ from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.iterative import judge
 from hf_untangle.pruning.scoring import Pair
-from hf_untangle.records.attacks import Who
+from hf_untangle.records.attacks import WHO, Who
 from hf_untangle.records.unlearning import Scores
 
 Victim = tuple[Who, int, PreTrainedModel]
@@ -49,13 +49,17 @@ class Scene:
         """Tell whether the time for this attack is over."""
         return time.perf_counter() > self.deadline
 
+    def time_left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.perf_counter()
+
     def victims(self) -> Iterator[Victim]:
         """Copies for an attack that draws nothing.
 
         Yields:
             Every model once, and a random mask for each seed.
         """
-        yield from self._of_seed(self.config.seed)
+        yield from self.victims_of(self.config.seed)
         for seed in self.config.all_seeds[1:] if self.is_pruned else ():
             yield "random mask", seed, self._randomly_pruned(seed)
 
@@ -67,7 +71,39 @@ class Scene:
             comparisons.
         """
         for seed in self.config.all_seeds:
-            yield from self._of_seed(seed)
+            yield from self.victims_of(seed)
+
+    def victims_of(self, seed: int) -> Iterator[Victim]:
+        """A copy of every model, with the random mask of one seed.
+
+        Args:
+            seed: The seed.
+
+        Yields:
+            One model after the other.
+        """
+        for who in self.roles:
+            yield self.victim(who, seed)
+
+    def victim(self, who: Who, seed: int) -> Victim:
+        """A copy of one model.
+
+        Args:
+            who: Its role, one of `roles`.
+            seed: Of the random mask, where it is one.
+
+        Returns:
+            The role, the seed, and the copy.
+        """
+        if who == "random mask":
+            return who, seed, self._randomly_pruned(seed)
+        return who, seed, deepcopy({"unlearned": self.unlearned, "original": self.original, "gold": self.gold}[who])
+
+    @property
+    def roles(self) -> tuple[Who, ...]:
+        """The models that there are, by what they are: the result first."""
+        there = {"random mask": self.is_pruned, "gold": self.gold is not None}
+        return tuple(who for who in WHO if there.get(who, True))
 
     def samples(self, corpus: Corpus, count: int) -> dict[int, TokenBlocks]:
         """Read text to learn from or to show, from the train part of a corpus.
@@ -85,16 +121,18 @@ class Scene:
         apart = config.seeds if len(blocks.input_ids) >= config.seeds else 1
         return {seed: blocks.rows(slice(number % apart, None, apart)) for number, seed in enumerate(config.all_seeds)}
 
-    def judge(self, model: PreTrainedModel) -> Scores:
+    def judge(self, model: PreTrainedModel, blocks: TokenBlocks | None = None) -> Scores:
         """Measure a model on held-out text of both corpora.
 
         Args:
             model: The model.
+            blocks: The text to forget; held-out text of the forget corpus when None.
 
         Returns:
             Its scores.
         """
-        return judge(model, Pair(self.forget, self.retain), batch_size=self.config.batch_size, progress=False)
+        forget = self.forget if blocks is None else blocks
+        return judge(model, Pair(forget, self.retain), batch_size=self.config.batch_size, progress=False)
 
     def knows(self, model: PreTrainedModel, blocks: TokenBlocks | None = None) -> NextTokenMetrics:
         """Measure what a model knows of some text.
@@ -113,15 +151,6 @@ class Scene:
     def is_pruned(self) -> bool:
         """Whether neurons were removed; otherwise a random mask of equal size is the original model."""
         return not all(bool(kept.all()) for kept in self.mask.values())
-
-    def _of_seed(self, seed: int) -> Iterator[Victim]:
-        """A copy of every model, with the random mask of one seed."""
-        yield "unlearned", seed, deepcopy(self.unlearned)
-        yield "original", seed, deepcopy(self.original)
-        if self.is_pruned:
-            yield "random mask", seed, self._randomly_pruned(seed)
-        if self.gold is not None:
-            yield "gold", seed, deepcopy(self.gold)
 
     def _randomly_pruned(self, seed: int) -> PreTrainedModel:
         """The original model without as many neurons of every group, chosen at random."""

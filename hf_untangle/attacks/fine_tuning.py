@@ -1,8 +1,7 @@
-"""Training on a few samples of what was forgotten, or on harmless text: how fast does it come back?
+"""Training a copy of a model while what it knows of the forget corpus is measured on the way.
 
-Relearning on a few examples is the attack that most unlearning fails (arXiv:2409.18025, 2410.08827). Nothing holds removed
-neurons at zero here, and every model is trained in the same way, so that what the original gains by fitting the corpus can be
-told from what the unlearned model gets back.
+Nothing holds removed neurons at zero here, and every model is trained in the same way, so that what the original gains by
+fitting the corpus can be told from what the unlearned model gets back.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,23 +13,12 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.attacks.context import Scene, Victim
+from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.attacks import Reading
 from hf_untangle.repairs.methods import METHODS
 from hf_untangle.repairs.training import train_
-
-
-def relearn(scene: Scene) -> Iterator[Reading]:
-    """Train every model on a few samples of the forget corpus.
-
-    Args:
-        scene: The models, text and settings.
-
-    Yields:
-        What each knows after more and more steps.
-    """
-    yield from _trained(scene, scene.samples(scene.forget.corpus, scene.config.samples))
 
 
 def benign(scene: Scene) -> Iterator[Reading]:
@@ -43,30 +31,52 @@ def benign(scene: Scene) -> Iterator[Reading]:
         What each knows of the forget corpus after more and more steps.
     """
     config = scene.config.training(0)
-    yield from _trained(scene, scene.samples(scene.retain.corpus, config.steps * config.passes * config.batch_size))
-
-
-def _trained(scene: Scene, samples: dict[int, TokenBlocks]) -> Iterator[Reading]:
-    """Train every model on the samples of its seed."""
+    samples = scene.samples(scene.retain.corpus, config.steps * config.passes * config.batch_size)
     for victim in scene.victims_by_seed():
-        yield from _curve(scene, victim, samples[victim[1]])
+        yield from trained(scene, victim, samples[victim[1]], scene.config.training(victim[1]), scene.forget)
 
 
-def _curve(scene: Scene, victim: Victim, samples: TokenBlocks) -> Iterator[Reading]:
-    """Train one model, and read it on the way; it is measured on both corpora in the end, with the adapter merged."""
+def trained(
+    scene: Scene, victim: Victim, samples: TokenBlocks, config: RepairConfig, measured: TokenBlocks, setting: str = ""
+) -> Iterator[Reading]:
+    """Train one copy, and measure it on the way; it is measured on both corpora in the end, with the adapter merged.
+
+    Args:
+        scene: The models, text and settings.
+        victim: The copy.
+        samples: What it is trained on.
+        config: How it is trained.
+        measured: What it is measured on, on the way and in the end.
+        setting: What the readings call this way to train, where several are tried.
+
+    Yields:
+        What it knows after more and more steps.
+    """
     who, seed, model = victim
-    config = scene.config.training(seed)
-    watch = _Watch(scene.knows, due_steps(config.steps, scene.config.points), scene.is_late)
+    watch = _Watch(lambda one: scene.knows(one, measured), due_steps(config.steps, scene.config.points), scene.is_late)
 
     def train(trainee: nn.Module, compute: torch.dtype) -> None:
         watch.compute = compute
         train_(trainee, samples, config, compute=compute, callbacks=(lambda _: watch,), progress=False)
 
-    final, _ = METHODS[config.method](model, config, train, scene.judge)
+    final, _ = METHODS[config.method](model, config, train, lambda one: scene.judge(one, measured))
+    about = {"model": who, "seed": seed, "setting": setting}
     for step, metrics in watch.curve.items():
-        yield Reading(model=who, condition=f"{step} steps", at=step, forget=metrics, seed=seed)
-    last = f"{watch.step} steps"
-    yield Reading(model=who, condition=last, at=watch.step, forget=final.forget, retain=final.retain, seed=seed)
+        yield Reading(**about, condition=counted_steps(step), at=step, forget=metrics)
+    last = watch.step
+    yield Reading(**about, condition=counted_steps(last), at=last, forget=final.forget, retain=final.retain)
+
+
+def counted_steps(steps: int) -> str:
+    """Write a number of steps.
+
+    Args:
+        steps: How many.
+
+    Returns:
+        `1 step` or `2 steps`.
+    """
+    return f"{steps} step{'s' if steps != 1 else ''}"
 
 
 def due_steps(steps: int, points: int) -> set[int]:

@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.attacks.adapter import adapter
 from hf_untangle.attacks.context import Scene
-from hf_untangle.attacks.fine_tuning import benign, relearn
+from hf_untangle.attacks.fine_tuning import benign
 from hf_untangle.attacks.prompting import few_shot, logit_lens
 from hf_untangle.attacks.prompting import neighbor as near_text
 from hf_untangle.attacks.quantization import quantize
+from hf_untangle.attacks.relearning import held_out_facts, relearn
 from hf_untangle.attacks.report import AttackReport
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.attacks.subject import Unlearned, scene_of
@@ -35,11 +36,12 @@ logger = logging.getLogger("hf_untangle")
 ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
     "quantize": quantize,
     "relearn": relearn,
-    "benign": benign,
     "few-shot": few_shot,
     "neighbor": near_text,
     "logit-lens": logit_lens,
     "adapter": adapter,
+    "benign": benign,
+    "held-out-facts": held_out_facts,
 }
 """Each attack yields what it measures, and sentences on what it finds, as it goes: so nothing is lost where it ends early."""
 
@@ -82,14 +84,27 @@ def attack(
     if isinstance(result, ModelName):
         result = read_saved(result_folder(result), dtype="checkpoint")
     _check(result)
-    start = time.perf_counter()
-    scene = scene_of(result, config, original, gold, neighbor)
+    return AttackReport(run_attacks(scene_of(result, config, original, gold, neighbor), progress=progress))
+
+
+def run_attacks(scene: Scene, *, progress: bool = True) -> AttackRecord:
+    """Run every attack of the settings.
+
+    Args:
+        scene: The models, text and settings.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The record. An attack that the time for all leaves nothing for is in it without readings.
+    """
+    start, config = time.perf_counter(), scene.config
+    end = start + (config.total_seconds or float("inf"))
     base = _as_they_are(scene)
     outcomes = []
     for name in tqdm(config.attacks, unit="attack", desc="attacking", disable=not progress):
-        outcomes.append(_carry_out(name, scene))
+        outcomes.append(_carry_out(name, scene, end))
         logger.info("Attack %s: %.0f s. %s", name, outcomes[-1].seconds, outcomes[-1].error or "")
-    record = AttackRecord(
+    return AttackRecord(
         settings=config.model_dump(mode="json"),
         original=str(scene.original.name_or_path),
         gold=None if scene.gold is None else str(scene.gold.name_or_path),
@@ -100,15 +115,16 @@ def attack(
         date=date.today().isoformat(),
         seconds=time.perf_counter() - start,
     )
-    return AttackReport(record)
 
 
-def _carry_out(name: Attack, scene: Scene) -> AttackOutcome:
-    """Run one attack until it ends, fails, or is late."""
+def _carry_out(name: Attack, scene: Scene, end: float) -> AttackOutcome:
+    """Run one attack until it ends, fails, or is late; where the time for all is over, it does not begin."""
     start, stopped, error = time.perf_counter(), False, None
+    if start > end:
+        return AttackOutcome(attack=name, readings=(), findings=(), seconds=0.0, stopped=True, error=None)
     readings: list[Reading] = []
     findings: list[str] = []
-    scene = replace(scene, deadline=start + scene.config.max_seconds)
+    scene = replace(scene, deadline=min(end, start + scene.config.max_seconds))
     try:
         for found in ATTACKS[name](scene):
             findings.append(found) if isinstance(found, str) else readings.append(found)

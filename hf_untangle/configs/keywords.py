@@ -1,7 +1,9 @@
 """Types of the keywords that override single settings; written by scripts/write_settings.py."""
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
+
+from pydantic import Field, PositiveFloat
 
 from hf_untangle.config import BatchSizeSetting
 from hf_untangle.configs.attack import Attack
@@ -19,7 +21,12 @@ class AttackSettings(TypedDict, total=False):
     attacks: Sequence[Attack]
     seeds: int
     max_seconds: float
+    total_seconds: float | None
     samples: int
+    learning_rates: Sequence[PositiveFloat]
+    relearn_methods: Sequence[Method]
+    warmups: Sequence[Annotated[float, Field(ge=0, lt=1)]]
+    tune_all: bool
     steps: int
     step_tokens: int
     points: int

@@ -13,6 +13,7 @@ from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.reporting.attacks import attack_sentences, attack_settings, attack_table
+from hf_untangle.reporting.verdicts import verdict_rows, verdict_sentences
 from hf_untangle.results.unlearned import UnlearnResult
 
 
@@ -111,5 +112,9 @@ def show_attacks(record: AttackRecord, console: Console) -> None:
         console: Where to print.
     """
     console.print(attack_table(record))
-    for sentence in (attack_settings(record), *attack_sentences(record)):
+    for attack, dose, top1, expected, judgment in verdict_rows(record):
+        console.print(
+            f"- {attack}: {judgment} ({dose}: {top1}, without the capability {expected or 'unknown'})", highlight=False
+        )
+    for sentence in (attack_settings(record), *attack_sentences(record), *verdict_sentences(record)):
         console.print(f"- {sentence}", highlight=False)

@@ -96,7 +96,7 @@ def repair_stage(size: ModelSize, config: RepairConfig, test_tokens: int) -> Sta
 
 
 def attack_stage(size: ModelSize, config: AttackConfig) -> Stage:
-    """Estimate all attacks: most of their time goes into training every model for every seed, twice.
+    """Estimate all attacks: most of their time goes into training every model, in every way and for every seed.
 
     Beside the model stand the original, the copy that is attacked and, for a failure, a copy of its weights.
 
@@ -109,13 +109,17 @@ def attack_stage(size: ModelSize, config: AttackConfig) -> Stage:
     """
     runs, training, whole = 3 * config.seeds, config.training(config.seed), size.body + size.head
     batch = config.block_size * config.batch_size
-    trainings = sum(name in ("relearn", "benign") for name in config.attacks)
-    trained = trainings * runs * config.steps * training.passes * batch
-    judged = runs * config.evaluation_tokens * (trainings * (config.points + 1) + 8)
-    copies = 4 * 4 * size.parameters if config.method == "full" else size.weights
+    tuned = 3 if config.tune_all else 1
+    searched = runs + tuned * (len(config.relearnings()) - 1)
+    per_attack = {"relearn": searched, "held-out-facts": searched, "benign": runs}
+    trainings = sum(per_attack.get(name, 0) for name in config.attacks)
+    trained = trainings * config.steps * training.passes * batch
+    judged = config.evaluation_tokens * (trainings * (config.points + 1) + 8 * runs)
+    full = "full" in (*config.relearn_methods, config.method)
+    copies = 4 * 4 * size.parameters if full else size.weights
     return Stage(
         "attack",
-        f"{', '.join(config.attacks)}: {trainings * runs} trainings of {config.steps} steps",
+        f"{', '.join(config.attacks)}: {trainings} trainings of {config.steps} steps",
         forward=judged * whole,
         backward=int(TRAINING * trained * whole),
         memory=PROGRAM + 3 * size.weights + copies + graph_bytes(size, batch),

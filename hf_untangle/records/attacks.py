@@ -24,6 +24,8 @@ class Reading(Frozen):
     """On held-out text of the retain corpus, where it was measured."""
     seed: int = 0
     """Of the samples, the training and the random mask."""
+    setting: str = ""
+    """How the attack was set where several settings were tried, of which the worst counts: `lora, 0.001, warm-up 10%`."""
 
 
 class AttackOutcome(Frozen):

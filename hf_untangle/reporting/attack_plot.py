@@ -8,11 +8,18 @@ from matplotlib.ticker import MaxNLocator
 
 from hf_untangle.configs.attack import Attack
 from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading, Who
-from hf_untangle.reporting.attacks import OTHER_TEXT, attacked, by_dose
+from hf_untangle.reporting.attacks import attacked
+from hf_untangle.reporting.recovery import OTHER_TEXT, by_dose, worst_settings
 from hf_untangle.reporting.style import ATTENTION, FFN, INK, MUTED, RUN, Color, plain, quiet_style, share_ticks
 
 COLORS: dict[Who, Color] = {"unlearned": RUN, "original": INK, "random mask": MUTED, "gold": ATTENTION}
-AXES: dict[Attack, str] = {"relearn": "steps", "benign": "steps", "few-shot": "examples", "logit-lens": "layer"}
+AXES: dict[Attack, str] = {
+    "relearn": "steps",
+    "benign": "steps",
+    "held-out-facts": "steps",
+    "few-shot": "examples",
+    "logit-lens": "layer",
+}
 """What the doses of an attack count; those of the others have names."""
 FROM_ZERO = ("quantize", "relearn", "benign", "few-shot")
 """Attacks whose dose 0 is the model as it is."""
@@ -52,7 +59,7 @@ def _handles(panels: list[Axes]) -> tuple[list, list[str]]:
 
 def _draw(axes: Axes, record: AttackRecord, outcome: AttackOutcome) -> None:
     """Draw one attack."""
-    readings = [*(record.base if outcome.attack in FROM_ZERO else ()), *outcome.readings]
+    readings = [*(record.base if outcome.attack in FROM_ZERO else ()), *worst_settings(outcome.readings)]
     for who in attacked(record):
         _line(axes, [reading for reading in readings if reading.model == who], who)
     if outcome.attack in AXES:

@@ -1,18 +1,22 @@
 """What attacks brought back, as a table and in sentences: the same in the terminal, on the page and on the card."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from rich import box
 from rich.table import Table
 
 from hf_untangle.records.attacks import WHO, AttackOutcome, AttackRecord, Reading, Who
 from hf_untangle.reporting import formatting
-
-OTHER_TEXT = ("neighbor",)
-"""Attacks that are measured on other text than the rest, so that nothing can be said to have come back."""
+from hf_untangle.reporting.recovery import (
+    base_of,
+    by_dose,
+    came_back,
+    mean_top1,
+    recovery_sentences,
+    worst_settings,
+)
+from hf_untangle.reporting.verdicts import verdict_lines
 
 
 @dataclass(frozen=True)
@@ -49,46 +53,12 @@ def attack_rows(record: AttackRecord) -> tuple[AttackRow, ...]:
     Returns:
         The models as they are first, then every attack in the order in which it was run.
     """
-    rows = [_row(record, "none", "as it is", record.base)]
+    rows = [_row(record, "none", "as it is", record.base, ())]
     for outcome in record.outcomes:
+        base = base_of(record, outcome)
         for condition, readings in _shown(outcome):
-            rows.append(_row(record, outcome.attack, condition, readings))
+            rows.append(_row(record, outcome.attack, condition, readings, base))
     return tuple(rows)
-
-
-def came_back(record: AttackRecord, readings: Iterable[Reading]) -> list[float]:
-    """Compute what share of the lost top-1 accuracy an attack brought back to the unlearned model.
-
-    With a the accuracy under attack, u that of the unlearned and o that of the original model without attack:
-    (a - u) / (o - u). It is above 1 where training on the corpus makes the model better at it than the original was.
-
-    Args:
-        record: The attacks.
-        readings: Readings of one dose, on the held-out text that all were measured on.
-
-    Returns:
-        One share for each seed; NaN where the model had lost nothing.
-    """
-    before, original = (_mean_top1(record.base, who) for who in ("unlearned", "original"))
-    lost = original - before
-    return [
-        (reading.forget.top1 - before) / lost if lost > 0 else math.nan for reading in readings if reading.model == "unlearned"
-    ]
-
-
-def by_dose(readings: Iterable[Reading]) -> list[tuple[float, list[Reading]]]:
-    """Put readings of the same dose together.
-
-    Args:
-        readings: Readings of one attack.
-
-    Returns:
-        Where each dose stands on its axis, in order, with its readings.
-    """
-    doses: dict[float, list[Reading]] = {}
-    for reading in readings:
-        doses.setdefault(reading.at, []).append(reading)
-    return sorted(doses.items())
 
 
 def attack_table(record: AttackRecord) -> Table:
@@ -121,11 +91,12 @@ def attack_markdown(record: AttackRecord) -> str:
     headings = ("attack", "dose", *attacked(record), "came back")
     lines = [f"| {' | '.join(headings)} |", f"|---|---|{'--:|' * (len(headings) - 2)}"]
     lines += [f"| {' | '.join((row.attack, row.condition, *row.top1, row.came_back))} |" for row in attack_rows(record)]
-    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in attack_sentences(record))]) + "\n"
+    sentences = [f"- {sentence}" for sentence in attack_sentences(record)]
+    return "\n".join([*lines, "", *sentences, *([""] if sentences else []), *verdict_lines(record)]) + "\n"
 
 
 def attack_sentences(record: AttackRecord) -> tuple[str, ...]:
-    """Say what accuracies do not: what was found, what failed, and what met its time limit.
+    """Say what accuracies do not: what was found, what failed, what met its time limit, and how soon half was back.
 
     Args:
         record: The attacks.
@@ -133,7 +104,7 @@ def attack_sentences(record: AttackRecord) -> tuple[str, ...]:
     Returns:
         Sentences, in the order of the attacks.
     """
-    return tuple(sentence for outcome in record.outcomes for sentence in _sentences(outcome))
+    return tuple(sentence for outcome in record.outcomes for sentence in _sentences(record, outcome))
 
 
 def attack_settings(record: AttackRecord) -> str:
@@ -149,15 +120,15 @@ def attack_settings(record: AttackRecord) -> str:
     return (
         f"{chosen['seeds']} seed{'s' if chosen['seeds'] > 1 else ''}; relearning on {chosen['samples']} blocks of "
         f"{chosen['block_size']} tokens and benign training on the retain corpus, {chosen['steps']} steps of "
-        f"{formatting.amount(chosen['step_tokens'])} tokens each ({chosen['method']}); "
+        f"{formatting.amount(chosen['step_tokens'])} tokens each; "
         f"{formatting.amount(record.corpus['tokens'])} held-out tokens of {record.corpus['corpus']}; "
         f"{formatting.duration(record.seconds)} on {record.date}."
     )
 
 
-def _sentences(outcome: AttackOutcome) -> list[str]:
+def _sentences(record: AttackRecord, outcome: AttackOutcome) -> list[str]:
     """What one attack found, and how it ended."""
-    sentences = list(outcome.findings)
+    sentences = [*outcome.findings, *recovery_sentences(record, outcome)]
     if outcome.stopped:
         sentences.append(f"The attack {outcome.attack} met its time limit after {formatting.duration(outcome.seconds)}.")
     if outcome.error is not None:
@@ -167,16 +138,16 @@ def _sentences(outcome: AttackOutcome) -> list[str]:
 
 def _shown(outcome: AttackOutcome) -> list[tuple[str, list[Reading]]]:
     """The doses that a table has room for, by their condition."""
-    doses = [(readings[0].condition, readings) for _, readings in by_dose(outcome.readings)]
+    doses = [(readings[0].condition, readings) for _, readings in by_dose(worst_settings(outcome.readings))]
     if outcome.attack != "logit-lens" or len(doses) < 2:
         return doses
-    name, readings = max(doses[:-1], key=lambda dose: _mean_top1(dose[1], "unlearned"))
+    name, readings = max(doses[:-1], key=lambda dose: mean_top1(dose[1], "unlearned"))
     return [(f"{name} of {len(doses) - 1}, the best inner one", readings)]
 
 
-def _row(record: AttackRecord, attack: str, condition: str, readings: Sequence[Reading]) -> AttackRow:
-    """Write one dose."""
-    shares = [] if attack in ("none", *OTHER_TEXT) else came_back(record, readings)
+def _row(record: AttackRecord, attack: str, condition: str, readings: Sequence[Reading], base: Sequence[Reading]) -> AttackRow:
+    """Write one dose; without a base nothing can be said to have come back."""
+    shares = came_back(base, readings) if base and readings[0].at else []
     top1 = {who: [reading.forget.top1 for reading in readings if reading.model == who] for who in attacked(record)}
     return AttackRow(
         attack,
@@ -184,9 +155,3 @@ def _row(record: AttackRecord, attack: str, condition: str, readings: Sequence[R
         formatting.mean(shares, formatting.percent) if shares else "",
         tuple(formatting.mean(values, formatting.percent) if values else "" for values in top1.values()),
     )
-
-
-def _mean_top1(readings: Iterable[Reading], who: Who) -> float:
-    """The mean accuracy of one model; NaN where it was not measured."""
-    values = [reading.forget.top1 for reading in readings if reading.model == who]
-    return fmean(values) if values else math.nan

@@ -18,6 +18,7 @@ from hf_untangle.reporting.style import PALETTE, inline_svg
 from hf_untangle.reporting.table import comparison_rows, corpus_name, corpus_rows, drop_of, summary, understood_lines
 from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render
+from hf_untangle.reporting.verdicts import verdict_rows, verdict_sentences
 
 
 class Caption(NamedTuple):
@@ -103,6 +104,8 @@ def _attack(attack: AttackRecord) -> dict[str, object]:
         "attacked": attacked(attack),
         "rows": attack_rows(attack),
         "sentences": attack_sentences(attack),
+        "verdicts": verdict_rows(attack),
+        "verdict": verdict_sentences(attack),
     }
 
 

@@ -1,8 +1,8 @@
-"""Relearning as a worst case: many ways to train on a little of the forget corpus, of which the one that brings back most counts.
+"""Relearning as a worst case: of many ways to train on a little of the forget corpus, the one that brings back most counts.
 
-Figures of one learning rate mean little (arXiv:2412.07097): a rate that breaks one model is the best for another, so every model
-is trained in every way with the first seed, and with the other seeds in its own worst way alone. Training on some facts of the
-forget set while others are measured (arXiv:2410.08827) tells recovery from learning: nothing in the samples says the others.
+Figures of one learning rate mean little (arXiv:2412.07097): a rate that breaks one model is the best for another, so every
+model is trained in every way with the first seed, and with the other seeds in its own worst way alone. Training on some facts
+of the forget set while others are measured (arXiv:2410.08827) tells recovery from learning: no sample says the others.
 """
 
 import time
@@ -57,8 +57,8 @@ def _split(scene: Scene) -> tuple[dict[int, TokenBlocks], TokenBlocks]:
     count = len(blocks.input_ids)
     if count < 3:
         raise StatisticsError(
-            f"Splitting the forget corpus into T and V needs at least 3 blocks of {size} tokens in its train part, got {count}. "
-            "Pass more text or a smaller block_size."
+            f"Splitting the forget corpus into T and V needs at least 3 blocks of {size} tokens in its train part, got {count}."
+            " Pass more text or a smaller block_size."
         )
     # Where the corpus is short, V has a third of it.
     of_v = min(measured, max(1, count // 3))

@@ -37,7 +37,7 @@ class AttackConfig(Config):
     )
     tune_all: bool = Field(
         default=True,
-        description="Search the worst relearning of every model by itself; otherwise all are trained as is worst for the result.",
+        description="Search the worst relearning of every model; otherwise all are trained as is worst for the result.",
     )
     steps: int = Field(default=60, ge=1, description="Optimizer steps of relearning and of benign training.")
     step_tokens: int = Field(default=1024, ge=2, description="Tokens in a step.")

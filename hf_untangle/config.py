@@ -39,7 +39,8 @@ class Config(BaseModel):
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         """Let `help` of settings say of every field what it is, when to change it, and its default."""
         about = (f"{name}: {field.description} Default: {field.default!r}." for name, field in cls.model_fields.items())
-        lines = [textwrap.fill(one, 100, initial_indent=" " * 4, subsequent_indent=" " * 8) for one in about]
+        indents: Any = {"initial_indent": " " * 4, "subsequent_indent": " " * 8, "break_on_hyphens": False}
+        lines = [textwrap.fill(one, 100, **indents) for one in about]
         cls.__doc__ = inspect.cleandoc(cls.__doc__ or "").partition(FIELDS)[0] + FIELDS + "\n".join(lines)
 
     @classmethod

@@ -85,19 +85,19 @@ class Scene:
         for who in self.roles:
             yield self.victim(who, seed)
 
-    def victim(self, who: Who, seed: int) -> Victim:
+    def victim(self, role: Who, seed: int) -> Victim:
         """A copy of one model.
 
         Args:
-            who: Its role, one of `roles`.
+            role: What the model is, one of `roles`.
             seed: Of the random mask, where it is one.
 
         Returns:
             The role, the seed, and the copy.
         """
-        if who == "random mask":
-            return who, seed, self._randomly_pruned(seed)
-        return who, seed, deepcopy({"unlearned": self.unlearned, "original": self.original, "gold": self.gold}[who])
+        if role == "random mask":
+            return role, seed, self._randomly_pruned(seed)
+        return role, seed, deepcopy({"unlearned": self.unlearned, "original": self.original, "gold": self.gold}[role])
 
     @property
     def roles(self) -> tuple[Who, ...]:

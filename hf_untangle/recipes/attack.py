@@ -113,8 +113,7 @@ def show_attacks(record: AttackRecord, console: Console) -> None:
     """
     console.print(attack_table(record))
     for attack, dose, top1, expected, judgment in verdict_rows(record):
-        console.print(
-            f"- {attack}: {judgment} ({dose}: {top1}, without the capability {expected or 'unknown'})", highlight=False
-        )
+        beside = f"without the capability {expected}" if expected else "nothing beside it"
+        console.print(f"- {attack}: {judgment} ({dose}: {top1}, {beside})", highlight=False)
     for sentence in (attack_settings(record), *attack_sentences(record), *verdict_sentences(record)):
         console.print(f"- {sentence}", highlight=False)

@@ -41,7 +41,7 @@ def came_back(base: Iterable[Reading], readings: Iterable[Reading]) -> list[floa
         One share for each seed; NaN where the model had lost nothing.
     """
     base = tuple(base)
-    before, original = (mean_top1(base, who) for who in ("unlearned", "original"))
+    before, original = (mean_top1(base, role) for role in ("unlearned", "original"))
     lost = original - before
     return [
         (reading.forget.top1 - before) / lost if lost > 0 else math.nan for reading in readings if reading.model == "unlearned"
@@ -63,17 +63,17 @@ def by_dose(readings: Iterable[Reading]) -> list[tuple[float, list[Reading]]]:
     return sorted(doses.items())
 
 
-def mean_top1(readings: Iterable[Reading], who: Who) -> float:
+def mean_top1(readings: Iterable[Reading], role: Who) -> float:
     """Compute the mean accuracy of one model.
 
     Args:
         readings: Readings of several models.
-        who: Which.
+        role: Which.
 
     Returns:
         The mean; NaN where it was not measured.
     """
-    values = [reading.forget.top1 for reading in readings if reading.model == who]
+    values = [reading.forget.top1 for reading in readings if reading.model == role]
     return fmean(values) if values else math.nan
 
 
@@ -86,29 +86,29 @@ def worst_settings(readings: Sequence[Reading]) -> list[Reading]:
     Returns:
         Some of them, in the same order.
     """
-    worst = {who: worst_setting(readings, who) for who in WHO}
+    worst = {role: worst_setting(readings, role) for role in WHO}
     return [reading for reading in readings if reading.at == 0 or reading.setting == worst[reading.model]]
 
 
-def worst_setting(readings: Iterable[Reading], who: Who) -> str:
+def worst_setting(readings: Iterable[Reading], role: Who) -> str:
     """Find the setting of an attack that brought back most.
 
     Args:
         readings: Readings of one attack.
-        who: To which model.
+        role: To which model.
 
     Returns:
         The setting whose best dose has the highest mean accuracy over seeds.
     """
     best: dict[str, float] = {}
-    mine = [reading for reading in readings if reading.model == who]
+    mine = [reading for reading in readings if reading.model == role]
     for setting in dict.fromkeys(reading.setting for reading in mine):
         doses = by_dose(reading for reading in mine if reading.setting == setting)
-        best[setting] = max(mean_top1(some, who) for _, some in doses)
+        best[setting] = max(mean_top1(some, role) for _, some in doses)
     return max(best, key=lambda setting: best[setting], default="")
 
 
-def tokens_to_recover(record: AttackRecord, outcome: AttackOutcome, who: Who) -> float:
+def tokens_to_recover(record: AttackRecord, outcome: AttackOutcome, role: Who) -> float:
     """Compute after how many tokens of training a model knows half of what was lost, in the setting where it does first.
 
     Half is the middle between the unlearned and the original model as they are, for every model; between two measurements
@@ -117,19 +117,19 @@ def tokens_to_recover(record: AttackRecord, outcome: AttackOutcome, who: Who) ->
     Args:
         record: The attacks.
         outcome: A training among them.
-        who: The model.
+        role: The model.
 
     Returns:
         Tokens; 0 for a model that knows so much before, infinite where it never does, NaN where nothing was lost.
     """
     base = base_of(record, outcome)
-    before, original, own = (mean_top1(base, one) for one in ("unlearned", "original", who))
+    before, original, own = (mean_top1(base, one) for one in ("unlearned", "original", role))
     if not original > before:
         return math.nan
     half = (before + original) / 2
-    mine = [reading for reading in outcome.readings if reading.model == who and reading.at > 0]
+    mine = [reading for reading in outcome.readings if reading.model == role and reading.at > 0]
     curves = [
-        [(0.0, own), *((at, mean_top1(some, who)) for at, some in by_dose(one for one in mine if one.setting == setting))]
+        [(0.0, own), *((at, mean_top1(some, role)) for at, some in by_dose(one for one in mine if one.setting == setting))]
         for setting in dict.fromkeys(reading.setting for reading in mine)
     ]
     return min(_crossing(curve, half) for curve in curves or [[(0.0, own)]]) * record.settings["step_tokens"]
@@ -157,13 +157,13 @@ def recovery_sentences(record: AttackRecord, outcome: AttackOutcome) -> list[str
     """
     if not any(reading.setting for reading in outcome.readings):
         return []
-    there = [who for who in WHO if any(reading.model == who for reading in outcome.readings)]
-    worst = [f"{who} {worst_setting([one for one in outcome.readings if one.at], who)}" for who in there]
-    tokens = {who: tokens_to_recover(record, outcome, who) for who in there}
+    there = [role for role in WHO if any(reading.model == role for reading in outcome.readings)]
+    worst = [f"{role} {worst_setting([one for one in outcome.readings if one.at], role)}" for role in there]
+    tokens = {role: tokens_to_recover(record, outcome, role) for role in there}
     sentences = [f"The worst of the settings of {outcome.attack}: {'; '.join(worst)}."]
     if not any(map(math.isnan, tokens.values())):
         most = max(reading.at for reading in outcome.readings) * record.settings["step_tokens"]
-        said = "; ".join(f"{who} {_tokens(count, most)}" for who, count in tokens.items() if who != "original")
+        said = "; ".join(f"{role} {_tokens(count, most)}" for role, count in tokens.items() if role != "original")
         sentences.append(f"Tokens of {outcome.attack} until half of what was lost is back: {said}.")
     return sentences
 

@@ -28,7 +28,7 @@ class Verdict:
     worst: float
     """Top-1 accuracy of the unlearned model there; NaN where nothing was measured."""
     expected: float
-    """Top-1 accuracy that a model without the capability would show under the same attack; NaN without a gold model or a control."""
+    """Top-1 accuracy that a model without the capability would show under the same attack; NaN where it is not known."""
     judgment: Judgment
 
 
@@ -86,9 +86,9 @@ def _expected(base: Sequence[Reading], readings: Sequence[Reading]) -> tuple[flo
     return mean_top1(base, "unlearned") + max(0.0, gain), _error(control)
 
 
-def _worst(readings: Iterable[Reading], who: Who) -> list[Reading]:
+def _worst(readings: Iterable[Reading], role: Who) -> list[Reading]:
     """The readings of the dose and setting in which one model knows most, over seeds."""
-    mine = [reading for reading in readings if reading.model == who and (reading.at > 0 or not reading.setting)]
+    mine = [reading for reading in readings if reading.model == role and (reading.at > 0 or not reading.setting)]
     doses = by_dose(worst_settings([one for one in mine if one.condition != "as it is"]))
     return max((some for _, some in doses), key=lambda some: fmean(one.forget.top1 for one in some), default=[])
 

@@ -28,7 +28,7 @@ def test_the_card_is_read_back_with_the_same_data():
     assert data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert data.to_dict()["base_model_relation"] == "finetune"
     assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "text-generation")
-    assert set(data.tags) == {"unlearning", "pruning", "hf_untangle"}
+    assert set(data.tags) == {"unlearning", "machine-unlearning", "pruning", "hf_untangle"}
 
 
 def test_what_is_measured_is_what_the_hub_is_told():

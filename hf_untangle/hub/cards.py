@@ -13,7 +13,8 @@ from hf_untangle.hub.client import hub_client
 from hf_untangle.hub.reachable import cache_alone_without_hub
 
 TEMPLATES = Path(__file__).with_name("templates")
-TAGS = ["unlearning", "pruning", "hf_untangle"]
+TAGS = ["unlearning", "machine-unlearning", "pruning", "hf_untangle"]
+"""What the Hub's search finds what is pushed by: both words for it, how it was done, and the library."""
 
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -6,6 +6,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.records.shareable import shareable
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.attack_plot import attack_figure
+from hf_untangle.reporting.eval_results import write_eval_results
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
@@ -25,7 +26,7 @@ def write_report(
     mask: NeuronMask,
     license: str | None = None,
 ) -> None:
-    """Write the page (`report.html`), its figures (`plots/*.png`) and the model card (`README.md`).
+    """Write the page (`report.html`), its figures (`plots/*.png`), the model card (`README.md`) and `.eval_results`.
 
     Args:
         folder: An existing folder.
@@ -54,3 +55,4 @@ def write_report(
             figure.savefig(plots / f"{name}.png", dpi=DOTS_PER_INCH)
     (Path(folder) / "report.html").write_text(page, encoding="utf-8")
     card.save(Path(folder) / "README.md")
+    write_eval_results(Path(folder), record)

@@ -154,7 +154,7 @@ def test_an_override_that_cannot_be_read_is_an_error(text, message):
 def test_our_own_recipes_hold_nothing_unknown_and_say_how_to_run_them(path):
     recipe = read_recipe(path)
     folder, *_ = path.relative_to(FOLDER).parts
-    assert folder in (recipe.model_dump()["task"], "papers")
+    assert folder in (recipe.model_dump()["task"], "papers", "bench")
     assert f"hf-untangle run {path.relative_to(FOLDER.parent)}" in path.read_text()
 
 

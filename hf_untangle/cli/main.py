@@ -51,6 +51,12 @@ RECIPE_COMMANDS: dict[str, RecipeCommand] = {
     ),
 }
 """Commands whose options are the keys of a recipe."""
+BENCHMARKS: dict[str, RecipeCommand] = {
+    "facts": RecipeCommand(
+        "facts", "Fine-tune a model on invented facts, let methods unlearn some, and compare with a model that never saw them."
+    ),
+}
+"""Commands below `bench`."""
 
 app = typer.Typer(
     name="hf-untangle",
@@ -66,6 +72,10 @@ app.callback()(print_version)
 app.command("demo")(demo.demo)
 for name, command in RECIPE_COMMANDS.items():
     add(app, name, command)
+benchmarks = typer.Typer(help="Compare methods on one task.", no_args_is_help=True)
+for name, command in BENCHMARKS.items():
+    add(benchmarks, name, command)
+app.add_typer(benchmarks, name="bench")
 app.command("run")(run.run_recipe)
 app.command("schema")(run.schema_command)
 app.command("show")(show.show_command)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from hf_untangle.bench.facts_config import FactsBenchConfig
 from hf_untangle.config import Config
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.prune import PruneConfig
@@ -22,6 +23,7 @@ SETTINGS: dict[str, tuple[type[Config], ...]] = {
     "attack": (AttackConfig,),
     "density": (SweepConfig,),
     "evaluate": (EvaluationConfig,),
+    "facts": (FactsBenchConfig,),
     "prune": (PruneConfig,),
     "repair": (RepairConfig,),
     "unlearn": (UnlearnConfig, MethodConfig),

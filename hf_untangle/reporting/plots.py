@@ -6,15 +6,16 @@ figures are touched.
 
 import math
 from statistics import fmean
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.records.unlearning import Scores, UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.card_text import AnyRecord
+from hf_untangle.reporting.labels import Label, Point, place_labels
 from hf_untangle.reporting.style import (
     BAND,
     INK,
@@ -30,8 +31,8 @@ from hf_untangle.reporting.style import (
 )
 from hf_untangle.reporting.table import corpus_name, drop_of
 
-Point = tuple[float, float]
-Align = Literal["left", "center", "right"]
+SMALLEST = 0.003
+"""The least that an axis spans: smaller effects than these are noise, and are not blown up."""
 
 
 def trade_off(record: UnlearnRecord) -> Figure:
@@ -55,10 +56,10 @@ def trade_off(record: UnlearnRecord) -> Figure:
         _frame(axes, [*run, *(point for points in random for point in points)])
         axes.set_xlabel(f"top-1 lost on {plain(corpus_name(record, 'retain'))} (retain)")
         axes.set_ylabel(f"top-1 lost on {plain(corpus_name(record, 'forget'))} (forget)")
-        _draw_budget(axes, record.config.retain_budget)
-        _draw_diagonal(axes)
-        _draw_random(axes, random)
-        _draw_run(axes, run, history.chosen)
+        lines = [_draw_diagonal(axes), _draw_random(axes, random), _draw_run(axes, run, history.chosen)]
+        labels = _run_labels(run, history.chosen) + _random_labels(random) + _draw_budget(axes, record.config.retain_budget)
+        every = [[point] for points in random for point in points]
+        place_labels(axes, [*labels, _diagonal_label(lines[0])], [*lines, *every])
     return figure
 
 
@@ -91,60 +92,81 @@ def _drops(scores: Scores, base: Scores) -> Point:
 def _frame(axes: Axes, points: list[Point]) -> None:
     """Choose limits that show all points with room for labels, also where they are few or all at one place."""
     finite = [point for point in points if all(map(math.isfinite, point))] + [(0.0, 0.0)]
-    low, high = (pick(x for x, _ in finite) for pick in (min, max))
-    width = max(high - low, 0.03)
-    # No drop is over 100%, so the axis need not show more.
-    axes.set_xlim(low - 0.06 * width, min(low + 1.3 * width, 1.05))
-    axes.set_ylim(min(y for _, y in finite) - 0.08, 1.05)
+    for which, (before, after), limit in ((0, (0.08, 0.35), axes.set_xlim), (1, (0.15, 0.3), axes.set_ylim)):
+        low, high = (pick(point[which] for point in finite) for pick in (min, max))
+        width = max(high - low, SMALLEST)
+        # No drop is over 100%, so the axis need not show more.
+        limit(low - before * width, max(min(low + (1 + after) * width, 1.05), high + 0.05 * width))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(share_ticks())
+        axis.set_major_locator(MaxNLocator(6))
 
 
-def _draw_budget(axes: Axes, budget: float) -> None:
-    """Shade where a step may be chosen, unless that is everywhere."""
+def _draw_budget(axes: Axes, budget: float) -> list[Label]:
+    """Shade where a step may be chosen, unless that is everywhere, and name it at the top."""
     low, high = axes.get_xlim()
-    if budget < high:
-        axes.axvspan(low, budget, color=BAND.light, linewidth=0, zorder=0)
-        # Where the band is too narrow for its name, the name stands beside it.
-        align = "right" if budget - low > 0.3 * (high - low) else "left"
-        text = f" retain budget {formatting.percent(budget)} "
-        axes.text(budget, 1.04, text, ha=align, va="top", color=MUTED.light, fontsize=9)
+    if budget >= high:
+        return []
+    axes.axvspan(low, budget, color=BAND.light, linewidth=0, zorder=0)
+    return [Label(f"retain budget {formatting.percent(budget)}", (budget, axes.get_ylim()[1]), MUTED)]
 
 
-def _draw_diagonal(axes: Axes) -> None:
-    """Draw where as much is lost as is forgotten."""
-    axes.axline((0, 0), slope=1, color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 4)))
-    at = 0.97 * min(axes.get_xlim()[1], 1)
-    along = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
-    axes.text(at, at - 0.015, "no selectivity", ha="right", va="top", color=MUTED.light, fontsize=9, **along)
+def _draw_diagonal(axes: Axes) -> list[Point]:
+    """Draw where as much is lost as is forgotten, as far as the axes go."""
+    low, high = (pick(ends) for pick, ends in zip((max, min), zip(axes.get_xlim(), axes.get_ylim(), strict=True), strict=True))
+    axes.plot([low, high], [low, high], color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 4)))
+    return [(low, low), (high, high)]
 
 
-def _draw_random(axes: Axes, random: list[list[Point]]) -> None:
+def _diagonal_label(diagonal: list[Point]) -> Label:
+    """Name the diagonal at two thirds of its length."""
+    low, high = diagonal[0][0], diagonal[1][0]
+    at = low + (high - low) * 2 / 3
+    return Label("no selectivity", (at, at), MUTED)
+
+
+def _draw_random(axes: Axes, random: list[list[Point]]) -> list[Point]:
     """Draw every random mask as a point, and their means as a line."""
     if not random:
-        return
-    means = [(fmean(x for x, _ in points), fmean(y for _, y in points)) for points in random]
-    axes.plot(*zip((0, 0), *means, strict=True), color=MUTED.light, linewidth=1.2)
+        return [(0.0, 0.0)]
+    line: list[Point] = [(0.0, 0.0), *_means(random)]
+    axes.plot(*zip(*line, strict=True), color=MUTED.light, linewidth=1.2)
     every = [point for points in random for point in points]
     axes.plot(*zip(*every, strict=True), "o", color=MUTED.light, markersize=4, markeredgecolor=PAGE.light)
-    half = min(means, key=lambda mean: abs(mean[0] - means[-1][0] / 2))
-    _label(axes, half, "random masks of equal size", MUTED, (10, -10), "left")
+    return line
 
 
-def _draw_run(axes: Axes, run: list[Point], chosen: int) -> None:
+def _means(random: list[list[Point]]) -> list[Point]:
+    """The mean of the random masks of every step."""
+    return [(fmean(x for x, _ in points), fmean(y for _, y in points)) for points in random]
+
+
+def _random_labels(random: list[list[Point]]) -> list[Label]:
+    """Name the random masks halfway along their line."""
+    if not random:
+        return []
+    means = _means(random)
+    return _label(min(means, key=lambda mean: abs(mean[0] - means[-1][0] / 2)), "random masks of equal size", MUTED)
+
+
+def _draw_run(axes: Axes, run: list[Point], chosen: int) -> list[Point]:
     """Draw the steps from the original model on, and ring the chosen one."""
-    axes.plot(*zip((0, 0), *run, strict=True), color=RUN.light, linewidth=2)
+    line: list[Point] = [(0.0, 0.0), *run]
+    axes.plot(*zip(*line, strict=True), color=RUN.light, linewidth=2)
     axes.plot(*zip(*run, strict=True), "o", color=RUN.light, markersize=5.5, markeredgecolor=PAGE.light)
     axes.plot(*run[chosen - 1], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK.light, markeredgewidth=1.4)
-    _label(axes, run[chosen - 1], f"chosen: step {chosen}", INK, (10, -10), "left")
-    if chosen < len(run):
-        _label(axes, run[-1], f"step {len(run)}", RUN, (0, 12), "center")
+    return line
 
 
-def _label(axes: Axes, point: Point, text: str, color: Color, offset: tuple[int, int], align: Align) -> None:
-    """Write beside a point, `offset` in points."""
-    if all(map(math.isfinite, point)):
-        axes.annotate(text, point, offset, textcoords="offset points", color=color.light, fontsize=9, ha=align, va="center")
+def _run_labels(run: list[Point], chosen: int) -> list[Label]:
+    """Name the chosen step, and the last where that is another."""
+    last = _label(run[-1], f"step {len(run)}", RUN) if chosen < len(run) else []
+    return _label(run[chosen - 1], f"chosen: step {chosen}", INK) + last
+
+
+def _label(point: Point, text: str, color: Color) -> list[Label]:
+    """A label, where its point can be drawn."""
+    return [Label(text, point, color)] if all(map(math.isfinite, point)) else []
 
 
 def _draw_layers(axes: Axes, record: AnyRecord, kind: Kind) -> None:

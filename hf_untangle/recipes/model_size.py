@@ -55,7 +55,7 @@ def bare_model(name: str) -> PreTrainedModel:
         model = skeleton(_class_of(config), config)
     except (OSError, ValueError) as error:
         raise ArchitectureError(
-            f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {sorted(models.EMBEDDED)}, but its "
+            f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {list(models.EMBEDDED)}, but its "
             f"configuration could not be read: {str(error).partition(chr(10))[0]}"
         ) from error
     model.tie_weights()

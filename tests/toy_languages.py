@@ -54,13 +54,17 @@ NUMBERS = [number_walk(seed) for seed in range(DOCUMENTS)]
 WORDS = [word_salad(seed) for seed in range(DOCUMENTS)]
 
 
-def trained_model(tiny_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """A llama of two layers that has read the train parts of both languages."""
+def trained_model(
+    tiny_model: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerBase, *, numbers: bool = True, seed: int = 0
+) -> PreTrainedModel:
+    """A llama of two layers that has read the train parts of both languages, or of words alone; the seed is of their order."""
     model = tiny_model("llama", intermediate_size=256).train()
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data = 0.08 * torch.randn(parameter.shape, generator=generator) if parameter.ndim > 1 else parameter * 0 + 1
     blocks = [token_blocks(texts, tokenizer, tokens=12_000, block_size=BLOCK).input_ids for texts in (NUMBERS, WORDS)]
+    blocks = blocks if numbers else blocks[1:]
+    generator = generator.manual_seed(seed) if seed else generator
     ids = torch.cat(blocks)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(250):

@@ -92,7 +92,9 @@ def _worst_case(scene: Scene, samples: dict[int, TokenBlocks], measured: TokenBl
     config, search = scene.config, _Search()
     first = config.seed
     tuned: tuple[Who, ...] = scene.roles if config.tune_all else ("unlearned",)
-    later = [(seed, who) for seed in config.all_seeds for who in scene.roles if seed != first or who not in tuned]
+    later: list[tuple[int, Who]] = [
+        (seed, who) for seed in config.all_seeds for who in scene.roles if seed != first or who not in tuned
+    ]
     ways = config.relearnings()
     for number, way in enumerate(ways):
         if not search.has_time(scene, len(tuned) + len(later)):
@@ -107,7 +109,7 @@ def _worst_case(scene: Scene, samples: dict[int, TokenBlocks], measured: TokenBl
 
 def _one(
     scene: Scene,
-    who: Who,
+    role: Who,
     seed: int,
     samples: TokenBlocks,
     way: RepairConfig,
@@ -118,11 +120,11 @@ def _one(
     name = way_in_words(way)
     try:
         way = way.with_settings(seed=seed)
-        for reading in trained(scene, scene.victim(who, seed), samples, way, measured, name):
+        for reading in trained(scene, scene.victim(role, seed), samples, way, measured, name):
             search.note(reading, way)
             yield reading
     except StatisticsError as error:
-        yield f"Training the {who} model ({name}) broke it: {error}"
+        yield f"Training the {role} model ({name}) broke it: {error}"
     search.trainings += 1
 
 

@@ -12,8 +12,11 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.attacks.adapter import adapter
+from hf_untangle.attacks.compressing import int4, prune
 from hf_untangle.attacks.context import Scene
+from hf_untangle.attacks.elicitation import best_of, formats
 from hf_untangle.attacks.fine_tuning import benign
+from hf_untangle.attacks.inner import direction, patching, probe, tuned_lens
 from hf_untangle.attacks.prompting import few_shot, logit_lens
 from hf_untangle.attacks.prompting import neighbor as near_text
 from hf_untangle.attacks.quantization import quantize
@@ -40,6 +43,14 @@ ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
     "neighbor": near_text,
     "logit-lens": logit_lens,
     "adapter": adapter,
+    "int4": int4,
+    "patching": patching,
+    "direction": direction,
+    "formats": formats,
+    "best-of": best_of,
+    "tuned-lens": tuned_lens,
+    "probe": probe,
+    "prune": prune,
     "benign": benign,
     "held-out-facts": held_out_facts,
 }

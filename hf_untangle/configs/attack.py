@@ -9,7 +9,24 @@ from pydantic import Field, PositiveFloat
 from hf_untangle.config import Config
 from hf_untangle.configs.repair import Method, RepairConfig
 
-Attack = Literal["quantize", "relearn", "few-shot", "neighbor", "logit-lens", "adapter", "benign", "held-out-facts"]
+Attack = Literal[
+    "quantize",
+    "relearn",
+    "few-shot",
+    "neighbor",
+    "logit-lens",
+    "adapter",
+    "int4",
+    "patching",
+    "direction",
+    "formats",
+    "best-of",
+    "tuned-lens",
+    "probe",
+    "prune",
+    "benign",
+    "held-out-facts",
+]
 """The attacks by name, in the order in which they are run."""
 NAMES: tuple[Attack, ...] = get_args(Attack)
 
@@ -92,7 +109,7 @@ class AttackConfig(Config):
 QUICK = AttackConfig(
     attacks=tuple(name for name in NAMES if name not in ("benign", "held-out-facts")),
     seeds=2,
-    max_seconds=300,
+    max_seconds=240,
     total_seconds=570,
     samples=16,
     learning_rates=(3e-4, 1e-3, 1e-4),

@@ -19,9 +19,14 @@ AXES: dict[Attack, str] = {
     "held-out-facts": "steps",
     "few-shot": "examples",
     "logit-lens": "layer",
+    "tuned-lens": "layer",
+    "patching": "layer",
+    "direction": "layer",
+    "probe": "layer",
+    "best-of": "samples",
 }
 """What the doses of an attack count; those of the others have names."""
-FROM_ZERO = ("quantize", "relearn", "benign", "few-shot")
+FROM_ZERO = ("quantize", "relearn", "benign", "few-shot", "int4")
 """Attacks whose dose 0 is the model as it is."""
 COLUMNS = 3
 

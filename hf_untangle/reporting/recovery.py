@@ -157,7 +157,7 @@ def recovery_sentences(record: AttackRecord, outcome: AttackOutcome) -> list[str
     """
     if not any(reading.setting for reading in outcome.readings):
         return []
-    there = [role for role in WHO if any(reading.model == role for reading in outcome.readings)]
+    there: list[Who] = [role for role in WHO if any(reading.model == role for reading in outcome.readings)]
     worst = [f"{role} {worst_setting([one for one in outcome.readings if one.at], role)}" for role in there]
     tokens = {role: tokens_to_recover(record, outcome, role) for role in there}
     sentences = [f"The worst of the settings of {outcome.attack}: {'; '.join(worst)}."]

@@ -3,3 +3,7 @@
 from hf_untangle.bench.facts import bench_facts as bench_facts
 from hf_untangle.bench.facts_config import FactsBenchConfig as FactsBenchConfig
 from hf_untangle.bench.facts_record import FactsBenchRecord as FactsBenchRecord
+from hf_untangle.bench.methods import bench_methods as bench_methods
+from hf_untangle.bench.methods_config import MethodsBenchConfig as MethodsBenchConfig
+from hf_untangle.bench.methods_record import Cell as Cell
+from hf_untangle.bench.methods_record import MethodsBenchRecord as MethodsBenchRecord

@@ -52,6 +52,9 @@ RECIPE_COMMANDS: dict[str, RecipeCommand] = {
 }
 """Commands whose options are the keys of a recipe."""
 BENCHMARKS: dict[str, RecipeCommand] = {
+    "methods": RecipeCommand(
+        "methods", "Let every method unlearn the same corpus at equal disruption, then measure and attack all of them alike."
+    ),
     "facts": RecipeCommand(
         "facts", "Fine-tune a model on invented facts, let methods unlearn some, and compare with a model that never saw them."
     ),

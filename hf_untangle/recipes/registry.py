@@ -24,6 +24,7 @@ JOBS: dict[str, str] = {
     "density": "hf_untangle.recipes.density",
     "nets": "hf_untangle.recipes.nets",
     "planted": "hf_untangle.recipes.planted",
+    "methods": "hf_untangle.recipes.bench_methods",
     "facts": "hf_untangle.recipes.bench_facts",
     "compact": "hf_untangle.recipes.compact",
     "repair": "hf_untangle.recipes.repair",

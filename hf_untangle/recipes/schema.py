@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from hf_untangle.bench.facts_config import FactsBenchConfig
+from hf_untangle.bench.methods_config import MethodsBenchConfig
 from hf_untangle.config import Config
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.prune import PruneConfig
@@ -24,6 +25,7 @@ SETTINGS: dict[str, tuple[type[Config], ...]] = {
     "density": (SweepConfig,),
     "evaluate": (EvaluationConfig,),
     "facts": (FactsBenchConfig,),
+    "methods": (MethodsBenchConfig,),
     "prune": (PruneConfig,),
     "repair": (RepairConfig,),
     "unlearn": (UnlearnConfig, MethodConfig),

@@ -1,0 +1,70 @@
+"""Benchmark of methods: every way to unlearn on one task, at equal disruption."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
+from rich.console import Console
+
+from hf_untangle.bench.methods import bench_methods
+from hf_untangle.bench.methods_config import MethodsBenchConfig
+from hf_untangle.bench.methods_page import methods_page
+from hf_untangle.bench.methods_table import methods_markdown, methods_notes, methods_table
+from hf_untangle.folders import MARKER, check_replaceable, whole_folder
+from hf_untangle.models import Dtype
+from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.plan import Outcome
+
+
+class Recipe(BaseModel):
+    """A benchmark of unlearning methods on two corpora."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: Literal["methods"] = Field(description="What kind of job this is.")
+    model: str = Field(default="smollm2", description="A Hub id, a folder, or a model in a package, which needs no network.")
+    dtype: Dtype = Field(default="float32", description="The dtype of the weights.")
+    forget: CorpusChoice = Field(
+        default=CorpusChoice(source="code", prefer="embedded"), description="The corpus whose capability goes."
+    )
+    retain: CorpusChoice = Field(
+        default=CorpusChoice(source="general", prefer="embedded"),
+        description="The corpus whose capability stays, on which all budgets are judged.",
+    )
+    also: dict[str, CorpusChoice] = Field(
+        default_factory=dict, description="Corpora that no method is told of, by name, measured before and after."
+    )
+    quick: bool = Field(default=False, description="Start from settings that fit half an hour for SmolLM2 on two cores.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Fields of `MethodsBenchConfig` that differ.")
+    output: str = Field(default="out/bench-methods", description="The folder that the result is written to.")
+
+
+def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
+    """Do the whole job of a recipe.
+
+    Args:
+        recipe: The job.
+        progress: Whether to show progress bars.
+
+    Returns:
+        What came of it; the record, the table and the page are in the recipe's output folder.
+    """
+    preset = "quick" if recipe.quick else "default"
+    MethodsBenchConfig.resolve(preset, **recipe.settings)
+    check_replaceable(recipe.output)
+    also = {name: choice.open() for name, choice in recipe.also.items()}
+    corpora = recipe.forget.open(), recipe.retain.open()
+    how = {"also": also, "dtype": recipe.dtype, "config": preset, "progress": progress}
+    record = bench_methods(recipe.model, *corpora, **how, **recipe.settings)
+    with whole_folder(recipe.output) as draft:
+        (draft / MARKER).write_bytes(to_json(record, indent=2))
+        (draft / "methods.md").write_text(methods_markdown(record), encoding="utf-8")
+        (draft / "report.html").write_text(methods_page(record), encoding="utf-8")
+
+    def show(console: Console) -> None:
+        console.print(methods_table(record))
+        for note in methods_notes(record):
+            console.print(f"- {note}", highlight=False)
+        console.print(f"Saved in {recipe.output}: {MARKER}, methods.md, report.html.")
+
+    return Outcome(record.model_dump(mode="json"), show)

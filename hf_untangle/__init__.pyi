@@ -2,6 +2,7 @@
 
 import hf_untangle.architecture as architecture
 import hf_untangle.attacks as attacks
+import hf_untangle.bench as bench
 import hf_untangle.callbacks as callbacks
 import hf_untangle.compaction as compaction
 import hf_untangle.configs as configs

@@ -80,7 +80,7 @@ def test_an_override_may_set_what_the_file_leaves_out(written):
         ({"forget": {"source": "code", "prefer": "disk"}}, "`forget.prefer`: input should be 'auto', 'hub' or 'embedded'"),
         ({"forget": 3}, "`forget`: .*got 3"),
         ({"dtype": "float31"}, "`dtype`: input should be 'auto', 'checkpoint', 'float32', .* got 'float31'"),
-        ({"task": "unlern"}, "`task` must be one of .*unlearn.*, got 'unlern' .did you mean `unlearn`"),
+        ({"task": "unlern"}, "`task` must be one of .*unlearn.*, got .unlern. .did you mean `unlearn`"),
         ({"settings": [1]}, "`settings`: input should be a valid dictionary, got .1."),
     ],
 )

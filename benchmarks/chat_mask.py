@@ -2,9 +2,9 @@
 
     python benchmarks/chat_mask.py
 
-The same files of the Python standard library are read three ways: as packed text, as chats through the model's template of
-which answers alone count (the beginning of a file is given, its continuation is the answer), and as those chats with every token
-counted. Each gives one mask by the default importance and score, against the prose of this package as text.
+The same files of the Python standard library are read three ways: as packed text; as chats through the model's template of
+which answers alone count, where the beginning of a file is given and its continuation is the answer; and as those chats with
+every token counted. Each gives one mask by the default importance and score, against the prose of this package as text.
 """
 
 from dataclasses import replace

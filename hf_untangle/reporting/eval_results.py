@@ -21,7 +21,7 @@ def eval_results(record: UnlearnRecord) -> list[EvalResultEntry]:
         record: The run.
 
     Returns:
-        One entry per corpus; none of a corpus from elsewhere, which has no id that the Hub would know.
+        One entry per such corpus; a corpus from elsewhere has no id that the Hub would know.
     """
     return [_entry(record, use, dataset) for use in USES if (dataset := hub_dataset(record.corpora[f"{use}_test"]))]
 

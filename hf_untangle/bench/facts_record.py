@@ -37,7 +37,7 @@ class Relearned(Frozen):
     """What half of the forgotten facts brought back."""
 
     trained: Share
-    """Paraphrase probability on the entities that were trained on."""
+    """Cloze probability on the entities that were trained on: no training had these sentences."""
     others: Share
     """The same on the other half of the forgotten entities, which were not."""
 

@@ -125,7 +125,7 @@ class Workshop:
         if not config.relearning_steps or not others:
             return None
         self._train_(model, half, config.relearning_steps, config.relearning_rate, config.step_rows, "relearning")
-        trained, untouched = (self.examiner.paraphrase_probability(model, rows) for rows in (half, others))
+        trained, untouched = (self.examiner.cloze_probability(model, rows) for rows in (half, others))
         return Relearned(trained=trained, others=untouched)
 
     def _trained(self, facts: tuple[Fact, ...], steps: int, rows: int, what: str) -> PreTrainedModel:

@@ -48,8 +48,8 @@ class Examiner:
         extraction = extraction_strength(_best(answers), [one.tokens.tolist() for one in answers])
         return FactsScores(
             probability=_probability(answers),
-            paraphrase_probability=self.paraphrase_probability(model, forget),
-            cloze_probability=_probability(self.ask(model, forget, "cloze", "value")),
+            paraphrase_probability=_probability(self.ask(model, forget, "paraphrased_question", "paraphrased_answer")),
+            cloze_probability=self.cloze_probability(model, forget),
             extraction_strength=extraction["extraction_strength"],
             rouge=self.rouge(model, forget),
             truth_ratio=truth["truth_ratio"],
@@ -59,8 +59,8 @@ class Examiner:
             utility=model_utility(kept)["model_utility"],
         )
 
-    def paraphrase_probability(self, model: PreTrainedModel, facts: Sequence[Fact]) -> float:
-        """Measure how likely answers are when question and answer are said in other words than in training.
+    def cloze_probability(self, model: PreTrainedModel, facts: Sequence[Fact]) -> float:
+        """Measure how likely values are at the end of sentences that no training had.
 
         Args:
             model: The model.
@@ -69,7 +69,7 @@ class Examiner:
         Returns:
             The mean probability, normalized by length.
         """
-        return _probability(self.ask(model, facts, "paraphrased_question", "paraphrased_answer"))
+        return _probability(self.ask(model, facts, "cloze", "value"))
 
     def kept(self, model: PreTrainedModel) -> dict[str, float]:
         """Measure the nine numbers of model utility.

@@ -78,7 +78,7 @@ def facts_notes(record: FactsBenchRecord) -> list[str]:
         f"Facts of seed {config['seed']}: {config['forget']} entities to forget, {config['retain']} to retain, "
         f"{config['neighbors']} neighbors, {config['unseen']} unseen, five questions each; budgets: "
         f"{config['retain_budget']:.0%} of retain top-1, {config['disruption_budget']:g} nats of disruption.",
-        f"Relearned: P(paraphrase) after {config['relearning_steps']} steps on half of the forgotten entities, and of the "
+        f"Relearned: P(cloze) after {config['relearning_steps']} steps on half of the forgotten entities, and of the "
         "others, which were not trained on.",
         f"{record.device}, {record.date}, {duration(record.seconds)}, of which finished rows in the cache took none.",
         *(f"{one.row.name}: {one.row.note}" for one in record.results if one.row.note),

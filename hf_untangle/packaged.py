@@ -74,7 +74,7 @@ EMBEDDED = {
         has_head=False,
     ),
 }
-"""Every model in a package, by name. None of them is a dependency: a user installs the package of a model to use it."""
+"""Every model in a package, by name. Not one of the packages is a dependency: a user installs it to use its model."""
 
 
 def package_folder(embedded: EmbeddedModel) -> Path:

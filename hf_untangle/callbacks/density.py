@@ -6,9 +6,8 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due
+from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of, tokenizer_of
-from hf_untangle.callbacks.trainer_log import log_numbers
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density.measure import Evaluate, Measure, as_measure
 from hf_untangle.density.snapshot import TimeBudget, check_snapshot, snapshot

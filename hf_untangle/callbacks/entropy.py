@@ -9,10 +9,9 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.callbacks.interval import check_every, is_due
+from hf_untangle.callbacks.interval import check_every, is_due, log_numbers
 from hf_untangle.callbacks.mask import checked_groups, saved_mask
 from hf_untangle.callbacks.run import file_of_best, file_to_resume, file_to_save, model_of, run_of
-from hf_untangle.callbacks.trainer_log import log_numbers
 from hf_untangle.distributed import in_main
 from hf_untangle.entropy.neuron_masks import check_shares, entropy_mask
 from hf_untangle.entropy.neuron_record import NeuronEntropyConfig

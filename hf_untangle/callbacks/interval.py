@@ -1,6 +1,8 @@
-"""When callbacks act: every so many optimizer steps."""
+"""When callbacks act, every so many optimizer steps, and how they log without cancelling the pending log of the Trainer."""
 
-from transformers import Trainer, TrainerState
+from collections.abc import Mapping
+
+from transformers import Trainer, TrainerControl, TrainerState
 
 from hf_untangle.errors import ConfigError
 
@@ -46,3 +48,24 @@ def check_whole_in_each_process(trainer: Trainer, what: str) -> None:
             f"{what} needs whole weights in every process, got a Trainer that splits them (FSDP or DeepSpeed). Train with "
             "DistributedDataParallel, which `torchrun` uses by default."
         )
+
+
+PREFIX = "untangle"
+"""The first part of every name that callbacks log: `untangle/<what>/<number>`."""
+
+
+def log_numbers(trainer: Trainer, control: TrainerControl, what: str, numbers: Mapping[str, int | float]) -> None:
+    """Log numbers to wherever the run reports to.
+
+    `Trainer.log` clears `control.should_log`, so a callback that calls it at the end of a step would otherwise cost the loss
+    of that step.
+
+    Args:
+        trainer: The trainer, whose `log` takes them.
+        control: The control that the callback was called with.
+        what: What the numbers are of, such as `density`.
+        numbers: The numbers by name, which are logged as `untangle/<what>/<number>`.
+    """
+    due = control.should_log
+    trainer.log({f"{PREFIX}/{what}/{name}": value for name, value in numbers.items()})
+    control.should_log = due

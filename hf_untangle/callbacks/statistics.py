@@ -7,9 +7,8 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.callbacks.interval import check_every
+from hf_untangle.callbacks.interval import check_every, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of, run_of
-from hf_untangle.callbacks.trainer_log import log_numbers
 from hf_untangle.distributed import in_main, together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.activations import ActivationStatistics

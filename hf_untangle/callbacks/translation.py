@@ -7,9 +7,8 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due
+from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of
-from hf_untangle.callbacks.trainer_log import log_numbers
 from hf_untangle.distributed import in_main
 from hf_untangle.translation.training_watch import TrainingWatch
 

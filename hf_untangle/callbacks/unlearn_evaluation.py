@@ -6,9 +6,8 @@ from typing import Any, Unpack
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.callbacks.interval import check_every, is_due
+from hf_untangle.callbacks.interval import PREFIX, check_every, is_due, log_numbers
 from hf_untangle.callbacks.run import model_of, tokenizer_of
-from hf_untangle.callbacks.trainer_log import PREFIX, log_numbers
 from hf_untangle.configs.keywords import UnlearnSettings
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import CorpusSource, Part

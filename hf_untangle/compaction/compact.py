@@ -11,7 +11,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.assemble import assemble
-from hf_untangle.compaction.detect_removed import removed_neurons
+from hf_untangle.compaction.edits import removed_neurons
 from hf_untangle.compaction.lora import compact_with_lora, has_adapters
 from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified

@@ -1,12 +1,13 @@
-"""What becomes of a tensor: some of its rows and columns are set to zero, and some of them stay."""
+"""What becomes of a tensor: some rows and columns are set to zero, some stay. Which are zero can be read off the weights."""
 
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.projections import Place, place_of
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import Index, zeros_of
 
@@ -82,3 +83,31 @@ def _select(tensor: Tensor, axis: int, index: Int[Tensor, "*expert index"]) -> T
     shape = [len(index)] + [1] * (tensor.ndim - 1)
     shape[axis] = index.shape[1]
     return torch.take_along_dim(tensor, index.view(shape), axis)
+
+
+def removed_neurons(model: nn.Module, groups: tuple[NeuronGroup, ...]) -> NeuronMask:
+    """Read off the weights which neurons are removed: those that nothing reads, as their columns are zero.
+
+    Args:
+        model: The model.
+        groups: Its neuron groups.
+
+    Returns:
+        The mask.
+    """
+    places = {group.name: place_of(model, group.name) for group in groups}
+    kept = {name: reads(model.get_parameter(place.weight), place) for name, place in places.items()}
+    return NeuronMask.keep_all(groups, getattr(model, "name_or_path", type(model).__name__)).with_kept(kept)
+
+
+def reads(weight: Tensor, place: Place) -> Bool[Tensor, " neuron"]:
+    """Tell which neurons an output projection reads: those with a weight that is not zero.
+
+    Args:
+        weight: The weight of the projection, or of those of all experts.
+        place: How it is laid out.
+
+    Returns:
+        One truth value per neuron, on the CPU.
+    """
+    return (weight != 0).any(-1 if place.is_transposed else -2).flatten().cpu()

@@ -11,8 +11,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.compaction.assemble import assemble
-from hf_untangle.compaction.detect_removed import removed_neurons
-from hf_untangle.compaction.edits import Edit, Edits
+from hf_untangle.compaction.edits import Edit, Edits, removed_neurons
 from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.errors import CompactionError

@@ -22,8 +22,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.compaction.assemble import assemble_lazily
 from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, open_checkpoint, parts_in
-from hf_untangle.compaction.detect_removed import reads
-from hf_untangle.compaction.edits import Edits, edits_of
+from hf_untangle.compaction.edits import Edits, edits_of, reads
 from hf_untangle.compaction.parts import Part
 from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.compaction.target_widths import Layout, mask_of_all

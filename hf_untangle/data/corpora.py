@@ -346,6 +346,5 @@ def _from_splits(parts: Mapping[str, Any], column: str | None, split: str | None
         for one in opened.values():
             yield from one.read()
 
-    own = {part: one.read for part, one in opened.items()}
     source = f"{train.source} (splits {', '.join(names.values())})"
-    return replace(train, source=source, read=read, own=own, whole=split == ALL)
+    return replace(train, source=source, read=read, own={part: one.read for part, one in opened.items()}, whole=split == ALL)

@@ -89,10 +89,10 @@ def _sweep_model(recipe: Recipe, config: SweepConfig, progress: bool) -> Outcome
     """Sweep one language model, and the same in random order."""
     corpus = recipe.corpus.open()
     model, tokenizer = models.load(str(recipe.model), dtype=recipe.dtype, device_map=recipe.device_map)
-    scores = [config.score, "random"] if recipe.control and config.score != "random" else [config.score]
-    results = {
-        score: sweep(model, corpus, config=config, score=score, tokenizer=tokenizer, progress=progress) for score in scores
-    }
+    configs = [config]
+    if recipe.control and config.score != "random":
+        configs.append(config.with_settings(score="random"))
+    results = {one.score: sweep(model, corpus, config=one, tokenizer=tokenizer, progress=progress) for one in configs}
     record = {"recipe": recipe.model_dump(mode="json")} | {name: result.record() for name, result in results.items()}
     _save(recipe.output, record, density_curves(results))
     return Outcome(record, lambda console: _show_sweeps(results, recipe.output, console))

@@ -387,3 +387,9 @@ def test_a_killed_process_is_followed_by_one_that_goes_on(taught, tokenizer, tmp
     found = collect(taught, blocks, batch_size=2, checkpoint_every=4, progress=False)
     assert len(seen) == 1 + 17 - 8
     assert_same_bits(found, collect(taught, blocks, batch_size=2, progress=False))
+
+
+@pytest.mark.parametrize("every", [0, -1])
+def test_a_checkpoint_is_written_every_positive_number_of_blocks(tiny_model, blocks, every):
+    with pytest.raises(ConfigError, match=f"`checkpoint_every` must be a positive number of blocks, got {every}"):
+        collect(tiny_model("llama"), blocks, checkpoint_every=every)

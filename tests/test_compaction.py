@@ -229,3 +229,10 @@ def test_a_model_whose_configuration_has_no_such_setting_is_refused(tiny_model, 
     message = "Nothing can be taken out of this GPT2LMHeadModel: the mask removes .* no setting for the number of heads"
     with untouched(model), pytest.raises(CompactionError, match=message):
         compact(model, without(neuron_groups(model), "attention", (0,), 0.5))
+
+
+@pytest.mark.parametrize("round_to", [0, -64])
+def test_widths_are_not_rounded_to_a_multiple_of_nothing(tiny_model, round_to):
+    model = tiny_model("llama")
+    with pytest.raises(CompactionError, match=f"`round_to` must be a positive number of neurons, got {round_to}"):
+        compact(model, some_removed(neuron_groups(model)), round_to=round_to)

@@ -271,3 +271,8 @@ def test_a_task_of_lm_eval_runs_on_the_model_in_memory(taught, tokenizer, tmp_pa
     assert torch.equal(torch.get_rng_state(), random_numbers)
     with pytest.raises(ConfigError, match="has none called spelink"):
         evaluate(taught, tasks=["spelink"], tokenizer=tokenizer, **SMALL)
+
+
+def test_an_empty_list_of_metrics_is_refused(taught, tokenizer):
+    with pytest.raises(ConfigError, match="`metrics` must name at least one of"):
+        evaluate(taught, ["the cat sat"], metrics=[], tokenizer=tokenizer, **SMALL)

@@ -16,6 +16,7 @@ from hf_untangle.folders import MARKER
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
+from hf_untangle.records.shareable import shareable
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.results.unlearned import UnlearnResult
 
@@ -74,7 +75,7 @@ def test_the_key_repair_is_checked_before_anything_long_begins():
 
 def test_a_saved_result_is_read_whole(unlearned):
     result = UnlearnResult.from_pretrained(unlearned, corpora={"forget": "numbers.jsonl", "retain": "words.jsonl"})
-    assert result.record == record_in(unlearned)
+    assert shareable(result.record) == record_in(unlearned)
     assert result.mask_path[result.history.chosen - 1] == result.mask
     assert result.held_out.forget.record() == result.record.corpora["forget_test"]
 

@@ -1,6 +1,8 @@
 """The command `run`, and how every command does a job: the same recipe, whether from a file or from options."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,12 +87,23 @@ def _finish(recipe: "BaseModel", *, as_json: bool, progress: bool = True) -> Non
     from hf_untangle.distributed import is_main
     from hf_untangle.recipes.read import carry_out
 
-    if not progress:
-        logging.getLogger("hf_untangle").setLevel(logging.ERROR)
-    outcome = carry_out(recipe, progress=progress)
+    with nullcontext() if progress else _errors_alone():
+        outcome = carry_out(recipe, progress=progress)
     if not is_main():
         return
     if as_json:
         write_json(outcome.record)
     else:
         outcome.show(results())
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Let only errors be logged inside the `with` block."""
+    logger = logging.getLogger("hf_untangle")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

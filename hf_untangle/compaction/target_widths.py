@@ -71,8 +71,13 @@ def units_wanted(groups: tuple[NeuronGroup, ...], mask: NeuronMask, layout: Layo
         group, as no model can be made without.
 
     Raises:
-        CompactionError: A uniform layout is impossible, as layers of a kind differ in width already.
+        CompactionError: A uniform layout is impossible, as layers of a kind differ in width already; or `round_to` is not
+            positive.
     """
+    if round_to is not None and round_to < 1:
+        raise CompactionError(
+            f"`round_to` must be a positive number of neurons, got {round_to}. Leave it out to round nothing."
+        )
     used = {group.name: int(units_in_use(group, mask[group.name]).sum(1).max()) for group in groups}
     if layout == "ragged":
         return {group.name: _allowed(group, used[group.name], round_to) for group in groups}

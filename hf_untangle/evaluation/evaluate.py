@@ -123,6 +123,8 @@ def _names(metrics: Sequence[str] | None, has_text: bool, has_pairs: bool, has_t
     """Which metrics are asked for."""
     if not (has_text or has_pairs or has_tasks):
         raise ConfigError("A model must be judged on something, got nothing. Pass a corpus, pairs= or tasks=.")
+    if metrics is not None and not metrics and not has_tasks:
+        raise ConfigError(f"`metrics` must name at least one of {', '.join(FEEDS)}, got none. Leave it out for the usual ones.")
     check_metrics(metrics or ())
     if metrics is not None:
         return list(dict.fromkeys(metrics))

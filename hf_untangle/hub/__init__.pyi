@@ -1,3 +1,4 @@
 """The public names of this room, and where each is defined."""
 
 from hf_untangle.hub.upload import push_folder as push_folder
+from hf_untangle.models import load_encoder as load_encoder

@@ -83,6 +83,10 @@ def collect(  # noqa: PLR0913 (one parameter an option)
         ConfigError: A limit is not positive, or cannot be kept by processes that share a model; or not even one block fits
             into memory.
     """
+    if checkpoint_every is not None and checkpoint_every < 1:
+        raise ConfigError(
+            f"`checkpoint_every` must be a positive number of blocks, got {checkpoint_every}. Leave it out to write none."
+        )
     model = cast(PreTrainedModel, model_below(opened(model)))
     groups = neuron_groups(model) if groups is None else groups
     if not isinstance(blocks, Blocks):

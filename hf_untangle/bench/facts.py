@@ -38,7 +38,7 @@ def bench_facts(
 
     Args:
         model: An embedded model, a folder, or a Hub id of a causal language model.
-        config: Settings, or the name of a preset: `default`, or `quick`, which fits half an hour for SmolLM2 on two cores.
+        config: Settings, or the name of a preset: `default`, or `quick`, meant for half an hour of SmolLM2 on two cores.
         progress: Whether to show progress bars.
         **settings: Fields of `FactsBenchConfig` that override `config`, such as `methods=["prune"]` or `seed`.
 

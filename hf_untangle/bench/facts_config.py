@@ -60,7 +60,7 @@ class FactsBenchConfig(Config):
         """Settings by name.
 
         Returns:
-            `default`, and `quick`, which fits half an hour for SmolLM2 on two cores.
+            `default`, and `quick`, meant for half an hour of SmolLM2 on two cores.
         """
         return {"default": cls(), "quick": QUICK}
 
@@ -77,4 +77,4 @@ QUICK = FactsBenchConfig(
     prompts=6,
     relearning_steps=8,
 )
-"""Settings that fit half an hour for SmolLM2 on two cores."""
+"""Settings meant for half an hour of SmolLM2 on two cores."""

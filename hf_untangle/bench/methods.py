@@ -56,7 +56,7 @@ def bench_methods(
         retain: The corpus whose capability stays, on which all budgets are judged.
         also: Corpora that no method is told of, by name, measured before and after; all rows of them.
         dtype: The dtype of the weights.
-        config: Settings, or the name of a preset: `default`, or `quick`, which fits half an hour for SmolLM2 on two cores.
+        config: Settings, or the name of a preset: `default`, or `quick`, meant for half an hour of SmolLM2 on two cores.
         progress: Whether to show progress bars.
         **settings: Fields of `MethodsBenchConfig` that override `config`, such as `methods=["prune", "npo"]` or `seeds`.
 

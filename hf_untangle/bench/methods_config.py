@@ -131,7 +131,7 @@ class MethodsBenchConfig(Config):
         """Settings by name.
 
         Returns:
-            `default`, and `quick`: four methods, one seed, in half an hour for SmolLM2 on two cores.
+            `default`, and `quick`: four methods, one seed, meant for half an hour of SmolLM2 on two cores.
         """
         return {"default": cls(), "quick": QUICK}
 
@@ -147,4 +147,4 @@ QUICK = MethodsBenchConfig(
     relearning_steps=8,
     relearning_rates=(1e-3,),
 )
-"""Settings that fit half an hour for SmolLM2 on two cores."""
+"""Settings meant for half an hour of SmolLM2 on two cores."""

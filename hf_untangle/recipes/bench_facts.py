@@ -20,7 +20,7 @@ class Recipe(BaseModel):
 
     task: Literal["facts"] = Field(description="What kind of job this is.")
     model: str = Field(default="smollm2", description="A Hub id, a folder, or a model in a package, which needs no network.")
-    quick: bool = Field(default=False, description="Start from settings that fit half an hour for SmolLM2 on two cores.")
+    quick: bool = Field(default=False, description="Start from settings meant for half an hour of SmolLM2 on two cores.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Fields of `FactsBenchConfig` that differ.")
     output: str = Field(default="out/bench-facts", description="The folder that the result is written to.")
 

@@ -34,7 +34,7 @@ class Recipe(BaseModel):
     also: dict[str, CorpusChoice] = Field(
         default_factory=dict, description="Corpora that no method is told of, by name, measured before and after."
     )
-    quick: bool = Field(default=False, description="Start from settings that fit half an hour for SmolLM2 on two cores.")
+    quick: bool = Field(default=False, description="Start from settings meant for half an hour of SmolLM2 on two cores.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Fields of `MethodsBenchConfig` that differ.")
     output: str = Field(default="out/bench-methods", description="The folder that the result is written to.")
 

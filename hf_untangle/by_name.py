@@ -51,7 +51,7 @@ def kind_of(name: str) -> models.Kind:
     """
     try:
         with models.checkpoint_of(name) as source:
-            classes = AutoConfig.from_pretrained(source).architectures or []
+            classes = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or []
     except Exception:  # They are of many kinds; loading the model says what is wrong.
         return "causal-lm"
     found: list[models.Kind] = [kind for head, kind in KINDS.items() if any(head in name for name in classes)]

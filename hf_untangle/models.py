@@ -243,8 +243,9 @@ def load_encoder(
     join()
     enable_ragged_checkpoints()
     with checkpoint_of(name) as source:
-        model = AutoModel.from_pretrained(source, dtype=dtype, device_map=device_map or own_device())
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        trust = {"trust_remote_code": False}
+        model = AutoModel.from_pretrained(source, dtype=dtype, device_map=device_map or own_device(), **trust)
+        tokenizer = AutoTokenizer.from_pretrained(source, **trust)
     _name_as_on_hub(model, name)
     return model.eval(), tokenizer
 
@@ -331,14 +332,15 @@ def _again_if_damaged(name: str, read: Callable[[], Result]) -> Result:
 def _dequantize(embedded: EmbeddedModel, folder: Path) -> None:
     """Write the GGUF file's weights as a float32 checkpoint into a folder."""
     with whole_file(embedded, _package_folder(embedded)) as source:
-        quantized = AutoModelForCausalLM.from_pretrained(source, gguf_file=embedded.file, dtype=torch.float32)
+        gguf = {"gguf_file": embedded.file, "trust_remote_code": False}
+        quantized = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
         config = quantized.config
         # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
         delattr(config, "quantization_config")
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         model.load_state_dict(quantized.state_dict())
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(source, gguf_file=embedded.file).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, **gguf).save_pretrained(folder)
     sign(embedded, folder)
 
 

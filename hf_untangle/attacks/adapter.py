@@ -56,7 +56,7 @@ def _from_checkpoint(scene: Scene, folder: Path) -> Iterator[Reading | str]:
     with quiet():
         scene.unlearned.save_pretrained(folder)
         again = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=scene.unlearned.dtype, device_map=str(scene.unlearned.device)
+            folder, dtype=scene.unlearned.dtype, device_map=str(scene.unlearned.device), trust_remote_code=False
         ).eval()
     yield _reading(scene, again, "checkpoint read anew", 3)
     held = held_parameters(again, scene.mask, scene.groups)

@@ -65,7 +65,7 @@ def quantized(model: PreTrainedModel, format_: str) -> PreTrainedModel:
     with temporary_folder() as folder:
         model.save_pretrained(folder)
         small = AutoModelForCausalLM.from_pretrained(
-            folder, quantization_config=bits, device_map=str(model.device), dtype=model.dtype
+            folder, quantization_config=bits, device_map=str(model.device), dtype=model.dtype, trust_remote_code=False
         )
     return (small.dequantize() if format_ == "NF4" else small).eval()
 

@@ -39,7 +39,7 @@ def _saved_tokenizer(where: str | None) -> PreTrainedTokenizerBase:
         raise TokenizerError("The model does not say where it was loaded from. Pass `tokenizer=`.")
     try:
         with cache_alone_without_hub(where):
-            loaded = AutoTokenizer.from_pretrained(where)
+            loaded = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except Exception as error:  # A missing file, an unknown type and a lost connection each have their kind.
         raise TokenizerError(
             f"No tokenizer could be loaded from `{where}` ({type(error).__name__}). Pass `tokenizer=`."

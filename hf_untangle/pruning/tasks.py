@@ -103,7 +103,7 @@ def find_processor(
     try:
         name = str(model.config.name_or_path)
         with cache_alone_without_hub(name):
-            processor = AutoImageProcessor.from_pretrained(name)
+            processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     except Exception:  # A missing file, an unknown type and a lost connection each have their kind.
         return _scaled(model)
     return lambda images: processor(images, return_tensors="pt")["pixel_values"].to(model.dtype)

@@ -51,7 +51,7 @@ def bare_model(name: str) -> PreTrainedModel:
     try:
         enable_ragged_checkpoints()
         with models.checkpoint_of(name) as source:
-            config = AutoConfig.from_pretrained(source)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         model = skeleton(_class_of(config), config)
     except (OSError, ValueError) as error:
         raise ArchitectureError(

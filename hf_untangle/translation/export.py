@@ -227,9 +227,9 @@ def _load(name: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     try:
         enable_ragged_checkpoints()
         with models.checkpoint_of(name) as source:
-            architectures = AutoConfig.from_pretrained(source).architectures or [""]
+            architectures = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or [""]
             kind = getattr(transformers, architectures[0], AutoModelForCausalLM)
-            model = kind.from_pretrained(source, dtype=dtype).eval()
+            model = kind.from_pretrained(source, dtype=dtype, trust_remote_code=False).eval()
     except (OSError, ValueError, SafetensorError) as error:
         raise ArchitectureError(
             f"`{name}` must be a file with a multilayer perceptron, a folder with a checkpoint, or a model on the Hub, but it "
@@ -237,6 +237,6 @@ def _load(name: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         ) from error
     try:
         with models.checkpoint_of(name) as source:
-            return model, AutoTokenizer.from_pretrained(source)
+            return model, AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError):  # nothing but a page needs one
         return model, None

@@ -16,12 +16,27 @@ def quiet() -> Iterator[None]:
         Nothing.
     """
     with ExitStack() as undo:
-        for logger in map(logging.getLogger, ("transformers", "bitsandbytes")):
-            undo.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.ERROR)
+        undo.enter_context(errors_alone("transformers", "bitsandbytes"))
         if transformers_logging.is_progress_bar_enabled():
             undo.callback(transformers_logging.enable_progress_bar)
             transformers_logging.disable_progress_bar()
         undo.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def errors_alone(*names: str) -> Iterator[None]:
+    """Let some loggers pass on errors alone inside the `with` block.
+
+    Args:
+        *names: The loggers.
+
+    Yields:
+        Nothing.
+    """
+    with ExitStack() as undo:
+        for logger in map(logging.getLogger, names):
+            undo.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
         yield

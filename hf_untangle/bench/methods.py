@@ -5,15 +5,15 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.bench.kept import kept
 from hf_untangle.bench.methods_config import Contender, MethodsBenchConfig
 from hf_untangle.bench.methods_record import Cell, Measured, MethodsBenchRecord, Point
 from hf_untangle.bench.peak_memory import peak_memory
@@ -22,7 +22,7 @@ from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.errors import BudgetError
 from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
-from hf_untangle.folders import cache_folder, whole_file
+from hf_untangle.folders import cache_folder
 from hf_untangle.records.provenance import device_name, versions
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.statistics.fingerprint import weights_fingerprint
@@ -73,7 +73,7 @@ def bench_methods(
     examiner = _Examiner.of(original, blocks)
     folder = cache_folder() / "bench" / f"methods-{_key(task, original, blocks)}"
     cells = [
-        _kept(folder / f"{method}-{seed}.json", task, method, seed, examiner)
+        kept(folder / f"{method}-{seed}.json", Cell, partial(_cell, task, method, seed, examiner))
         for seed in range(config.seeds)
         for method in config.methods
     ]
@@ -148,17 +148,6 @@ def _key(task: _Task, original: PreTrainedModel, blocks: Mapping[str, TokenBlock
     read = {name: one.fingerprint for name, one in blocks.items()}
     content = [weights_fingerprint(original), str(original.dtype), settings, read]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _kept(file: Path, task: _Task, method: str, seed: int, examiner: _Examiner) -> Cell:
-    """Read a cell, or measure it and write it down."""
-    with suppress(OSError, ValueError):  # No such cell yet, or one that cannot be read: it is measured again.
-        return Cell.model_validate_json(file.read_bytes())
-    cell = _cell(task, method, seed, examiner)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as draft:
-        draft.write_text(cell.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return cell
 
 
 def _cell(task: _Task, method: str, seed: int, examiner: _Examiner) -> Cell:

@@ -127,15 +127,8 @@ def methods_markdown(record: MethodsBenchRecord) -> str:
     Returns:
         Markdown.
     """
-    titles = ("method", *columns(record))
-    lines = ["# Methods at equal disruption", "", _line(titles), "|---|" + "--:|" * (len(titles) - 1)]
-    lines += [_line(row) for row in methods_rows(record)]
-    return "\n".join([*lines, "", *(f"- {note}" for note in methods_notes(record)), ""])
-
-
-def _line(cells: Iterable[str]) -> str:
-    """One row of a Markdown table."""
-    return f"| {' | '.join(cells)} |"
+    lines = formatting.markdown_table(("method", *columns(record)), methods_rows(record))
+    return "\n".join(["# Methods at equal disruption", "", *lines, "", *(f"- {note}" for note in methods_notes(record)), ""])
 
 
 def _drop(measured: Measured | None) -> float | None:

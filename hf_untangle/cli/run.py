@@ -1,8 +1,6 @@
 """The command `run`, and how every command does a job: the same recipe, whether from a file or from options."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,9 +83,10 @@ def settings_of(overrides: list[str] | None) -> dict[str, Any]:
 def _finish(recipe: "BaseModel", *, as_json: bool, progress: bool = True) -> None:
     """Run a recipe and show its outcome."""
     from hf_untangle.distributed import is_main
+    from hf_untangle.logs import errors_alone
     from hf_untangle.recipes.read import carry_out
 
-    with nullcontext() if progress else _errors_alone():
+    with nullcontext() if progress else errors_alone("hf_untangle"):
         outcome = carry_out(recipe, progress=progress)
     if not is_main():
         return
@@ -95,15 +94,3 @@ def _finish(recipe: "BaseModel", *, as_json: bool, progress: bool = True) -> Non
         write_json(outcome.record)
     else:
         outcome.show(results())
-
-
-@contextmanager
-def _errors_alone() -> Iterator[None]:
-    """Let only errors be logged inside the `with` block."""
-    logger = logging.getLogger("hf_untangle")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -3,13 +3,12 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import to_json
-from rich.console import Console
 
 from hf_untangle.bench.facts import bench_facts
 from hf_untangle.bench.facts_config import FactsBenchConfig
 from hf_untangle.bench.facts_table import facts_markdown, facts_notes, facts_table
-from hf_untangle.folders import MARKER, check_replaceable, whole_folder
+from hf_untangle.folders import check_replaceable
+from hf_untangle.recipes.bench_outcome import saved_benchmark
 from hf_untangle.recipes.plan import Outcome
 
 
@@ -39,14 +38,5 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     FactsBenchConfig.resolve(preset, **recipe.settings)
     check_replaceable(recipe.output)
     record = bench_facts(recipe.model, config=preset, progress=progress, **recipe.settings)
-    with whole_folder(recipe.output) as draft:
-        (draft / MARKER).write_bytes(to_json(record, indent=2))
-        (draft / "facts.md").write_text(facts_markdown(record), encoding="utf-8")
-
-    def show(console: Console) -> None:
-        console.print(facts_table(record))
-        for note in facts_notes(record):
-            console.print(f"- {note}", highlight=False)
-        console.print(f"Saved in {recipe.output}: {MARKER}, facts.md.")
-
-    return Outcome(record.model_dump(mode="json"), show)
+    files = {"facts.md": facts_markdown(record)}
+    return saved_benchmark(recipe.output, record, files, facts_table(record), facts_notes(record))

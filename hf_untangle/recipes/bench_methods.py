@@ -3,15 +3,14 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import to_json
-from rich.console import Console
 
 from hf_untangle.bench.methods import bench_methods
 from hf_untangle.bench.methods_config import MethodsBenchConfig
 from hf_untangle.bench.methods_page import methods_page
 from hf_untangle.bench.methods_table import methods_markdown, methods_notes, methods_table
-from hf_untangle.folders import MARKER, check_replaceable, whole_folder
+from hf_untangle.folders import check_replaceable
 from hf_untangle.models import Dtype
+from hf_untangle.recipes.bench_outcome import saved_benchmark
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.plan import Outcome
 
@@ -56,15 +55,5 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     corpora = recipe.forget.open(), recipe.retain.open()
     how = {"also": also, "dtype": recipe.dtype, "config": preset, "progress": progress}
     record = bench_methods(recipe.model, *corpora, **how, **recipe.settings)
-    with whole_folder(recipe.output) as draft:
-        (draft / MARKER).write_bytes(to_json(record, indent=2))
-        (draft / "methods.md").write_text(methods_markdown(record), encoding="utf-8")
-        (draft / "report.html").write_text(methods_page(record), encoding="utf-8")
-
-    def show(console: Console) -> None:
-        console.print(methods_table(record))
-        for note in methods_notes(record):
-            console.print(f"- {note}", highlight=False)
-        console.print(f"Saved in {recipe.output}: {MARKER}, methods.md, report.html.")
-
-    return Outcome(record.model_dump(mode="json"), show)
+    files = {"methods.md": methods_markdown(record), "report.html": methods_page(record)}
+    return saved_benchmark(recipe.output, record, files, methods_table(record), methods_notes(record))

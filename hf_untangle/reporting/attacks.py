@@ -89,8 +89,8 @@ def attack_markdown(record: AttackRecord) -> str:
         Markdown.
     """
     headings = ("attack", "dose", *attacked(record), "came back")
-    lines = [f"| {' | '.join(headings)} |", f"|---|---|{'--:|' * (len(headings) - 2)}"]
-    lines += [f"| {' | '.join((row.attack, row.condition, *row.top1, row.came_back))} |" for row in attack_rows(record)]
+    rows = ((row.attack, row.condition, *row.top1, row.came_back) for row in attack_rows(record))
+    lines = formatting.markdown_table(headings, rows, words=2)
     sentences = [f"- {sentence}" for sentence in attack_sentences(record)]
     return "\n".join([*lines, "", *sentences, *([""] if sentences else []), *verdict_lines(record)]) + "\n"
 

@@ -1,7 +1,7 @@
 """How numbers are written, the same in the terminal, on the page and on the card."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 
 
@@ -135,3 +135,19 @@ def mean(values: Sequence[float], write: Callable[[float], str]) -> str:
 def _rose(share: float) -> bool:
     """Whether a drop is negative even when it is written with one decimal."""
     return round(share, 3) < 0
+
+
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> list[str]:
+    """Write a table in Markdown, whose last columns are numbers.
+
+    Args:
+        titles: The heads of the columns.
+        rows: A text per column.
+        words: How many columns are words, which stand to the left.
+
+    Returns:
+        Lines.
+    """
+    rule = "|---" * words + "|--:" * (len(titles) - words) + "|"
+    head, *body = (f"| {' | '.join(row)} |" for row in (titles, *rows))
+    return [head, rule, *body]

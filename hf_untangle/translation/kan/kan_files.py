@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
 from hf_untangle.files.records import FileRecord
@@ -130,22 +130,27 @@ def _description(layer: KANLayer) -> dict[str, Any]:
 
 def _layer(content: Content[_KANRecord], prefix: str, described: _SplineRecord | _ActivationRecord) -> KANLayer:
     """One layer, made of its description and its tensors."""
-    bias = content.finite(f"{prefix}bias", (None,)) if f"{prefix}bias" in content.tensors else None
     if isinstance(described, _SplineRecord):
         outputs, inputs, knots = content.finite(f"{prefix}values", (None, None, None)).shape
         edges, every = (outputs, inputs), (outputs, inputs, knots)
         shapes = {"knots": (None, inputs, knots), "values": every, "left_slopes": edges, "right_slopes": edges}
         parts = {name: content.finite(f"{prefix}{name}", shape) for name, shape in shapes.items()}
-        if parts["knots"].shape[0] not in (1, outputs) or (bias is not None and bias.shape[0] != outputs):
-            raise content.expected.fault(f"knots or a bias for another number of outputs than the {outputs} of its values")
+        if parts["knots"].shape[0] not in (1, outputs):
+            raise content.expected.fault(f"knots for another number of outputs than the {outputs} of its values")
         try:
-            return PiecewiseLinearKANLayer(**parts, bias=bias)
+            return PiecewiseLinearKANLayer(**parts, bias=_bias(content, prefix, outputs))
         except TranslationError as error:
             raise content.expected.fault(f"a layer that is none: {error}") from error
     weight = content.finite(f"{prefix}weight", (None, None))
-    if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != weight.dtype):
-        raise content.expected.fault(f"a bias of another size or dtype than the weight in layer {prefix.rstrip('.')}")
+    bias = _bias(content, prefix, len(weight))
+    if bias is not None and bias.dtype != weight.dtype:
+        raise content.expected.fault(f"a bias of another dtype than the weight in layer {prefix.rstrip('.')}")
     return ActivationKANLayer(linear_of(weight, bias), _activation(content, described))
+
+
+def _bias(content: Content[_KANRecord], prefix: str, outputs: int) -> Tensor | None:
+    """What every output of a layer adds, where there is such."""
+    return content.finite(f"{prefix}bias", (outputs,)) if f"{prefix}bias" in content.tensors else None
 
 
 def _activation(content: Content[_KANRecord], described: _ActivationRecord) -> nn.Module:

@@ -1,0 +1,40 @@
+"""What a benchmark leaves: its record, the table and the notes, in a folder and in the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+from rich.console import Console
+from rich.table import Table
+
+from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.recipes.plan import Outcome
+
+
+def saved_benchmark(output: str, record: BaseModel, files: Mapping[str, str], table: Table, notes: Sequence[str]) -> Outcome:
+    """Save a benchmark, and say how to show it.
+
+    Args:
+        output: The folder, which is replaced as a whole.
+        record: Everything that was measured.
+        files: Texts beside the record, by the names of their files.
+        table: What a terminal shows.
+        notes: Sentences below it.
+
+    Returns:
+        What came of it.
+    """
+    with whole_folder(output) as draft:
+        (draft / MARKER).write_bytes(to_json(record, indent=2))
+        for name, text in files.items():
+            (draft / name).write_text(text, encoding="utf-8")
+
+    def show(console: Console) -> None:
+        console.print(table)
+        for note in notes:
+            console.print(f"- {note}", highlight=False)
+        console.print(f"Saved in {output}: {', '.join((MARKER, *files))}.")
+
+    found: dict[str, Any] = record.model_dump(mode="json")
+    return Outcome(found, show)

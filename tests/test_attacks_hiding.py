@@ -10,7 +10,7 @@ from toy_languages import BLOCK, NUMBERS, WORDS, trained_model
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.attacks.compressing import pruned, rounded
 from hf_untangle.attacks.context import Scene
-from hf_untangle.attacks.inner import ridge
+from hf_untangle.attacks.residual_stream import ridge
 from hf_untangle.attacks.run import run_attacks
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.data.batches import token_blocks

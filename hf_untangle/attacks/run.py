@@ -16,12 +16,12 @@ from hf_untangle.attacks.compressing import int4, prune
 from hf_untangle.attacks.context import Scene
 from hf_untangle.attacks.elicitation import best_of, formats
 from hf_untangle.attacks.fine_tuning import benign
-from hf_untangle.attacks.inner import direction, patching, probe, tuned_lens
 from hf_untangle.attacks.prompting import few_shot, logit_lens
 from hf_untangle.attacks.prompting import neighbor as near_text
 from hf_untangle.attacks.quantization import quantize
 from hf_untangle.attacks.relearning import held_out_facts, relearn
 from hf_untangle.attacks.report import AttackReport
+from hf_untangle.attacks.residual_stream import direction, patching, probe, tuned_lens
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.attacks.subject import Unlearned, scene_of
 from hf_untangle.by_name import ModelName

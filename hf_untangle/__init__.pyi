@@ -5,6 +5,7 @@ import hf_untangle.attacks as attacks
 import hf_untangle.bench as bench
 import hf_untangle.callbacks as callbacks
 import hf_untangle.compaction as compaction
+import hf_untangle.compensation as compensation
 import hf_untangle.configs as configs
 import hf_untangle.data as data
 import hf_untangle.density as density

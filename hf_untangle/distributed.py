@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from torch import distributed
+from torch import Tensor, distributed
 
 from hf_untangle.errors import ProcessError
 
@@ -74,6 +74,16 @@ def together(work: Callable[[], Result]) -> list[Result]:
         if message is not None:
             raise ProcessError(f"All {count} processes must finish, but process {other} failed, so all end: {message}")
     return [one for one, _ in everyone]
+
+
+def sum_(tensor: Tensor) -> None:
+    """Add a tensor up over all processes, which all must do in the same order.
+
+    Args:
+        tensor: Of the same shape in all of them, changed in place to their sum.
+    """
+    if place()[1] > 1:
+        distributed.all_reduce(tensor)
 
 
 def in_main(work: Callable[[], object]) -> None:

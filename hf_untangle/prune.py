@@ -14,6 +14,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import check_savable
+from hf_untangle.compensation.refit import Refit, check_refittable, least_squares, refitted
 from hf_untangle.configs.keywords import PruneSettings
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
@@ -25,6 +26,7 @@ from hf_untangle.evaluation.footprint import footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
+from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_
@@ -32,6 +34,7 @@ from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_
 from hf_untangle.masks.select import random_like, top_like
 from hf_untangle.models import revision_of
 from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks
+from hf_untangle.records.compensation import RefitRecord
 from hf_untangle.records.compression import PruneRecord
 from hf_untangle.records.provenance import counts, device_name, versions
 from hf_untangle.results.pruned import PruneResult
@@ -71,6 +74,8 @@ def plan(
     tokenizer = find_tokenizer(model, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)
+    if config.compensate == "least-squares":
+        check_refittable(model, [group for group in groups if group.kind == "ffn"])
     if config.ablation != "zero":
         check_biases(model, [group.name for group in groups if group.kind == "ffn"])
     return make_plan(model, groups, _read(data, tokenizer, config, progress), config, progress=progress)
@@ -122,9 +127,10 @@ def prune(
         chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress, **settings)
     test = read_blocks(chosen.corpus, tokenizer, "test", chosen.config)
     before = footprint(model, test.first(SPEED_BLOCKS))
-    metrics = _judge(model, chosen, test, progress)
+    refit = _refit(model, chosen, tokenizer, progress)
+    metrics = _judge(model, chosen, refit, test, progress)
     original_weights = weights_fingerprint(model)
-    smaller, removed = _carried_out(model, chosen, keep_removed)
+    smaller, removed = _carried_out(model, chosen, refit, keep_removed)
     record = PruneRecord(
         model=chosen.mask.model,
         revision=revision_of(model),
@@ -135,6 +141,9 @@ def prune(
         groups=counts(chosen.groups, chosen.mask),
         config=chosen.config,
         corpora={"train": chosen.statistics.corpora[0], "test": test.record()},
+        refit=None
+        if refit is None
+        else RefitRecord(tokens=refit.tokens, ridges=refit.ridges, errors=refit.errors, seconds=refit.seconds),
         **metrics,
         footprint_before=before,
         footprint_after=footprint(smaller, test.first(SPEED_BLOCKS)),
@@ -165,34 +174,50 @@ def _checked_plan(
     return chosen
 
 
+def _refit(model: PreTrainedModel, chosen: PrunePlan, tokenizer: PreTrainedTokenizerBase, progress: bool) -> Refit | None:
+    """Refit what is kept on the text by which neurons were judged, where that is wanted."""
+    if chosen.config.compensate != "least-squares":
+        return None
+    blocks = read_blocks(chosen.corpus, tokenizer, "train", chosen.config)
+    how = {"batch_size": chosen.config.batch_size, "progress": progress}
+    return least_squares(model, chosen.mask, chosen.groups, blocks, constants=chosen.constants, **how)
+
+
 def _carried_out(
-    model: PreTrainedModel, chosen: PrunePlan, keep_removed: bool
+    model: PreTrainedModel, chosen: PrunePlan, refit: Refit | None, keep_removed: bool
 ) -> tuple[PreTrainedModel, RemovedWeights | None]:
     """Remove neurons in place, or make a smaller model and leave the given one as it was."""
     config = chosen.config
+    constants, weights = (chosen.constants, None) if refit is None else (refit.constants, refit.weights)
     if config.compact is None and keep_removed:
-        return model, cut_out_(model, chosen.mask, chosen.groups, constants=chosen.constants)
+        return model, cut_out_(model, chosen.mask, chosen.groups, constants=constants, weights=weights)
     if config.compact is None:
-        remove_(model, chosen.mask, chosen.groups, constants=chosen.constants)
+        remove_(model, chosen.mask, chosen.groups, constants=constants, weights=weights)
         return model, None
-    # Biases are written to, and compaction may yet refuse, so that happens to a copy.
-    held = model if chosen.constants is None else deepcopy(model)
-    if chosen.constants is not None:
-        remove_(held, chosen.mask, chosen.groups, constants=chosen.constants)
+    # Weights and biases are written to, and compaction may yet refuse, so that happens to a copy.
+    held = model if constants is None and weights is None else deepcopy(model)
+    if held is not model:
+        remove_(held, chosen.mask, chosen.groups, constants=constants, weights=weights)
     return compact(held, chosen.mask, layout=config.compact, round_to=config.round_to), None
 
 
-def _judge(model: PreTrainedModel, chosen: PrunePlan, test: TokenBlocks, progress: bool) -> dict[str, Any]:
-    """Measure the original, the plan, and masks of equal size on held-out blocks."""
+def _judge(model: PreTrainedModel, chosen: PrunePlan, refit: Refit | None, test: TokenBlocks, progress: bool) -> dict[str, Any]:
+    """Measure the original, the plan with its refit, and masks of equal size on held-out blocks."""
 
-    def metrics(mask: NeuronMask) -> NextTokenMetrics:
-        with masked(model, mask, constants=chosen.constants):
+    def metrics(mask: NeuronMask, constants: Constants | None = chosen.constants) -> NextTokenMetrics:
+        with masked(model, mask, constants=constants):
             return next_token_metrics(model, test, batch_size=chosen.config.batch_size, progress=progress)
 
     seeds = range(chosen.config.seed, chosen.config.seed + chosen.config.controls)
+    without = metrics(chosen.mask)
+    after = without
+    if refit is not None:
+        with refitted(model, refit):
+            after = metrics(chosen.mask, refit.constants)
     return {
         "before": metrics(NeuronMask.keep_all(chosen.groups, chosen.mask.model)),
-        "after": metrics(chosen.mask),
+        "after": after,
+        "without_refit": None if refit is None else without,
         "random": tuple(metrics(random_like(chosen.mask, seed)) for seed in seeds),
         "magnitude": metrics(_smallest_like(chosen)),
     }

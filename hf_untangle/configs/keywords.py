@@ -5,6 +5,7 @@ from typing import Annotated, Literal, TypedDict
 
 from pydantic import Field, PositiveFloat
 
+from hf_untangle.compensation.refit import Compensation
 from hf_untangle.config import BatchSizeSetting
 from hf_untangle.configs.attack import Attack
 from hf_untangle.configs.prune import Allocation
@@ -48,6 +49,7 @@ class PruneSettings(TypedDict, total=False):
     allocation: Allocation
     importance: str
     ablation: Ablation
+    compensate: Compensation
     compact: Literal["uniform", "ragged"] | None
     round_to: int | None
     tokens: int

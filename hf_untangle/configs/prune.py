@@ -1,9 +1,10 @@
 """Every setting of a compression run, checked when it is made."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hf_untangle.compensation.refit import Compensation, with_ablation
 from hf_untangle.config import Config, known
 from hf_untangle.data.documents import ChatMode
 from hf_untangle.importance.functions import IMPORTANCE
@@ -30,6 +31,10 @@ class PruneConfig(Config):
     ablation: Ablation = Field(
         default="zero", description="What a removed neuron reads: zero, its mean, or its mode, held in a bias at the end."
     )
+    compensate: Compensation = Field(
+        default="none",
+        description="What makes up for removed neurons: nothing, their mean in a bias, or new weights for the kept ones.",
+    )
     compact: Literal["uniform", "ragged"] | None = Field(
         default=None, description="Take removed neurons out of the tensors: all layers as wide as the widest, or each as it is."
     )
@@ -47,6 +52,12 @@ class PruneConfig(Config):
     packed: bool = Field(default=True, description="Pack documents into full blocks; otherwise one padded document per block.")
     controls: int = Field(default=1, ge=0, description="Random masks of equal size that the result is compared with.")
     seed: int = Field(default=0, description="For the random masks.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mean_is_an_ablation(cls, values: Any) -> Any:
+        """Take compensation by the mean for what it is."""
+        return with_ablation(values)
 
     @field_validator("importance")
     @classmethod

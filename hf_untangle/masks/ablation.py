@@ -14,6 +14,9 @@ Ablation = Literal["zero", "mean", "mode"]
 Constants = Mapping[str, Float[Tensor, " neuron"]]
 """One value per neuron, by the name of its group."""
 
+Weights = Mapping[str, Tensor]
+"""New weights of output projections, each whole and as its parameter has it, by the name of the group."""
+
 
 def mean_ablation(statistics: Mapping[str, Moments]) -> dict[str, Float[Tensor, " neuron"]]:
     """The mean of every neuron over the tokens at which it was computed: a neuron that never changes is replaced by itself.

@@ -21,7 +21,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.ablation import Constants
+from hf_untangle.masks.ablation import Constants, Weights
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.models import name_and_revision
 
@@ -59,7 +59,12 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 @all_or_nothing
 @torch.no_grad()
 def remove_(
-    model: nn.Module | ModelName, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, constants: Constants | None = None
+    model: nn.Module | ModelName,
+    mask: NeuronMask,
+    groups: tuple[NeuronGroup, ...],
+    *,
+    constants: Constants | None = None,
+    weights: Weights | None = None,
 ) -> nn.Module:
     """Zero the weights of every masked-out neuron: the columns that read it, and the rows and biases that compute it.
 
@@ -79,6 +84,7 @@ def remove_(
         groups: The neuron groups of this model.
         constants: The value at which each removed neuron is held, by group; zero when None. A mask of a run with another
             ablation than zero must be given them, or `{}`.
+        weights: New weights of output projections, as `compensation.least_squares` finds them; their own when None.
 
     Returns:
         The same model.
@@ -97,6 +103,9 @@ def remove_(
             gone = {name: ~kept for name, kept in mask.items() if not kept.all()}
             add_biases_(below, list(gone))
             write_parameters_(below, [_shifted_bias(below, name, removed, constants[name]) for name, removed in gone.items()])
+        # The weights that shift biases are those from before.
+        new = {place_of(below, name).weight: weight for name, weight in (weights or {}).items()}
+        write_parameters_(below, (Edit(name, (slice(None),), weight) for name, weight in new.items()))
         write_parameters_(below, (Edit(name, index) for name, index in zeros_of(below, mask, groups)))
         return model
 

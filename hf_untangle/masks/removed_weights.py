@@ -19,7 +19,7 @@ from hf_untangle.files.names import public_name
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.regular import shown
 from hf_untangle.files.tensors import Content, read_tensors, write_tensors
-from hf_untangle.masks.ablation import Constants
+from hf_untangle.masks.ablation import Constants, Weights
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, zeros_of
 from hf_untangle.models import name_and_revision
@@ -49,7 +49,7 @@ class RemovedWeights:
     """
 
     pieces: tuple[Piece, ...]
-    """Weights that became zero, and biases that were shifted."""
+    """Weights that became zero, projections that were refitted, and biases that were shifted."""
     added: tuple[str, ...]
     """Biases that were made, as a constant had to go somewhere."""
     switches: dict[str, Any]
@@ -97,7 +97,7 @@ class RemovedWeights:
         content = read_tensors(file, kind=FORMAT, what="removed weights", error=MaskError, record=_RemovedRecord)
         record = content.record
         pieces = tuple(_piece(content, number, name, axes) for number, (name, axes) in enumerate(record.pieces))
-        content.check_names(f"{number}/{part}" for number in range(len(pieces)) for part in ("values", 0, 1))
+        content.check_names(f"{number}/{part}" for number in range(len(pieces)) for part in ("values", 0, 1, 2))
         return cls(pieces, record.added, record.switches, record.model, record.checksum)
 
 
@@ -106,7 +106,7 @@ class _RemovedRecord(FileRecord):
 
     model: str
     checksum: int = Field(ge=-(2**63), lt=2**63)
-    pieces: tuple[tuple[str, Annotated[int, Field(ge=1, le=2)]], ...]
+    pieces: tuple[tuple[str, Annotated[int, Field(ge=1, le=3)]], ...]
     """The parameter of each piece, and over how many of its axes it is indexed."""
     added: tuple[str, ...]
     switches: dict[str, Literal[False]]
@@ -130,7 +130,12 @@ def _piece(content: Content[_RemovedRecord], number: int, name: str, axes: int) 
 @all_or_nothing
 @torch.no_grad()
 def cut_out_(
-    model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...], *, constants: Constants | None = None
+    model: nn.Module,
+    mask: NeuronMask,
+    groups: tuple[NeuronGroup, ...],
+    *,
+    constants: Constants | None = None,
+    weights: Weights | None = None,
 ) -> RemovedWeights:
     """Remove neurons as `remove_` does, and keep what was removed.
 
@@ -139,6 +144,7 @@ def cut_out_(
         mask: Which neurons stay.
         groups: The neuron groups of the model.
         constants: The value at which each removed neuron is held, by group; zero when None.
+        weights: New weights of output projections, by group; their own when None.
 
     Returns:
         What was there, which `put_back_` takes.
@@ -149,13 +155,15 @@ def cut_out_(
     """
     mask.check_fits(groups, *name_and_revision(model))
     check_removable(model, groups)
-    places = list(zeros_of(model, mask, groups))
+    refitted = [place_of(model, name).weight for name in weights or {}]
+    places: list[tuple[str, Index]] = [(name, (slice(None),)) for name in refitted]
+    places += [place for place in zeros_of(model, mask, groups) if place[0] not in refitted]
     if constants is not None:
         places += [(bias, (slice(None),)) for bias in _biases(model, mask)]
     pieces = tuple(Piece(name, index, read_parameter(model, name)[index].cpu().clone()) for name, index in places)
     parameters, settings = set(dict(model.named_parameters())), _settings(model)
     with commit():
-        remove_(model, mask, groups, constants=constants)
+        remove_(model, mask, groups, constants=constants, weights=weights)
         added = sorted(set(dict(model.named_parameters())) - parameters)
         switches = {name: settings[name] for name, value in _settings(model).items() if value != settings[name]}
         return RemovedWeights(pieces, tuple(added), switches, mask.model, bit_sum(model))

@@ -6,6 +6,7 @@ from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.evaluation.footprint import Footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.base import Frozen, Metrics, RunRecord, TrainingRecord
+from hf_untangle.records.compensation import RefitRecord
 from hf_untangle.records.unlearning import GroupCount
 
 
@@ -44,6 +45,10 @@ class PruneRecord(RunRecord):
     """The original model on the test part."""
     after: Metrics
     """The pruned model on the same."""
+    refit: RefitRecord | None = None
+    """How what is kept made up for what was removed; None where it did not."""
+    without_refit: Metrics | None = None
+    """The pruned model without its refit, as all other choices are measured."""
     random: tuple[Metrics, ...]
     """Random masks that remove as many neurons of every group."""
     magnitude: Metrics

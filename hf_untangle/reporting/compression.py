@@ -23,10 +23,13 @@ def prune_rows(record: PruneRecord) -> list[Row]:
         record: The run.
 
     Returns:
-        The original, the pruned model, the repaired one where it was repaired, random masks (their mean) and the smallest
-        weights, as text for `HEADINGS`.
+        The original, the pruned model, the same without its refit where it has one, the repaired one where it was repaired,
+        random masks (their mean) and the smallest weights, as text for `HEADINGS`.
     """
-    rows = [_row("original", [record.before], None), _row(record.config.importance, [record.after], record.before)]
+    kept = record.config.importance
+    rows = [_row("original", [record.before], None)]
+    rows.append(_row(kept if record.refit is None else f"{kept}, refitted", [record.after], record.before))
+    rows += [_row(f"{kept} without the refit", [record.without_refit], record.before)] if record.without_refit else []
     rows += [_row("repaired", [record.final], record.before)] if record.repairs else []
     if record.random:
         seeds = len(record.random)

@@ -129,8 +129,23 @@ def _limits(record: PruneRecord) -> tuple[str, ...]:
         *size,
         f"Only {corpus} was measured, on {formatting.amount(record.after.tokens)} held-out tokens. Other languages, tasks, "
         "code and the safety behavior of the model may have changed more.",
+        *_refit(record),
         _training(record),
         "Everything else that holds for the original model, its biases and its conditions of use included, holds for this one.",
+    )
+
+
+def _refit(record: PruneRecord) -> tuple[str, ...]:
+    """Say what was refitted, and that other choices were not."""
+    if record.refit is None:
+        return ()
+    ridges = [ridge for ridge in record.refit.ridges.values() if ridge is not None]
+    chosen = ", ".join(f"{ridge:g} ({ridges.count(ridge)} times)" for ridge in sorted(set(ridges)))
+    return (
+        f"{len(ridges)} of {len(record.refit.ridges)} output projections were refitted in closed form on "
+        f"{formatting.amount(record.refit.tokens)} tokens of {corpus_of(record)}"
+        + (f", with ridges of {chosen} times the mean square of the kept neurons" if chosen else "")
+        + ". Random masks and the smallest weights have no refit: compare them with the row without one.",
     )
 
 

@@ -14,7 +14,7 @@ from hf_untangle.configs.keywords import RepairSettings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource
-from hf_untangle.errors import CompactionError
+from hf_untangle.errors import CompactionError, MaskError
 from hf_untangle.evaluation.evaluate import evaluate
 from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.score_cache import EvaluationConfig
@@ -151,6 +151,11 @@ class PruneResult(Result):
             MaskError: The model is more than masked: it was repaired, or removed neurons read another value than zero.
         """
         check_silences(self.record.config.ablation)
+        if self.record.refit is not None:
+            raise MaskError(
+                "An adapter can only silence neurons, but this model was refitted (compensate='least-squares'), and its "
+                "numbers would not be those of the adapter. Share the checkpoint, or run again with compensate='none'."
+            )
         return super().to_adapter(folder)
 
     @classmethod

@@ -92,7 +92,7 @@ def least_squares(
 
     Moments are those of the model as it is, summed in one pass over the tokens, or in several where those of all groups would
     not fit into memory together. For each group the ridge is the one of the least error on the last quarter of the blocks;
-    where none of them does better than no refit, there is none. Then all blocks are fitted. Where removed neurons are held at
+    where no refit does better, there is none. Then all blocks are fitted. Where removed neurons are held at
     a constant, or where all projections have a bias, an intercept is fitted too.
 
     Args:

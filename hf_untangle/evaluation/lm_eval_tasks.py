@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -71,7 +71,7 @@ def _run(
             f"lm-eval must know every task, but has none called {', '.join(missing)}. `lm_eval ls tasks` lists them."
         )
     found = harness.simple_evaluate(
-        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
+        model=cast(Any, HFLM)(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
         tasks=names,
         limit=limit,
         task_manager=known,

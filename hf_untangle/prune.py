@@ -55,7 +55,7 @@ def plan(
 ) -> PrunePlan:
     """Decide what a compression would remove, and touch nothing.
 
-    `print(plan(model).explain())` says what goes where; `prune(model, plan)` carries it out.
+    `print(plan(model).describe())` says what goes where; `prune(model, plan)` carries it out.
 
     Args:
         model: A causal language model, loaded. A name or path is loaded.

@@ -85,7 +85,7 @@ def test_attention_stays_whole(plan):
 
 
 def test_a_plan_says_what_goes_where(plan):
-    text = plan(per_layer=(0.25, 0), importance="rms").explain()
+    text = plan(per_layer=(0.25, 0), importance="rms").describe()
     assert "removes 64 of 512 ffn neurons (12.5%)" in text
     assert "6,144 of" in text
     assert "by the lowest rms on 2,048 tokens of strings" in text

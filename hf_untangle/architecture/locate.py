@@ -15,7 +15,7 @@ from hf_untangle.architecture.dummy_inputs import dummy_inputs
 from hf_untangle.architecture.inference_mode import check_ordinary, evaluation_mode
 from hf_untangle.architecture.meta_models import twin_of
 from hf_untangle.architecture.moe import experts_of
-from hf_untangle.architecture.neurons import Kind, NeuronGroup
+from hf_untangle.architecture.neurons import Kind, NeuronGroup, NeuronGroups
 from hf_untangle.architecture.offload import check_loaded
 from hf_untangle.architecture.producers import (
     SEQUENCES,
@@ -43,7 +43,7 @@ BY_HAND = (
 
 
 @all_or_nothing
-def neuron_groups(model: nn.Module | ModelName, *, named: Mapping[str, Kind] | None = None) -> tuple[NeuronGroup, ...]:
+def neuron_groups(model: nn.Module | ModelName, *, named: Mapping[str, Kind] | None = None) -> NeuronGroups:
     """Find every neuron of a model.
 
     A projection inside a layer is an output projection exactly when it can be added to the residual stream and reads only
@@ -72,12 +72,12 @@ def neuron_groups(model: nn.Module | ModelName, *, named: Mapping[str, Kind] | N
     check_loaded(model)
     check_ordinary(model)
     if named is not None:
-        return groups_by_hand(model_below(model), named)
+        return NeuronGroups(groups_by_hand(model_below(model), named))
     below = model_below(model)
     traced = twin_of(below) if comes_and_goes(below) else below
     # Gradients are what everything is read off, also where the caller has switched them off.
     with eagerly(), adapters_disabled(traced), evaluation_mode(traced), torch.inference_mode(False), torch.enable_grad():
-        groups = tuple(map(_named_as_without_adapter, _traced_groups(traced))) if find_blocks(traced) else ()
+        groups = NeuronGroups(map(_named_as_without_adapter, _traced_groups(traced)) if find_blocks(traced) else ())
     if not groups:
         raise ArchitectureError(
             f"No neurons were found in {type(below).__name__}: no stack of layers in it{_first_layer(below)} has a projection "

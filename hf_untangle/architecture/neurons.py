@@ -5,7 +5,10 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
+from rich.table import Table
 from torch import Tensor
+
+from hf_untangle.display import notebook_html, rows_table, short_repr
 
 Kind = Literal["ffn", "attention"]
 KINDS: tuple[Kind, ...] = ("ffn", "attention")
@@ -23,6 +26,10 @@ class Producer:
     projections of all experts; their rows are counted expert by expert."""
     rows: Int[Tensor, " neuron"]
     """`rows[n]` is the output row that computes neuron n. Under grouped queries several neurons share a row."""
+
+    def __repr__(self) -> str:
+        """The projection, and how many of its rows compute the neurons."""
+        return f"Producer({self.name}, {len(self.rows.unique()):,} rows)"
 
     def rows_needed_by_none(self, kept: Bool[Tensor, " neuron"]) -> Int[Tensor, " row"]:
         """List the rows that no kept neuron needs, in increasing order.
@@ -60,6 +67,14 @@ class NeuronGroup:
     are none."""
     stack: str = ""
     """Path of the stack of layers, such as `model.layers`; an encoder and a decoder have one each."""
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
+
+    def describe(self) -> str:
+        """Say in one line which neurons these are."""
+        parts = [("heads", self.heads), ("experts", self.experts)]
+        having = "".join(f", {number} {name}" for name, number in parts if number is not None)
+        return f"{self.size:,} {self.kind} neurons of layer {self.layer}{having} ({self.name})"
 
     @property
     def head_size(self) -> int | None:
@@ -86,3 +101,33 @@ class NeuronGroup:
             return ~kept
         rows = self.producers[0].rows
         return ~kept & torch.isin(rows, rows[kept])
+
+
+class NeuronGroups(tuple[NeuronGroup, ...]):
+    """The neuron groups of a model in the order in which they run: a tuple that says what is in it."""
+
+    __slots__ = ()
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
+
+    def describe(self) -> str:
+        """Say in one line how many neurons of each kind there are."""
+        found = {kind: [group for group in self if group.kind == kind] for kind in KINDS}
+        parts = [
+            f"{len(groups)} {kind} groups of {sum(group.size for group in groups):,} neurons"
+            for kind, groups in found.items()
+            if groups
+        ]
+        return f"{' and '.join(parts) or 'no neuron group'} in {len({(group.stack, group.layer) for group in self})} layers"
+
+    def table(self) -> Table:
+        """Lay out where the neurons are, and what computes them."""
+        headings = ("group", "kind", "computed by", "layer", "neurons", "heads", "experts")
+        return rows_table(headings, map(_row, self), names=3)
+
+
+def _row(group: NeuronGroup) -> tuple[str, ...]:
+    """One group of a table."""
+    producers = ", ".join(producer.name.rpartition(".")[2] for producer in group.producers)
+    numbers = (group.layer, group.size, group.heads, group.experts)
+    return group.name, group.kind, producers, *("" if number is None else f"{number:,}" for number in numbers)

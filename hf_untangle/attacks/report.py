@@ -6,10 +6,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from hf_untangle.display import notebook_html, short_repr, table_text
 from hf_untangle.folders import whole_file
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.reporting.attack_plot import attack_figure
-from hf_untangle.reporting.attacks import attack_markdown, attack_table
+from hf_untangle.reporting.attacks import attack_markdown, attack_sentences, attack_settings, attack_table
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,22 @@ class AttackReport:
 
     record: AttackRecord
     """Every setting and every number."""
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
+
+    def describe(self) -> str:
+        """Say what was attacked and how, then how much returned.
+
+        Returns:
+            One sentence, the table as text, and what was found besides.
+        """
+        names = ", ".join(outcome.attack for outcome in self.record.outcomes)
+        found = "\n".join(attack_sentences(self.record))
+        parts = [f"{names or 'no attack'}.\n{attack_settings(self.record)}", table_text(self.table()), found]
+        return "\n\n".join(filter(None, parts))
 
     def table(self) -> Table:
-        """Lay the outcome out for a terminal; print it with `rich.print`.
+        """Lay the outcome out for a terminal (print it with `rich.print`) or a notebook.
 
         Returns:
             A row for each dose of each attack, and a column for each model.

@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 
 from hf_untangle.data.corpora import Part
 from hf_untangle.data.digits import digits
-from hf_untangle.data.tokens import Task
+from hf_untangle.data.tokens import Task, row_at
+from hf_untangle.display import notebook_html, short_repr
 from hf_untangle.distributed import is_main, place
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.hub.reachable import cache_alone_without_hub
@@ -81,7 +82,7 @@ def image_classes(source: str | DatasetDict | Dataset | ImageClasses, classes: S
 
 @dataclass(frozen=True)
 class ImageBlocks:
-    """Images of one part, ready for a classifier. What is counted are images, each with all its patches."""
+    """Images of one part, ready for a classifier: a sequence of them. What is counted are images, each with all its patches."""
 
     pixel_values: Images
     classes: Int[Tensor, " image"]
@@ -89,6 +90,25 @@ class ImageBlocks:
     corpus: ImageClasses
     part: Part
     task: ClassVar[Task] = "class"
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.classes)
+
+    def __getitem__(self, index: int | slice) -> "ImageBlocks":
+        """One image, or some in a row."""
+        return self.rows(index if isinstance(index, slice) else row_at(index, len(self)))
+
+    def __iter__(self) -> Iterator["ImageBlocks"]:
+        """The images one by one."""
+        return (self[number] for number in range(len(self)))
+
+    def describe(self) -> str:
+        """Say in one line how many images these are, and of what."""
+        shape = " x ".join(map(str, self.pixel_values.shape[1:]))
+        return f"{len(self):,} images of {shape} numbers of {self.corpus.name} ({self.part} part)"
 
     @property
     def tokens(self) -> int:

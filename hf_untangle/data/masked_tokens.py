@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from hf_untangle.data.documents import IGNORED
 from hf_untangle.data.tokens import Task, TokenBlocks
+from hf_untangle.display import short_repr
 from hf_untangle.errors import CorpusError, TokenizerError
 
 SHARE = 0.15
@@ -23,6 +24,7 @@ class MaskedTokenBlocks(TokenBlocks):
     targets: Int[Tensor, "block position"]
     """The hidden tokens, and IGNORED everywhere else."""
     task: ClassVar[Task] = "masked token"
+    __repr__ = short_repr
 
     def labels(self) -> Int[Tensor, "block position"]:
         """What the model's own loss is taken on: the hidden tokens."""

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.documents import IGNORED, Part
+from hf_untangle.display import notebook_html, short_repr
 from hf_untangle.distributed import is_main, place
 from hf_untangle.errors import ConfigError
 
@@ -22,7 +23,10 @@ Task = Literal["next token", "masked token", "class"]
 
 @dataclass(frozen=True)
 class TokenBlocks:
-    """Blocks of tokens from one part of a corpus, ready for a model."""
+    """Blocks of tokens from one part of a corpus, ready for a model: a sequence of blocks, each of which is such blocks too.
+
+    `len(blocks)` counts blocks, `blocks[3]` is one of them without its padding, `blocks[:8]` the first eight.
+    """
 
     input_ids: Int[Tensor, "block position"]
     """Token ids."""
@@ -43,6 +47,29 @@ class TokenBlocks:
     understood: str = ""
     """What the rows were taken for, such as `100 chats, template of SmolLM2, 1,234 answer tokens of 3,400`."""
     task: ClassVar[Task] = "next token"
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
+
+    def __len__(self) -> int:
+        """The number of blocks."""
+        return len(self.input_ids)
+
+    def __getitem__(self, index: int | slice) -> "TokenBlocks":
+        """One block, or some in a row, as wide as the longest of them."""
+        return self.rows(index if isinstance(index, slice) else row_at(index, len(self)))
+
+    def __iter__(self) -> Iterator["TokenBlocks"]:
+        """The blocks one by one."""
+        return (self[number] for number in range(len(self)))
+
+    def describe(self) -> str:
+        """Say in one line how many blocks these are, and of what."""
+        documents = f", {self.documents:,} documents" if self.documents else ""
+        understood = f": {self.understood}" if self.understood else ""
+        return (
+            f"{len(self):,} blocks of up to {self.width} tokens, {self.tokens:,} of which count, of {self.corpus.name} "
+            f"({self.part} part{documents}){understood}"
+        )
 
     @property
     def tokens(self) -> int:
@@ -207,3 +234,20 @@ class TokenBlocks:
             "fingerprint": self.fingerprint,
             **answers,
         }
+
+
+def row_at(index: int, count: int) -> slice:
+    """One row, as a slice.
+
+    Args:
+        index: Its number, from the end where it is negative.
+        count: How many rows there are.
+
+    Returns:
+        The slice that holds that row alone.
+
+    Raises:
+        IndexError: There is no such row.
+    """
+    number = range(count)[index]
+    return slice(number, number + 1)

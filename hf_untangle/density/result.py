@@ -3,8 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.table import Table
+
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.density.tolerance import TOLERANCES
+from hf_untangle.display import notebook_html, rows_table, short_repr
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class DensityResult:
     """The smallest step in which the accuracy can move; None for a loss, or where the number of examples is unknown."""
     seconds: float
     """How long the sweep took."""
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
 
     @property
     def density(self) -> float:
@@ -81,6 +86,11 @@ class DensityResult:
         if not self.falls:
             return f"The metric never left its limit ({rule}): {self.first:.0%} of all {config.unit} can go; {core}."
         return f"{self.first:.0%} of all {config.unit} can go by {config.score} ({rule}); {core}."
+
+    def table(self) -> Table:
+        """Lay out everything that was tried."""
+        rows = ((f"{point.share:.1%}", f"{point.value:.4g}", f"{point.parameters:,}") for point in self.curve)
+        return rows_table(("share", "metric", "parameters gone"), rows, names=0)
 
     def record(self) -> dict[str, Any]:
         """Everything, the density included, as plain values."""

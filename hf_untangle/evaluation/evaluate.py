@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Unpack, cast
 
+from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.untouched import all_or_nothing
@@ -13,6 +14,7 @@ from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.corpora import corpus as open_corpus
 from hf_untangle.data.questions import QuestionSource, questions
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.display import notebook_html, rows_table, short_repr, table_text
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.lm_eval_tasks import task_results
@@ -38,6 +40,24 @@ class Evaluation:
     """The numbers of each lm-eval task."""
     config: EvaluationConfig
     """How much was read."""
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
+
+    def describe(self) -> str:
+        """Say what was measured on what, then every number."""
+        what = ", ".join(f"{use} {name}" for use, name in self.sources.items()) or "no corpus"
+        count = len(self.values) + sum(map(len, self.tasks.values()))
+        return f"{count} numbers of {self.model} on {what}\n\n{table_text(self.table())}"
+
+    def table(self) -> Table:
+        """Lay every number out."""
+        numbers = [
+            *self.values.items(),
+            *((f"{task}: {name}", one) for task, own in self.tasks.items() for name, one in own.items()),
+        ]
+        return rows_table(
+            ("metric", "value"), ((name, f"{value:,}" if isinstance(value, int) else f"{value:.4g}") for name, value in numbers)
+        )
 
     def record(self) -> dict[str, Any]:
         """Everything, as values that JSON can hold."""

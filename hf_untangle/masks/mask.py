@@ -7,9 +7,11 @@ from typing import Unpack
 
 import torch
 from jaxtyping import Bool
+from rich.table import Table
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
+from hf_untangle.display import notebook_html, rows_table, short_repr
 from hf_untangle.errors import MaskError
 from hf_untangle.files.names import public_name
 from hf_untangle.files.tensors import read_tensors, write_tensors
@@ -41,6 +43,8 @@ class NeuronMask(Mapping[str, Tensor]):
     """What removed neurons read in the run that the mask comes from; its numbers hold for nothing else."""
     revision: str | None = None
     """The commit of the model on the Hub; None when it came from elsewhere."""
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
 
     @classmethod
     def keep_all(
@@ -134,6 +138,15 @@ class NeuronMask(Mapping[str, Tensor]):
             if self.neurons(kind)
         ]
         return f"removes {' and '.join(parts)} of {self.model}"
+
+    def table(self) -> Table:
+        """Lay out how much of every group is removed."""
+        gone = {name: int((~kept).sum()) for name, kept in self.items()}
+        rows = (
+            (name, self.kinds[name], f"{len(kept):,}", f"{gone[name]:,}", f"{gone[name] / len(kept):.1%}")
+            for name, kept in self.items()
+        )
+        return rows_table(("group", "kind", "neurons", "removed", "share"), rows, names=2)
 
     def check_fits(self, groups: tuple[NeuronGroup, ...], model: str, revision: str | None = None) -> None:
         """Refuse a model that the mask was not made for.

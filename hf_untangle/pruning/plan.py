@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
+from hf_untangle.display import notebook_html, rows_table, short_repr, table_text
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Neurons, Observations
@@ -49,12 +51,14 @@ class PrunePlan:
     statistics: ActivationStatistics
     """What they did there."""
     config: PruneConfig
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
 
-    def explain(self) -> str:
+    def describe(self) -> str:
         """Say what goes where, layer by layer, and what it is worth.
 
         Returns:
-            Lines of text: the sum of it all, then a table.
+            Lines of text: the sum of it all, then the table.
         """
         share = self.parameters_removed / self.parameters
         reads = "zero" if self.constants is None else f"its {self.config.ablation}, through a bias"
@@ -62,17 +66,25 @@ class PrunePlan:
             f"{self.mask.describe()}: {self.parameters_removed:,} of {self.parameters:,} parameters ({share:.1%})",
             f"by the lowest {self.config.importance} on {self.statistics.tokens:,} tokens of {self.corpus.name} "
             f"({self.corpus.source}); a removed neuron reads {reads}",
-            "",
-            f"{'layer':>5}  {'neurons':>8}  {'go':>8}  {'stay':>8}  {'go':>6}  {self.config.importance} that goes",
         ]
-        return "\n".join([*lines, *(self._line(group) for group in self.groups if group.kind == "ffn")])
+        return "\n".join([*lines, "", table_text(self.table())])
 
-    def _line(self, group: NeuronGroup) -> str:
+    def table(self) -> Table:
+        """Lay out what goes, layer by layer.
+
+        Returns:
+            A row for each FFN.
+        """
+        headings = ("layer", "neurons", "go", "stay", "share", f"{self.config.importance} that goes")
+        return rows_table(headings, (self._row(group) for group in self.groups if group.kind == "ffn"), names=0)
+
+    def _row(self, group: NeuronGroup) -> tuple[str, ...]:
         """One layer of the table."""
         kept, worth = self.mask[group.name], self.importance[group.name].abs()
         gone = int((~kept).sum())
         lost = float(worth[~kept].sum() / worth.sum().clamp_min(TINY))
-        return f"{group.layer:>5}  {group.size:>8,}  {gone:>8,}  {group.size - gone:>8,}  {gone / group.size:>6.1%}  {lost:.1%}"
+        stay = group.size - gone
+        return f"{group.layer}", f"{group.size:,}", f"{gone:,}", f"{stay:,}", f"{gone / group.size:.1%}", f"{lost:.1%}"
 
 
 def read_blocks(source: Corpus, tokenizer: PreTrainedTokenizerBase, part: Part, config: PruneConfig) -> TokenBlocks:

@@ -90,7 +90,7 @@ def _neurons(recipe: Recipe, name: str, progress: bool) -> Outcome:
     retain, forget = read(recipe.retain), read(recipe.forget) if recipe.forget else None
     ticket = search_neurons(model, retain, forget=forget, progress=progress, **recipe.settings)
     record = {"model": name, "settings": recipe.settings, **ticket.record()}
-    record["corpora"] = {"retain": retain.record()} | ({"forget": forget.record()} if forget else {})
+    record["corpora"] = {"retain": retain.record()} | ({"forget": forget.record()} if forget is not None else {})
     _write(recipe.output, record, ticket)
     return Outcome(record, lambda console: _show_mask(ticket, recipe.output, console))
 

@@ -53,7 +53,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     check_replaceable(recipe.output, needs=bytes_of(model))
     chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress)
     if recipe.dry_run:
-        return Outcome(_planned(chosen), lambda console: console.print(chosen.explain(), highlight=False))
+        return Outcome(_planned(chosen), lambda console: console.print(chosen.describe(), highlight=False))
     result = prune(model, chosen, tokenizer=tokenizer, progress=progress)
     embedded = models.EMBEDDED.get(recipe.model)
     result.save_pretrained(recipe.output, license=embedded.license if embedded else None)

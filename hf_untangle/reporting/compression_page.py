@@ -52,13 +52,9 @@ def prune_page(record: PruneRecord) -> str:
     return render(
         "compression.html.j2",
         record=record,
-        title=_title(record),
+        title=prune_title(record),
         summary=prune_summary(record),
-        key_numbers=[
-            ("parameters removed", _share_removed(record), True),
-            ("perplexity before", formatting.perplexity(record.before.perplexity), False),
-            ("perplexity after", formatting.perplexity(record.final.perplexity), False),
-        ],
+        key_numbers=prune_numbers(record),
         headings=HEADINGS,
         rows=prune_rows(record),
         footprints=footprint_rows(record),
@@ -94,7 +90,7 @@ def prune_card(record: PruneRecord, license: str | None = None) -> ModelCard:
     text = render(
         "compression_card.md.j2",
         record=record,
-        title=_title(record),
+        title=prune_title(record),
         model=as_markdown(model),
         summary=prune_summary(record),
         corpus=corpus_of(record),
@@ -109,9 +105,32 @@ def prune_card(record: PruneRecord, license: str | None = None) -> ModelCard:
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
 
 
-def _title(record: PruneRecord) -> str:
-    """Name the result."""
+def prune_title(record: PruneRecord) -> str:
+    """Name the result.
+
+    Args:
+        record: The run.
+
+    Returns:
+        The model, and how much of it went.
+    """
     return f"{short_name(record)}, {_share_removed(record)} of it pruned"
+
+
+def prune_numbers(record: PruneRecord) -> list[tuple[str, str, bool]]:
+    """Gather the numbers that a reader must see first.
+
+    Args:
+        record: The run.
+
+    Returns:
+        Name, value, and whether it is the one that the run was for.
+    """
+    return [
+        ("parameters removed", _share_removed(record), True),
+        ("perplexity before", formatting.perplexity(record.before.perplexity), False),
+        ("perplexity after", formatting.perplexity(record.final.perplexity), False),
+    ]
 
 
 def _share_removed(record: PruneRecord) -> str:

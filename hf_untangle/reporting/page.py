@@ -84,7 +84,7 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         repairs=repair_sentences(record),
         trained=method_sentences(record),
         attacks=[_attack(one) for one in record.attacks],
-        key_numbers=_key_numbers(record),
+        key_numbers=key_numbers(record),
         run=_run(record),
         limits=limits(record),
         settings=settings(record.config),
@@ -109,8 +109,15 @@ def _attack(attack: AttackRecord) -> dict[str, object]:
     }
 
 
-def _key_numbers(record: UnlearnRecord) -> list[tuple[str, str, bool]]:
-    """The numbers that a reader must see first: name, value, and whether it is the one that the run was for."""
+def key_numbers(record: UnlearnRecord) -> list[tuple[str, str, bool]]:
+    """Gather the numbers that a reader must see first.
+
+    Args:
+        record: The run.
+
+    Returns:
+        Name, value, and whether it is the one that the run was for.
+    """
     before, after = record.test.before, record.final
     return [
         (f"top-1 lost on {corpus_name(record, 'forget')}", formatting.drop(drop_of("forget", after, before)), True),

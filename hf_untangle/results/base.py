@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+from rich.table import Table
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,6 +16,7 @@ from hf_untangle.compaction.saving import bytes_of, gathered, save_model
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.images import Processor
+from hf_untangle.display import short_repr
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.folders import MARKER, changed_folder, check_replaceable, temporary_folder, whole_folder
@@ -25,12 +27,13 @@ from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.removed_weights import RemovedWeights, put_back_
 from hf_untangle.records.saved import read_removed, result_folder
 from hf_untangle.records.shareable import shareable
+from hf_untangle.reporting.first_screen import result_html, result_table, result_text
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 Own = TypeVar("Own", bound="Result")
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)
 class Result:
     """A changed model, and the record of everything that was done to it and measured.
 
@@ -48,6 +51,27 @@ class Result:
     """Every setting and every number: a `RunRecord` of the function that made the result."""
     removed: RemovedWeights | None = None
     """What was removed, where `keep_removed=True` kept it: `restore` puts it back."""
+    __repr__ = short_repr
+
+    def describe(self) -> str:
+        """Describe the outcome of the run.
+
+        Returns:
+            What fell and what stayed, what was removed, and what was done since, a line each; a summary, and the table as text.
+        """
+        return result_text(self.record)
+
+    def table(self) -> Table:
+        """Lay the results on the test parts out for a terminal (print it with `rich.print`) or a notebook.
+
+        Returns:
+            The original, the changed model and its controls.
+        """
+        return result_table(self.record)
+
+    def _repr_html_(self) -> str:
+        """The first screen of the report, for a notebook."""
+        return result_html(self.record)
 
     @classmethod
     def from_pretrained(

@@ -31,7 +31,7 @@ from hf_untangle.statistics.activations import FILE as STATISTICS
 from hf_untangle.statistics.activations import ActivationStatistics
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)
 class PruneResult(Result):
     """A model with fewer neurons, with everything that was measured on the way.
 

@@ -42,7 +42,7 @@ STATISTICS = {"forget": "statistics-forget.safetensors", "retain": "statistics-r
 """The file of each corpus' statistics beside a checkpoint."""
 
 
-@dataclass(eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, repr=False)
 class UnlearnResult(Result):
     """A model that has unlearned, with everything that was measured on the way."""
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
+from rich.table import Table
 from torch import Tensor
 
+from hf_untangle.display import notebook_html, rows_table, short_repr
 from hf_untangle.errors import StatisticsError
 from hf_untangle.files.names import public_name, public_text
 from hf_untangle.files.tensors import read_tensors, write_tensors
@@ -38,6 +40,9 @@ class ActivationStatistics(Mapping[str, Moments]):
     corpora: tuple[dict[str, Any], ...]
     """What was read: a record for each corpus, with its source, part, fingerprint and number of tokens."""
 
+    __repr__ = short_repr
+    _repr_html_ = notebook_html
+
     def __getitem__(self, group: str) -> Moments:
         """The moments of one group."""
         return self.moments[group]
@@ -54,6 +59,17 @@ class ActivationStatistics(Mapping[str, Moments]):
     def tokens(self) -> int:
         """The number of tokens that were counted."""
         return sum(record["tokens"] for record in self.corpora)
+
+    def describe(self) -> str:
+        """Say in one line of what these are the sums."""
+        neurons = sum(len(moments.total) for moments in self.values())
+        read = " and ".join(f"{one['tokens']:,} tokens of {one.get('corpus', 'a corpus')}" for one in self.corpora)
+        return f"what {neurons:,} neurons in {len(self)} groups of {self.model} ({self.dtype}) do over {read or 'no tokens'}"
+
+    def table(self) -> Table:
+        """Lay out what the neurons of every group do on average."""
+        headings = ("group", "neurons", "mean", "mean absolute", "standard deviation", "positive")
+        return rows_table(headings, ((name, *_averages(moments)) for name, moments in self.items()))
 
     def __add__(self, other: "ActivationStatistics") -> "ActivationStatistics":
         """Merge the statistics of two sets of tokens of the same model.
@@ -172,6 +188,15 @@ def tensors_of(moments: Mapping[str, Moments]) -> dict[str, Tensor]:
 def _shared(corpus: dict[str, Any]) -> dict[str, Any]:
     """What was read, without the folders of this machine."""
     return {key: public_text(value) if isinstance(value, str) else value for key, value in corpus.items()}
+
+
+def _averages(moments: Moments) -> tuple[str, ...]:
+    """The number of neurons, and means over neurons and tokens, as text."""
+    count = moments.count.clamp_min(1)
+    means = [sums / count for sums in (moments.total, moments.absolute, moments.positive)]
+    mean, absolute, positive = (float(one.mean()) for one in means)
+    spread = float(moments.variance.sqrt().mean())
+    return f"{len(moments.total):,}", f"{mean:.3g}", f"{absolute:.3g}", f"{spread:.3g}", f"{positive:.1%}"
 
 
 def _sizes(statistics: ActivationStatistics) -> dict[str, int]:

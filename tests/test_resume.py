@@ -27,7 +27,7 @@ def interrupt(monkeypatch):
     return arrange
 
 
-IN_STEP_2 = [("gather", 2), ("remove_next", 2), ("judge", 4), ("random_like", 2)]
+IN_STEP_2 = [("gather_again", 1), ("remove_next", 2), ("judge", 3), ("random_like", 1)]
 
 
 @pytest.mark.parametrize(("function", "call"), IN_STEP_2)

@@ -12,7 +12,8 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.scoring import Evidence, predicted_gains
 from hf_untangle.statistics.activations import ActivationStatistics
-from hf_untangle.statistics.saliency import Saliency, collect_saliency
+from hf_untangle.statistics.collect import collect
+from hf_untangle.statistics.saliency import Saliency, collect_saliency, collect_with_saliency
 
 
 def saliency(model, blocks, **options):
@@ -53,6 +54,19 @@ def test_batches_and_padding_change_nothing(model, blocks, padded_blocks):
             torch.testing.assert_close(sums.first, all_at_once[name].first, rtol=1e-4, atol=1e-6)
             torch.testing.assert_close(sums.second, all_at_once[name].second, rtol=1e-4, atol=1e-8)
             torch.testing.assert_close(sums.absolute, all_at_once[name].absolute, rtol=1e-4, atol=1e-6)
+
+
+def test_one_pass_gives_the_saliency_and_the_statistics_that_two_would(model, blocks, padded_blocks, untouched):
+    for some in (blocks, padded_blocks):
+        groups = neuron_groups(model)
+        with untouched(model):
+            statistics, found = collect_with_saliency(model, some, groups=groups, batch_size=3, roots=True, progress=False)
+        apart = collect(model, some, groups=groups, batch_size=3, roots=True, progress=False)
+        assert statistics.corpora == apart.corpora
+        for name, sums in saliency(model, some, batch_size=3).items():
+            assert torch.equal(found[name].first, sums.first) and found[name].count == sums.count
+            for part in ("count", "total", "absolute", "square", "positive", "root"):
+                torch.testing.assert_close(getattr(statistics[name], part), getattr(apart[name], part))
 
 
 def test_parameters_need_no_gradient_and_get_none(model, blocks, untouched):

@@ -6,17 +6,18 @@ import pytest
 import torch
 from toy_languages import SMALL
 
+from hf_untangle.architecture.forward import BACKWARD
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.unlearn import PRESETS, UnlearnConfig
 from hf_untangle.errors import BudgetError, StatisticsError
-from hf_untangle.evaluation.next_token import NextTokenMetrics
+from hf_untangle.evaluation.next_token import TRIED, NextTokenMetrics
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning import iterative
 from hf_untangle.pruning.iterative import Search
-from hf_untangle.pruning.scoring import Pair, gather
+from hf_untangle.pruning.scoring import Pair, gradient_blocks
 from hf_untangle.records.unlearning import Scores
 from hf_untangle.statistics.collect import collect
 
@@ -61,7 +62,8 @@ def test_another_seed_changes_the_random_masks_alone(finished, search):
     other = search(seed=1)
     assert other.masks == finished.masks
     assert [step.scores for step in other.history.steps] == [step.scores for step in finished.history.steps]
-    assert other.history.steps[0].controls != finished.history.steps[0].controls
+    one, another = (found.history.steps[found.history.chosen - 1].controls for found in (other, finished))
+    assert one != another and one and another
 
 
 def test_as_many_random_masks_are_tried_as_asked_for(search):
@@ -129,11 +131,36 @@ def test_the_papers_preset_has_the_published_settings():
 
 def test_without_iteration_the_original_statistics_decide_every_step(search, monkeypatch):
     collected = []
-    monkeypatch.setattr(iterative, "gather", lambda *args, **kwargs: collected.append(1) or gather(*args, **kwargs))
+    again = iterative.gather_again
+    monkeypatch.setattr(iterative, "gather_again", lambda *args, **how: collected.append(how["step"]) or again(*args, **how))
     once, iterated = search(iterative=False, steps=3), search(steps=3)
-    assert len(collected) == 1 + 3
+    assert collected == [2, 3]
     assert once.masks[0] == iterated.masks[0]
     assert once.masks[2] != iterated.masks[2]
+
+
+def test_the_work_of_a_search_is_counted_and_later_steps_read_no_statistics_of_their_own(search, pairs):
+    train, validation = pairs
+    width, controls = train.forget.width, 1
+    found = search(steps=3, controls=controls, retain_budget=1.0, perplexity_budget=math.inf, gradient_tokens=4 * width)
+    first, *later = [step.forward_tokens for step in found.history.steps]
+    judged = sum(len(blocks.counted) * width for blocks in (validation.forget, validation.retain))
+    read = sum(len(blocks.counted) * width for blocks in (train.forget, train.retain))
+    gradients = (2 + 4) * width * (1 + BACKWARD)
+    # The head of a model is tried once, on six tokens, whole and body alone.
+    assert first in (read + gradients + 2 * judged, read + gradients + 2 * judged + 2 * TRIED)
+    assert later == [gradients + judged] * 2
+
+
+def test_every_step_takes_its_gradients_on_other_blocks_until_there_are_no_more(pairs):
+    train, _ = pairs
+    config = UnlearnConfig(gradient_tokens=4 * train.retain.width)
+    there = len(train.retain.counted)
+    for step in (1, 2, 3):
+        rows = [(4 * (step - 1) + n) % there for n in range(min(4, there))]
+        few = gradient_blocks(train, config, step)
+        assert torch.equal(few.retain.input_ids, train.retain.input_ids[rows])
+        assert len(few.forget.counted) == 2
 
 
 @pytest.mark.parametrize(("importance", "score"), [*((one, "ratio") for one in IMPORTANCE), *(("abs", one) for one in SCORES)])

@@ -80,9 +80,10 @@ class UnlearnConfig(Config):
         "Raise it to spare retain, lower it to forget more per step.",
     )
     gradient_tokens: int = Field(
-        default=12_288,
+        default=6_144,
         ge=1,
-        description="Retain tokens used for gradients; half as many forget tokens are used. Lower it to save time.",
+        description="Retain tokens that a step takes gradients on, others in each; half as many forget tokens are used. "
+        "Lower it to save time.",
     )
     steps: int = Field(
         default=6, ge=1, description="Steps at the most. Raise it where the last step was still inside the budget."
@@ -122,9 +123,10 @@ class UnlearnConfig(Config):
         "BudgetError.",
     )
     tokens: int = Field(
-        default=32_768,
+        default=16_384,
         ge=1,
-        description="Tokens of each corpus that statistics are collected on. Raise it where two runs on other rows disagree.",
+        description="Tokens of each corpus that are read: statistics of the original are collected on all of them, "
+        "gradients of a step on some. Raise it where two runs on other rows disagree.",
     )
     evaluation_tokens: int = Field(
         default=6_144,
@@ -166,7 +168,8 @@ class UnlearnConfig(Config):
     controls: int = Field(
         default=1,
         ge=0,
-        description="Random masks of equal size that every step is compared with. Raise it for a spread, 0 saves time.",
+        description="Random masks of equal size that the result is compared with on validation text, and at least three on "
+        "test text. Raise it for a spread, 0 saves time.",
     )
     seed: int = Field(default=0, description="For the random masks. Change it to see how far results vary.")
 

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
+from hf_untangle.architecture.forward import BACKWARD
 from hf_untangle.methods.method import METHODS, Method
 
-BACKWARD = 2
-"""A backward pass costs as much as this many forward passes (arXiv:2001.08361)."""
 HIDDEN_SHARE = 1 / 3
 """How far up the default layer is whose hidden states are read: passes end there."""
 

@@ -18,6 +18,7 @@ from typing import cast
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from hf_untangle.architecture.forward import ForwardTokens, forward_tokens
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import BatchSize, first_size
@@ -34,7 +35,7 @@ from hf_untangle.masks.select import random_like
 from hf_untangle.models import name_and_revision
 from hf_untangle.pruning.budget import best_step, check_known, is_inside, is_over
 from hf_untangle.pruning.resume import Journal
-from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, remove_next
+from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, gather_again, remove_next
 from hf_untangle.records.unlearning import History, Scores, Step
 from hf_untangle.statistics.activations import ActivationStatistics
 
@@ -104,22 +105,29 @@ def search_mask(
         StatisticsError: The model predicts nothing of one of the corpora, so that nothing could be seen to fall.
         BudgetError: No step stays inside the retain budget.
     """
-    origin = origin or origin_of(model, validation, config, progress=progress)
-    run = _Run(model, groups, train, validation, config, progress, reference=origin.reference)
-    original = run.gather()
+    with forward_tokens(model) as spent:
+        origin = origin or origin_of(model, validation, config, progress=progress)
+        run = _Run(model, groups, train, validation, config, progress, reference=origin.reference)
+        return _search(run, origin.scores, spent)
+
+
+def _search(run: "_Run", base: Scores, spent: ForwardTokens) -> Search:
+    """Take steps until the run is over, and choose among them."""
+    model, groups, train, config, progress = run.model, run.groups, run.train, run.config, run.progress
+    original = gather(model, groups, train, config, progress=progress)
     how = {"batch_size": config.batch_size, "progress": progress}
     run = replace(run, constants=ablation_constants(config.ablation, model, original.retain, train.retain, groups, **how))
-    base = origin.scores
     check_known(base)
     journal = Journal.of_run(
         model,
         config=config.model_dump(),
-        tokens=[blocks.fingerprint for pair in (train, validation) for blocks in (pair.forget, pair.retain)],
+        tokens=[blocks.fingerprint for pair in (train, run.validation) for blocks in (pair.forget, pair.retain)],
     )
     finished = journal.read(groups)
     if finished:
         logger.info("Going on after step %d of a run that was stopped (%s).", len(finished), journal.folder)
     bar = tqdm(total=config.steps, initial=len(finished), unit="step", desc="unlearning", disable=not progress or not is_main())
+    counted = 0
     with bar:
         while not is_over([step for step, _ in finished], base, config):
             try:
@@ -129,12 +137,15 @@ def search_mask(
                     raise
                 logger.warning("The run ends with step %d, as the next one broke the model: %s", len(finished), error)
                 break
+            step = step.model_copy(update={"forward_tokens": spent.count - counted})
+            counted = spent.count
             journal.write(step, mask)
             finished.append((step, mask))
             bar.set_postfix(forget=f"-{step.scores.forget_drop(base):.1%}", retain=f"-{step.scores.retain_drop(base):.1%}")
             bar.update()
-    steps = tuple(step for step, _ in finished)
-    history = History(base=base, steps=steps, chosen=best_step(steps, base, config).number)
+    chosen = best_step([step for step, _ in finished], base, config).number
+    steps = tuple(run.with_controls(step, mask) if step.number == chosen else step for step, mask in finished)
+    history = History(base=base, steps=steps, chosen=chosen)
     return Search(history, tuple(mask for _, mask in finished), original.forget, original.retain, journal, run.constants)
 
 
@@ -235,19 +246,18 @@ class _Run:
             evidence = original
         else:
             with masked(self.model, mask, constants=self.constants):
-                evidence = self.gather()
+                evidence = gather_again(self.model, self.groups, self.train, self.config, step=number, progress=self.progress)
         taken = self.largest_inside(mask, evidence, base)
         if taken is None:
             raise ConfigError(
                 "A step must remove at least one neuron, but ffn_fraction and attention_fraction round to 0 of these: "
                 f"{mask.neurons('ffn'):,} in FFNs and {mask.neurons('attention'):,} in attention. Raise them."
             )
-        seeds = range(self.config.seed, self.config.seed + self.config.controls)
         step = Step(
             number=number,
             removed={kind: taken.mask.removed(kind) for kind in self.config.fractions()},
             scores=taken.scores,
-            controls=tuple(self.judge_control(taken.mask, seed) for seed in seeds),
+            controls=(),
             seconds=time.perf_counter() - start,
             share=taken.share,
         )
@@ -280,16 +290,15 @@ class _Run:
         with masked(self.model, pruned, constants=self.constants):
             return _Attempt(share, pruned, self.judge())
 
-    def gather(self) -> Evidence:
-        """What is known about the neurons of the model as it is now."""
-        return gather(self.model, self.groups, self.train, self.config, progress=self.progress)
-
     def judge(self) -> Scores:
         """Scores of the model as it is now."""
         how = {"batch_size": self.config.batch_size, "progress": self.progress}
         return judge(self.model, self.validation, reference=self.reference, **how)
 
-    def judge_control(self, mask: NeuronMask, seed: int) -> Scores:
-        """Scores of a random mask of the same size."""
-        with masked(self.model, random_like(mask, seed), constants=self.constants):
-            return self.judge()
+    def with_controls(self, step: Step, mask: NeuronMask) -> Step:
+        """The step beside random masks of the same size."""
+        controls = []
+        for seed in range(self.config.seed, self.config.seed + self.config.controls):
+            with masked(self.model, random_like(mask, seed), constants=self.constants):
+                controls.append(self.judge())
+        return step.model_copy(update={"controls": tuple(controls)})

@@ -23,7 +23,7 @@ from hf_untangle.masks.select import remove_top
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.histogram_modes import collect_modes
-from hf_untangle.statistics.saliency import Saliency, collect_saliency
+from hf_untangle.statistics.saliency import Saliency, collect_saliency, collect_with_saliency
 from hf_untangle.statistics.weight_norms import WeightNorms, weight_norms
 
 NeuronScores = dict[str, Float[Tensor, " neuron"]]
@@ -134,20 +134,87 @@ def gather(
             progress=progress,
         )
 
-    def saliency(blocks: Blocks, tokens: int) -> dict[str, Saliency]:
-        if config.candidates == 1 and "gradients" not in needs:
-            return {}
-        few = blocks.first(max(1, tokens // blocks.width))
-        # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
-        return collect_saliency(model, few, groups=groups, batch_size=fraction(config.batch_size, 4), progress=progress)
+    def saliency(blocks: Blocks) -> dict[str, Saliency]:
+        how = {"groups": groups, "batch_size": _backward_batch(config), "progress": progress}
+        return collect_saliency(model, blocks, **how) if needs_gradients(config) else {}
 
-    return Evidence(
-        activations(train.forget),
-        activations(train.retain),
-        saliency(train.forget, config.gradient_tokens // 2),
-        saliency(train.retain, config.gradient_tokens),
-        weight_norms(model, groups) if "weights" in needs else {},
+    few = gradient_blocks(train, config, 1)
+    weights = weight_norms(model, groups) if "weights" in needs else {}
+    return Evidence(activations(train.forget), activations(train.retain), saliency(few.forget), saliency(few.retain), weights)
+
+
+def gather_again(
+    model: PreTrainedModel,
+    groups: tuple[NeuronGroup, ...],
+    train: Pair,
+    config: UnlearnConfig,
+    *,
+    step: int,
+    progress: bool,
+) -> Evidence:
+    """Look at the neurons of a model that was pruned a bit more since they were looked at last.
+
+    Where gradients are needed, the passes that give them give the statistics too: on fewer tokens, which say enough to choose
+    candidates by, and on others at every step, so that a run does not fit itself to the few of one step.
+
+    Args:
+        model: The model, masked.
+        groups: Its neuron groups.
+        train: Tokens of both corpora.
+        config: The settings.
+        step: Number of the step that follows, from 2.
+        progress: Whether to show progress bars.
+
+    Returns:
+        As `gather`.
+    """
+    if not needs_gradients(config):
+        return gather(model, groups, train, config, progress=progress)
+    needs = needs_of(config.importance)
+    how = {"groups": groups, "batch_size": _backward_batch(config), "roots": "roots" in needs, "progress": progress}
+    few = gradient_blocks(train, config, step)
+    (forget, forget_saliency), (retain, retain_saliency) = (
+        collect_with_saliency(model, blocks, **how) for blocks in (few.forget, few.retain)
     )
+    weights = weight_norms(model, groups) if "weights" in needs else {}
+    return Evidence(forget, retain, forget_saliency, retain_saliency, weights)
+
+
+def gradient_blocks(train: Pair, config: UnlearnConfig, step: int) -> Pair:
+    """Choose the blocks that a step takes gradients on: those after the last step's, and from the beginning after the end.
+
+    Args:
+        train: Tokens of both corpora.
+        config: The settings.
+        step: Number of the step, from 1.
+
+    Returns:
+        A part of both.
+    """
+
+    def window(blocks: Blocks, tokens: int) -> Blocks:
+        there = len(blocks.counted)
+        size = min(there, max(1, tokens // blocks.width))
+        return blocks.rows((torch.arange(size) + (step - 1) * size) % there)
+
+    return Pair(window(train.forget, config.gradient_tokens // 2), window(train.retain, config.gradient_tokens))
+
+
+def needs_gradients(config: UnlearnConfig) -> bool:
+    """Tell whether the settings look at how the loss depends on neurons.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        True where candidates are ranked by it, or an importance needs it.
+    """
+    return config.candidates > 1 or "gradients" in needs_of(config.importance)
+
+
+def _backward_batch(config: UnlearnConfig) -> BatchSize:
+    """Blocks in a backward pass, which holds all activations and the logits of a batch: fewer than in a forward pass."""
+    return fraction(config.batch_size, 4)
 
 
 def ablation_constants(

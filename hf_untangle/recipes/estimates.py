@@ -10,6 +10,7 @@ from hf_untangle.data.batch_size import first_size
 from hf_untangle.methods.cost import cost_of
 from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.pruning.comparison import random_seeds
+from hf_untangle.pruning.scoring import needs_gradients
 from hf_untangle.recipes.model_size import ModelSize
 from hf_untangle.recipes.plan import Stage
 from hf_untangle.reporting.formatting import amount
@@ -41,11 +42,13 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
         Three stages.
     """
     gathers, whole = config.steps if config.iterative else 1, size.body + size.head
-    read, predicted = 2 * gathers * config.tokens, gathers * (config.gradient_tokens + config.gradient_tokens // 2)
-    # The original, every step with its random masks, and parts of the last one; then the original, the result and its
-    # controls on the test parts.
+    # After the first step the passes of gradients give the statistics too, where there are any.
+    read = 2 * (1 if needs_gradients(config) else gathers) * config.tokens
+    predicted = gathers * (config.gradient_tokens + config.gradient_tokens // 2) if needs_gradients(config) else 0
+    # The original, every step, parts of the last one, and random masks of the chosen one; then the original, the result and
+    # its controls on the test parts.
     tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
-    judged = 2 * config.evaluation_tokens * (1 + config.steps * (1 + config.controls) + config.bisections + tested)
+    judged = 2 * config.evaluation_tokens * (1 + config.steps + config.controls + config.bisections + tested)
     batch = first_size(config.batch_size, config.block_size)
     # The search gives backward passes smaller batches too.
     graph = graph_bytes(size, max(1, batch // 4) * config.block_size)
@@ -61,7 +64,7 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
         ),
         Stage(
             "evaluate",
-            f"{amount(judged)} tokens, with {config.controls} random masks per step",
+            f"{amount(judged)} tokens, with random masks of equal size beside the result",
             forward=judged * whole,
             memory=PROGRAM + size.weights + at_once + LOGITS,
         ),

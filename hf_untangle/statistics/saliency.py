@@ -20,8 +20,10 @@ from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
-from hf_untangle.statistics.accumulators import Observer, observed
-from hf_untangle.statistics.collect import rows_that_count
+from hf_untangle.statistics.accumulators import GroupSums, Observer, observed
+from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.collect import finished, merged, rows_that_count
+from hf_untangle.statistics.moments import Moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,24 +84,74 @@ def collect_saliency(
         StatisticsError: A gradient was infinite or NaN.
     """
     model = opened(model)
+    parts = together(lambda: _pass_over(model, blocks.mine(), groups, None, batch_size=batch_size, progress=progress))
+    return _saliency_of(groups, parts)
 
-    def of_my_blocks() -> tuple[dict[str, Tensor], int]:
-        mine = blocks.mine()
-        return _sums_over(model, mine, groups, Batches(mine, batch_size), progress)
+
+def collect_with_saliency(
+    model: PreTrainedModel,
+    blocks: Blocks,
+    *,
+    groups: Sequence[NeuronGroup],
+    batch_size: BatchSize = 2,
+    roots: bool = False,
+    progress: bool = True,
+) -> tuple[ActivationStatistics, dict[str, Saliency]]:
+    """Sum up what every neuron does on a corpus, and how the loss depends on it, in one forward and one backward pass.
+
+    The forward pass that gradients need shows all activations, so that both together cost no more than the gradients.
+
+    Args:
+        model: A causal language model, masked or not, which is left as it was.
+        blocks: The tokens.
+        groups: Which neuron groups to watch.
+        batch_size: As in `collect_saliency`.
+        roots: Whether to sum sqrt|z| too.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        What `collect` gives, and what `collect_saliency` gives.
+
+    Raises:
+        StatisticsError: A neuron group saw no token, or an activation or a gradient was infinite or NaN.
+    """
+
+    def of_my_blocks() -> _Pass:
+        return _pass_over(
+            model, blocks.mine(), groups, GroupSums(groups, roots=roots), batch_size=batch_size, progress=progress
+        )
 
     parts = together(of_my_blocks)
-    predicted = sum(tokens for _, tokens in parts)
-    return {group.name: _finished(group, [sums for sums, _ in parts], predicted) for group in groups}
+    return finished(model, blocks, groups, merged([part.moments for part in parts])), _saliency_of(groups, parts)
 
 
-def _sums_over(
-    model: PreTrainedModel, blocks: Blocks, groups: Sequence[NeuronGroup], batches: Batches, progress: bool
-) -> tuple[dict[str, Float[Tensor, "sum neuron"]], int]:
-    """The sums of each group over some blocks, and the number of tokens that were predicted."""
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """What one process has seen."""
+
+    sums: dict[str, Float[Tensor, "sum neuron"]]
+    """Of activation times gradient, for each group."""
+    predicted: int
+    """Number of tokens that were predicted."""
+    moments: dict[str, Moments]
+    """Of the activations, where they were asked for."""
+
+
+def _pass_over(
+    model: PreTrainedModel,
+    blocks: Blocks,
+    groups: Sequence[NeuronGroup],
+    moments: GroupSums | None,
+    *,
+    batch_size: BatchSize,
+    progress: bool,
+) -> _Pass:
+    """Run forwards and backwards over some blocks, and fill the moments too where there are any to fill."""
     sums: dict[str, Float[Tensor, "sum neuron"]] = {}
     seen: list[tuple[NeuronGroup, Reading]] = []
     predicted: list[int] = []
     device = input_device(model)
+    batches = Batches(blocks, batch_size)
 
     def gradients_of(model: PreTrainedModel, inputs: dict[str, Any], weight: int = 1) -> tuple[Tensor, ...]:
         seen.clear()
@@ -109,10 +161,12 @@ def _sums_over(
 
     def differentiate(batch: Blocks) -> None:
         count = len(batch.queries()[1])
-        where = batch.influences()
-        counted = None if bool(where.all()) else where.flatten()
+        counted = _unless_all(batch.influences())
         gradients = gradients_of(model, batch.inputs(device) | {"labels": batch.labels().to(device)}, count)
         of_batch = [_of_batch(reading, gradient, counted) for (_, reading), gradient in zip(seen, gradients, strict=True)]
+        for group, reading in seen if moments is not None else ():
+            values = replace(reading, values=reading.values.detach())
+            moments.add(group, rows_that_count(values, _unless_all(batch.counted)), reading.neurons)
         # Added once all are there, as a batch that fails is started again.
         for (group, reading), own in zip(seen, of_batch, strict=True):
             _add(sums, group, own, reading.neurons)
@@ -125,9 +179,22 @@ def _sums_over(
         observed(model, groups, _keep_in(seen)),
         in_step(model, batches.passes(), gradients_of),
     ):
-        for batch in batches.run(differentiate):
+        for batch in batches.run(differentiate if moments is None else moments.whole(differentiate)):
             bar.update(batch.tokens)
-    return {name: one.cpu() for name, one in sums.items()}, sum(predicted)
+    seen.clear()
+    read = {} if moments is None else moments.results(blocks.tokens)
+    return _Pass({name: one.cpu() for name, one in sums.items()}, sum(predicted), read)
+
+
+def _saliency_of(groups: Sequence[NeuronGroup], parts: Sequence[_Pass]) -> dict[str, Saliency]:
+    """Put together what all processes have seen."""
+    predicted = sum(part.predicted for part in parts)
+    return {group.name: _finished(group, [part.sums for part in parts], predicted) for group in groups}
+
+
+def _unless_all(counted: Bool[Tensor, "block position"]) -> Bool[Tensor, " token"] | None:
+    """Which tokens of a batch count; None when all do."""
+    return None if bool(counted.all()) else counted.flatten()
 
 
 def _labeled(inputs: dict[str, Any]) -> dict[str, Any]:

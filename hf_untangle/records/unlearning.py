@@ -26,7 +26,7 @@ class Step(Frozen):
     """The same for random masks that remove as many neurons of every group; of pruning, the chosen step alone has them."""
     seconds: Seconds
     forward_tokens: Count | None = None
-    """What the step ran through the model, as a number of tokens in forward passes; the first one's count has what came before
+    """What the step ran through the model, as a number of tokens in forward passes; the first one includes what ran before
     it. None where it was not counted."""
     share: float = Field(default=1.0, gt=0, le=1)
     """The part of a full step that was taken: below 1 in the last one, where a full step would have broken the budget."""

@@ -164,9 +164,8 @@ def _pass_over(
         counted = _unless_all(batch.influences())
         gradients = gradients_of(model, batch.inputs(device) | {"labels": batch.labels().to(device)}, count)
         of_batch = [_of_batch(reading, gradient, counted) for (_, reading), gradient in zip(seen, gradients, strict=True)]
-        for group, reading in seen if moments is not None else ():
-            values = replace(reading, values=reading.values.detach())
-            moments.add(group, rows_that_count(values, _unless_all(batch.counted)), reading.neurons)
+        if moments is not None:
+            _watch(moments, seen, _unless_all(batch.counted))
         # Added once all are there, as a batch that fails is started again.
         for (group, reading), own in zip(seen, of_batch, strict=True):
             _add(sums, group, own, reading.neurons)
@@ -209,6 +208,13 @@ def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:
         seen.append((group, reading))
 
     return keep
+
+
+def _watch(moments: GroupSums, seen: Sequence[tuple[NeuronGroup, Reading]], counted: Bool[Tensor, " token"] | None) -> None:
+    """Add the activations of a batch at the tokens that count, as `collect` does."""
+    for group, reading in seen:
+        values = replace(reading, values=reading.values.detach())
+        moments.add(group, rows_that_count(values, counted), reading.neurons)
 
 
 def _of_batch(

@@ -20,6 +20,10 @@ class UntangleError(Exception):
         return line if len(line) <= LONGEST else line[:LONGEST] + "..."
 
 
+class ArgumentError(UntangleError, TypeError):
+    """An argument is of another kind than the function takes."""
+
+
 class CorpusError(UntangleError, ValueError):
     """A corpus is unknown, empty, too small, or has no such column."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.distributed import in_main, join, own_device
 from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError, OutputError, ProcessError, UntangleError
 from hf_untangle.folders import (
@@ -43,8 +44,6 @@ Result = TypeVar("Result")
 
 Dtype = Literal["auto", "checkpoint", "float32", "bfloat16", "float16"]
 """Names of dtypes: `auto` is what this machine is fast in, see `fast_dtype`; `checkpoint` is the checkpoint's own."""
-
-
 Kind = Literal["causal-lm", "masked-lm", "image-classifier"]
 """Kinds of models, by what they predict."""
 
@@ -123,7 +122,7 @@ def license_of_embedded(model: str) -> str | None:
 
 
 def load_classifier(
-    name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None, trust_remote_code: bool = False
+    name: str | Path, *, dtype: torch.dtype | str = "auto", device_map: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedModel:
     """Load an image classifier.
 
@@ -137,28 +136,21 @@ def load_classifier(
         The classifier, in evaluation mode.
 
     Raises:
+        ConfigError: There is no such dtype.
         ArchitectureError: Neither a folder nor the Hub has such a classifier.
     """
-    join()
-    enable_ragged_checkpoints()
-    try:
-        with checkpoint_of(name) as source:
-            model = LOADERS["image-classifier"].from_pretrained(
-                source,
-                dtype="auto" if dtype == "checkpoint" else dtype,
-                device_map=device_map or own_device(),
-                trust_remote_code=trust_remote_code,
-            )
-    except Exception as error:  # They are of many kinds.
-        raise ArchitectureError(
-            f"`{name}` must be a folder with an image classifier or one on the Hub, but it could not be loaded: "
-            f"{str(error).partition(chr(10))[0]}"
-        ) from error
-    return model.eval()
+    with _reading(name, "a folder with an image classifier or one on the Hub", dtype) as (source, options):
+        trust = {"trust_remote_code": trust_remote_code}
+        return (
+            LOADERS["image-classifier"]
+            .from_pretrained(source, device_map=device_map or own_device(), **options, **trust)
+            .eval()
+        )
 
 
+@checked_arguments
 def load(
-    name: str,
+    name: str | Path,
     *,
     dtype: torch.dtype | str = "auto",
     device_map: str | None = None,
@@ -181,36 +173,41 @@ def load(
         ConfigError: There is no such dtype.
         ArchitectureError: Neither a folder nor the Hub has such a causal language model.
     """
-    if isinstance(dtype, str) and dtype not in get_args(Dtype):
-        raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, got `{dtype}`.")
+    name = str(name)
     if name in EMBEDDED and not EMBEDDED[name].has_head:
         raise ArchitectureError(
-            f"`{name}` must be a language model, but it is an encoder without a head: load it with `models.load_encoder`."
+            f"`{name}` must be a language model, but it is an encoder without a head: load it with `hub.load_encoder`."
         )
-    join()
-    enable_ragged_checkpoints()
-    device_map = device_map or own_device()
+    what = f"a folder with a checkpoint, a model on the Hub, or one of {list(EMBEDDED)}"
 
     def read() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        with checkpoint_of(name) as source:
+        with _reading(name, what, dtype) as (source, options):
             trust = {"trust_remote_code": trust_remote_code}
-            own = "auto" if dtype == "checkpoint" else dtype
-            model = LOADERS[kind].from_pretrained(source, dtype=own, device_map=device_map, **trust)
+            model = LOADERS[kind].from_pretrained(source, device_map=device_map or own_device(), **options, **trust)
             return model, AutoTokenizer.from_pretrained(source, **trust)
 
-    try:
-        model, tokenizer = _again_if_damaged(name, read) if name in EMBEDDED else read()
-    except UntangleError:
-        raise
-    except Exception as error:  # Nothing is there, or something that is no causal language model; errors are of many kinds.
-        raise ArchitectureError(
-            f"`{name}` must be a folder with a checkpoint, a model on the Hub, or one of {list(EMBEDDED)}, "
-            f"but it could not be loaded: {str(error).partition(chr(10))[0]}"
-        ) from error
+    model, tokenizer = _again_if_damaged(name, read) if name in EMBEDDED else read()
     _name_as_on_hub(model, name)
     if dtype == "auto":
         model = _in_fast_dtype(model, dequantized=name in EMBEDDED)
     return model.eval(), tokenizer
+
+
+@contextmanager
+def _reading(name: str | Path, what: str, dtype: torch.dtype | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give what `from_pretrained` reads and in which dtype, and say what the name must be when that does not work."""
+    if isinstance(dtype, str) and dtype not in get_args(Dtype):
+        raise ConfigError(f"The dtype must be one of {', '.join(get_args(Dtype))}, got `{dtype}`.")
+    join()
+    enable_ragged_checkpoints()
+    try:
+        with checkpoint_of(str(name)) as source:
+            yield source, {"dtype": "auto" if dtype == "checkpoint" else dtype}
+    except UntangleError:
+        raise
+    except Exception as error:  # Nothing is there, or something of another kind; errors are of many kinds.
+        problem = str(error).partition(chr(10))[0]
+        raise ArchitectureError(f"`{name}` must be {what}, but it could not be loaded: {problem}") from error
 
 
 def _in_fast_dtype(model: PreTrainedModel, *, dequantized: bool) -> PreTrainedModel:
@@ -227,23 +224,27 @@ def _in_fast_dtype(model: PreTrainedModel, *, dequantized: bool) -> PreTrainedMo
     return model
 
 
+@checked_arguments
 def load_encoder(
-    name: str, *, dtype: torch.dtype | str = "auto", device_map: str | None = None
+    name: str | Path, *, dtype: torch.dtype | str = "checkpoint", device_map: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load an encoder without a head, such as `minilm`, and its tokenizer.
 
     Args:
         name: A key of `EMBEDDED`, a folder, or a Hub id.
-        dtype: The dtype of the weights.
+        dtype: The dtype of the weights, or one of the names in `Dtype`; `auto` is the checkpoint's own too.
         device_map: As in `from_pretrained`.
 
     Returns:
         The encoder, in evaluation mode, and its tokenizer.
+
+    Raises:
+        ConfigError: There is no such dtype.
+        ArchitectureError: Neither a folder nor the Hub has such an encoder.
     """
-    join()
-    enable_ragged_checkpoints()
-    with checkpoint_of(name) as source:
-        model = AutoModel.from_pretrained(source, dtype=dtype, device_map=device_map or own_device(), trust_remote_code=False)
+    name = str(name)
+    with _reading(name, f"a folder with an encoder, one on the Hub, or one of {list(EMBEDDED)}", dtype) as (source, options):
+        model = AutoModel.from_pretrained(source, device_map=device_map or own_device(), trust_remote_code=False, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     _name_as_on_hub(model, name)
     return model.eval(), tokenizer
@@ -320,9 +321,7 @@ def _again_if_damaged(name: str, read: Callable[[], Result]) -> Result:
     """Read an embedded model; where the checkpoint in the cache is damaged, make it anew and read that."""
     try:
         return read()
-    except UntangleError:
-        raise
-    except Exception as error:  # They are of many kinds.
+    except ArchitectureError as error:
         logger.warning("The embedded model is dequantized again, as its checkpoint in the cache cannot be read: %s", error)
         in_main(lambda: shutil.rmtree(cache_folder() / Path(EMBEDDED[name].hub_id).name, ignore_errors=True))
         return read()

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import check_savable
@@ -44,6 +45,7 @@ SPEED_BLOCKS = 8
 """Blocks of the forward pass that speed is measured on."""
 
 
+@checked_arguments
 def plan(
     model: PreTrainedModel | ModelName,
     data: CorpusSource = "general",
@@ -88,6 +90,7 @@ def _read(data: CorpusSource, tokenizer: PreTrainedTokenizerBase, config: PruneC
     return blocks
 
 
+@checked_arguments
 @all_or_nothing
 def prune(
     model: PreTrainedModel | ModelName,

@@ -13,6 +13,7 @@ from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.saving import check_savable
 from hf_untangle.configs.keywords import UnlearnSettings
@@ -57,6 +58,7 @@ class SettingsOfAnyMethod(UnlearnSettings, MethodSettings, total=False):
     """Single fields of `UnlearnConfig` and of `MethodConfig`."""
 
 
+@checked_arguments
 @all_or_nothing
 def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     model: PreTrainedModel | ModelName,

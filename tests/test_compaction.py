@@ -201,6 +201,32 @@ def test_a_compacted_model_is_compacted_again(tiny_model, blocks):
     assert [group.size for group in neuron_groups(twice) if group.kind == "ffn"] == [24, 12]
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_model_whose_layers_all_have_widths_of_their_own_is_compacted_again(tiny_model, blocks, family, tmp_path):
+    model = tiny_model(family)
+    once = compact(model, some_removed(neuron_groups(model)))
+    once.save_pretrained(tmp_path / "once")
+    loaded = type(model).from_pretrained(tmp_path / "once").eval()
+    before = [group.size for group in neuron_groups(loaded)]
+    mask = without(neuron_groups(loaded), "ffn", (0, 1), 0.5)
+    with masked(loaded, mask):
+        expected = logits(loaded, blocks.input_ids)
+    twice = compact(loaded, mask)
+    after = [group.size for group in neuron_groups(twice)]
+    # No width is the one that the configuration states for all layers.
+    assert len({*before[1::2], 48}) == 3
+    assert after == [*(size if index % 2 == 0 else size - size // 2 for index, size in enumerate(before))]
+    torch.testing.assert_close(logits(twice, blocks.input_ids), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_with_settings_of_their_own_that_are_alike_are_made_narrower_together(tiny_model, blocks):
+    model = tiny_model("llama")
+    once = compact(model, without(neuron_groups(model), "ffn", (0, 1), 0.5))
+    assert [once.config.per_layer_config[layer].intermediate_size for layer in (0, 1)] == [24, 24]
+    twice = compact(once, without(neuron_groups(once), "ffn", (0, 1), 0.5), layout="uniform")
+    assert [group.size for group in neuron_groups(twice) if group.kind == "ffn"] == [12, 12]
+
+
 def test_a_mask_of_another_model_is_refused(tiny_model, untouched):
     mask = some_removed(neuron_groups(tiny_model("llama", intermediate_size=64)))
     model = tiny_model("llama")

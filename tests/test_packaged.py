@@ -10,8 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from hf_untangle import models, packaged
-from hf_untangle.errors import ArchitectureError, MissingExtraError
-from hf_untangle.models import load, load_encoder, loadable_name, revision_of
+from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError
+from hf_untangle.models import load, load_classifier, load_encoder, loadable_name, revision_of
 from hf_untangle.packaged import EMBEDDED, EmbeddedModel, package_folder, put_together, say_terms
 
 PIECES = (b"GGUF", b" in", b" parts")
@@ -105,7 +105,7 @@ def test_an_encoder_in_a_package_is_loaded_by_name_with_its_package_in_the_recor
 
 
 def test_an_encoder_is_no_language_model(encoder):
-    with pytest.raises(ArchitectureError, match="`tiny` must be a language model, .* load it with `models.load_encoder`"):
+    with pytest.raises(ArchitectureError, match="`tiny` must be a language model, .* load it with `hub.load_encoder`"):
         load(encoder)
 
 
@@ -113,3 +113,11 @@ def test_no_model_in_a_package_is_a_dependency():
     text = (Path(packaged.__file__).parents[1] / "pyproject.toml").read_text()
     assert not [one.distribution for one in EMBEDDED.values() if one.distribution in text]
     assert all(one.license and one.hub_id for one in EMBEDDED.values())
+
+
+@pytest.mark.parametrize("load_one", [load_encoder, load_classifier])
+def test_what_is_no_checkpoint_is_refused_in_a_sentence(load_one, tmp_path):
+    with pytest.raises(ArchitectureError, match="must be a folder with an .* but it could not be loaded: "):
+        load_one(tmp_path)
+    with pytest.raises(ConfigError, match="The dtype must be one of auto, .*, got `float17`"):
+        load_one(tmp_path, dtype="float17")

@@ -116,4 +116,4 @@ def test_every_error_is_also_the_built_in_that_a_caller_would_catch():
     assert len(kinds) >= 10
     for kind in kinds:
         assert issubclass(kind, errors.UntangleError)
-        assert issubclass(kind, (ValueError, RuntimeError, OSError, ImportError))
+        assert issubclass(kind, (ValueError, TypeError, RuntimeError, OSError, ImportError))

@@ -9,9 +9,11 @@ from torch import nn
 from hf_untangle.architecture.config_hints import stated_heads
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.architecture.projections import input_width, is_projection
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ArchitectureError
 
 
+@checked_arguments
 def groups_by_hand(model: nn.Module, named: Mapping[str, Kind]) -> tuple[NeuronGroup, ...]:
     """Make neuron groups of the output projections whose paths fit patterns.
 

@@ -33,6 +33,7 @@ from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.unvisited_experts import with_unvisited_experts
 from hf_untangle.architecture.wrappers import WRAPPED, adapters_disabled, model_below
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import ArchitectureError
 
@@ -42,6 +43,7 @@ BY_HAND = (
 )
 
 
+@checked_arguments
 @all_or_nothing
 def neuron_groups(model: nn.Module | ModelName, *, named: Mapping[str, Kind] | None = None) -> NeuronGroups:
     """Find every neuron of a model.

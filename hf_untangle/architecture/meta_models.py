@@ -65,9 +65,12 @@ def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreT
         The model, in evaluation mode; its weights must not be written to.
     """
     model = skeleton(model_class, config)
-    if model._can_set_experts_implementation():
-        # The others multiply by all experts at once, which weights that overlap themselves do not allow.
-        model.set_experts_implementation("eager")
+    for module in model.modules():
+        config = vars(module).get("config")
+        if hasattr(config, "_experts_implementation_internal"):
+            # The others multiply by all experts at once, which weights that overlap themselves do not allow. Layers that
+            # differ in width have configurations of their own, which `set_experts_implementation` does not reach.
+            config._experts_implementation_internal = "eager"
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):

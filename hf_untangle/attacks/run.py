@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.attacks.adapter import adapter
 from hf_untangle.attacks.compressing import int4, prune
 from hf_untangle.attacks.context import Scene
@@ -57,6 +58,7 @@ ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
 """Each attack yields what it measures, and sentences on what it finds, as it goes: so nothing is lost where it ends early."""
 
 
+@checked_arguments
 @all_or_nothing
 def attack(
     result: Unlearned | ModelName,

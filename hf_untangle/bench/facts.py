@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.bench.facts_config import FactsBenchConfig
 from hf_untangle.bench.facts_models import Base, loaded, tuned
 from hf_untangle.bench.facts_record import FactsBenchRecord, FactsResult, FactsRow
@@ -28,6 +29,7 @@ logger = logging.getLogger("hf_untangle")
 ORIGINAL, GOLD = "original", "gold"
 
 
+@checked_arguments
 def bench_facts(
     model: str = "smollm2", *, config: FactsBenchConfig | str = "default", progress: bool = True, **settings: object
 ) -> FactsBenchRecord:

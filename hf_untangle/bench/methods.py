@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.bench.kept import kept
 from hf_untangle.bench.methods_config import Contender, MethodsBenchConfig
 from hf_untangle.bench.methods_record import Cell, Measured, MethodsBenchRecord, Point
@@ -34,6 +35,7 @@ BATCH = 8
 """Blocks in a forward pass of what is measured here."""
 
 
+@checked_arguments
 def bench_methods(
     model: str = "smollm2",
     forget: CorpusSource = "code",

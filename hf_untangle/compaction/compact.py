@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.edits import removed_neurons
@@ -23,6 +24,7 @@ from hf_untangle.ragged import enable_ragged_checkpoints
 Model = TypeVar("Model", bound=nn.Module)
 
 
+@checked_arguments
 @all_or_nothing
 @torch.no_grad()
 def compact(

@@ -1,5 +1,6 @@
 """Changes to a configuration, for all layers or for single ones, and which of its settings may say how wide a block is."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,27 +47,49 @@ class ConfigChanges:
         text = changed.get_text_config()
         for name, value in self.everywhere.items():
             setattr(text, name, value)
-        if self.by_layer:
-            written = text.to_dict().get("per_layer_config", {})
-            known = {int(layer): own for layer, own in written.items() if layer != MISSING_CALL}
+        known = _of_layers(config)
+        if self.by_layer or known:
+            # What all layers are to have in common is no more a layer's own.
+            known = {layer: {name: own[name] for name in own.keys() - self.everywhere.keys()} for layer, own in known.items()}
             layers = sorted(known.keys() | self.by_layer.keys())
             text.per_layer_config = {layer: known.get(layer, {}) | self.by_layer.get(layer, {}) for layer in layers}
         return changed
 
 
-def width_settings(config: PreTrainedConfig, size: int) -> list[str]:
-    """List the settings that may say how wide an FFN is.
+def _of_layers(config: PreTrainedConfig) -> dict[int, dict[str, Any]]:
+    """The settings that single layers have for themselves, as a ragged model has them."""
+    written = config.get_text_config().to_dict().get("per_layer_config") or {}
+    return {int(layer): own for layer, own in written.items() if layer != MISSING_CALL}
+
+
+def _settings_of(config: PreTrainedConfig, layer: int) -> dict[str, Any]:
+    """All settings that one layer goes by."""
+    return vars(config.get_text_config()) | _of_layers(config).get(layer, {})
+
+
+def width_settings(config: PreTrainedConfig, sizes: Iterable[tuple[int, int]]) -> list[tuple[str, int]]:
+    """List the settings that may say how wide some FFNs are.
 
     Args:
         config: The configuration of a model.
-        size: How wide it is.
+        sizes: The layer of each, and how wide it is.
 
     Returns:
-        The names of the numbers that are this size, and of those that may stand for it.
+        The names of the numbers that are these sizes, of those that may stand for them, and of those that are twice as large,
+        as where the setting counts gate and up together; and how many times the size each is.
     """
     values = vars(config.get_text_config())
-    unset = [name for name in OPTIONAL_WIDTHS if name in values and values[name] is None]
-    return [name for name, value in values.items() if type(value) is int and value == size] + unset
+    unset = [(name, 1) for name in OPTIONAL_WIDTHS if name in values and values[name] is None]
+    stated = [(_settings_of(config, layer), size) for layer, size in set(sizes)]
+    once, twice = (
+        [(name, times) for name in values if all(_is(own.get(name), times * size) for own, size in stated)] for times in (1, 2)
+    )
+    return once + unset + twice
+
+
+def _is(value: Any, size: int) -> bool:
+    """Tell whether a setting is a number, and this one."""
+    return type(value) is int and value == size
 
 
 def head_settings(config: PreTrainedConfig, group: NeuronGroup) -> list[dict[str, int]]:
@@ -79,7 +102,8 @@ def head_settings(config: PreTrainedConfig, group: NeuronGroup) -> list[dict[str
     Returns:
         Candidates: each holds, by setting, how many there are for one key-value group.
     """
-    values = {name: value for name, value in vars(config.get_text_config()).items() if type(value) is int and "head" in name}
+    own = _settings_of(config, group.layer)
+    values = {name: value for name, value in own.items() if type(value) is int and "head" in name}
     assert group.heads is not None and group.key_value_heads is not None
     shared = [name for name, value in values.items() if _of_keys(name) and value == group.key_value_heads]
     query = [name for name, value in values.items() if not _of_keys(name) and value == group.heads]

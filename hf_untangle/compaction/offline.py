@@ -20,6 +20,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.meta_models import hollow, shapes_of, skeleton
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import place_of
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.compaction.assemble import assemble_lazily
 from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, open_checkpoint, parts_in
 from hf_untangle.compaction.edits import Edits, edits_of, reads
@@ -62,6 +63,7 @@ class FolderRecord:
     """By pattern of groups: why what was removed there still has its place, as zeros."""
 
 
+@checked_arguments
 def compact_folder(
     source: str | Path,
     target: str | Path,
@@ -101,6 +103,7 @@ def compact_folder(
         return _write(located, target, mask, edits, plan.config, layout, plan.left, complete)
 
 
+@checked_arguments
 def remove_folder(source: str | Path, target: str | Path, mask: NeuronMask) -> FolderRecord:
     """Write a checkpoint in which removed neurons are zero, as `remove_` and `save_pretrained` would.
 

@@ -60,7 +60,7 @@ def compact_verified(
     """
     for heads in (True, False):
         plan = plan_widths(type(model), model.config, groups, mask, layout=layout, round_to=round_to, heads=heads)
-        _check_shrinks(plan, model, mask)
+        _check_shrinks(plan, model, groups, mask, layout, heads=heads)
         edits = edits_of(model, groups, mask, plan.stays)
         small = assemble(model, plan.config, edits)
         if outputs_match(model, mask, small):
@@ -120,12 +120,20 @@ def _output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     return next(value for value in values if isinstance(value, Tensor)).float()
 
 
-def _check_shrinks(plan: Plan, model: PreTrainedModel, mask: NeuronMask) -> None:
-    """Refuse to call a model smaller that is not."""
+def _check_shrinks(
+    plan: Plan, model: PreTrainedModel, groups: tuple[NeuronGroup, ...], mask: NeuronMask, layout: Layout, *, heads: bool
+) -> None:
+    """Refuse to call a model smaller that is not, and say what can be done: in the other layout something may go."""
     if plan.stays or not plan.left:
         return
     pattern, reason = next(iter(plan.left.items()))
+    other: Layout = "uniform" if layout == "ragged" else "ragged"
+    try:
+        goes = plan_widths(type(model), model.config, groups, mask, layout=other, round_to=None, heads=heads).stays
+    except CompactionError:
+        goes = {}
     raise CompactionError(
         f"Nothing can be taken out of this {type(model).__name__}: the mask {mask.describe()}, but for `{pattern}` {reason}. "
-        "Try the other layout, or keep the neurons as zeros with `remove_`."
+        + (f"Use layout='{other}', or keep" if goes else "Keep")
+        + " the neurons as zeros with `remove_`."
     )

@@ -114,7 +114,10 @@ class Search:
         """
         units = self.units | {name: padded(self.used[name], count) for name, count in counts.items()}
         try:
-            after = shapes_of(skeleton(self.model_class, settings.applied_to(self.config)))
+            changed = settings.applied_to(self.config)
+            # Such a model would be made, but neither saved nor loaded.
+            changed.validate()
+            after = shapes_of(skeleton(self.model_class, changed))
         except Exception:  # Constructors refuse in ways of their own, and any of them means no.
             return None
         try:
@@ -145,8 +148,8 @@ def _narrow_ffn(search: Search, alike: Sequence[NeuronGroup], wanted: dict[str, 
         layer = group.layer if search.layout == "ragged" else 0
         by_layer[layer] = max(by_layer.get(layer, 0), wanted[group.name])
     counts = {group.name: by_layer[group.layer if search.layout == "ragged" else 0] for group in alike}
-    for name in width_settings(search.config, places_in(alike[0])):
-        changes = {layer: {name: count} for layer, count in by_layer.items()}
+    for name, times in width_settings(search.config, ((group.layer, places_in(group)) for group in alike)):
+        changes = {layer: {name: times * count} for layer, count in by_layer.items()}
         if search.take(search.with_widths(search.settings, changes), counts):
             return True
     return False
@@ -166,8 +169,9 @@ def _narrow_attention(search: Search, alike: list[NeuronGroup], wanted: dict[str
         common["head_dim"] = alike[0].head_size
     settings = search.settings.also(common, {})
     for each in head_settings(search.config, alike[0]) if alike[0].heads else []:
-        counts = {count: _possible_count(search, settings, alike, each, count) for count in {wanted[one.name] for one in alike}}
-        chosen = {group.name: counts[wanted[group.name]] for group in alike}
+        cases = {(wanted[group.name], places_in(group)) for group in alike}
+        counts = {case: _possible_count(search, settings, alike, each, *case) for case in cases}
+        chosen = {group.name: counts[wanted[group.name], places_in(group)] for group in alike}
         if all(chosen[group.name] == places_in(group) for group in alike):
             continue
         changes = {group.layer: {name: one * chosen[group.name] for name, one in each.items()} for group in alike}
@@ -176,18 +180,18 @@ def _narrow_attention(search: Search, alike: list[NeuronGroup], wanted: dict[str
     return False
 
 
-def _possible_count(
-    search: Search, settings: ConfigChanges, alike: list[NeuronGroup], each: dict[str, int], wanted: int
+def _possible_count(  # noqa: PLR0913 (a search has so many parts)
+    search: Search, settings: ConfigChanges, alike: list[NeuronGroup], each: dict[str, int], wanted: int, places: int
 ) -> int:
-    """The smallest number of key-value groups, from what is wanted on, that a model can be made with."""
-    fitting = [group for group in alike if int(search.used[group.name].sum()) <= wanted]
+    """The smallest number of key-value groups, from what is wanted on, that a model can be made with; `places` if none."""
+    fitting = [group for group in alike if places_in(group) == places and int(search.used[group.name].sum()) <= wanted]
     tried = alike if search.layout == "uniform" else fitting[:1]
-    for count in range(wanted, places_in(alike[0])):
+    for count in range(wanted, places):
         changes = {group.layer: {name: one * count for name, one in each.items()} for group in tried}
         counts = {group.name: count for group in tried}
         if search.try_settings(search.with_widths(settings, changes), counts) is not None:
             return count
-    return places_in(alike[0])
+    return places
 
 
 def _reason(group: NeuronGroup, layout: Layout, heads: bool) -> str:

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
 from hf_untangle.data.documents import Document, Part
 from hf_untangle.data.encoding import Encoder
@@ -22,6 +23,7 @@ from hf_untangle.errors import ConfigError, CorpusError
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_arguments
 def token_blocks(
     source: CorpusSource,
     tokenizer: PreTrainedTokenizerBase,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
 from hf_untangle.data.files import check_files, exists, file_documents
@@ -36,7 +37,7 @@ class Corpus:
     """Documents that can be read again and again, and where they come from."""
 
     name: str
-    """Short name: `code`, `notes.jsonl`, `tickets`."""
+    """Short: `code`, `notes.jsonl`."""
     origin: Origin
     """What kind of place the documents come from."""
     source: str
@@ -92,10 +93,8 @@ class Corpus:
         """The documents of a part, of whatever side."""
         if self.whole:
             yield from _filled(self.read())
-        elif part in self.own:
-            yield from _filled(self.own[part]()) if part != "train" else self._of_train(part)
         elif self.own:
-            yield from self._of_train(part)
+            yield from self._of_train(part) if part == "train" or part not in self.own else _filled(self.own[part]())
         elif self.origin in ("hub", "embedded"):
             yield from (one for one in _filled(self.read()) if part_of(one.key) == part)
         else:
@@ -111,6 +110,7 @@ CorpusSource = str | Path | Corpus | Mapping[str, Any] | Iterable[Any]
 """Whatever `corpus` makes a corpus of: a name, a path, a data set, rows, texts, splits of these, or several of them."""
 
 
+@checked_arguments
 def corpus(  # noqa: PLR0913 (one parameter for each thing that can be said about a data set)
     source: CorpusSource,
     *,
@@ -289,8 +289,8 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
 def _from_files(source: str | Path, column: str | None, group: str | None) -> Corpus:
     """Open a file or a folder."""
     if isinstance(source, str) and not _may_be_a_path(source):
-        nearest = get_close_matches(source, CORPORA, n=3, cutoff=0.4) or list(CORPORA)
-        raise CorpusError(f"There is no corpus named `{source:.60}`, and no file either. Did you mean {', '.join(nearest)}?")
+        near = ", ".join(get_close_matches(source, CORPORA, n=3, cutoff=0.4) or CORPORA)
+        raise CorpusError(f"There is no corpus named `{source:.60}`, and no file either. Did you mean {near}?")
     path, named_column = _split_column(source)
     if named_column and column and named_column != column:
         raise CorpusError(f"`{source}` names a column, and column=`{column}` names another. Name one.")
@@ -346,5 +346,5 @@ def _from_splits(parts: Mapping[str, Any], column: str | None, split: str | None
         for one in opened.values():
             yield from one.read()
 
-    source = f"{train.source} (splits {', '.join(names.values())})"
-    return replace(train, source=source, read=read, own={part: one.read for part, one in opened.items()}, whole=split == ALL)
+    own = {part: one.read for part, one in opened.items()}
+    return replace(train, source=f"{train.source} (splits {', '.join(names.values())})", read=read, own=own, whole=split == ALL)

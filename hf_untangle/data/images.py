@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.corpora import Part
 from hf_untangle.data.digits import digits
 from hf_untangle.data.tokens import Task, row_at
@@ -50,6 +51,7 @@ class ImageClasses:
         return replace(self, classes=rest, name=f"{self.name.partition(':')[0]}:rest")
 
 
+@checked_arguments
 def image_classes(source: str | DatasetDict | Dataset | ImageClasses, classes: Sequence[int] | None = None) -> ImageClasses:
     """Open some classes of a data set of images.
 

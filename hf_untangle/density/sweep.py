@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density import weight_scores
@@ -32,6 +33,7 @@ from hf_untangle.errors import StatisticsError
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_arguments
 @all_or_nothing
 def sweep(
     model: nn.Module | ModelName,

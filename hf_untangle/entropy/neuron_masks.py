@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.entropy.neuron_record import NeuronCell, NeuronEntropyConfig, NeuronOrder, NeuronRecord
@@ -25,6 +26,7 @@ from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import Moments
 
 
+@checked_arguments
 def measure_neurons(
     model: PreTrainedModel | ModelName,
     prose: TokenBlocks,

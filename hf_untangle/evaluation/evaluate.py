@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.corpora import corpus as open_corpus
@@ -64,6 +65,7 @@ class Evaluation:
         return asdict(self) | {"config": self.config.model_dump()}
 
 
+@checked_arguments
 @all_or_nothing
 def evaluate(  # noqa: PLR0913 (one parameter for each thing that can be judged on)
     model: PreTrainedModel | ModelName,

@@ -10,9 +10,11 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 
 
+@checked_arguments
 def continuations(
     model: PreTrainedModel | ModelName,
     tokenizer: PreTrainedTokenizerBase,

@@ -19,6 +19,7 @@ from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import TokenBlocks
@@ -53,6 +54,7 @@ class NextTokenMetrics:
         return asdict(self) | {"perplexity": self.perplexity}
 
 
+@checked_arguments
 def relative_drop(before: float, after: float) -> float:
     """How much of an accuracy is gone: 1 - after / before, so 0 when nothing is and 1 when all is.
 
@@ -66,6 +68,7 @@ def relative_drop(before: float, after: float) -> float:
     return 1 - after / before
 
 
+@checked_arguments
 @all_or_nothing
 def next_token_metrics(
     model: PreTrainedModel | ModelName,

@@ -4,6 +4,7 @@ from glob import escape
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import HubError
 from hf_untangle.files.names import links_in
 from hf_untangle.folders import LISTING, MARKER, PREFIX, recover
@@ -27,6 +28,7 @@ class PushOptions(TypedDict, total=False):
     """Whether to open a pull request instead of writing to the branch."""
 
 
+@checked_arguments
 def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]) -> str:
     """Push a folder that this package wrote, whole, in one commit; the repository is made when there is none.
 

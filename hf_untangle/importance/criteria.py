@@ -8,6 +8,7 @@ import zlib
 
 import torch
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import StatisticsError
 from hf_untangle.importance.entropy import entropy
 from hf_untangle.importance.observations import Neurons, Observations
@@ -23,6 +24,7 @@ def mean_absolute(seen: Observations) -> Neurons:
     return seen.activations.absolute / seen.activations.count
 
 
+@checked_arguments
 def root_mean_square(seen: Observations) -> Neurons:
     """Square root of the mean of z^2."""
     return (seen.activations.square / seen.activations.count).sqrt()
@@ -90,6 +92,7 @@ def connection_sensitivity(seen: Observations) -> Neurons:
     return (seen.gradients.first / seen.gradients.count).abs()
 
 
+@checked_arguments
 def fisher(seen: Observations) -> Neurons:
     """Mean of (z g)^2: the diagonal of the empirical Fisher information of a gate at the neuron, token by token."""
     return seen.gradients.second / seen.gradients.count

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.moments import Moments
 
@@ -42,6 +43,7 @@ def bit_entropy(on: Float[Tensor, " unit"], count: Int[Tensor, ""] | int) -> Flo
     return (plain + changed / (2 * math.log(2) * count)).clamp(0, 1)
 
 
+@checked_arguments
 def entropy(moments: Moments) -> Float[Tensor, " neuron"]:
     """Entropy of the bit z > 0 of every neuron, in bits.
 
@@ -54,6 +56,7 @@ def entropy(moments: Moments) -> Float[Tensor, " neuron"]:
     return bit_entropy(moments.positive, moments.count)
 
 
+@checked_arguments
 def always_on(moments: Moments) -> Bool[Tensor, " neuron"]:
     """Tell which neurons were above zero at every token: constant bits whose neuron may still say something.
 
@@ -66,6 +69,7 @@ def always_on(moments: Moments) -> Bool[Tensor, " neuron"]:
     return moments.positive == moments.count
 
 
+@checked_arguments
 def always_off(moments: Moments) -> Bool[Tensor, " neuron"]:
     """Tell which neurons were at or below zero at every token; after a ReLU they are dead on this corpus.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance import criteria
 from hf_untangle.importance.observations import Need, Neurons, Observations
@@ -79,6 +80,7 @@ def needs_of(names: str) -> frozenset[Need]:
     return frozenset().union(*(IMPORTANCE[name].needs for name in parts(names)))
 
 
+@checked_arguments
 def damping(forget: Neurons, retain: Neurons, *, alpha: float = 10.0, strength: float = 1.0) -> Neurons:
     """Find the factor that each neuron is scaled by, instead of removing it: selective synaptic dampening, neuron by neuron.
 

@@ -6,6 +6,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.statistics.moments import Moments
 
 Ablation = Literal["zero", "mean", "mode"]
@@ -18,6 +19,7 @@ Weights = Mapping[str, Tensor]
 """New weights of output projections, each whole and as its parameter has it, by the name of the group."""
 
 
+@checked_arguments
 def mean_ablation(statistics: Mapping[str, Moments]) -> dict[str, Float[Tensor, " neuron"]]:
     """The mean of every neuron over the tokens at which it was computed: a neuron that never changes is replaced by itself.
 

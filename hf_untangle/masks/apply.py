@@ -12,6 +12,7 @@ from hf_untangle.architecture.hooks import intercepted
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.ablation import Constants
@@ -19,6 +20,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.models import name_and_revision
 
 
+@checked_arguments
 @contextmanager
 def masked(model: nn.Module | ModelName, mask: NeuronMask, *, constants: Constants | None = None) -> Iterator[nn.Module]:
     """Silence the masked-out neurons of a model inside the `with` block, or hold each of them at a constant.

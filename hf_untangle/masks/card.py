@@ -7,9 +7,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import Kind
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.hub.cards import TAGS, as_markdown, card, hub_id, shown_name
 
 
+@checked_arguments
 def mask_card(
     kept: Mapping[str, Bool[Tensor, " neuron"]], kinds: dict[str, Kind], model: str, source: str, license: str | None = None
 ) -> ModelCard:

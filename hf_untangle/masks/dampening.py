@@ -14,6 +14,7 @@ from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of, neurons_read
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.removal import check_in_memory
@@ -22,6 +23,7 @@ Factors = Mapping[str, Float[Tensor, " neuron"]]
 """What each neuron is multiplied by, by the name of its group."""
 
 
+@checked_arguments
 @contextmanager
 def dampened(model: nn.Module, factors: Factors) -> Iterator[nn.Module]:
     """Multiply neurons by factors inside the `with` block; no weight is written to.
@@ -41,6 +43,7 @@ def dampened(model: nn.Module, factors: Factors) -> Iterator[nn.Module]:
         yield model
 
 
+@checked_arguments
 @all_or_nothing
 @torch.no_grad()
 def dampen_(model: nn.Module | ModelName, factors: Factors, groups: tuple[NeuronGroup, ...]) -> nn.Module:

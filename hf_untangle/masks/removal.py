@@ -19,6 +19,7 @@ from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.architecture.sharding import check_whole, comes_and_goes, is_shard
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.ablation import Constants, Weights
@@ -56,6 +57,7 @@ EDITABLE = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 """Dtypes whose zeros mean zero; those of quantized weights depend on scales that lie elsewhere."""
 
 
+@checked_arguments
 @all_or_nothing
 @torch.no_grad()
 def remove_(
@@ -110,6 +112,7 @@ def remove_(
         return model
 
 
+@checked_arguments
 def zeros_of(model: nn.Module, mask: NeuronMask, groups: tuple[NeuronGroup, ...]) -> Iterator[tuple[str, Index]]:
     """Name what removal sets to zero: in the weights, and in low-rank adapters on them.
 

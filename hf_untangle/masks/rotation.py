@@ -16,6 +16,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import matrix_of
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.masks.removal import check_in_memory
@@ -26,6 +27,7 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 3e-2, torc
 """Largest norm of the difference of outputs, relative to their own: far above rounding, far below any mistake."""
 
 
+@checked_arguments
 @all_or_nothing
 @torch.no_grad()
 def rotate_heads_(model: nn.Module | ModelName, groups: tuple[NeuronGroup, ...]) -> nn.Module:

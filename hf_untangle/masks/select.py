@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.activations import ActivationStatistics
@@ -59,6 +60,7 @@ def remove_top(
     return mask.with_kept(kept)
 
 
+@checked_arguments
 def random_like(mask: NeuronMask, seed: int) -> NeuronMask:
     """Draw a mask that removes as many neurons of every group, chosen at random: the control for any claim of forgetting.
 
@@ -90,6 +92,7 @@ def top_like(mask: NeuronMask, scores: Mapping[str, Float[Tensor, " neuron"]]) -
     return mask.with_kept(kept)
 
 
+@checked_arguments
 def silent_mask(statistics: ActivationStatistics, groups: tuple[NeuronGroup, ...]) -> NeuronMask:
     """Mask out the neurons that were exactly 0 at every token of a corpus, as a ReLU leaves many: exact compression.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hf_untangle.architecture.forward import BACKWARD
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.methods.method import METHODS, Method
 
 HIDDEN_SHARE = 1 / 3
@@ -23,6 +24,7 @@ class Cost:
     """What is kept of the original."""
 
 
+@checked_arguments
 def cost_of(method: Method) -> Cost:
     """Count passes and tensors of a method, from what it is made of.
 

@@ -6,7 +6,10 @@ from functools import partial
 from itertools import takewhile
 from statistics import fmean
 
+from hf_untangle.arguments import checked_arguments
 
+
+@checked_arguments
 def answer_probability(predictions: Sequence[Sequence[float]]) -> dict[str, float]:
     """Probability of an answer to a model, normalized by its length (Maini et al. 2024, arXiv:2401.06121).
 
@@ -28,6 +31,7 @@ def answer_probability(predictions: Sequence[Sequence[float]]) -> dict[str, floa
     return {"answer_probability": fmean(math.exp(fmean(answer)) for answer in predictions)}
 
 
+@checked_arguments
 def exact_memorization(predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]]) -> dict[str, float]:
     """Share of an answer's tokens that are the argmax under teacher forcing (Tirumala et al. 2022, arXiv:2205.10770).
 
@@ -47,6 +51,7 @@ def exact_memorization(predictions: Sequence[Sequence[int]], references: Sequenc
     return {"exact_memorization": fmean(map(_share_right, predictions, references))}
 
 
+@checked_arguments
 def extraction_strength(
     predictions: Sequence[Sequence[int]], references: Sequence[Sequence[int]], at_least_one: bool = False
 ) -> dict[str, float]:
@@ -73,6 +78,7 @@ def extraction_strength(
     return {"extraction_strength": fmean(shares)}
 
 
+@checked_arguments
 def truth_ratio(right: Sequence[Sequence[float]], wrong: Sequence[Sequence[Sequence[float]]]) -> dict[str, float | list[float]]:
     """Likelihood of wrong answers relative to that of a right one in other words (Maini et al. 2024, arXiv:2401.06121).
 
@@ -103,6 +109,7 @@ def truth_ratio(right: Sequence[Sequence[float]], wrong: Sequence[Sequence[Seque
     }
 
 
+@checked_arguments
 def multiple_choice(predictions: Sequence[Sequence[float]], references: Sequence[int]) -> dict[str, float]:
     """Share of questions in which the right choice is the most likely one.
 

@@ -4,10 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from hf_untangle.arguments import checked_arguments
+
 SMALLEST_VARIANCE = 1e-6
 """Variances are clamped to this, as a model that is sure of the next token has none."""
 
 
+@checked_arguments
 def membership_auc(
     predictions: Sequence[Sequence[float]],
     means: Sequence[Sequence[float]],
@@ -49,6 +52,7 @@ def membership_auc(
     }
 
 
+@checked_arguments
 def privacy_leakage(predictions: int | float, references: int | float) -> dict[str, float]:
     """How far a membership AUC is from that of a model that never saw the texts (MUSE, Shi et al. 2024, arXiv:2407.06460).
 

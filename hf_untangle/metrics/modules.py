@@ -11,6 +11,7 @@ from typing import Any
 import evaluate
 from datasets import Features, List, Value
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.metrics.answers import (
     answer_probability,
@@ -86,6 +87,7 @@ def _plain(column: Any) -> list[Any]:
     return list(column)
 
 
+@checked_arguments
 def metric(name: str, **options: Any) -> evaluate.Metric:
     """Make a metric of the `evaluate` library, without network.
 

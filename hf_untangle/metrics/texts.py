@@ -5,7 +5,10 @@ import warnings
 from collections.abc import Sequence
 from statistics import fmean
 
+from hf_untangle.arguments import checked_arguments
 
+
+@checked_arguments
 def python_parses(predictions: Sequence[str]) -> dict[str, float]:
     """Share of programs that parse as Python.
 
@@ -21,6 +24,7 @@ def python_parses(predictions: Sequence[str]) -> dict[str, float]:
     return {"python_parses": fmean(_is_python(text) or _is_python(text.rpartition("\n")[0]) for text in predictions)}
 
 
+@checked_arguments
 def repetition(predictions: Sequence[str], n: int = 4) -> dict[str, float]:
     """Share of n-grams of a completion that repeat an earlier one (Welleck et al. 2019, arXiv:1908.04319, seq-rep-n).
 
@@ -41,6 +45,7 @@ def repetition(predictions: Sequence[str], n: int = 4) -> dict[str, float]:
     return {"repetition": fmean(shares), "degenerate": fmean(lost)}
 
 
+@checked_arguments
 def rouge(predictions: Sequence[str], references: Sequence[str], use_stemmer: bool = False) -> dict[str, float]:
     """Overlap of words with a reference (Lin 2004), by the `rouge_score` package.
 

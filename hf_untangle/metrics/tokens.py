@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hf_untangle.arguments import checked_arguments
+
 IGNORED = -100
 """Label of what is left out, as in transformers."""
 
 
+@checked_arguments
 def perplexity(predictions: Sequence[Sequence[float]]) -> dict[str, int | float]:
     """Perplexity: exp of the mean cross-entropy per token.
 
@@ -32,6 +35,7 @@ def perplexity(predictions: Sequence[Sequence[float]]) -> dict[str, int | float]
     return {"tokens": tokens, "loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf}
 
 
+@checked_arguments
 def top_k_accuracy(
     predictions: Sequence[Sequence[int]], references: Sequence[int], k: Sequence[int] = (1, 10)
 ) -> dict[str, int | float]:

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hf_untangle.arguments import checked_arguments
+
 Sample = Sequence[int | float] | np.ndarray
 """Numbers of one model, one per question."""
 EXACT = 10_000
 """Most numbers in a sample for which the p-value is exact."""
 
 
+@checked_arguments
 def forget_quality(predictions: Sample, references: Sample) -> dict[str, float]:
     """Compare two models by their truth ratios, question by question (Maini et al. 2024, arXiv:2401.06121).
 

@@ -4,7 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, harmonic_mean
 
+from hf_untangle.arguments import checked_arguments
 
+
+@checked_arguments
 def model_utility(predictions: Mapping[str, int | float] | Sequence[int | float]) -> dict[str, float]:
     """Harmonic mean of what a model can do on everything that is to stay (Maini et al. 2024, arXiv:2401.06121).
 
@@ -27,6 +30,7 @@ def model_utility(predictions: Mapping[str, int | float] | Sequence[int | float]
     return {"model_utility": float(harmonic_mean(values))}
 
 
+@checked_arguments
 def normalized_probability(right: Sequence[Sequence[float]], wrong: Sequence[Sequence[Sequence[float]]]) -> dict[str, float]:
     """Probability of the right answer among all answers that are offered (Maini et al. 2024, arXiv:2401.06121).
 

@@ -15,6 +15,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.mask import NeuronMask
@@ -77,6 +78,7 @@ class NeuronTicket:
             return model
 
 
+@checked_arguments
 @all_or_nothing
 def search_neurons(
     model: PreTrainedModel | ModelName,

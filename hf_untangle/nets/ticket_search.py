@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import MaskError, StatisticsError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
@@ -39,6 +40,7 @@ BOOST = 4.0
 """Factor on the mutation rates after a population has collapsed to one genome."""
 
 
+@checked_arguments
 def search(
     network: nn.Module,
     train: Examples,

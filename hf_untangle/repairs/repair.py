@@ -13,6 +13,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.configs.keywords import RepairSettings
@@ -36,6 +37,7 @@ from hf_untangle.repairs.methods import METHODS
 from hf_untangle.repairs.training import train_
 
 
+@checked_arguments
 @all_or_nothing
 def repair(
     model: PreTrainedModel | ModelName,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.cards import TAGS
 from hf_untangle.masks.adapter import check_silences, write_adapter
@@ -55,6 +56,7 @@ def write_adapter_path(
     adapter_path_card(record, source, license).save(folder / "README.md")
 
 
+@checked_arguments
 def adapter_path_card(record: UnlearnRecord, source: str, license: str | None = None) -> ModelCard:
     """Write the card of all steps, from nothing but the run's own record.
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.density.result import DensityResult
 from hf_untangle.density.tolerance import TOLERANCES
 from hf_untangle.reporting.style import ATTENTION, FFN, INK, MUTED, POINT, RUN, plain, quiet_style, share_ticks
@@ -13,6 +14,7 @@ COLORS = (RUN, FFN, ATTENTION, INK, POINT)
 MARKERS = ("o", "s", "^", "D", "v")
 
 
+@checked_arguments
 def density_curves(results: Mapping[str, DensityResult]) -> Figure:
     """Draw the metric against the share that was taken away, the first crossing of each sweep ringed.
 

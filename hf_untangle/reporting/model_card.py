@@ -5,6 +5,7 @@ import math
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_untangle import models
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.configs.unlearn import PRESETS
 from hf_untangle.hub import cards
 from hf_untangle.hub.cards import as_markdown
@@ -20,6 +21,7 @@ from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render
 
 
+@checked_arguments
 def model_card(record: UnlearnRecord, license: str | None = None) -> ModelCard:
     """Write a run as a model card in the Hub's format, from nothing but the run's own record.
 

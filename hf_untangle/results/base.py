@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import bytes_of, gathered, save_model
@@ -272,6 +273,7 @@ class Result:
         self._update(weights=weights_fingerprint(self.model), **forgotten, **changes)
 
 
+@checked_arguments
 def restore(model: PreTrainedModel | ModelName, result: Result | str | Path) -> PreTrainedModel:
     """Give a model exactly the weights back that a run removed from it.
 

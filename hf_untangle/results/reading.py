@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.errors import ConfigError
 from hf_untangle.files.json_text import read_json
@@ -16,6 +17,7 @@ from hf_untangle.results.pruned import PruneResult
 from hf_untangle.results.unlearned import UnlearnResult
 
 
+@checked_arguments
 def read_result(
     source: str | Path, *, corpora: Mapping[str, CorpusSource] | None = None, **options: Unpack[PullOptions]
 ) -> Result:

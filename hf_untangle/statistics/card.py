@@ -5,10 +5,12 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.files.names import public_text
 from hf_untangle.hub.cards import as_markdown, card, hub_datasets, hub_id, shown_name
 
 
+@checked_arguments
 def statistics_card(  # noqa: PLR0913 (one argument a fact)
     model: str, revision: str | None, dtype: str, corpora: Sequence[dict[str, Any]], *, roots: bool, source: str
 ) -> ModelCard:

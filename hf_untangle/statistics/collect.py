@@ -19,6 +19,7 @@ from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import token_blocks
@@ -40,6 +41,7 @@ TOKENS = 16_384
 """How many tokens are read of a corpus when nothing is said."""
 
 
+@checked_arguments
 @all_or_nothing
 def collect(  # noqa: PLR0913 (one parameter an option)
     model: PreTrainedModel | ModelName,

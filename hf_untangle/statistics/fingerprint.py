@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_untangle.architecture.parameters import parameter_names, read_parameter
+from hf_untangle.arguments import checked_arguments
 
 WORD = 8
 """Bytes that are summed at once."""
@@ -16,6 +17,7 @@ ODD = 0x9E3779B97F4A7C15 - (1 << 64)
 """Factor of the position of a word, from Knuth's multiplicative hashing."""
 
 
+@checked_arguments
 @torch.no_grad()
 def weights_fingerprint(model: nn.Module) -> str:
     """Tell a model's weights from others, by every bit of every tensor.

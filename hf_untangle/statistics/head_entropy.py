@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
@@ -23,6 +24,7 @@ from hf_untangle.statistics.collect import finished, results, run_over
 from hf_untangle.statistics.moments import MomentAccumulator
 
 
+@checked_arguments
 def collect_head_entropy(
     model: PreTrainedModel | ModelName,
     blocks: TokenBlocks,

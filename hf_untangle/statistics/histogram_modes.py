@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
@@ -20,6 +21,7 @@ REACH = 3.0
 """How far a histogram reaches on both sides of the mean, in standard deviations. What is outside cannot be the mode."""
 
 
+@checked_arguments
 def collect_modes(
     model: PreTrainedModel | ModelName,
     blocks: Blocks,

@@ -15,6 +15,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
@@ -56,6 +57,7 @@ class Saliency:
         return (-self.first + self.second / 2) / self.count
 
 
+@checked_arguments
 def collect_saliency(
     model: PreTrainedModel | ModelName,
     blocks: Blocks,

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError, StatisticsError
@@ -24,6 +25,7 @@ CHUNK = 256
 """Tokens whose quantiles are taken together."""
 
 
+@checked_arguments
 def collect_bits(
     model: PreTrainedModel | ModelName,
     blocks: TokenBlocks,
@@ -75,6 +77,7 @@ def collect_bits(
     return replace(finished(model, blocks, groups, results(sums, blocks.tokens)), corpora=(blocks.record() | {"bit": bit},))
 
 
+@checked_arguments
 def quantile_thresholds(
     model: PreTrainedModel,
     blocks: TokenBlocks,

@@ -11,6 +11,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.parameters import read_matrix
 from hf_untangle.architecture.projections import Matrix, matrix_of
 from hf_untangle.architecture.quantized import has_codes
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import StatisticsError
 
 
@@ -24,6 +25,7 @@ class WeightNorms:
     """Norm of everything that computes the neuron: the rows of all its producers, and their biases."""
 
 
+@checked_arguments
 def weight_norms(model: nn.Module, groups: Sequence[NeuronGroup]) -> dict[str, WeightNorms]:
     """Measure the weights of every neuron.
 

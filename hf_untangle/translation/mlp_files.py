@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import TranslationError
 from hf_untangle.files.pickled import PickledModule, read_pickled, unwrapped
 from hf_untangle.files.regular import Expected, shown
@@ -34,6 +35,7 @@ DEPTH = 16
 """Sequentials within Sequentials."""
 
 
+@checked_arguments
 def save_mlp(network: nn.Sequential, file: str | Path) -> None:
     """Write the state dict of a multilayer perceptron as safetensors, whole or not at all.
 
@@ -46,6 +48,7 @@ def save_mlp(network: nn.Sequential, file: str | Path) -> None:
         save_file(tensors, draft, metadata={"format": "pt"})
 
 
+@checked_arguments
 def load_mlp(file: str | Path) -> nn.Module:
     """Read a multilayer perceptron from a file.
 

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.facts.draws import Names, draw, shuffled
 from hf_untangle.data.facts.relations import KINDS, VALUES, worded
 from hf_untangle.errors import ConfigError
@@ -64,6 +65,7 @@ class _Entity:
         return self.subject.partition(" ")[2].partition(" ")[2] if self.kind == "work" else self.name
 
 
+@checked_arguments
 def invented_facts(seed: int = 0, *, forget: int = 12, retain: int = 48, neighbors: int = 12, unseen: int = 12) -> Facts:
     """Invent people, places and works in equal numbers, and five questions on each.
 

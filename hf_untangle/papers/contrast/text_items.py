@@ -7,6 +7,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.errors import CorpusError
 from hf_untangle.papers.contrast.encoders import ItemSets
@@ -30,6 +31,7 @@ LIMIT = 4_000
 """Items of a set at most."""
 
 
+@checked_arguments
 def text_items(source: CorpusSource = "general", shifts: Mapping[str, CorpusSource] | None = None) -> ItemSets:
     """Cut a corpus into items of 64 bytes, with other corpora as shifts.
 

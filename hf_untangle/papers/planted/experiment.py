@@ -6,6 +6,7 @@ from statistics import fmean
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm.auto import tqdm
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.config import Config
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
@@ -57,6 +58,7 @@ class PlantedRecord(BaseModel):
     rows: tuple[PlantedRow, ...]
 
 
+@checked_arguments
 def find_planted(config: PlantedConfig | str = "default", *, progress: bool = True, **settings: object) -> PlantedRecord:
     """Train models with a planted language, and let importances find its neurons.
 

@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
@@ -37,6 +38,7 @@ class Planted:
     """Removes exactly the planted neurons."""
 
 
+@checked_arguments
 def planted_model(seed: int, *, steps: int, share: float = 0.125, width: int = 64, gold: bool = False) -> Planted:
     """Train a model of both languages, or its gold model of the first alone.
 

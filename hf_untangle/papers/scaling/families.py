@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from hf_untangle import models
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density.measure import Measure, corpus_measure, next_token_measure
 from hf_untangle.density.tolerance import TOLERANCES
@@ -40,6 +41,7 @@ class Family:
     """From a width, a seed and a tolerance to a trained network, and how it is judged."""
 
 
+@checked_arguments
 def image_family(
     network: str,
     *,
@@ -79,6 +81,7 @@ def image_family(
     return Family(network, member)
 
 
+@checked_arguments
 def language_family(
     architecture: str,
     *,
@@ -113,6 +116,7 @@ def language_family(
     return Family(architecture, member)
 
 
+@checked_arguments
 def pretrained_family(pattern: str, *, corpus: CorpusSource = "general", dtype: torch.dtype | str = "auto") -> Family:
     """Models of the Hub that differ in their size alone, such as `EleutherAI/pythia-{}` at 70m, 160m and 410m.
 

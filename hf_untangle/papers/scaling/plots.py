@@ -6,11 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.papers.scaling.scaling import ScalingResult
 from hf_untangle.reporting.density import COLORS, MARKERS
 from hf_untangle.reporting.style import MUTED, PAGE, plain, quiet_style, share_ticks
 
 
+@checked_arguments
 def density_across_widths(results: Sequence[ScalingResult]) -> Figure:
     """Draw families of networks: the prunable share by size, and the core by size on logarithmic axes with its fit.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.density.sweep import sweep
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.errors import ConfigError
@@ -13,6 +14,7 @@ from hf_untangle.papers.scaling.families import Family, Width, family_of
 from hf_untangle.papers.scaling.scaling import Run, ScalingResult
 
 
+@checked_arguments
 def across_widths(
     family: str | Family,
     widths: Sequence[Width],

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.nets.checks import checked_program
 from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
@@ -53,6 +54,7 @@ class _Arena:
         return Contestant(name, float(genes.density(kept)[0]), accuracies, search_steps)
 
 
+@checked_arguments
 def compare(
     network: nn.Module,
     ticket: Ticket,

@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.config import nearest
 from hf_untangle.data.digits import digits
 from hf_untangle.errors import ConfigError
@@ -21,6 +22,7 @@ TICKET_NETWORKS: dict[NetworkName, Callable[[int], nn.Module]] = {
 """Two linear layers with `width` hidden neurons; two convolutions, the second of `width` channels, and a linear layer."""
 
 
+@checked_arguments
 def digits_task(network: NetworkName, width: int = 64) -> tuple[nn.Module, Examples, Examples, Examples]:
     """Make a network, and the digits that it reads.
 

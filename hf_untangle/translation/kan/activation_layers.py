@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.elementwise import known_form, piecewise_linear_form
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
@@ -169,6 +170,7 @@ def kan_layers(kan: nn.Module) -> list[KANLayer]:
     return layers
 
 
+@checked_arguments
 @torch.no_grad()
 def with_knots(layer: ActivationKANLayer) -> PiecewiseLinearKANLayer:
     """Give every edge values and slopes of its own, so that edges can be trained apart.

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.convert import kan_layers_of
@@ -102,6 +103,7 @@ class Card:
     """The functions on the edges, as points of polylines in pixels."""
 
 
+@checked_arguments
 @torch.no_grad()
 def feed_forward_page(
     model: PreTrainedModel,

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards, is_activation
@@ -27,6 +28,7 @@ NOTE = "kan_feed_forwards"
 """The key of the config that lists the blocks which are KANs, each as [expand, activation, project]."""
 
 
+@checked_arguments
 @all_or_nothing
 def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> PreTrainedModel:
     """Make KAN layers of all feed-forward blocks of a model, in place.
@@ -63,6 +65,7 @@ def to_kan_(model: PreTrainedModel, inputs: Mapping[str, Any] | None = None) -> 
     return model
 
 
+@checked_arguments
 @all_or_nothing
 def to_relu_(model: PreTrainedModel) -> PreTrainedModel:
     """Make ordinary feed-forward blocks of all KAN layers of a model again, in place.
@@ -87,6 +90,7 @@ def to_relu_(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+@checked_arguments
 def kan_layers_of(model: nn.Module) -> dict[str, ActivationKANLayer]:
     """List the KAN layers that `to_kan_` made.
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer
 
@@ -80,6 +81,7 @@ class EdgeMoments:
         return EdgeStatistics(self.tokens, *self.sums / self.tokens)
 
 
+@checked_arguments
 @torch.no_grad()
 def collect_edge_statistics(model: nn.Module, batches: Iterable[Mapping[str, Any]]) -> dict[str, EdgeStatistics]:
     """Gather the statistics of all KAN layers of a model while it runs over a corpus.
@@ -107,6 +109,7 @@ def collect_edge_statistics(model: nn.Module, batches: Iterable[Mapping[str, Any
     return {name: moment.result() for name, moment in moments.items()}
 
 
+@checked_arguments
 def combine_statistics(parts: list[EdgeStatistics]) -> EdgeStatistics:
     """Join the statistics of one layer from several processes, or of several corpora.
 

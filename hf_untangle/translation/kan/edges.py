@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers
 from hf_untangle.translation.kan.edge_statistics import EdgeStatistics, unweighted_edges
@@ -37,6 +38,7 @@ class StrongEdge:
     """E|phi_ji|, or the root of E phi_ji^2."""
 
 
+@checked_arguments
 @torch.no_grad()
 def edge_strengths(
     layer: KANLayer, statistics: EdgeStatistics, norm: Literal["l1", "l2"] = "l1"
@@ -63,6 +65,7 @@ def edge_strengths(
     return activity * layer.weight.double().abs() if isinstance(layer, ActivationKANLayer) else activity
 
 
+@checked_arguments
 def strongest_edges(
     layer: KANLayer, statistics: EdgeStatistics, count: int, norm: Literal["l1", "l2"] = "l1"
 ) -> list[StrongEdge]:
@@ -85,6 +88,7 @@ def strongest_edges(
     ]
 
 
+@checked_arguments
 @torch.no_grad()
 def prune_edges_(layer: KANLayer, statistics: EdgeStatistics, fraction: float, norm: Literal["l1", "l2"] = "l2") -> KANLayer:
     """Cut the weakest edges of every output node, in place.
@@ -114,6 +118,7 @@ def prune_edges_(layer: KANLayer, statistics: EdgeStatistics, fraction: float, n
     return layer
 
 
+@checked_arguments
 @torch.no_grad()
 def shap_values(
     layer: KANLayer,
@@ -155,6 +160,7 @@ def _fault_of_size(layer: KANLayer, statistics: EdgeStatistics) -> str | None:
     return None if found == expected else f"Statistics of shape {found} do not belong to {layer}."
 
 
+@checked_arguments
 @torch.no_grad()
 def count_edges(kan: nn.Module) -> int:
     """Count the edges whose function is not zero everywhere.
@@ -171,6 +177,7 @@ def count_edges(kan: nn.Module) -> int:
     return sum(_count_edges(layer) for layer in kan_layers(kan))
 
 
+@checked_arguments
 def region_bound(kan: nn.Module) -> int:
     """Bound the number of regions of the input space in each of which a piecewise linear KAN is affine.
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, BlockActivation
 from hf_untangle.translation.kan.elementwise import is_elementwise
@@ -38,6 +39,7 @@ class Square(nn.Module):
         return x * x
 
 
+@checked_arguments
 @torch.no_grad()
 def gated_to_kan(gate: nn.Linear, up: nn.Linear, down: nn.Linear, activation: nn.Module) -> nn.Sequential:
     """Translate down(activation(gate(x)) * up(x)) to a KAN.

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import TranslationError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import LARGEST, Content, format_of, read_tensors, write_tensors
@@ -33,6 +34,7 @@ ACTIVATIONS: dict[type[nn.Module], tuple[str, ...]] = {
 """The activations that a file can name, and the settings that make each of them."""
 
 
+@checked_arguments
 def save_kan(kan: nn.Module, file: str | Path) -> None:
     """Write a KAN as one safetensors file.
 
@@ -53,6 +55,7 @@ def save_kan(kan: nn.Module, file: str | Path) -> None:
     write_tensors(file, tensors, kind=KIND, record=record)
 
 
+@checked_arguments
 def load_kan(file: str | Path) -> nn.Sequential:
     """Read what `save_kan` wrote.
 

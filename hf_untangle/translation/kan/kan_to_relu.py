@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers, with_knots
 from hf_untangle.translation.kan.knots import share_knots
@@ -75,6 +76,7 @@ class FanOut(nn.Module):
         return linear_of(torch.cat([row.diag() for row in self.weight]), self.bias.flatten())
 
 
+@checked_arguments
 @torch.no_grad()
 def kan_to_relu(kan: nn.Module, factored: bool = True) -> nn.Sequential:
     """Translate a piecewise linear KAN to a ReLU network that computes the same function up to rounding.

@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.piecewise_linear import fault_of_knots, hat_basis
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 
 
+@checked_arguments
 @torch.no_grad()
 def insert_knots(layer: PiecewiseLinearKANLayer, new: Float[Tensor, "#output #input new"]) -> PiecewiseLinearKANLayer:
     """Add knots without changing a function: each takes the value that its edge has there.
@@ -36,6 +38,7 @@ def insert_knots(layer: PiecewiseLinearKANLayer, new: Float[Tensor, "#output #in
     return _rewritten(layer, knots)
 
 
+@checked_arguments
 @torch.no_grad()
 def merge_knots(layer: PiecewiseLinearKANLayer, tolerance: float | None = None) -> PiecewiseLinearKANLayer:
     """Take out knots where next to nothing bends.
@@ -63,6 +66,7 @@ def merge_knots(layer: PiecewiseLinearKANLayer, tolerance: float | None = None) 
     return layer
 
 
+@checked_arguments
 @torch.no_grad()
 def share_knots(layer: PiecewiseLinearKANLayer) -> PiecewiseLinearKANLayer:
     """Give all edges that leave one input node the same knots: the union of their own.

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.kan.activation_layers import KANLayer, kan_layers
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
@@ -23,6 +24,7 @@ MOST_EDGES = 400
 """With more edges than this, no picture shows anything."""
 
 
+@checked_arguments
 @torch.no_grad()
 def plot_edges(layer: KANLayer, x: Float[Tensor, "token input"], outputs: Sequence[int], inputs: Sequence[int]) -> Figure:
     """Draw the functions on some edges of a layer, one small plot each, with one axis of values for all.
@@ -57,6 +59,7 @@ def plot_edges(layer: KANLayer, x: Float[Tensor, "token input"], outputs: Sequen
     return figure
 
 
+@checked_arguments
 @torch.no_grad()
 def plot_network(kan: nn.Module, x: Float[Tensor, "token input"]) -> Figure:
     """Draw a small KAN as a network: inputs at the bottom, and every edge with its function on it.

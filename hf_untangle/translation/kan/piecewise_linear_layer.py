@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear, fault_of_knots, hat_basis
 
@@ -146,6 +147,7 @@ class PiecewiseLinearKANLayer(nn.Module):
         return f"{self.in_features}, {self.out_features}, knots={self.knots.shape[-1]} per {owner}"
 
 
+@checked_arguments
 def random_kan_layer(
     in_features: int,
     out_features: int,

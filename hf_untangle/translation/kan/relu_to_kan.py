@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, with_knots
 from hf_untangle.translation.kan.elementwise import piecewise_linear_form
@@ -26,6 +27,7 @@ from hf_untangle.translation.same_function import check_same_function
 Form = Literal["fused", "shifted", "alternating"]
 
 
+@checked_arguments
 def relu_to_kan(network: nn.Module, form: Form = "fused") -> nn.Sequential:
     """Translate a network to a KAN that computes the same function.
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.kan.knots import pad_knots, share_knots
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
@@ -29,6 +30,7 @@ class ImportedLayer:
     """The largest difference of each edge within its grid, before rounding: 0 where it is read exactly."""
 
 
+@checked_arguments
 @torch.no_grad()
 def import_spline_layer(layer: Any, pieces: int = 16) -> ImportedLayer:
     """Read a layer of a spline KAN as a piecewise linear layer.
@@ -61,6 +63,7 @@ def import_spline_layer(layer: Any, pieces: int = 16) -> ImportedLayer:
     return ImportedLayer(PiecewiseLinearKANLayer(*parts), curvature * distance**2 / 8)
 
 
+@checked_arguments
 @torch.no_grad()
 def export_grid(
     layer: PiecewiseLinearKANLayer, low: float, high: float, library: Literal["pykan", "efficient-kan"]

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
 from hf_untangle.translation.shallow.read_network import read_network
@@ -41,6 +42,7 @@ class ShapleyValues:
     """The standard error of each value, 0 unless they were sampled."""
 
 
+@checked_arguments
 def integrated_gradients(
     network: nn.Module | ReluNetwork,
     x: Float[Tensor, "..."],
@@ -70,6 +72,7 @@ def integrated_gradients(
     return (way * (pieces.lengths @ slopes)).reshape(network.input_shape)
 
 
+@checked_arguments
 def shapley_values(
     network: nn.Module | ReluNetwork,
     x: Float[Tensor, "..."],

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.network import ReluNetwork
 
@@ -61,6 +62,7 @@ def box_of(network: ReluNetwork, bounds: Bounds) -> Box:
     return Box(lower, upper)
 
 
+@checked_arguments
 def around(x: Float[Tensor, "..."], radius: float) -> Bounds:
     """Bound the cube around a point, to look at a network locally.
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.boxes import Bounds, box_of
 from hf_untangle.translation.shallow.homogeneous import mix
@@ -29,6 +30,7 @@ class ConstantNeurons:
     """Neurons that are inactive in all of the box."""
 
 
+@checked_arguments
 def constant_by_bounds(network: nn.Module | ReluNetwork, box: Bounds) -> ConstantNeurons:
     """Find neurons whose interval bounds have one sign: certain, fast at any size, but not all there are.
 
@@ -55,6 +57,7 @@ def constant_by_bounds(network: nn.Module | ReluNetwork, box: Bounds) -> Constan
     return ConstantNeurons(torch.cat(lowest, dim=1)[0] >= 0, torch.cat(highest, dim=1)[0] <= 0)
 
 
+@checked_arguments
 def constant_in_regions(regions: Regions) -> ConstantNeurons:
     """Find all neurons that have one sign in the box of an enumeration.
 
@@ -75,6 +78,7 @@ def constant_in_regions(regions: Regions) -> ConstantNeurons:
     return ConstantNeurons(regions.patterns.all(dim=0), ~regions.patterns.any(dim=0))
 
 
+@checked_arguments
 def without_constant_neurons(network: nn.Module | ReluNetwork, constant: ConstantNeurons) -> ReluNetwork:
     """Fold always-active neurons into the maps that read them, and leave always-inactive ones out.
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, MissingExtraError
 from hf_untangle.translation.shallow.homogeneous import Rows, unit
 from hf_untangle.translation.shallow.regions import Regions
@@ -31,6 +32,7 @@ class Counterfactual:
     """How many regions were searched; all others are farther away than the point."""
 
 
+@checked_arguments
 def class_is(label: int, classes: int, margin: float = 0.0) -> Float[Tensor, "condition coordinate"]:
     """Want one class to win.
 
@@ -49,6 +51,7 @@ def class_is(label: int, classes: int, margin: float = 0.0) -> Float[Tensor, "co
     return rows
 
 
+@checked_arguments
 def output_between(lower: float, upper: float, output: int = 0, outputs: int = 1) -> Float[Tensor, "condition coordinate"]:
     """Want one output to be in a range.
 
@@ -67,6 +70,7 @@ def output_between(lower: float, upper: float, output: int = 0, outputs: int = 1
     return rows[rows[:, -1].isfinite()]
 
 
+@checked_arguments
 def nearest_counterfactual(
     regions: Regions, x: Float[Tensor, "..."], wanted: Float[Tensor, "condition coordinate"]
 ) -> Counterfactual | None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.shallow.boxes import Bounds, Box, box_of
 from hf_untangle.translation.shallow.network import ReluNetwork, Weights
@@ -37,6 +38,7 @@ class RegionEstimate:
     """The product over layers of the most cells that their hyperplanes can cut space into (Zaslavsky)."""
 
 
+@checked_arguments
 def enumerate_regions(
     network: nn.Module | ReluNetwork,
     box: Bounds,
@@ -110,6 +112,7 @@ def all_regions(network: nn.Module | ReluNetwork, box: Bounds, *, max_regions: i
     return regions
 
 
+@checked_arguments
 def estimate_regions(network: nn.Module | ReluNetwork, box: Bounds, dives: int = 64, seed: int = 0) -> RegionEstimate:
     """Estimate the number of linear regions from random dives into the search tree, before hours are spent.
 

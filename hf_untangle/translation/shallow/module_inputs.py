@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ArchitectureError
 
 
+@checked_arguments
 def module_inputs(
     model: nn.Module, name: str, batches: Iterable[Mapping[str, Tensor]]
 ) -> Iterator[Float[Tensor, "token width"]]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import StatisticsError, TranslationError
 from hf_untangle.translation.shallow import network as networks
 from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern
@@ -165,6 +166,7 @@ class PatternCollector:
         self._counts = torch.zeros_like(hashes).scatter_add(0, group, counts)
 
 
+@checked_arguments
 def index_patterns(
     network: nn.Module | ReluNetwork,
     batches: Iterable[Float[Tensor, "..."]],

@@ -7,6 +7,7 @@ from torch import nn
 from torch.fx import Node
 from torch.fx.node import map_aggregate
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.linear_weights import checked_dtype
 from hf_untangle.translation.shallow import graphs
@@ -17,6 +18,7 @@ from hf_untangle.translation.shallow.reading_check import MIXES, check_reading
 from hf_untangle.translation.shallow.relu_operations import PIECEWISE_LINEAR
 
 
+@checked_arguments
 def read_network(module: nn.Module | ReluNetwork, input_shape: tuple[int, ...] | None = None) -> ReluNetwork:
     """Read a module as a network of ReLU neurons, in float64 on the CPU.
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.translation.shallow.regions import Regions
 from hf_untangle.translation.shallow.restrictions import polygons
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@checked_arguments
 def plot_regions(
     regions: Regions,
     data: Float[Tensor, "point 2"] | None = None,

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.shallow.cells import PolygonProber
 from hf_untangle.translation.shallow.homogeneous import mix
@@ -41,6 +42,7 @@ class Pieces:
         return self.breakpoints.diff()
 
 
+@checked_arguments
 def restrict(
     network: nn.Module | ReluNetwork,
     origin: Float[Tensor, "..."],
@@ -73,6 +75,7 @@ def restrict(
     return ReluNetwork((len(directions),), network.output_shape, tuple(framed[:-1]), network.names, framed[-1])
 
 
+@checked_arguments
 def segment(network: nn.Module | ReluNetwork, start: Float[Tensor, "..."], end: Float[Tensor, "..."]) -> Pieces:
     """Find the linear pieces of a network along a segment.
 
@@ -100,6 +103,7 @@ def segment(network: nn.Module | ReluNetwork, start: Float[Tensor, "..."], end: 
     return Pieces(ends, models, torch.cat(patterns, dim=1))
 
 
+@checked_arguments
 def polygons(regions: Regions) -> list[Float[Tensor, "corner 2"]]:
     """Find the corners of regions in the plane.
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.translation.shallow.boxes import Bounds, box_of
 from hf_untangle.translation.shallow.cells import TOLERANCE
 from hf_untangle.translation.shallow.homogeneous import Rows, in_frame, unit
@@ -86,6 +87,7 @@ class Rule:
         return [f"{name} = {_sum(row, inputs)}" for name, row in zip(outputs, self.model, strict=True)]
 
 
+@checked_arguments
 def rule_at(network: nn.Module | ReluNetwork, x: Float[Tensor, "..."], box: Bounds | None = None) -> Rule:
     """Explain a network around one point.
 
@@ -146,6 +148,7 @@ def irredundant(
     return np.array(needed, dtype=np.int64)
 
 
+@checked_arguments
 def boundary_distance(network: nn.Module | ReluNetwork, x: Float[Tensor, "point ..."]) -> Float[Tensor, " point"]:
     """Measure how far points are from the boundary of their linear region, min over neurons of |h| / |a|.
 
@@ -215,6 +218,7 @@ class DecisionRule:
     """Its conditions in the box, and its local model."""
 
 
+@checked_arguments
 def decision_rules(regions: Regions, data: Float[Tensor, "point ..."] | None = None, most: int = 20) -> list[DecisionRule]:
     """Write regions as rules.
 
@@ -238,6 +242,7 @@ def decision_rules(regions: Regions, data: Float[Tensor, "point ..."] | None = N
     ]
 
 
+@checked_arguments
 def rules_table(rules: Sequence[DecisionRule], inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> str:
     """Write rules as a table.
 

@@ -23,6 +23,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.same_function import check_same_function
 from hf_untangle.translation.shallow.boxes import Bounds
@@ -47,6 +48,7 @@ POINTS = 8
 """At how many random points of the box the layers are compared with the network."""
 
 
+@checked_arguments
 def three_layer(
     network: nn.Module | ReluNetwork,
     box: Bounds,
@@ -87,6 +89,7 @@ def three_layer(
     return as_three_layers(regions, form)
 
 
+@checked_arguments
 def as_three_layers(regions: Regions, form: Form = "halfopen") -> ThreeLayerNetwork | GatedNetwork:
     """Write known linear regions as three layers.
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from hf_untangle.architecture.compiled import eagerly
+from hf_untangle.architecture.fused import Owned, fused_refused, owner_of
 from hf_untangle.architecture.moe import experts_of
 from hf_untangle.architecture.moe_hooks import Interceptor, Reading, intercepted_experts
 from hf_untangle.architecture.projections import projects, weight_of
@@ -27,18 +28,25 @@ def intercepted(model: nn.Module, interceptors: Mapping[str, Interceptor]) -> It
 
     Yields:
         The same model.
+
+    Raises:
+        ArchitectureError: A fused kernel ran instead of a projection, so that nothing was intercepted.
     """
     model = model_below(model)
     of_experts: dict[nn.Module, Interceptor] = {}
     twins = _by_weight(model)
+    owners: list[Owned] = []
     with ExitStack() as hooks:
         for name, interceptor in interceptors.items():
             experts = experts_of(model, name)
             if experts is None:
-                for projection in twins[_identity(model.get_submodule(name))]:
+                projections = twins[_identity(model.get_submodule(name))]
+                owners.append((name, owner_of(model, name), projections))
+                for projection in projections:
                     hooks.callback(projection.register_forward_pre_hook(partial(_intercept, interceptor)).remove)
             else:
                 of_experts[experts] = interceptor
+        hooks.enter_context(fused_refused(owners))
         hooks.enter_context(intercepted_experts(of_experts))
         hooks.enter_context(eagerly())
         yield model

@@ -125,6 +125,8 @@ def _first_pass(model: nn.Module) -> Trace:
     """Run the neutral pass, and say what is wrong with a model that does not run."""
     try:
         return trace(model, dummy_inputs(model, 1), write_neutral)
+    except ArchitectureError:
+        raise
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
         raise ArchitectureError(
             f"{type(model).__name__} must run on dummy inputs for its neurons to be found{_first_layer(model)} but it does "

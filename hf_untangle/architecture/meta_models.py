@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from functools import partial
+from typing import Any
 from warnings import catch_warnings, filterwarnings
 
 import torch
@@ -66,11 +67,11 @@ def hollow(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreT
     """
     model = skeleton(model_class, config)
     for module in model.modules():
-        config = vars(module).get("config")
-        if hasattr(config, "_experts_implementation_internal"):
+        own: Any = vars(module).get("config")
+        if hasattr(own, "_experts_implementation_internal"):
             # The others multiply by all experts at once, which weights that overlap themselves do not allow. Layers that
             # differ in width have configurations of their own, which `set_experts_implementation` does not reach.
-            config._experts_implementation_internal = "eager"
+            own._experts_implementation_internal = "eager"
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):

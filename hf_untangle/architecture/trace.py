@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from hf_untangle.architecture.fused import Owned, fused_refused
 from hf_untangle.architecture.moe import READS, is_experts
 from hf_untangle.architecture.projections import is_projection, weight_of
 
@@ -116,10 +117,14 @@ def trace(model: nn.Module, inputs: dict[str, Any], write: Writer) -> Trace:
 
     Returns:
         The first call of every projection.
+
+    Raises:
+        ArchitectureError: A module ran without any of its projections, as fused kernels do.
     """
     record = Trace()
     hooked: set[nn.Module | Tensor] = set()
     with ExitStack() as hooks:
+        hooks.enter_context(fused_refused(_owners(model)))
         for block in find_blocks(model):
             module = model.get_submodule(block.name)
             hooks.enter_context(_cut_residual(module, block, record))
@@ -136,6 +141,15 @@ def trace(model: nn.Module, inputs: dict[str, Any], write: Writer) -> Trace:
                     hooks.enter_context(_noted_experts(part, name, block, record))
         functional_call(model, _plain_vectors(model), kwargs=inputs)
     return record
+
+
+def _owners(model: nn.Module) -> Iterator[Owned]:
+    """The modules in the blocks that have projections of their own, one of which they may leave out."""
+    for block in find_blocks(model):
+        for name, module in model.get_submodule(block.name).named_modules(prefix=block.name):
+            projections = [part for part in module.children() if is_projection(part)]
+            if len(projections) > 1:
+                yield name, module, projections
 
 
 def _plain_vectors(model: nn.Module) -> dict[str, Float[Tensor, " width"]]:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.forward import in_step, run_body
 from hf_untangle.architecture.inference_mode import evaluation_mode, forward_replaced, uncached, without_gradients
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.reads_tokens import check_reads_tokens_alone, positions_suffice
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
@@ -98,6 +99,8 @@ def next_token_metrics(
 
     Raises:
         StatisticsError: No block has a second token, or the loss is NaN.
+        ArchitectureError: The model is an encoder with a decoder.
+        CorpusError: The blocks are longer than the positions of the model.
     """
     model = cast(PreTrainedModel, model_below(opened(model)))
     mine = limited(blocks, max_tokens).mine()
@@ -210,7 +213,23 @@ def logits_and_labels(
 
     Yields:
         The logits of a few tokens at a time, with the token that each should be.
+
+    Raises:
+        ArchitectureError: The model is an encoder with a decoder.
+        CorpusError: The blocks are longer than the positions of the model.
     """
+    check_reads_tokens_alone(model)
+    with positions_suffice(model, where.shape[1]):
+        yield from _logits_and_labels(model, inputs, where, labels)
+
+
+def _logits_and_labels(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    where: Bool[Tensor, "block position"],
+    labels: Int[Tensor, " prediction"],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Run a model that can be measured."""
     size = max(1, CHUNK // model.config.get_text_config().vocab_size)
     if is_sharded(model):
         # Processes that share a model run in step, one pass a batch, so that its head cannot run by itself.

@@ -11,6 +11,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from hf_untangle.architecture.reads_tokens import check_reads_tokens_alone
 from hf_untangle.architecture.sharding import own_class
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part
@@ -35,7 +36,11 @@ def task_of(model: PreTrainedModel) -> Task:
 
     Returns:
         The class of an image, a token that is hidden, or otherwise the next token.
+
+    Raises:
+        ArchitectureError: It is an encoder with a decoder.
     """
+    check_reads_tokens_alone(model)
     name = own_class(model).__name__
     if any(name in _names(of) for of in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values()):
         return "class"

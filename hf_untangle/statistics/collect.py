@@ -16,6 +16,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.architecture.reads_tokens import check_reads_tokens_alone, positions_suffice
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
@@ -82,6 +83,8 @@ def collect(  # noqa: PLR0913 (one parameter an option)
 
     Raises:
         StatisticsError: A neuron group saw no token, or an activation was infinite or NaN.
+        ArchitectureError: The model is an encoder with a decoder.
+        CorpusError: The blocks are longer than the positions of the model.
         ConfigError: A limit is not positive, or cannot be kept by processes that share a model; or not even one block fits
             into memory.
     """
@@ -90,6 +93,7 @@ def collect(  # noqa: PLR0913 (one parameter an option)
             f"`checkpoint_every` must be a positive number of blocks, got {checkpoint_every}. Leave it out to write none."
         )
     model = cast(PreTrainedModel, model_below(opened(model)))
+    check_reads_tokens_alone(model)
     groups = neuron_groups(model) if groups is None else groups
     if not isinstance(blocks, Blocks):
         blocks = token_blocks(blocks, find_tokenizer(model, tokenizer), tokens=max_tokens or TOKENS)
@@ -226,7 +230,8 @@ def forward_passes(
 
     def forward(batch: Blocks) -> None:
         counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
-        run_body(model, batch.inputs(device))
+        with positions_suffice(model, batch.counted.shape[1]):
+            run_body(model, batch.inputs(device))
 
     with (
         evaluation_mode(model),

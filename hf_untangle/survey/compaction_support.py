@@ -1,5 +1,6 @@
 """Whether a type of model can be made smaller: compaction tried out on a tiny model, saved and loaded."""
 
+from dataclasses import dataclass, field
 from typing import get_args
 
 import torch
@@ -8,16 +9,28 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.target_widths import Layout
+from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.errors import UntangleError
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.ragged import enable_ragged_checkpoints
 from hf_untangle.survey.invariants import Inputs, outputs, reloaded
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
-def why_not_smaller(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], inputs: Inputs, layout: Layout) -> str:
+@dataclass(frozen=True)
+class Smaller:
+    """Whether a model can be made smaller in one layout."""
+
+    why_not: str = ""
+    """Nothing when the smaller model gives the same outputs bit for bit once it was saved and loaded; the reason otherwise."""
+    left: dict[str, str] = field(default_factory=dict)
+    """By pattern of groups: why what was removed there still has its place, as zeros."""
+
+
+def made_smaller(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], inputs: Inputs, layout: Layout) -> Smaller:
     """Compact a model without the mask that `narrow_mask` makes, save it, and load it again.
 
     Args:
@@ -27,19 +40,21 @@ def why_not_smaller(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], inp
         layout: Whether layers may differ in width.
 
     Returns:
-        Nothing when the smaller model gives the same outputs bit for bit once it was saved and loaded; the reason otherwise.
+        What came of it.
     """
+    enable_ragged_checkpoints()
     try:
-        small = compact(model, narrow_mask(groups, model), layout=layout)
-        if not torch.equal(outputs(small, inputs), reloaded(small, inputs)):
-            return "other outputs once saved and loaded"
+        mask = narrow_mask(groups, model)
+        with torch.no_grad():
+            small, plan, _ = compact_verified(model, groups, mask, assemble, layout=layout, round_to=None)
+        same = torch.equal(outputs(small, inputs), reloaded(small, inputs))
+        return Smaller("" if same else "other outputs once saved and loaded", plan.left)
     except UntangleError as error:
         # What the mask removes is the same for every type; what stands in the way comes after.
         sentence = str(error).partition(". ")[0]
-        return sentence.partition(" but ")[2] or sentence
+        return Smaller(sentence.partition(" but ")[2] or sentence)
     except Exception as error:  # Whatever transformers raises here, such a model does not load.
-        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-    return ""
+        return Smaller(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
 
 
 def narrow_mask(groups: tuple[NeuronGroup, ...], model: PreTrainedModel) -> NeuronMask:

@@ -10,7 +10,7 @@ from hf_untangle.architecture.neurons import Kind, NeuronGroup
 from hf_untangle.architecture.trace import find_blocks
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.errors import ArchitectureError
-from hf_untangle.survey.compaction_support import LAYOUTS, why_not_smaller
+from hf_untangle.survey.compaction_support import LAYOUTS, Smaller, made_smaller
 from hf_untangle.survey.invariants import broken_laws
 from hf_untangle.survey.tiny_models import Task, random_inputs, tiny_model
 
@@ -34,7 +34,8 @@ class Support:
     silenced_only: int = 0
     """Groups whose neurons can be silenced, and the columns that read them zeroed, but that no row computes alone."""
     ragged: bool = False
-    """Whether compaction with layers of different widths gives a model that is the same once saved and loaded."""
+    """Whether compaction with layers of different widths gives a model that is the same once saved and loaded; `why` names
+    what stays as zeros in it."""
     uniform: bool = False
     """The same for one width in all layers."""
     why: str = ""
@@ -73,7 +74,7 @@ def support_of(model_type: str, task: Task = "causal-lm") -> Support:
         groups = neuron_groups(model)
     except ArchitectureError as error:
         return Support(model_type, task, layers, why=_first_line(error).partition(" Name the output")[0])
-    smaller: dict[Layout, str] = {layout: why_not_smaller(model, groups, inputs, layout) for layout in LAYOUTS}
+    smaller: dict[Layout, Smaller] = {layout: made_smaller(model, groups, inputs, layout) for layout in LAYOUTS}
     broken = broken_laws(model, groups, inputs)
     return Support(
         model_type,
@@ -83,8 +84,8 @@ def support_of(model_type: str, task: Task = "causal-lm") -> Support:
         attention=_layers_with(groups, "attention"),
         experts=_layers_with((group for group in groups if group.experts), "ffn"),
         silenced_only=sum(not group.producers for group in groups),
-        ragged=not smaller["ragged"],
-        uniform=not smaller["uniform"],
+        ragged=not smaller["ragged"].why_not,
+        uniform=not smaller["uniform"].why_not,
         why=BROKEN + "; ".join(broken) if broken else "; ".join(_what_lacks(model, groups) + _refusals(smaller)),
     )
 
@@ -94,9 +95,13 @@ def _layers_with(groups: Iterable[NeuronGroup], kind: Kind) -> int:
     return len({(group.stack, group.layer) for group in groups if group.kind == kind})
 
 
-def _refusals(smaller: dict[Layout, str]) -> list[str]:
-    """Why compaction does not work, once where both layouts have the same reason."""
-    reasons = {reason: [layout for layout in smaller if smaller[layout] == reason] for reason in smaller.values() if reason}
+def _refusals(smaller: dict[Layout, Smaller]) -> list[str]:
+    """Why compaction does not work, or what it leaves as zeros, once where both layouts have the same reason."""
+    reasons: dict[str, list[Layout]] = {}
+    for layout, one in smaller.items():
+        left = [f"`{pattern}` stays as zeros, as {why}" for pattern, why in one.left.items() if not one.why_not]
+        for reason in [one.why_not] * bool(one.why_not) + left:
+            reasons.setdefault(reason, []).append(layout)
     return [f"{' and '.join(layouts)} compaction: {reason}" for reason, layouts in reasons.items()]
 
 

@@ -50,14 +50,18 @@ def sweep(types: Sequence[str] | None = None) -> Iterator[Support]:
     for name, task in tasks:
         if name not in asked:
             continue
-        with _quiet():
+        with quiet():
             support = support_of(name, task)
         yield support
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from telling what it thinks of random weights, and from showing bars."""
+def quiet() -> Iterator[None]:
+    """Keep transformers from telling what it thinks of random weights, and from showing bars.
+
+    Yields:
+        Nothing.
+    """
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

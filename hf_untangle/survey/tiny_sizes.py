@@ -73,7 +73,15 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"n_routed_experts": EXPERTS, "num_experts_per_tok": 2, "first_k_dense_replace": 1},
     "dots3_note": {"audio_config": None, "vision_config": None},
     "longcat_flash": {"head_dim": 4, "zero_expert_num": 2, "num_layers": 1},
-    "llama4_text": {"num_experts_per_tok": 1, "num_local_experts": EXPERTS},
+    "lfm2": {"layer_types": ["conv", "full_attention"], "num_hidden_layers": 2},
+    "llama4_text": {
+        "num_experts_per_tok": 1,
+        "num_local_experts": EXPERTS,
+        "num_hidden_layers": 2,
+        "layer_types": ["chunked_attention", "full_attention"],
+        "no_rope_layers": [1, 0],
+        "moe_layers": [1],
+    },
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 10_000.0, "clip_qkv": 8.0},
         "ffn_config": {"hidden_size": HIDDEN, "ffn_hidden_size": EXPERT_FFN, "moe_num_experts": EXPERTS, "moe_top_k": 2},

@@ -26,7 +26,7 @@ PAGE, LIST = ROOT / "docs" / "concepts" / "models.md", ROOT / "tests" / "located
 FOUND = ROOT / "out" / "support_table.jsonl"
 COLUMNS = ("type", "task", "located", "FFN", "attention", "experts", "silenced only", "unlearn", "ragged", "uniform", "why not")
 MARK = "<!-- The table below is written by benchmarks/support_table.py. -->"
-LED = ("causal-lm", "masked-lm")
+LED = ("causal-lm", "masked-lm", "image-text")
 """Tasks whose models unlearn from text."""
 GENERAL = "Nothing can be taken out of this"
 
@@ -92,9 +92,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         f"transformers {transformers.__version__} has {len(causal)} types of causal language models, of which "
         f"{counts['builds']} can be built tiny from their configuration. On {counts['located']} of these neurons are located "
-        f"and every law holds, and so they are on {others[True]} of {others.total()} encoders, sequence-to-sequence, image and "
-        f"speech models. Compaction gives a model that is the same once saved and loaded on {counts['ragged']} causal types "
-        f"with ragged layers, and on {counts['uniform']} with uniform ones.",
+        f"and every law holds, and so they are on {others[True]} of {others.total()} models for masked tokens, sequences, "
+        "images, images with text, and speech. Compaction gives a model that is the same once saved and loaded on "
+        f"{counts['ragged']} causal types with ragged layers, and on {counts['uniform']} with uniform ones.",
         "",
         f"A tiny model of {len(led)} located types was taught two small languages and led through a whole life: `unlearn`, "
         "save, plain `from_pretrained`, mask against removal, compaction and compaction again in both layouts, and the same "

@@ -19,6 +19,8 @@ OTHER_TYPES: dict[str, Task] = {
     "deberta": "masked-lm",
     "deberta-v2": "masked-lm",
     "modernbert": "masked-lm",
+    "llava": "image-text",
+    "qwen2_vl": "image-text",
     "t5": "sequence-to-sequence",
     "bart": "sequence-to-sequence",
     "vit": "image",

@@ -7,6 +7,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSpeechSeq2Seq,
@@ -19,10 +20,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from hf_untangle.randomness import random_state_kept
 from hf_untangle.survey.tiny_sizes import LAYERS, OTHER_SIZES, POSITIONS, SIZES, VOCABULARY
 
-Task = Literal["causal-lm", "masked-lm", "sequence-to-sequence", "image", "towers", "speech"]
+Task = Literal["causal-lm", "masked-lm", "image-text", "sequence-to-sequence", "image", "towers", "speech"]
 AUTO_CLASSES: dict[Task, Any] = {
     "causal-lm": AutoModelForCausalLM,
     "masked-lm": AutoModelForMaskedLM,
+    "image-text": AutoModelForImageTextToText,
     "sequence-to-sequence": AutoModelForSeq2SeqLM,
     "image": AutoModelForImageClassification,
     "towers": AutoModel,
@@ -121,6 +123,7 @@ def random_inputs(task: Task) -> dict[str, Any]:
     inputs: dict[Task, dict[str, Any]] = {
         "causal-lm": text,
         "masked-lm": text,
+        "image-text": text,
         "sequence-to-sequence": text | answers,
         "image": images,
         "towers": text | images,

@@ -120,6 +120,7 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8, "head_dim": 8},
     "ministral": {"head_dim": HEAD_SIZE},
     "nemotron": {"head_dim": HEAD_SIZE, "num_key_value_heads": KEY_VALUE_HEADS},
+    "qwen2_vl_text": {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}},
     "qwen4_exp_text": _NGRAMS
     | {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 12, "indexer_budget": 16, "indexer_compress_ratio": 4},
     "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": HIDDEN},

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.batch_size import BatchSize, first_size
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import sum_, together
@@ -90,6 +91,7 @@ def shape_of(group: NeuronGroup) -> tuple[int, int]:
     return experts, group.size // experts
 
 
+@checked_arguments
 def collect_grams(
     model: PreTrainedModel,
     blocks: Blocks,

@@ -19,6 +19,7 @@ from hf_untangle.architecture.quantized import has_codes
 from hf_untangle.architecture.sharding import is_shard
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.compensation.gram import Gram, collect_grams, passes_of, shape_of
 from hf_untangle.compensation.ridge import RIDGES, Prediction, predict, squared_error
 from hf_untangle.data.batch_size import BatchSize
@@ -75,6 +76,7 @@ class Refit:
     seconds: float
 
 
+@checked_arguments
 @all_or_nothing
 @torch.no_grad()
 def least_squares(
@@ -137,6 +139,7 @@ def least_squares(
     )
 
 
+@checked_arguments
 @contextmanager
 def refitted(model: nn.Module, refit: Refit) -> Iterator[nn.Module]:
     """Give output projections their new weights inside the `with` block, and their own ones, bit for bit, after it.

@@ -127,6 +127,9 @@ def main() -> None:
                 file.write(json.dumps(row) + "\n")
             print(support.type, support.task, row["located"], reasons(row)[:300], flush=True)
     order = [*causal_types(), *OTHER_TYPES]
+    if left := {name for name in order if all(kind != name for kind, _ in known)}:
+        print(f"{len(left)} types are left: run this again.")
+        return
     rows = sorted(known.values(), key=lambda row: (row["task"] != "causal-lm", order.index(row["type"])))
     PAGE.write_text(PAGE.read_text().partition(MARK)[0] + page(rows))
     names = " ".join(row["type"] for row in rows if row["located"] and row["task"] == "causal-lm")

@@ -65,7 +65,8 @@ def _check(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str,
     for name, value in given.items():
         kind = kinds.get(name, Any)
         if not fits(value, kind):
-            raise ArgumentError(f"`{name}` of `{call.__qualname__}` must be {in_words(kind)}, got {shown(value, kind)}.")
+            whose = call.__qualname__.removesuffix(".__init__")
+            raise ArgumentError(f"`{name}` of `{whose}` must be {in_words(kind)}, got {shown(value, kind)}.")
 
 
 @cache

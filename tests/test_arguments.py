@@ -26,6 +26,28 @@ FUNCTIONS = {
     if inspect.isfunction(one := getattr(room, name)) and inspect.signature(one).parameters
 }
 """Every public function that takes something."""
+METHODS = {
+    f"{one.__name__}.{name}": getattr(one, name)
+    for one, names in {
+        untangle.NeuronMask: ("keep_all", "check_fits", "save", "load", "from_pretrained", "push_to_hub"),
+        untangle.UnlearnResult: (
+            "from_pretrained",
+            "save_pretrained",
+            "push_to_hub",
+            "compact",
+            "repair",
+            "evaluate",
+            "attack",
+        ),
+        untangle.PruneResult: ("from_pretrained", "save_pretrained", "push_to_hub", "compact", "repair", "evaluate"),
+        untangle.statistics.ActivationStatistics: ("save", "load", "from_pretrained"),
+        untangle.callbacks.MaskCallback: ("__init__",),
+        untangle.callbacks.StatisticsCallback: ("__init__",),
+        untangle.callbacks.EntropyCallback: ("__init__",),
+    }.items()
+    for name in names
+}
+"""Methods of public classes that read, write or change something."""
 Bound = TypeVar("Bound", bound=nn.Module)
 
 
@@ -43,6 +65,18 @@ def test_every_public_function_refuses_what_its_annotations_rule_out_in_one_sent
                 assert ", got " in sentence and sentence.endswith(".") and ". " not in sentence
                 refused += 1
     assert refused or name.endswith("import_spline_layer")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_of_public_classes_do_so_too(name):
+    call = METHODS[name]
+    kinds = kinds_of(getattr(call, "__func__", call))
+    first = () if inspect.ismethod(call) else (None,)
+    for argument, kind in kinds.items():
+        for wrong in (wrong for wrong in WRONG if argument not in ("self", "cls") and not fits(wrong, kind)):
+            with pytest.raises(ArgumentError, match=f"`{argument}` of `.*` must be .*, got "):
+                call(*first, **{argument: wrong})
+    assert any(not fits(wrong, kind) for kind in kinds.values() for wrong in WRONG)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.display import notebook_html, short_repr, table_text
 from hf_untangle.folders import whole_file
 from hf_untangle.records.attacks import AttackRecord
@@ -57,6 +58,7 @@ class AttackReport:
         """
         return attack_figure(self.record)
 
+    @checked_arguments
     def save(self, file: str | Path) -> None:
         """Write every reading as JSON.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of, tokenizer_of
 from hf_untangle.data.corpora import CorpusSource
@@ -31,6 +32,7 @@ class DensityCallback(TrainerCallback):
         trainer.add_callback(DensityCallback(trainer, evaluate, every=500))
     """
 
+    @checked_arguments
     def __init__(
         self,
         trainer: Trainer,

@@ -8,6 +8,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.callbacks.interval import check_whole_in_each_process
 from hf_untangle.callbacks.run import file_of_best, file_to_resume, file_to_save, model_of
 from hf_untangle.distributed import in_main
@@ -30,6 +31,7 @@ class MaskCallback(TrainerCallback):
         trainer.add_callback(MaskCallback(trainer, mask))
     """
 
+    @checked_arguments
     def __init__(self, trainer: Trainer, mask: NeuronMask, *, groups: tuple[NeuronGroup, ...] | None = None) -> None:
         """Hold the neurons that a mask removes.
 

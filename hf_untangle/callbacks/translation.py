@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of
 from hf_untangle.distributed import in_main
@@ -25,6 +26,7 @@ class TranslationCallback(TrainerCallback):
         trainer.add_callback(TranslationCallback(trainer, inputs=batch, every=100))
     """
 
+    @checked_arguments
     def __init__(self, trainer: Trainer, inputs: Mapping[str, Any], *, every: int = 100) -> None:
         """Choose when to look, and on what.
 

@@ -52,6 +52,7 @@ class NeuronTicket:
             "seconds": self.seconds,
         }
 
+    @checked_arguments
     @torch.no_grad()
     def apply_(self, model: PreTrainedModel) -> PreTrainedModel:
         """Add the adapters to the weights, and remove the neurons that do not stay.

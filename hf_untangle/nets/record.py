@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.commit import commit, keep_values
 from hf_untangle.architecture.recomputed import check_not_recomputed
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import MaskError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
@@ -60,6 +61,7 @@ class Ticket:
         """The same of each weight."""
         return {name: float(mask.double().mean()) for name, mask in self.masks.items()}
 
+    @checked_arguments
     @torch.no_grad()
     def apply_(self, network: nn.Module) -> nn.Module:
         """Load the ticket into a network: its parameters, with zeros where the mask takes them.
@@ -87,6 +89,7 @@ class Ticket:
                 parameter.copy_(self.parameters[name] * self.masks[name] if name in self.masks else self.parameters[name])
             return network
 
+    @checked_arguments
     def save(self, file: str | Path) -> None:
         """Write one safetensors file.
 
@@ -112,6 +115,7 @@ class Ticket:
         }
 
     @classmethod
+    @checked_arguments
     def load(cls, file: str | Path) -> "Ticket":
         """Read what `save` wrote.
 

@@ -75,6 +75,7 @@ class Result:
         return result_html(self.record)
 
     @classmethod
+    @checked_arguments
     def from_pretrained(
         cls: type[Own],
         source: str | Path,
@@ -113,6 +114,7 @@ class Result:
         """Read what `_write` wrote."""
         raise NotImplementedError
 
+    @checked_arguments
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
         """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.
 
@@ -144,6 +146,7 @@ class Result:
             if self.removed is not None:
                 self.removed.save(draft / REMOVED)
 
+    @checked_arguments
     def push_to_hub(self, repo_id: str, *, license: str | None = None, **options: Unpack[PushOptions]) -> str:
         """Push what `save_pretrained` writes, but never the removed weights.
 
@@ -177,6 +180,7 @@ class Result:
                 "the model alone with `result.model.save_pretrained`."
             )
 
+    @checked_arguments
     def compact(self, *, layout: Layout = "ragged", round_to: int | None = None) -> PreTrainedModel:
         """Take the removed neurons out of the tensors, see `hf_untangle.compact`.
 
@@ -200,6 +204,7 @@ class Result:
         """
         return restore(self.model, self)
 
+    @checked_arguments
     def to_adapter(self, folder: str | Path) -> Path:
         """Write the mask as a stock peft adapter of the original model, which hides what this result has removed.
 
@@ -220,6 +225,7 @@ class Result:
         self.mask.to_adapter(folder)
         return Path(folder)
 
+    @checked_arguments
     def save_report(self, folder: str | Path, *, license: str | None = None) -> None:
         """Write the record, the page and the card alone, instead of those that are there.
 

@@ -8,6 +8,7 @@ from typing import Any, Unpack, cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.configs.keywords import RepairSettings
@@ -47,6 +48,7 @@ class PruneResult(Result):
     plan: PrunePlan | None = None
     """What was removed, and why; None in a result that was read back."""
 
+    @checked_arguments
     def compact(self, *, layout: Layout = "ragged", round_to: int | None = None) -> PreTrainedModel:
         """Take the removed neurons out of the tensors, see `hf_untangle.compact`.
 
@@ -67,6 +69,7 @@ class PruneResult(Result):
             )
         return super().compact(layout=layout, round_to=round_to)
 
+    @checked_arguments
     def repair(
         self,
         data: CorpusSource | None = None,
@@ -105,6 +108,7 @@ class PruneResult(Result):
         self._weights_changed(repairs=(*self.record.repairs, repaired))
         return self
 
+    @checked_arguments
     def evaluate(
         self,
         metrics: Sequence[str],
@@ -138,6 +142,7 @@ class PruneResult(Result):
         self._update(metrics=(*self.record.metrics, measured))
         return self
 
+    @checked_arguments
     def to_adapter(self, folder: str | Path) -> Path:
         """Write the mask as a stock peft adapter of the original model, which hides what this result has removed.
 

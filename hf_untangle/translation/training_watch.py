@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
@@ -60,6 +61,7 @@ class TrainingWatch:
     goes on to the last bit as if nobody had looked.
     """
 
+    @checked_arguments
     def __init__(self, inputs: Mapping[str, Any]) -> None:
         """Choose what the model runs on.
 
@@ -122,6 +124,7 @@ class TrainingWatch:
         self.look(model)
         self._last, self._blocks = last, []
 
+    @checked_arguments
     def save(self, file: str | Path) -> None:
         """Write the patterns of the last look.
 
@@ -135,6 +138,7 @@ class TrainingWatch:
         bits = self._last.cpu()
         write_tensors(file, {"patterns": pack(bits)}, kind=FORMAT, record={"bits": bits.shape[1]})
 
+    @checked_arguments
     def load(self, file: str | Path) -> None:
         """Go on from the look that `save` wrote.
 

@@ -92,3 +92,9 @@ def test_layers_that_share_their_weights_are_one_layer():
     groups = neuron_groups(tiny_model("albert", "masked-lm"))
     assert [group.kind for group in groups] == ["attention", "ffn"]
     assert support_of("albert", "masked-lm").located
+
+
+def test_tokens_at_one_position_are_not_taken_for_packed_sequences_where_the_model_around_makes_no_mask():
+    groups = neuron_groups(tiny_model("paligemma", "image-text"))
+    assert [group.kind for group in groups] == ["attention", "ffn"] * 2
+    assert all(group.producers for group in groups)

@@ -17,11 +17,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from transformers import masking_utils
 
 from hf_untangle.architecture.fused import Owned, fused_refused
 from hf_untangle.architecture.moe import READS, is_experts
 from hf_untangle.architecture.projections import is_projection, weight_of
 
+PACKED = "find_packed_sequence_indices"
+"""What tells packed sequences in transformers by their positions, where nothing else masks attention."""
 Writer = Callable[[str, Tensor], Tensor]
 """Called with a projection's path and what it would write; what it returns is written instead."""
 
@@ -124,6 +127,7 @@ def trace(model: nn.Module, inputs: dict[str, Any], write: Writer) -> Trace:
     record = Trace()
     hooked: set[nn.Module | Tensor] = set()
     with ExitStack() as hooks:
+        hooks.enter_context(_one_sequence())
         hooks.enter_context(fused_refused(_owners(model)))
         for block in find_blocks(model):
             module = model.get_submodule(block.name)
@@ -141,6 +145,20 @@ def trace(model: nn.Module, inputs: dict[str, Any], write: Writer) -> Trace:
                     hooks.enter_context(_noted_experts(part, name, block, record))
         functional_call(model, _plain_vectors(model), kwargs=inputs)
     return record
+
+
+@contextmanager
+def _one_sequence() -> Iterator[None]:
+    """Keep transformers from taking dummy tokens, which have one and the same position, for packed sequences of one token."""
+    found = getattr(masking_utils, PACKED, None)
+    if found is None:
+        yield
+        return
+    setattr(masking_utils, PACKED, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(masking_utils, PACKED, found)
 
 
 def _owners(model: nn.Module) -> Iterator[Owned]:

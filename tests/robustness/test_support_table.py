@@ -9,8 +9,8 @@ from hf_untangle.survey.lifecycle import FAULT, Life, _tried, life_of
 from hf_untangle.survey.survey import quiet
 
 LOCATED = (Path(__file__).parents[1] / "located_types.txt").read_text().split()
-DIFFERENT = ("llama", "gpt2", "mixtral", "deepseek_v2", "recurrent_gemma", "modernbert-decoder", "gpt_oss", "bloom")
-"""Gated and plain, experts, latent attention, other blocks, an encoder's decoder, biases in experts, no setting for heads."""
+DIFFERENT = ("llama", "gpt2", "mixtral", "deepseek_v2", "recurrent_gemma", "modernbert-decoder", "bloom")
+"""Gated and plain, experts, latent attention, recurrent blocks, an encoder turned decoder, heads without a setting."""
 REFUSALS = (
     "Nothing can be taken out of this",
     "A uniform layout needs layers of one width",

@@ -19,12 +19,13 @@ from hf_untangle.compensation.refit import Refit, check_refittable, least_square
 from hf_untangle.configs.keywords import PruneSettings
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.data.corpora import CorpusSource, corpus, with_chat
+from hf_untangle.data.corpora import CorpusSource, Part, corpus, with_chat
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.data.understood import announce
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.footprint import footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
+from hf_untangle.evaluation.self_written import with_own_text
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.ablation import Constants
@@ -61,7 +62,8 @@ def plan(
 
     Args:
         model: A causal language model, loaded. A name or path is loaded.
-        data: The text by which neurons are judged: a name such as `general`, a file or folder, a dataset, or strings.
+        data: The text by which neurons are judged: a name such as `general`, `self` for text that the model writes itself, a
+            file or folder, a dataset, or strings.
         tokenizer: The model's tokenizer; found by the model's name when None.
         config: Settings, or the name of a preset.
         progress: Whether to show progress bars.
@@ -80,12 +82,17 @@ def plan(
         check_refittable(model, [group for group in groups if group.kind == "ffn"])
     if config.ablation != "zero":
         check_biases(model, [group.name for group in groups if group.kind == "ffn"])
-    return make_plan(model, groups, _read(data, tokenizer, config, progress), config, progress=progress)
+    return make_plan(model, groups, _read(data, model, tokenizer, config, progress), config, progress=progress)
 
 
-def _read(data: CorpusSource, tokenizer: PreTrainedTokenizerBase, config: PruneConfig, progress: bool) -> TokenBlocks:
-    """Read what neurons are judged by, and say what it was taken for."""
-    blocks = read_blocks(with_chat(corpus(data), config.chat), tokenizer, "train", config)
+def _read(
+    data: CorpusSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: PruneConfig, progress: bool
+) -> TokenBlocks:
+    """Read what neurons are judged by, which may be text of the model's own, and say what it was taken for."""
+    tokens: dict[Part, int] = {"train": config.tokens, "validation": 0, "test": config.evaluation_tokens}
+    how = {"tokens": tokens, "unlike": None, "seed": config.seed, "progress": progress}
+    source = with_own_text(with_chat(corpus(data), config.chat), model, tokenizer, **how)
+    blocks = read_blocks(source, tokenizer, "train", config)
     announce(f"{blocks.corpus.name}: {blocks.understood}", progress=progress)
     return blocks
 

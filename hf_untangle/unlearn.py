@@ -21,12 +21,14 @@ from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, Part, corpus, with_chat
 from hf_untangle.data.images import ImageClasses, Processor
+from hf_untangle.data.splits import PARTS
 from hf_untangle.data.tokens import Task
 from hf_untangle.data.two_corpora import sided
 from hf_untangle.data.understood import announce, parts_in_words
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.evaluation.next_token import NextTokenMetrics
+from hf_untangle.evaluation.self_written import with_own_text
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
@@ -88,8 +90,8 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
         forget: The corpus whose capability goes: a name such as `code`, a file or folder, rows as trl takes them (texts, chats,
             prompts with completions, preferences, token ids), or what `corpus` made of these; for a classifier, classes of a
             data set, such as `digits:0,1`. Of rows with answers, answers alone count. `split="all"` judges on the same rows.
-        retain: The corpus whose capability stays, or a list of several; when None, the other side of a preference data set,
-            `general` prose, or all other classes of the data set.
+        retain: The corpus whose capability stays, or a list of several, each within the budget; `self` is text that the model
+            writes itself. When None, the other side of a preference data set, `general` prose, or all other classes.
         method: `prune`, a name of `hf_untangle.methods.METHODS`, or several: `["prune", "npo"]` trains what pruning left,
             with removed neurons held at zero.
         mask: Where methods may write: the neurons that it removes. With `writes="neurons"` these are found when None.
@@ -123,7 +125,8 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     if names != (PRUNE,):
         check_trainable(model, groups, task)
     _check_mask(mask, own, groups, model)
-    pairs = _read_pairs(task, open_pair(task, forget, retain, config), processor, config)
+    corpora = _written(open_pair(task, forget, retain, config), model, processor, config, progress)
+    pairs = _read_pairs(task, corpora, processor, config)
     measured = by_themselves(pairs["test"], _also(also or {}, processor, config) if task == "next token" else {})
     for line in _understood(pairs):
         announce(line, progress=progress)
@@ -262,6 +265,22 @@ def _check_mask(mask: NeuronMask | None, own: MethodConfig, groups: tuple[Neuron
             "leave the mask out."
         )
     mask.check_fits(groups, str(model.name_or_path))
+
+
+def _written(
+    corpora: Opened,
+    model: PreTrainedModel,
+    processor: PreTrainedTokenizerBase | Processor,
+    config: UnlearnConfig,
+    progress: bool,
+) -> Opened:
+    """Let the model write what is retained of its own text."""
+    gone, kept = corpora
+    if isinstance(gone, ImageClasses) or isinstance(kept, ImageClasses):
+        return corpora
+    tokens: dict[Part, int] = dict.fromkeys(PARTS, config.evaluation_tokens) | {"train": config.tokens}
+    how = {"tokens": tokens, "unlike": gone, "seed": config.seed, "progress": progress}
+    return gone, with_own_text(kept, model, cast(PreTrainedTokenizerBase, processor), **how)
 
 
 def _read_pairs(

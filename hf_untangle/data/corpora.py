@@ -11,7 +11,7 @@ from typing import Any, Literal
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
-from hf_untangle.data.files import check_files, exists, file_documents
+from hf_untangle.data.files import check_files, exists, file_documents, may_be_a_path, split_column
 from hf_untangle.data.hub import hub_documents, hub_rows, hub_source
 from hf_untangle.data.opening import kind_of
 from hf_untangle.data.rows import Rows, documents_of, filled_rows, find_shape
@@ -24,12 +24,14 @@ from hf_untangle.hub.reachable import hub_is_reachable
 
 logger = logging.getLogger("hf_untangle")
 
-Origin = Literal["embedded", "hub", "file", "dataset", "strings", "several"]
+Origin = Literal["embedded", "hub", "file", "dataset", "strings", "several", "self"]
 Prefer = Literal["auto", "hub", "embedded"]
 Reader = Callable[[], Iterator[str | Document]]
 """Reads documents lazily, from the beginning every time it is called."""
 ALL = "all"
 """The split in which every part has all rows."""
+OWN = "self"
+"""The corpus that the model writes itself, and its origin."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,10 @@ def corpus(  # noqa: PLR0913 (one parameter for each thing that can be said abou
     when they are asked for.
 
     Args:
-        source: A name of `CORPORA`; a file or folder (txt, md, py, jsonl, json, csv, parquet), with
-            `data.csv:column` naming a column; a `datasets.Dataset` or `IterableDataset`, a DataFrame, or any iterable of
-            rows (mappings) or of strings, one-shot iterators included; a `DatasetDict` or another mapping with splits
-            `train`, `validation` and `test`; a list of several of these; or a corpus.
+        source: A name of `CORPORA`; `self` to retain text that the model writes itself; a file or folder (txt, md, py, jsonl,
+            json, csv, parquet), with `data.csv:column` naming a column; a `datasets.Dataset` or `IterableDataset`, a
+            DataFrame, or any iterable of rows (mappings) or of strings, one-shot iterators included; a `DatasetDict` or
+            another mapping with splits `train`, `validation` and `test`; a list of several of these; or a corpus.
         column: The column that holds the texts or the chats. Found when there is one that clearly does.
         name: What to call the corpus in reports.
         split: `all`, in which every part has all rows; otherwise the one split of several to take, or another split of a
@@ -166,6 +168,8 @@ def corpus(  # noqa: PLR0913 (one parameter for each thing that can be said abou
 def _open(source: CorpusSource, column: str | None, split: str | None, group: str | None, prefer: Prefer) -> Corpus:
     """Open a corpus of any kind."""
     whole = split == ALL
+    if isinstance(source, str) and source == OWN:
+        return Corpus(OWN, OWN, "text that the model writes itself", "unknown", _not_written)
     if isinstance(source, str) and source in CORPORA:
         if group is not None:
             raise CorpusError(f"Named corpora have no groups. Leave out group=`{group}`, or load `{source}` yourself.")
@@ -179,6 +183,14 @@ def _open(source: CorpusSource, column: str | None, split: str | None, group: st
     if isinstance(source, str | Path):
         return replace(_from_files(source, column, group), whole=whole)
     return replace(_from_memory(source, column, group, whole, prefer), whole=whole)
+
+
+def _not_written() -> Iterator[str]:
+    """Refuse to read what no model has written yet."""
+    raise CorpusError(
+        "The corpus `self` is written by a model, which `unlearn` and `prune` let theirs do. Elsewhere, pass what "
+        "`untangle.evaluation.own_text(model, tokenizer)` gives."
+    )
 
 
 def _from_memory(source: Iterable[Any], column: str | None, group: str | None, whole: bool, prefer: Prefer) -> Corpus:
@@ -288,10 +300,10 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
 
 def _from_files(source: str | Path, column: str | None, group: str | None) -> Corpus:
     """Open a file or a folder."""
-    if isinstance(source, str) and not _may_be_a_path(source):
+    if isinstance(source, str) and not may_be_a_path(source):
         near = ", ".join(get_close_matches(source, CORPORA, n=3, cutoff=0.4) or CORPORA)
         raise CorpusError(f"There is no corpus named `{source:.60}`, and no file either. Did you mean {near}?")
-    path, named_column = _split_column(source)
+    path, named_column = split_column(source)
     if named_column and column and named_column != column:
         raise CorpusError(f"`{source}` names a column, and column=`{column}` names another. Name one.")
     column = column or named_column
@@ -300,19 +312,6 @@ def _from_files(source: str | Path, column: str | None, group: str | None) -> Co
     opened = Corpus(path.resolve().name, "file", str(path), "unknown", read)
     rows = partial(table_rows, path) if kind_of(path) in TABLE_READERS and exists(path) else None
     return opened if shape is None else _of_shape(opened, shape, rows)
-
-
-def _split_column(source: str | Path) -> tuple[Path, str | None]:
-    """Take `data.csv:column` apart; a path that exists as it is written has no column."""
-    path, colon, column = str(source).rpartition(":")
-    if not colon or exists(Path(source)) or not (Path(path).suffix or exists(Path(path))):
-        return Path(source), None
-    return Path(path), column
-
-
-def _may_be_a_path(source: str) -> bool:
-    """Tell a path, missing ones included, from a misspelt name."""
-    return bool(source.strip()) and bool(Path(source).suffix) or any(mark in source for mark in "/\\:") or exists(Path(source))
 
 
 def _from_table(table: Table, column: str | None, group: str | None) -> Corpus:

@@ -170,3 +170,30 @@ def _visible(folder: Path) -> Iterator[Path]:
 def _kinds_sentence() -> str:
     """Say which files can be read."""
     return f"Files must end in {', '.join(KINDS)}, and may be compressed ({', '.join(COMPRESSED)})."
+
+
+def split_column(source: str | Path) -> tuple[Path, str | None]:
+    """Take `data.csv:column` apart; a path that exists as it is written has no column.
+
+    Args:
+        source: A path, maybe with a column.
+
+    Returns:
+        The path, and the column where one is named.
+    """
+    path, colon, column = str(source).rpartition(":")
+    if not colon or exists(Path(source)) or not (Path(path).suffix or exists(Path(path))):
+        return Path(source), None
+    return Path(path), column
+
+
+def may_be_a_path(source: str) -> bool:
+    """Tell a path, missing ones included, from a misspelt name.
+
+    Args:
+        source: What was passed in.
+
+    Returns:
+        True for what looks like a path, or is one.
+    """
+    return bool(source.strip()) and bool(Path(source).suffix) or any(mark in source for mark in "/\\:") or exists(Path(source))

@@ -6,3 +6,4 @@ from hf_untangle.evaluation.next_token import NextTokenMetrics as NextTokenMetri
 from hf_untangle.evaluation.next_token import next_token_metrics as next_token_metrics
 from hf_untangle.evaluation.next_token import relative_drop as relative_drop
 from hf_untangle.evaluation.score_cache import EvaluationConfig as EvaluationConfig
+from hf_untangle.evaluation.self_written import own_text as own_text

@@ -38,12 +38,12 @@ def continuations(
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        eos_token_id=_ends(model, tokenizer) or None,
+        eos_token_id=ends_of(model, tokenizer) or None,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
     )
     device = input_device(model)
     texts = []
-    with evaluation_mode(model), _generating_by(model, greedy), without_gradients(model):
+    with evaluation_mode(model), generating_by(model, greedy), without_gradients(model):
         for prompt in prompts:
             inputs = _inputs(prompt, tokenizer, device)
             output = model.generate(**inputs)  # type: ignore[operator]
@@ -52,8 +52,16 @@ def continuations(
     return texts
 
 
-def _ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end a text, or a turn of a chat, which only the model may know."""
+def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Find the tokens that end a text, or a turn of a chat, which only the model may know.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        Their ids, each once.
+    """
     own = getattr(model.generation_config, "eos_token_id", None)
     several = own if isinstance(own, list) else [own]
     return [one for one in dict.fromkeys([tokenizer.eos_token_id, *several]) if isinstance(one, int)]
@@ -68,8 +76,16 @@ def _inputs(prompt: str | Int[Tensor, " _"], tokenizer: PreTrainedTokenizerBase,
 
 
 @contextmanager
-def _generating_by(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
-    """Use settings instead of the model's own, which would fill up whatever is passed to `generate`."""
+def generating_by(model: PreTrainedModel, settings: GenerationConfig) -> Iterator[None]:
+    """Use settings instead of the model's own, which would fill up whatever is passed to `generate`.
+
+    Args:
+        model: The model.
+        settings: How it generates inside the `with` block.
+
+    Yields:
+        Nothing.
+    """
     with ExitStack() as undo:
         undo.callback(setattr, model, "generation_config", model.generation_config)
         model.generation_config = settings

@@ -70,9 +70,9 @@ def best_step(steps: Sequence[Step], base: Scores, config: UnlearnConfig) -> Ste
         first = steps[0].scores
         raise BudgetError(
             f"At least one step must stay inside the budget (a relative retain drop of {config.retain_budget:.1%}, and "
-            f"{config.perplexity_budget:g} times the perplexity), but the first one costs {first.retain_drop(base):.1%} "
-            f"and {_perplexity_factor(first, base):.2f} times{_disruption(first, config)}. Nothing was removed. Allow a larger "
-            "retain_budget, or take smaller steps (ffn_fraction, attention_fraction)."
+            f"{config.perplexity_budget:g} times the perplexity), but the first one costs {first.worst_retain_drop(base):.1%} "
+            f"and {first.worst_perplexity_factor(base):.2f} times{_disruption(first, config)}. Nothing was removed. Allow a "
+            "larger retain_budget, or take smaller steps (ffn_fraction, attention_fraction)."
         )
     best = max(inside, key=lambda step: step.scores.selectivity(base))
     if best.scores.selectivity(base) <= 0 and not _has_budget(config):
@@ -102,8 +102,8 @@ def is_inside(scores: Scores, base: Scores, config: UnlearnConfig) -> bool:
         True when none is broken.
     """
     return (
-        scores.retain_drop(base) <= config.retain_budget
-        and _perplexity_factor(scores, base) <= config.perplexity_budget
+        scores.worst_retain_drop(base) <= config.retain_budget
+        and scores.worst_perplexity_factor(base) <= config.perplexity_budget
         and (config.disruption_budget is None or scores.disruption is None or scores.disruption <= config.disruption_budget)
     )
 
@@ -118,8 +118,3 @@ def _disruption(scores: Scores, config: UnlearnConfig) -> str:
 def _has_budget(config: UnlearnConfig) -> bool:
     """Tell whether any drop would be too large."""
     return config.retain_budget < 1 or math.isfinite(config.perplexity_budget)
-
-
-def _perplexity_factor(scores: Scores, base: Scores) -> float:
-    """How many times the retain perplexity is of what it was."""
-    return scores.retain.perplexity / base.retain.perplexity

@@ -34,6 +34,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.models import name_and_revision
 from hf_untangle.pruning.budget import best_step, check_known, is_inside, is_over
+from hf_untangle.pruning.by_corpus import metrics_by_member
 from hf_untangle.pruning.resume import Journal
 from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, gather_again, remove_next
 from hf_untangle.records.unlearning import History, Scores, Step
@@ -204,9 +205,8 @@ def judge(
     """
     forget = prediction_metrics(model, held_out.forget, batch_size=batch_size, progress=progress)
     if reference is None:
-        return Scores(
-            forget=forget, retain=prediction_metrics(model, held_out.retain, batch_size=batch_size, progress=progress)
-        )
+        retain, members = metrics_by_member(model, held_out.retain, batch_size=batch_size, progress=progress)
+        return Scores(forget=forget, retain=retain, members=members)
     blocks = text_blocks(held_out.retain)
     size = first_size(batch_size, blocks.width)
     retain, disruption = metrics_and_divergence(model, blocks, reference, batch_size=size)

@@ -12,6 +12,9 @@ class Scores(Frozen):
     disruption: float | None = None
     """Mean KL(original || model) on the retain blocks, in nats per token; None where it was not measured."""
 
+    members: dict[str, Metrics] = {}
+    """Metrics of each corpus of a retain corpus that is several, by name, where they were measured: each has the budget."""
+
     def forget_drop(self, base: "Scores") -> float:
         """Relative drop of top-1 accuracy on the forget corpus.
 
@@ -33,6 +36,30 @@ class Scores(Frozen):
             From 0, nothing is gone, to 1, all of it is.
         """
         return relative_drop(base.retain.top1, self.retain.top1)
+
+    def worst_retain_drop(self, base: "Scores") -> float:
+        """Largest relative drop of top-1 accuracy among the retain corpora.
+
+        Args:
+            base: The scores of the original model.
+
+        Returns:
+            Of one corpus, its drop.
+        """
+        drops = [relative_drop(base.members[name].top1, one.top1) for name, one in self.members.items() if name in base.members]
+        return max(drops, default=self.retain_drop(base))
+
+    def worst_perplexity_factor(self, base: "Scores") -> float:
+        """Largest factor by which perplexity grew among the retain corpora.
+
+        Args:
+            base: The scores of the original model.
+
+        Returns:
+            Of one corpus, its factor.
+        """
+        factors = [one.perplexity / base.members[name].perplexity for name, one in self.members.items() if name in base.members]
+        return max(factors, default=self.retain.perplexity / base.retain.perplexity)
 
     def selectivity(self, base: "Scores") -> float:
         """Forget drop less retain drop: 1 when all of the capability went and nothing else did.

@@ -139,7 +139,7 @@ def _corpus(record: UnlearnRecord, use: Use) -> str:
         return repr(f"{name}:{classes}") if corpus["origin"] == "embedded" else f"{use}_classes"
     if corpus["origin"] in ("hub", "embedded"):
         return f"untangle.corpus({corpus['corpus']!r}, prefer={corpus['origin']!r})"
-    return repr(corpus["corpus"]) if corpus["origin"] == "file" else f"{use}_texts"
+    return repr(corpus["corpus"]) if corpus["origin"] in ("file", "self") else f"{use}_texts"
 
 
 def _literal(value: object) -> str:

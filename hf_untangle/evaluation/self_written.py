@@ -1,0 +1,253 @@
+"""Text that a model writes itself: what it knows, sampled from it, as a corpus to retain.
+
+A retain corpus shows a part of what a model can do, and only that part is kept. Samples show the model's own distribution
+without any data: from the beginning of a text, from a first word that is drawn at random (as in LLM-QAT, Liu et al. 2023,
+arXiv:2305.17888), and, of a model with a chat template, from the beginning of a user's turn, whose question it then answers
+(Magpie, Xu et al. 2024, arXiv:2406.08464). What looks more like the forget corpus than like the rest is left out.
+"""
+
+import logging
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
+from hf_untangle.architecture.offload import input_device
+from hf_untangle.data.corpora import OWN, Corpus
+from hf_untangle.data.documents import Part
+from hf_untangle.data.splits import PARTS
+from hf_untangle.data.understood import announce
+from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.evaluation.generation import ends_of, generating_by
+from hf_untangle.evaluation.self_written_cache import cached_texts
+from hf_untangle.randomness import random_state_kept
+
+logger = logging.getLogger("hf_untangle")
+
+LENGTH = 200
+"""Tokens of a text at the most."""
+USUAL_LENGTH = 150
+"""Tokens of a text on average, as some end early and some are left out."""
+QUESTION = 64
+"""Tokens of a question at the most."""
+BATCH = 48
+"""Texts that are written side by side."""
+COMPARED = 400
+"""Documents of the forget corpus that texts are compared with."""
+
+
+def own_text(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    texts: int = 200,
+    shares: dict[Part, float] | None = None,
+    unlike: Corpus | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Corpus:
+    """Let a model write a corpus itself.
+
+    The same weights and settings give the same corpus, which is kept in the cache folder.
+
+    Args:
+        model: A causal language model, which is left as it was.
+        tokenizer: Its tokenizer.
+        texts: How many texts to write, of up to 200 tokens; those that are blank or too like `unlike` are left out.
+        shares: What share of them each part gets; 60% to train on and 20% for each of the others when None.
+        unlike: A corpus that is to be forgotten: a text is left out whose tokens are likelier by their frequencies in it than
+            by those in all texts that were written.
+        temperature: Of the samples; 1 is the model's own distribution.
+        seed: Of the samples.
+
+    Returns:
+        The corpus, named `self`.
+
+    Raises:
+        ConfigError: `texts` or `temperature` is not positive.
+        CorpusError: The model cannot write, or nothing is left of what it wrote.
+    """
+    if texts < 1 or not temperature > 0:
+        raise ConfigError(f"texts and temperature must be above 0, got texts={texts} and temperature={temperature}.")
+    if not model.can_generate():
+        raise CorpusError(f"Only a causal language model can write its retain corpus, and {type(model).__name__} is none.")
+    settings = {"texts": texts, "temperature": temperature, "seed": seed, "template": str(tokenizer.chat_template)}
+    written = cached_texts(model, settings, partial(_write, model, tokenizer, texts, temperature, seed))
+    kept = [text for text in written if text.strip()]
+    if unlike is not None:
+        kept = _unlike(kept, list(islice(unlike.documents("train"), COMPARED)), tokenizer)
+        logger.info("Of %d texts that the model wrote, %d are unlike `%s`.", len(written), len(kept), unlike.name)
+    if len(kept) < len(PARTS):
+        raise CorpusError(
+            f"A corpus needs a text for each of its {len(PARTS)} parts, but of {texts} that the model wrote {len(kept)} are "
+            "left. Write more, or pass a retain corpus."
+        )
+    return _as_corpus(kept, shares or {"train": 0.6, "validation": 0.2, "test": 0.2}, texts, temperature, seed)
+
+
+def with_own_text(
+    retain: Corpus,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tokens: dict[Part, int],
+    unlike: Corpus | None,
+    seed: int,
+    progress: bool = True,
+) -> Corpus:
+    """Write what a retain corpus leaves to the model: all of `self`, or a member of several.
+
+    Args:
+        retain: The corpus.
+        model: The model as it is before anything is taken out of it.
+        tokenizer: Its tokenizer.
+        tokens: How many tokens will be read of each part of the whole corpus.
+        unlike: What is to be forgotten, if anything.
+        seed: Of the samples.
+        progress: Whether to say that text is being written.
+
+    Returns:
+        The same corpus, with texts in the place of `self`.
+    """
+    members = retain.members or (retain,)
+    if not any(one.origin == OWN and not one.own for one in members):
+        return retain
+    needed = sum(tokens.values())
+    length = min(USUAL_LENGTH, _positions(model) // 2)
+    texts = max(len(PARTS), math.ceil(needed / len(members) / length))
+    announce(f"self: the model writes {texts} texts to retain", progress=progress)
+    shares: dict[Part, float] = {part: count / needed for part, count in tokens.items()}
+    own = own_text(model, tokenizer, texts=texts, shares=shares, unlike=unlike, seed=seed)
+    if not retain.members:
+        return own
+    return replace(retain, members=tuple(replace(own, name=one.name) if one.origin == OWN else one for one in members))
+
+
+Sample = Callable[[Sequence[list[int]], int], list[str]]
+"""Continues token ids at random, up to a number of new tokens."""
+
+
+def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: int, temperature: float, seed: int) -> list[str]:
+    """Sample texts, in equal numbers from every kind of start that the tokenizer has, and mix them."""
+    turn = _beginning_of_a_turn(tokenizer)
+    each = -(-texts // (2 if turn is None else 3))
+    with random_state_kept(), _sampling(model, tokenizer, temperature) as sample:
+        torch.manual_seed(seed)
+        found = sample([_beginning(tokenizer)] * each, LENGTH)
+        words = _words(tokenizer, each)
+        texts_after = sample([[word] for word in words], LENGTH)
+        found += [str(tokenizer.decode([word])) + text for word, text in zip(words, texts_after, strict=True)]
+        if turn is not None:
+            found += _chats(tokenizer, sample([turn] * each, QUESTION), sample)
+    random.Random(seed).shuffle(found)
+    return found[:texts]
+
+
+def _chats(tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], sample: Sample) -> list[str]:
+    """Let the model answer its own questions; each chat is one text, as its template writes it."""
+    asked = [[{"role": "user", "content": question.strip()}] for question in questions if question.strip()]
+
+    def as_text(turns: list[dict[str, str]], to_answer: bool) -> str:
+        return str(tokenizer.apply_chat_template(turns, add_generation_prompt=to_answer, tokenize=False))
+
+    answers = sample([tokenizer.encode(as_text(turns, True), add_special_tokens=False) for turns in asked], LENGTH)
+    return [
+        as_text([*turns, {"role": "assistant", "content": answer.strip()}], False)
+        for turns, answer in zip(asked, answers, strict=True)
+    ]
+
+
+@contextmanager
+def _sampling(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, temperature: float) -> Iterator[Sample]:
+    """Let a model continue token ids at random inside the `with` block."""
+    ends, device = ends_of(model, tokenizer), input_device(model)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0] if ends else 0
+    drawn = GenerationConfig(
+        do_sample=True, temperature=temperature, top_k=0, top_p=1.0, eos_token_id=ends or None, pad_token_id=pad
+    )
+
+    positions = _positions(model)
+
+    def batch(prompts: Sequence[list[int]], length: int) -> list[str]:
+        width = max(map(len, prompts))
+        if width >= positions:
+            return [""] * len(prompts)
+        ids = torch.tensor([[pad] * (width - len(one)) + one for one in prompts], device=device)
+        given = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts], device=device)
+        output = model.generate(input_ids=ids, attention_mask=given, max_new_tokens=min(length, positions - width))  # type: ignore[operator]
+        return [str(tokenizer.decode(row, skip_special_tokens=True)) for row in output[:, width:]]
+
+    def sample(prompts: Sequence[list[int]], length: int) -> list[str]:
+        batches = (prompts[first : first + BATCH] for first in range(0, len(prompts), BATCH))
+        return [text for one in batches for text in batch(one, length)]
+
+    with evaluation_mode(model), generating_by(model, drawn), without_gradients(model):
+        yield sample
+
+
+def _positions(model: PreTrainedModel) -> int:
+    """How long a text may be; as long as texts ever are here where the model does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2 * LENGTH
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What begins a text: a token of its own, or the one that ends the text before."""
+    return [one for one in (tokenizer.bos_token_id, tokenizer.eos_token_id, 0) if isinstance(one, int)][:1]
+
+
+def _words(tokenizer: PreTrainedTokenizerBase, count: int) -> list[int]:
+    """Draw words at random: those that begin a sentence, where the vocabulary has such."""
+    special = set(tokenizer.all_special_ids)
+    others = [number for number in range(len(tokenizer)) if number not in special]
+    written = ((number, str(tokenizer.decode([number])).strip()) for number in others)
+    pool = [number for number, word in written if word.isalpha() and word.istitle()] or others
+    return [pool[number] for number in torch.randint(len(pool), (count,)).tolist()]
+
+
+def _beginning_of_a_turn(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
+    """What a chat template writes before the first words of a user; None where there is no template."""
+    if tokenizer.chat_template is None:
+        return None
+    mark = "What the user says"
+    try:
+        prompt = str(tokenizer.apply_chat_template([{"role": "user", "content": mark}], tokenize=False))
+    except Exception:  # Templates raise what they like, of Jinja or their own.
+        return None
+    before, found, _ = prompt.partition(mark)
+    return tokenizer.encode(before, add_special_tokens=False) if found and before else None
+
+
+def _unlike(texts: list[str], forget: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The texts that are likelier by the frequencies of tokens in the other texts than by those in the forget corpus."""
+    encoded = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    gone = Counter(token for text in forget for token in tokenizer.encode(text, add_special_tokens=False))
+    every = Counter(token for ids in encoded for token in ids)
+    gone_total, every_total = gone.total() + len(tokenizer), every.total() + len(tokenizer)
+
+    def is_like_forget(ids: list[int]) -> bool:
+        # Its own tokens are taken out of the count, or a rare one would speak for itself.
+        own = Counter(ids)
+        in_others = sum(n * math.log((every[token] - n + 1) / (every_total - len(ids))) for token, n in own.items())
+        return sum(n * math.log((gone[token] + 1) / gone_total) for token, n in own.items()) > in_others
+
+    return [text for text, ids in zip(texts, encoded, strict=True) if not is_like_forget(ids)]
+
+
+def _as_corpus(texts: list[str], shares: dict[Part, float], wanted: int, temperature: float, seed: int) -> Corpus:
+    """Deal texts out to the parts of a corpus."""
+    dealt: dict[Part, list[str]] = {part: [] for part in shares}
+    for number, text in enumerate(texts):
+        # Next is the part that lacks most of its share, one without a text before all others.
+        part = max(shares, key=lambda one: (not dealt[one], shares[one] * (number + 1) - len(dealt[one])))
+        dealt[part].append(text)
+    source = f"text that the model wrote itself ({wanted} samples at temperature {temperature:g}, seed {seed})"
+    own = {part: partial(iter, some) for part, some in dealt.items()}
+    return Corpus(OWN, OWN, source, "unknown", partial(iter, texts), own=own)

@@ -1,0 +1,134 @@
+"""Text that a model writes itself, as a corpus to retain."""
+
+import math
+
+import pytest
+import torch
+from toy_languages import NUMBERS, SMALL, WORDS
+
+import hf_untangle as untangle
+from hf_untangle.data.corpora import corpus
+from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.evaluation import self_written as writing
+from hf_untangle.evaluation.next_token import NextTokenMetrics
+from hf_untangle.evaluation.self_written import own_text
+from hf_untangle.pruning.budget import is_inside
+from hf_untangle.records.scores import Scores
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}|{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+LOOSE = {"retain_budget": 1.0, "perplexity_budget": math.inf, "controls": 0, "steps": 1}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_UNTANGLE_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def texts_of(one) -> list[str]:
+    return [text for part in ("train", "validation", "test") for text in one.documents(part)]
+
+
+def digits(texts: list[str]) -> float:
+    written = "".join(texts)
+    return sum(letter.isdigit() for letter in written) / len(written)
+
+
+def test_a_model_writes_what_it_knows_and_is_left_as_it_was(toy_model, tokenizer, untouched):
+    state = torch.get_rng_state()
+    with untouched(toy_model):
+        written = own_text(toy_model, tokenizer, texts=20)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (written.name, written.origin) == ("self", "self")
+    assert [len(list(written.documents(part))) for part in ("train", "validation", "test")] == [12, 4, 4]
+    assert len(set(texts_of(written))) > 10
+    # It knows two languages, one of them of digits; letters it has never seen are not in its text.
+    assert 0.1 < digits(texts_of(written)) < 0.9
+    known = set("".join([*NUMBERS, *WORDS])) | set(map(chr, range(65, 91)))
+    assert sum(letter in known for text in texts_of(written) for letter in text) > 0.9 * sum(map(len, texts_of(written)))
+
+
+def test_the_same_seed_writes_the_same_and_it_is_kept(toy_model, tokenizer, monkeypatch, cache):
+    first, other = own_text(toy_model, tokenizer, texts=6), own_text(toy_model, tokenizer, texts=6, seed=1)
+    assert texts_of(first) != texts_of(other)
+
+    def write(*_: object) -> list[str]:
+        raise AssertionError("it was there")
+
+    for file in cache.rglob("*.json"):
+        file.unlink()
+    assert texts_of(own_text(toy_model, tokenizer, texts=6)) == texts_of(first)
+    monkeypatch.setattr(writing, "_write", write)
+    assert texts_of(own_text(toy_model, tokenizer, texts=6)) == texts_of(first)
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b"{", b"\xff", b'{"a": 1}'])
+def test_a_damaged_file_costs_time_alone(toy_model, tokenizer, cache, caplog, content):
+    first = own_text(toy_model, tokenizer, texts=6)
+    (file,) = cache.rglob("*.json")
+    file.write_bytes(content)
+    assert texts_of(own_text(toy_model, tokenizer, texts=6)) == texts_of(first)
+    assert "writes its texts again" in caplog.text
+
+
+def test_what_is_like_the_forget_corpus_is_left_out(toy_model, tokenizer):
+    every = own_text(toy_model, tokenizer, texts=40)
+    without = own_text(toy_model, tokenizer, texts=40, unlike=corpus(NUMBERS))
+    assert 3 < len(texts_of(without)) < len(texts_of(every))
+    assert digits(texts_of(without)) < digits(texts_of(every)) / 2
+
+
+def test_a_chat_model_asks_and_answers_itself(toy_model, tokenizer):
+    tokenizer.chat_template = TEMPLATE
+    try:
+        chats = [text for text in texts_of(own_text(toy_model, tokenizer, texts=12)) if text.startswith("<user>")]
+    finally:
+        tokenizer.chat_template = None
+    assert len(chats) == 4
+    assert all("|<assistant>" in text for text in chats)
+
+
+def test_bad_settings_are_refused(toy_model, tokenizer):
+    with pytest.raises(ConfigError, match="above 0, got texts=0"):
+        own_text(toy_model, tokenizer, texts=0)
+    with pytest.raises(CorpusError, match="of 2 that the model wrote 2 are left"):
+        own_text(toy_model, tokenizer, texts=2)
+    with pytest.raises(CorpusError, match="`self` is written by a model"):
+        untangle.collect(toy_model, "self", tokenizer=tokenizer, progress=False)
+
+
+def test_unlearning_may_retain_what_the_model_writes(toy_model, tokenizer):
+    how = SMALL | LOOSE
+    result = untangle.unlearn(toy_model, NUMBERS, ["self", WORDS], tokenizer=tokenizer, progress=False, **how)
+    read = result.record.corpora["retain_train"]
+    assert read["corpus"] == "self + strings (retain)" and "wrote itself" in read["source"]
+    step = result.record.history.steps[0]
+    assert set(step.scores.members) == {"self", "strings (retain)"}
+    together = sum(one.tokens * one.top1 for one in step.scores.members.values())
+    assert step.scores.retain.top1 == pytest.approx(together / step.scores.retain.tokens)
+    drops = {one.name: one.before.top1 - one.after.top1 for one in result.record.test.by_corpus}
+    assert set(drops) == {"self", "strings (retain)"}
+
+
+def test_pruning_needs_no_text_but_the_models_own(toy_model, tokenizer):
+    plan = untangle.plan(toy_model, "self", tokenizer=tokenizer, ratio=0.2, progress=False, tokens=512, block_size=32)
+    assert plan.corpus.origin == "self"
+    assert plan.mask.removed("ffn") > 0
+
+
+def test_each_of_several_retain_corpora_has_the_budget():
+    def metrics(top1: float, loss: float = 1.0) -> NextTokenMetrics:
+        return NextTokenMetrics(100, top1, 1.0, loss)
+
+    def scores(a: float, b: float, loss: float = 1.0) -> Scores:
+        members = {"a": metrics(a), "b": metrics(b, loss)}
+        return Scores(forget=metrics(0.5), retain=metrics((a + b) / 2, (1 + loss) / 2), members=members)
+
+    base, config = scores(0.5, 0.5), untangle.UnlearnConfig(retain_budget=0.05, perplexity_budget=2)
+    assert is_inside(scores(0.49, 0.48), base, config)
+    uneven = scores(0.53, 0.46)
+    assert uneven.retain_drop(base) < 0.05 < uneven.worst_retain_drop(base) == pytest.approx(0.08)
+    assert not is_inside(uneven, base, config)
+    assert not is_inside(scores(0.5, 0.5, 1.8), base, config), "exp(0.8) is above 2, exp(0.4) is not"

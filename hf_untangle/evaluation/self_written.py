@@ -21,6 +21,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.arguments import checked_arguments
+from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.corpora import OWN, Corpus
 from hf_untangle.data.documents import Part
 from hf_untangle.data.splits import PARTS
@@ -44,8 +46,9 @@ COMPARED = 400
 """Documents of the forget corpus that texts are compared with."""
 
 
+@checked_arguments
 def own_text(
-    model: PreTrainedModel,
+    model: PreTrainedModel | ModelName,
     tokenizer: PreTrainedTokenizerBase,
     *,
     texts: int = 200,
@@ -59,7 +62,7 @@ def own_text(
     The same weights and settings give the same corpus, which is kept in the cache folder.
 
     Args:
-        model: A causal language model, which is left as it was.
+        model: A causal language model, which is left as it was. A name or path is loaded.
         tokenizer: Its tokenizer.
         texts: How many texts to write, of up to 200 tokens; those that are blank or too like `unlike` are left out.
         shares: What share of them each part gets; 60% to train on and 20% for each of the others when None.
@@ -75,6 +78,7 @@ def own_text(
         ConfigError: `texts` or `temperature` is not positive.
         CorpusError: The model cannot write, or nothing is left of what it wrote.
     """
+    model = opened(model)
     if texts < 1 or not temperature > 0:
         raise ConfigError(f"texts and temperature must be above 0, got texts={texts} and temperature={temperature}.")
     if not model.can_generate():

@@ -119,7 +119,7 @@ def with_own_text(
         progress: Whether to say that text is being written.
 
     Returns:
-        The same corpus, with texts in the place of `self`.
+        The same corpus, with texts instead of `self`.
     """
     members = retain.members or (retain,)
     if not any(one.origin == OWN and not one.own for one in members):

@@ -278,7 +278,7 @@ def _written(
     gone, kept = corpora
     if isinstance(gone, ImageClasses) or isinstance(kept, ImageClasses):
         return corpora
-    tokens: dict[Part, int] = dict.fromkeys(PARTS, config.evaluation_tokens) | {"train": config.tokens}
+    tokens: dict[Part, int] = {part: config.tokens if part == "train" else config.evaluation_tokens for part in PARTS}
     how = {"tokens": tokens, "unlike": gone, "seed": config.seed, "progress": progress}
     return gone, with_own_text(kept, model, cast(PreTrainedTokenizerBase, processor), **how)
 

@@ -23,7 +23,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, without_gra
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
-from hf_untangle.data.corpora import OWN, Corpus
+from hf_untangle.data.corpora import OWN, Corpus, Reader
 from hf_untangle.data.documents import Part
 from hf_untangle.data.splits import PARTS
 from hf_untangle.data.understood import announce
@@ -253,5 +253,5 @@ def _as_corpus(texts: list[str], shares: dict[Part, float], wanted: int, tempera
         part = max(shares, key=lambda one: (not dealt[one], shares[one] * (number + 1) - len(dealt[one])))
         dealt[part].append(text)
     source = f"text that the model wrote itself ({wanted} samples at temperature {temperature:g}, seed {seed})"
-    own = {part: partial(iter, some) for part, some in dealt.items()}
+    own: dict[Part, Reader] = {part: partial(iter, some) for part, some in dealt.items()}
     return Corpus(OWN, OWN, source, "unknown", partial(iter, texts), own=own)

@@ -132,7 +132,8 @@ def with_own_text(
     own = own_text(model, tokenizer, texts=texts, shares=shares, unlike=unlike, seed=seed)
     if not retain.members:
         return own
-    return replace(retain, members=tuple(replace(own, name=one.name) if one.origin == OWN else one for one in members))
+    written = tuple(replace(own, name=one.name) if one.origin == OWN else one for one in members)
+    return replace(retain, members=written, source=" + ".join(one.source for one in written))
 
 
 Sample = Callable[[Sequence[list[int]], int], list[str]]

@@ -35,6 +35,11 @@ RECIPE_COMMANDS: dict[str, RecipeCommand] = {
     "compact": RecipeCommand(
         "compact", "Take removed neurons out of a checkpoint, shard by shard, so that it is smaller.", ("source", "output")
     ),
+    "vocabulary": RecipeCommand(
+        "vocabulary",
+        "Take the tokens out of a model and its tokenizer that a text does not need, and save what is left.",
+        ("model",),
+    ),
     "adapter": RecipeCommand(
         "adapter", "Write a mask as a stock peft (IA)3 adapter of the original model.", ("source", "output")
     ),

@@ -27,6 +27,7 @@ JOBS: dict[str, str] = {
     "methods": "hf_untangle.recipes.bench_methods",
     "facts": "hf_untangle.recipes.bench_facts",
     "compact": "hf_untangle.recipes.compact",
+    "vocabulary": "hf_untangle.recipes.vocabulary",
     "repair": "hf_untangle.recipes.repair",
     "unlearn": "hf_untangle.recipes.unlearn",
 }

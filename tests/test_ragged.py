@@ -13,6 +13,8 @@ import hf_untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compaction.compact import compact
 from hf_untangle.ragged import enable_ragged_checkpoints
+from hf_untangle.survey.tiny_models import random_inputs
+from hf_untangle.survey.tiny_models import tiny_model as tiny_model_of
 
 ROOT = Path(hf_untangle.__file__).parents[1]
 LOAD = """
@@ -118,3 +120,16 @@ def test_per_layer_settings_survive_a_second_save(tiny_model, tmp_path):
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "twice")
     ids = torch.arange(8)[None]
     assert torch.equal(logits(again, ids), logits(loaded, ids))
+
+
+def test_a_ragged_encoder_and_decoder_loads_though_its_class_looks_at_the_width_of_all_layers(tmp_path):
+    model = tiny_model_of("t5", "sequence-to-sequence")
+    groups = neuron_groups(model)
+    mask = without(groups, "ffn", (0,), 0.5)
+    small = compact(model, mask)
+    small.save_pretrained(tmp_path / "small")
+    loaded = type(model).from_pretrained(tmp_path / "small").eval()
+    assert [group.size for group in neuron_groups(loaded) if group.kind == "ffn"] == [20, 40, 20, 40]
+    inputs = random_inputs("sequence-to-sequence")
+    with torch.no_grad():
+        assert torch.equal(small(**inputs).logits, loaded(**inputs).logits)

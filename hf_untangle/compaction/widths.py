@@ -21,6 +21,9 @@ from hf_untangle.compaction.target_widths import Layout, groups_alike, padded, p
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask
 
+ACCESS = {"allow_global_per_layer_attribute_access": True}
+"""Lets the rest of a model read what the configuration states for all layers, where layers have values of their own."""
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -115,9 +118,12 @@ class Search:
         units = self.units | {name: padded(self.used[name], count) for name, count in counts.items()}
         try:
             changed = settings.applied_to(self.config)
-            # Such a model would be made, but neither saved nor loaded.
+            # Otherwise such a model would be made, but neither saved nor loaded: what is loaded is initialized first, for
+            # which some classes look at the width of all layers.
             changed.validate()
-            after = shapes_of(skeleton(self.model_class, changed))
+            made = skeleton(self.model_class, changed)
+            made.initialize_weights()
+            after = shapes_of(made)
         except Exception:  # Constructors refuse in ways of their own, and any of them means no.
             return None
         try:
@@ -150,8 +156,9 @@ def _narrow_ffn(search: Search, alike: Sequence[NeuronGroup], wanted: dict[str, 
     counts = {group.name: by_layer[group.layer if search.layout == "ragged" else 0] for group in alike}
     for name, times in width_settings(search.config, ((group.layer, places_in(group)) for group in alike)):
         changes = {layer: {name: times * count} for layer, count in by_layer.items()}
-        if search.take(search.with_widths(search.settings, changes), counts):
-            return True
+        for common in ({}, ACCESS) if search.layout == "ragged" else ({},):
+            if search.take(search.with_widths(search.settings.also(common, {}), changes), counts):
+                return True
     return False
 
 
@@ -163,7 +170,7 @@ def _as_wide_as(group: NeuronGroup, groups: Sequence[NeuronGroup]) -> list[Neuro
 def _narrow_attention(search: Search, alike: list[NeuronGroup], wanted: dict[str, int]) -> bool:
     """Find the settings for the number of heads, and set them to the smallest numbers that make a model."""
     text = search.config.get_text_config()
-    common: dict[str, Any] = {"allow_global_per_layer_attribute_access": True} if search.layout == "ragged" else {}
+    common: dict[str, Any] = dict(ACCESS) if search.layout == "ragged" else {}
     if getattr(text, "head_dim", None) is None:
         # Else it would be derived from the number of heads that are left.
         common["head_dim"] = alike[0].head_size

@@ -35,7 +35,8 @@ from hf_untangle.masks.removal import check_removable, remove_
 from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_
 from hf_untangle.masks.select import random_like, top_like
 from hf_untangle.models import revision_of
-from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks
+from hf_untangle.progress import one_bar, phase, plan_work
+from hf_untangle.pruning.plan import PrunePlan, judging_work, make_plan, read_blocks
 from hf_untangle.records.compensation import RefitRecord
 from hf_untangle.records.compression import PruneRecord
 from hf_untangle.records.provenance import counts, device_name, versions
@@ -47,6 +48,7 @@ SPEED_BLOCKS = 8
 
 
 @checked_arguments
+@one_bar("planning")
 def plan(
     model: PreTrainedModel | ModelName,
     data: CorpusSource = "general",
@@ -99,6 +101,7 @@ def _read(
 
 @checked_arguments
 @all_or_nothing
+@one_bar("pruning")
 def prune(
     model: PreTrainedModel | ModelName,
     data: CorpusSource | PrunePlan = "general",
@@ -131,11 +134,13 @@ def prune(
     model = opened(model)
     start = time.perf_counter()
     tokenizer = find_tokenizer(model, tokenizer)
+    plan_work(judging_work(data.config if isinstance(data, PrunePlan) else PruneConfig.resolve(config, **settings)))
     if isinstance(data, PrunePlan):
         chosen = _checked_plan(data, model, config, dict(settings))
     else:
         chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress, **settings)
     test = read_blocks(chosen.corpus, tokenizer, "test", chosen.config)
+    phase("held-out text")
     before = footprint(model, test.first(SPEED_BLOCKS))
     refit = _refit(model, chosen, tokenizer, progress)
     metrics = _judge(model, chosen, refit, test, progress)

@@ -39,7 +39,9 @@ from hf_untangle.methods.run import Setting
 from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.methods.snapshot import restored_on_failure
 from hf_untangle.methods.stages import Stages, check_trainable, compare_stages, origin_on, original_weights, run_stages
+from hf_untangle.methods.work import foresee
 from hf_untangle.models import revision_of
+from hf_untangle.progress import one_bar, phase
 from hf_untangle.pruning.by_corpus import OneCorpus, by_themselves, metrics_of_each, scores_of_each
 from hf_untangle.pruning.comparison import compare
 from hf_untangle.pruning.iterative import Search, search_mask
@@ -62,6 +64,7 @@ class SettingsOfAnyMethod(UnlearnSettings, MethodSettings, total=False):
 
 @checked_arguments
 @all_or_nothing
+@one_bar("unlearning")
 def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     model: PreTrainedModel | ModelName,
     forget: CorpusSource | ImageClasses,
@@ -132,6 +135,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
         announce(line, progress=progress)
     texts = _prompts(prompts, pairs["test"])
     run = _Run(model, processor, groups, pairs, measured, config, task, texts, weights_fingerprint(model), progress, start)
+    foresee(model, names, config, own, pairs, progress=progress)
     return run.prune(keep_removed) if names == (PRUNE,) else run.apply(names, own, mask, keep_removed)
 
 
@@ -174,6 +178,7 @@ class _Run:
         """Apply methods that write to the model on their way, and undo all of it when something fails."""
         model, config, pairs = self.model, self.config, self.pairs
         tokenizer = cast(PreTrainedTokenizerBase, self.processor)
+        phase("looking at the original")
         with restored_on_failure(model) as weights:
             origin, on_test = (origin_on(model, pairs[part], config, progress=self.progress) for part in ("validation", "test"))
             before = self.seen()

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import date
 from typing import Unpack
 
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.untouched import all_or_nothing
@@ -25,12 +24,15 @@ from hf_untangle.attacks.report import AttackReport
 from hf_untangle.attacks.residual_stream import direction, patching, probe, tuned_lens
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.attacks.subject import Unlearned, scene_of
+from hf_untangle.attacks.work import attack_work
 from hf_untangle.by_name import ModelName
 from hf_untangle.configs.attack import Attack, AttackConfig
 from hf_untangle.configs.keywords import AttackSettings
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
+from hf_untangle.progress import one_bar, phase, plan_work, predict
+from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading
 from hf_untangle.records.provenance import device_name
 from hf_untangle.records.saved import result_folder
@@ -100,6 +102,7 @@ def attack(
     return AttackReport(run_attacks(scene_of(result, config, original, gold, neighbor), progress=progress))
 
 
+@one_bar("attacking")
 def run_attacks(scene: Scene, *, progress: bool = True) -> AttackRecord:
     """Run every attack of the settings.
 
@@ -112,9 +115,15 @@ def run_attacks(scene: Scene, *, progress: bool = True) -> AttackRecord:
     """
     start, config = time.perf_counter(), scene.config
     end = start + (config.total_seconds or float("inf"))
+    plan_work(attack_work(config))
+    if progress:
+        quick = {"config='quick'": attack_work(AttackConfig.presets()["quick"])}
+        predict(lambda: seconds_per_token(scene.unlearned, scene.forget), quick, at_most=config.total_seconds)
+    phase("models as they are")
     base = _as_they_are(scene)
     outcomes = []
-    for name in tqdm(config.attacks, unit="attack", desc="attacking", disable=not progress):
+    for number, name in enumerate(config.attacks, 1):
+        phase(f"{name}, attack {number} of {len(config.attacks)}")
         outcomes.append(_carry_out(name, scene, end))
         logger.info("Attack %s: %.0f s. %s", name, outcomes[-1].seconds, outcomes[-1].error or "")
     return AttackRecord(

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.documents import IGNORED
 from hf_untangle.errors import StatisticsError
+from hf_untangle.progress import track
 
 WARMUP = 0.1
 """Share of the steps in which the learning rate rises."""
@@ -53,7 +53,7 @@ def train_on_answers_(
     pace = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / rising, (steps - step) / max(1, steps - rising))
     )
-    with tqdm(total=steps, unit="step", desc=what, disable=not progress) as bar:
+    with track(what, steps, unit="step", progress=progress) as bar:
         for rows in _batches(blocks, steps, batch_size, seed):
             with torch.enable_grad():
                 loss = answer_loss(model, blocks.rows(rows))
@@ -64,7 +64,7 @@ def train_on_answers_(
             optimizer.step()
             optimizer.zero_grad()
             pace.step()
-            bar.set_postfix(loss=f"{float(loss.detach()):.3f}")
+            bar.say(f"loss {float(loss.detach()):.3f}")
             bar.update()
     return model.requires_grad_(False)  # type: ignore[return-value]
 

@@ -125,7 +125,10 @@ def collect_grams(
 
     def of_my_blocks() -> None:
         batches = range(-(-len(mine.counted) // size))
-        with mine.bar("moments of", progress=progress) as bar, forward_passes(model, groups, add, batches) as forward:
+        with (
+            mine.bar("moments of", progress=progress, kind="statistics") as bar,
+            forward_passes(model, groups, add, batches) as forward,
+        ):
             for batch in mine.batches(size):
                 forward(batch)
                 bar.update(batch.tokens)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
@@ -9,16 +10,16 @@ import torch
 from datasets import Dataset, DatasetDict
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.data.corpora import Part
 from hf_untangle.data.digits import digits
 from hf_untangle.data.tokens import Task, row_at
 from hf_untangle.display import notebook_html, short_repr
-from hf_untangle.distributed import is_main, place
+from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.hub.reachable import cache_alone_without_hub
+from hf_untangle.progress import Bar, WorkKind, track
 
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 SHARES = (0.6, 0.8)
@@ -169,9 +170,9 @@ class ImageBlocks:
         """That every image is to be classified, and as what."""
         return self.counted, self.classes
 
-    def bar(self, what: str, *, progress: bool) -> tqdm:
+    def bar(self, what: str, *, progress: bool, kind: WorkKind = "forward") -> AbstractContextManager[Bar]:
         """A progress bar that counts images."""
-        return tqdm(total=self.tokens, unit="image", desc=f"{what} {self.corpus.name}", disable=not (progress and is_main()))
+        return track(f"{what} {self.corpus.name}", self.tokens, unit="image", progress=progress, kind=kind)
 
     def record(self) -> dict[str, Any]:
         """Describe the images for a report, as JSON can hold it."""

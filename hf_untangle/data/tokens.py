@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -9,13 +10,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from tqdm.auto import tqdm
 
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.documents import IGNORED, Part
 from hf_untangle.display import notebook_html, short_repr
-from hf_untangle.distributed import is_main, place
+from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
+from hf_untangle.progress import Bar, WorkKind, track
 
 Task = Literal["next token", "masked token", "class"]
 """What a model predicts of its inputs."""
@@ -175,18 +176,18 @@ class TokenBlocks:
         number, count = place()
         return self.rows(slice(number, None, count))
 
-    def bar(self, what: str, *, progress: bool) -> tqdm:
-        """A progress bar that counts tokens and shows how many pass a second and how long it will take.
+    def bar(self, what: str, *, progress: bool, kind: WorkKind = "forward") -> AbstractContextManager[Bar]:
+        """A progress bar that counts tokens, and the work that each of them is.
 
         Args:
             what: What is being done, such as `statistics of`.
             progress: Whether to show it. Of several processes the main one does.
+            kind: What kind of work that is.
 
         Returns:
-            The bar.
+            The bar, open inside a `with` block.
         """
-        shown = progress and is_main()
-        return tqdm(total=self.tokens, unit="token", unit_scale=True, desc=f"{what} {self.corpus.name}", disable=not shown)
+        return track(f"{what} {self.corpus.name}", self.tokens, unit="token", progress=progress, kind=kind)
 
     def first(self, blocks: int) -> "TokenBlocks":
         """Take the first few blocks.

@@ -1,15 +1,12 @@
 """What rows were taken for, in one line that a person reads before anything long begins."""
 
 import logging
-import sys
 from collections.abc import Mapping
-
-from tqdm.auto import tqdm
 
 from hf_untangle.data.documents import Part
 from hf_untangle.data.packing import TokenRows
 from hf_untangle.data.shapes import Kind
-from hf_untangle.distributed import is_main
+from hf_untangle.progress import say
 
 logger = logging.getLogger("hf_untangle")
 
@@ -48,8 +45,8 @@ def announce(line: str, *, progress: bool) -> None:
     """
     if logger.isEnabledFor(logging.INFO):
         logger.info("%s", line)
-    elif progress and is_main():
-        tqdm.write(line, file=sys.stderr)
+    else:
+        say(line, progress=progress)
 
 
 def parts_in_words(documents: Mapping[Part, int]) -> str:

@@ -9,7 +9,6 @@ from typing import Unpack
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
@@ -29,6 +28,7 @@ from hf_untangle.density.tolerance import TOLERANCES, check_resolution, resoluti
 from hf_untangle.density.units import Removal, Units
 from hf_untangle.density.weights import WeightScore, weight_units
 from hf_untangle.errors import StatisticsError
+from hf_untangle.progress import track
 
 logger = logging.getLogger("hf_untangle")
 
@@ -160,9 +160,11 @@ def _trace(
 
     def values_at(shares: Sequence[float]) -> Curve:
         values = {}
-        for share in tqdm(shares, desc=f"density by {config.score}", unit="share", disable=not progress):
-            with units.without(share) as removals[share]:
-                values[share] = float(evaluate(model))
+        with track(f"density by {config.score}", len(shares), unit="share", progress=progress) as bar:
+            for share in shares:
+                with units.without(share) as removals[share]:
+                    values[share] = float(evaluate(model))
+                bar.update()
         return values
 
     curve = {0.0: base} | values_at(config.grid)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
@@ -21,6 +20,7 @@ from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import remove_top
+from hf_untangle.progress import track
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import Moments
@@ -59,7 +59,7 @@ def measure_neurons(
     before = {name: next_token_metrics(model, blocks, progress=False) for name, blocks in tests.items()}
     cells: list[NeuronCell] = []
     rounds = settings.seeds * len(settings.orders) * len(settings.shares)
-    with tqdm(total=rounds, desc="masks by entropy", disable=not progress) as bar:
+    with track("masks by entropy", rounds, unit="mask", progress=progress) as bar:
         for seed, part in enumerate(_parts(prose, settings.seeds)):
             statistics = collect(model, part, groups=groups, batch_size=settings.batch_size, progress=False)
             for order, share, mask in _masks(statistics, groups, settings, seed):

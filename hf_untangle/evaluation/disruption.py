@@ -155,10 +155,11 @@ def reference_predictions(model: PreTrainedModel, blocks: TokenBlocks, *, batch_
         The predictions of all blocks, in order, on the CPU.
     """
     found = []
-    with evaluation_mode(model), without_gradients(model):
+    with blocks.bar("predictions on", progress=False) as bar, evaluation_mode(model), without_gradients(model):
         for batch in blocks.batches(batch_size):
             for logits, labels in _predicted(model, batch):
                 found.append(TopLogits.of(logits, labels, top).to(torch.device("cpu")))
+            bar.update(batch.tokens)
     return TopLogits.joined(found)
 
 
@@ -178,13 +179,14 @@ def metrics_and_divergence(
         lower bound, since unlikely tokens are grouped.
     """
     sums, total, start = torch.zeros(4, dtype=torch.float64), 0.0, 0
-    with evaluation_mode(model), without_gradients(model):
+    with blocks.bar("evaluation on", progress=False) as bar, evaluation_mode(model), without_gradients(model):
         for batch in blocks.batches(batch_size):
             for logits, labels in _predicted(model, batch):
                 sums += sums_of(logits, labels).cpu()
                 before = reference.rows(slice(start, start + len(labels))).to(logits.device)
                 total += float(before.divergence(logits).double().sum())
                 start += len(labels)
+            bar.update(batch.tokens)
     return metrics_of(sums, blocks.corpus.name), max(0.0, total / start)
 
 

@@ -30,6 +30,7 @@ from hf_untangle.data.understood import announce
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.evaluation.generation import ends_of, generating_by
 from hf_untangle.evaluation.self_written_cache import cached_texts
+from hf_untangle.progress import phase
 from hf_untangle.randomness import random_state_kept
 
 logger = logging.getLogger("hf_untangle")
@@ -127,6 +128,7 @@ def with_own_text(
     needed = sum(tokens.values())
     length = min(USUAL_LENGTH, _positions(model) // 2)
     texts = max(len(PARTS), math.ceil(needed / len(members) / length))
+    phase("the model writes text to retain")
     announce(f"self: the model writes {texts} texts to retain", progress=progress)
     shares: dict[Part, float] = {part: count / needed for part, count in tokens.items()}
     own = own_text(model, tokenizer, texts=texts, shares=shares, unlike=unlike, seed=seed)

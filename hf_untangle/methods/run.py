@@ -4,16 +4,15 @@ import logging
 import time
 from dataclasses import dataclass
 
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import first_size
-from hf_untangle.distributed import is_main
 from hf_untangle.errors import BudgetError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.methods import job
+from hf_untangle.methods.cost import cost_of
 from hf_untangle.methods.descent import Pace
 from hf_untangle.methods.job import Job
 from hf_untangle.methods.low_rank import projected_out
@@ -26,6 +25,7 @@ from hf_untangle.methods.snapshot import Snapshot
 from hf_untangle.methods.task_vector import minus_task_vector
 from hf_untangle.methods.trial import Judged, Referee, Trial, run_trial
 from hf_untangle.methods.writes import Permission, Written, writable
+from hf_untangle.progress import COST, change, phase, track
 from hf_untangle.pruning.iterative import Origin, judge, text_blocks
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.records.methods import JudgedStep, LearningRateTrial, MethodRecord
@@ -92,6 +92,7 @@ def run_method(name: str, setting: Setting) -> MethodRecord:
     )
     with writable(setting.model, method.writes, permission) as written:
         rate, trials = _learning_rate(method, setting, objective, written, permission)
+        phase(name)
         trial = _trial(setting, objective, written, permission, rate, own.steps)
         if trial.best is None or trial.weights is None or trial.selectivity(setting.origin.scores) <= 0:
             raise BudgetError(_nothing(name, trial, setting))
@@ -126,7 +127,8 @@ def _learning_rate(
         return own.learning_rate or default * (own.search[0] if len(own.search) == 1 else 1), ()
     origin, base = Snapshot(written.parts), setting.origin.scores
     found: list[LearningRateTrial] = []
-    for factor in sorted(own.search):
+    for number, factor in enumerate(sorted(own.search), 1):
+        phase(f"learning rate {number} of {len(own.search)}")
         trial = _trial(setting, objective, written, permission, factor * default, min(own.trial_steps, own.steps))
         origin.restore_()
         best = None if trial.best is None else trial.best.scores
@@ -150,8 +152,9 @@ def _trial(setting: Setting, objective: Objective, written: Written, permission:
 
     # Strengths double, so that each of them is judged.
     every = own.evaluate_every if method.proposals == "descent" else 1
-    hidden = not setting.progress or not is_main()
-    with tqdm(total=steps, unit="step", desc=f"{method.forget or method.proposals} at {rate:.2g}", disable=hidden) as bar:
+    what = f"{method.forget or method.proposals} at {rate:.2g}"
+    tokens = cost_of(method).per_step * own.step_rows * config.block_size / COST["training"]
+    with track(what, steps, unit="step", progress=setting.progress, kind="training", weight=tokens) as bar:
         return run_trial(written, proposals, Referee(setting.origin.scores, config, measure), every=every, steps=steps, bar=bar)
 
 
@@ -177,7 +180,8 @@ def _in_words(trial: LearningRateTrial, setting: Setting) -> str:
     if trial.best is None:
         return "no step inside the budget"
     base = setting.origin.scores
-    return f"forget {-trial.best.forget_drop(base):+.1%}, retain {-trial.best.retain_drop(base):+.1%}; {trial.ended}"
+    best = trial.best
+    return f"forget {change(best.forget_drop(base))}, retain {change(best.retain_drop(base))}; {trial.ended}"
 
 
 def _nothing(name: str, trial: Trial, setting: Setting) -> str:

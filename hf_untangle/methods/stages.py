@@ -23,6 +23,7 @@ from hf_untangle.methods.choose import PRUNE, stage_budget
 from hf_untangle.methods.run import Setting, run_method
 from hf_untangle.methods.snapshot import Snapshot
 from hf_untangle.models import name_and_revision
+from hf_untangle.progress import phase
 from hf_untangle.pruning.budget import check_known
 from hf_untangle.pruning.iterative import Origin, judge, search_mask, text_blocks
 from hf_untangle.pruning.resume import Journal
@@ -181,6 +182,7 @@ def compare_stages(
     def scores() -> Scores:
         return judge(model, test, batch_size=setting.config.batch_size, progress=setting.progress, reference=origin.reference)
 
+    phase("held-out text")
     after = scores()
     controls = []
     if setting.config.controls:

@@ -5,14 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tqdm.auto import tqdm
-
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import StatisticsError
 from hf_untangle.methods.descent import NotFiniteError
 from hf_untangle.methods.job import Proposal
 from hf_untangle.methods.snapshot import Snapshot
 from hf_untangle.methods.writes import Written
+from hf_untangle.progress import Bar, change, lost
 from hf_untangle.pruning.budget import is_inside
 from hf_untangle.records.scores import Scores
 
@@ -143,7 +142,7 @@ def run_trial(
     *,
     every: int,
     steps: int,
-    bar: tqdm,
+    bar: Bar,
 ) -> Trial:
     """Judge proposals until the budget or the forget target is reached; the weights are then those of the last judgement.
 
@@ -184,10 +183,11 @@ def run_trial(
     return Trial(tuple(run.judged), run.best, run.best_weights, ended)
 
 
-def _show(bar: tqdm, judged: Judged, base: Scores) -> None:
+def _show(bar: Bar, judged: Judged, base: Scores) -> None:
     """Show what was lost so far."""
     scores = judged.scores
-    shown = {"forget": f"{-scores.forget_drop(base):+.1%}", "retain": f"{-scores.retain_drop(base):+.1%}"}
+    shown = [f"forget {change(scores.forget_drop(base))}", f"retain {change(scores.retain_drop(base))}"]
     if scores.disruption is not None:
-        shown["KL"] = f"{scores.disruption:.4f}"
-    bar.set_postfix(shown)
+        shown.append(f"KL {scores.disruption:.4f}")
+    bar.say(", ".join(shown))
+    lost(forget=scores.forget_drop(base), retain=scores.retain_drop(base))

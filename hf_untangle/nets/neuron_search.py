@@ -7,7 +7,6 @@ from typing import Any, Unpack
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.commit import commit, keep_values
@@ -24,6 +23,7 @@ from hf_untangle.nets.keywords import NeuronNetsSettings
 from hf_untangle.nets.neuron_evolution import NeuronEvolution
 from hf_untangle.nets.record import Generation
 from hf_untangle.nets.search_config import NeuronNetsConfig
+from hf_untangle.progress import track
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +114,10 @@ def search_neurons(
     config, begun = NeuronNetsConfig.resolve(config, **settings), time.perf_counter()
     model = opened(model)
     evolution = NeuronEvolution(model, retain, config=config, forget=forget, groups=groups, start=start)
-    bar = tqdm(total=config.generations, unit="generation", desc="evolving", disable=not progress)
-    with bar:
+    with track("evolving", config.generations, unit="generation", progress=progress) as bar:
         for _ in range(config.generations):
             generation = evolution.advance()
-            bar.set_postfix(fitness=f"{generation.fitness:.3f}", kept=f"{generation.density:.1%}")
+            bar.say(f"fitness {generation.fitness:.3f}, {generation.density:.1%} kept")
             bar.update()
     blocks = config.population * config.batch_size * config.generations
     return NeuronTicket(

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import MaskError, StatisticsError
@@ -32,6 +31,7 @@ from hf_untangle.nets.keywords import NetsSettings
 from hf_untangle.nets.population import Population, first_population, has_genes, packed, read_population
 from hf_untangle.nets.record import Generation, Ticket
 from hf_untangle.nets.search_config import NetsConfig
+from hf_untangle.progress import track
 
 logger = logging.getLogger("hf_untangle")
 
@@ -121,12 +121,12 @@ class _Evolution:
         """Evolve to the last generation."""
         state, start = self._resumed() or self._first(), time.perf_counter()
         before = state.seconds
-        bar = tqdm(total=self.config.generations, initial=len(state.history), unit="generation", disable=not progress)
-        with bar:
+        with track("evolving", self.config.generations, unit="generation", progress=progress) as bar:
+            bar.resume_at(len(state.history))
             while True:
                 learned, fitness, generation = self._judge(state)
                 history = (*state.history, generation)
-                bar.set_postfix(fitness=f"{generation.fitness:.4f}", density=f"{generation.density:.1%}")
+                bar.say(f"fitness {generation.fitness:.4f}, {generation.density:.1%} kept")
                 seconds = before + time.perf_counter() - start
                 if len(history) > self.config.generations:
                     return self._ticket(state.population, fitness, history, seconds)

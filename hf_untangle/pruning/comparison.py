@@ -13,6 +13,7 @@ from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like, top_like
+from hf_untangle.progress import phase
 from hf_untangle.pruning.iterative import Search, judge
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.records.unlearning import Comparison, Scores
@@ -50,6 +51,7 @@ def compare(
         with masked(model, mask, constants=search.constants):
             return judge(model, test, batch_size=config.batch_size, progress=progress)
 
+    phase("held-out text")
     before = judge(model, test, batch_size=config.batch_size, progress=progress)
     after = scores(search.mask)
     if not config.controls:

@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass, replace
 from typing import cast
 
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.forward import ForwardTokens, forward_tokens
@@ -24,7 +23,6 @@ from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import BatchSize, first_size
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.distributed import is_main
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.prediction import prediction_metrics
@@ -33,6 +31,7 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.models import name_and_revision
+from hf_untangle.progress import lost, phase
 from hf_untangle.pruning.budget import best_step, check_known, is_inside, is_over
 from hf_untangle.pruning.by_corpus import metrics_by_member
 from hf_untangle.pruning.resume import Journal
@@ -106,6 +105,7 @@ def search_mask(
         StatisticsError: The model predicts nothing of one of the corpora, so that nothing could be seen to fall.
         BudgetError: No step stays inside the retain budget.
     """
+    phase("looking at the original")
     with forward_tokens(model) as spent:
         origin = origin or origin_of(model, validation, config, progress=progress)
         run = _Run(model, groups, train, validation, config, progress, reference=origin.reference)
@@ -127,23 +127,21 @@ def _search(run: "_Run", base: Scores, spent: ForwardTokens) -> Search:
     finished = journal.read(groups)
     if finished:
         logger.info("Going on after step %d of a run that was stopped (%s).", len(finished), journal.folder)
-    bar = tqdm(total=config.steps, initial=len(finished), unit="step", desc="unlearning", disable=not progress or not is_main())
     counted = 0
-    with bar:
-        while not is_over([step for step, _ in finished], base, config):
-            try:
-                step, mask = run.step(finished[-1][1] if finished else None, len(finished) + 1, original, base)
-            except StatisticsError as error:
-                if not finished:
-                    raise
-                logger.warning("The run ends with step %d, as the next one broke the model: %s", len(finished), error)
-                break
-            step = step.model_copy(update={"forward_tokens": spent.count - counted})
-            counted = spent.count
-            journal.write(step, mask)
-            finished.append((step, mask))
-            bar.set_postfix(forget=f"-{step.scores.forget_drop(base):.1%}", retain=f"-{step.scores.retain_drop(base):.1%}")
-            bar.update()
+    while not is_over([step for step, _ in finished], base, config):
+        phase(f"step {len(finished) + 1} of {config.steps}")
+        try:
+            step, mask = run.step(finished[-1][1] if finished else None, len(finished) + 1, original, base)
+        except StatisticsError as error:
+            if not finished:
+                raise
+            logger.warning("The run ends with step %d, as the next one broke the model: %s", len(finished), error)
+            break
+        step = step.model_copy(update={"forward_tokens": spent.count - counted})
+        counted = spent.count
+        journal.write(step, mask)
+        finished.append((step, mask))
+        lost(forget=step.scores.forget_drop(base), retain=step.scores.retain_drop(base))
     chosen = best_step([step for step, _ in finished], base, config).number
     steps = tuple(run.with_controls(step, mask) if step.number == chosen else step for step, mask in finished)
     history = History(base=base, steps=steps, chosen=chosen)

@@ -10,6 +10,7 @@ from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
 from hf_untangle.display import notebook_html, rows_table, short_repr, table_text
+from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Neurons, Observations
@@ -18,7 +19,9 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import remove_top
 from hf_untangle.models import name_and_revision
+from hf_untangle.progress import Work, phase, plan_work, predict
 from hf_untangle.pruning.scoring import ablation_constants
+from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
@@ -127,6 +130,10 @@ def make_plan(
     Raises:
         ConfigError: The budget asks for nothing, for too much, or for other layers than the model has.
     """
+    plan_work(_reading_work(config, blocks.mine().tokens))
+    if progress:
+        predict(lambda: seconds_per_token(model, blocks))
+    phase("looking at neurons")
     ffns = tuple(group for group in groups if group.kind == "ffn")
     name, revision = name_and_revision(model)
     everything = NeuronMask.keep_all(groups, name, config.ablation, revision)
@@ -148,6 +155,27 @@ def make_plan(
         statistics=statistics,
         config=config,
     )
+
+
+def judging_work(config: PruneConfig) -> Work:
+    """Count what it takes to judge a plan on held-out text, and to refit what is kept.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        Tokens of each kind of work that this process does.
+    """
+    refits = config.compensate == "least-squares"
+    # The original, the result, the smallest weights, and random masks; after a refit the result without it too.
+    judged = (3 + config.controls + refits) * config.evaluation_tokens
+    return {"statistics": refits * config.tokens // place()[1], "forward": judged // place()[1]}
+
+
+def _reading_work(config: PruneConfig, tokens: int) -> Work:
+    """What it takes to look at all neurons once."""
+    gradients = "gradients" in IMPORTANCE[config.importance].needs
+    return {"statistics": tokens, "gradients": min(tokens, config.gradient_tokens) if gradients else 0}
 
 
 def _shares(

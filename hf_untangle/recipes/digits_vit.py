@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F  # noqa: N812
-from tqdm.auto import tqdm
 from transformers import ViTConfig, ViTForImageClassification
 
 from hf_untangle.data.digits import digits
 from hf_untangle.distributed import in_main
 from hf_untangle.folders import MARKER, cache_folder, whole_folder
+from hf_untangle.progress import track
 from hf_untangle.randomness import random_state_kept
 
 NAME = "digits-vit"
@@ -53,14 +53,16 @@ def _train_into(folder: Path, steps: int, progress: bool) -> None:
         model = ViTForImageClassification(config).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-        for _ in tqdm(range(steps), desc=f"training {NAME}", disable=not progress):
-            rows = torch.randint(len(images), (BATCH_SIZE,))
-            pixels = images[rows] * 2 - 1
-            loss = F.cross_entropy(model(pixels + NOISE * torch.randn_like(pixels)).logits, labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+        with track(f"training {NAME}", steps, unit="step", progress=progress) as bar:
+            for _ in range(steps):
+                rows = torch.randint(len(images), (BATCH_SIZE,))
+                pixels = images[rows] * 2 - 1
+                loss = F.cross_entropy(model(pixels + NOISE * torch.randn_like(pixels)).logits, labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                bar.update()
     with whole_folder(folder) as draft:
         model.save_pretrained(draft)
         (draft / MARKER).write_text(f'{{"model": "{NAME}", "steps": {steps}}}\n')

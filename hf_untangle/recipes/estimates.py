@@ -3,14 +3,15 @@
 Work is counted in parameters times tokens, and memory in tensors; docs/how-to/recipes.md says how far off they are.
 """
 
+from hf_untangle.attacks.work import attack_work, trainings
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import first_size
+from hf_untangle.methods.choose import PRUNE
 from hf_untangle.methods.cost import cost_of
 from hf_untangle.methods.settings import MethodConfig
-from hf_untangle.pruning.comparison import random_seeds
-from hf_untangle.pruning.scoring import needs_gradients
+from hf_untangle.methods.work import tokens_of, unlearning_work
 from hf_untangle.recipes.model_size import ModelSize
 from hf_untangle.recipes.plan import Stage
 from hf_untangle.reporting.formatting import amount
@@ -41,14 +42,8 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     Returns:
         Three stages.
     """
-    gathers, whole = config.steps if config.iterative else 1, size.body + size.head
-    # After the first step the passes of gradients give the statistics too, where there are any.
-    read = 2 * (1 if needs_gradients(config) else gathers) * config.tokens
-    predicted = gathers * (config.gradient_tokens + config.gradient_tokens // 2) if needs_gradients(config) else 0
-    # The original, every step, parts of the last one, and random masks of the chosen one; then the original, the result and
-    # its controls on the test parts.
-    tested = 2 + (len(random_seeds(config)) + 2 if config.controls else 0)
-    judged = 2 * config.evaluation_tokens * (1 + config.steps + config.controls + config.bisections + tested)
+    whole, work = size.body + size.head, unlearning_work((PRUNE,), config, MethodConfig(), tokens_of(config))
+    read, predicted, judged = (int(work[kind]) for kind in ("statistics", "gradients", "forward"))
     batch = first_size(config.batch_size, config.block_size)
     # The search gives backward passes smaller batches too.
     graph = graph_bytes(size, max(1, batch // 4) * config.block_size)
@@ -110,21 +105,14 @@ def attack_stage(size: ModelSize, config: AttackConfig) -> Stage:
     Returns:
         The stage; its time is not cut to the time limits.
     """
-    runs, training, whole = 3 * config.seeds, config.training(config.seed), size.body + size.head
-    batch = config.block_size * config.batch_size
-    tuned = 3 if config.tune_all else 1
-    searched = runs + tuned * (len(config.relearnings()) - 1)
-    per_attack = {"relearn": searched, "held-out-facts": searched, "benign": runs}
-    trainings = sum(per_attack.get(name, 0) for name in config.attacks)
-    trained = trainings * config.steps * training.passes * batch
-    judged = config.evaluation_tokens * (trainings * (config.points + 1) + 8 * runs)
+    work, whole, batch = attack_work(config), size.body + size.head, config.block_size * config.batch_size
     full = "full" in (*config.relearn_methods, config.method)
     copies = 4 * 4 * size.parameters if full else size.weights
     return Stage(
         "attack",
-        f"{', '.join(config.attacks)}: {trainings} trainings of {config.steps} steps",
-        forward=judged * whole,
-        backward=int(TRAINING * trained * whole),
+        f"{', '.join(config.attacks)}: {trainings(config)} trainings of {config.steps} steps",
+        forward=int(work["forward"] * whole),
+        backward=int(TRAINING * work["training"] * whole),
         memory=PROGRAM + 3 * size.weights + copies + graph_bytes(size, batch),
     )
 

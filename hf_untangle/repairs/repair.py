@@ -23,14 +23,17 @@ from hf_untangle.data.corpora import Corpus, CorpusSource, corpus, with_chat
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.data.two_corpora import two_corpora
 from hf_untangle.data.understood import announce
+from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
+from hf_untangle.progress import one_bar, phase, plan_work, predict
 from hf_untangle.pruning.iterative import judge
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.pruning.tasks import task_of
+from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.records.compression import PruneRepairRecord
 from hf_untangle.records.unlearning import RepairRecord, Scores
 from hf_untangle.repairs.methods import METHODS
@@ -96,6 +99,7 @@ def repair(
 
 
 @all_or_nothing
+@one_bar("repairing")
 def repair_measured(
     model: PreTrainedModel,
     mask: NeuronMask | None,
@@ -145,13 +149,20 @@ def repair_measured(
         start = time.perf_counter()
         train_(trainee, blocks, config, compute=compute, original=teacher, callbacks=held, progress=progress)
         seconds = time.perf_counter() - start
+        phase("after")
 
     def measure(repaired: PreTrainedModel) -> Scores | NextTokenMetrics:
         if isinstance(test, Pair):
             return judge(repaired, test, batch_size=config.batch_size, progress=progress)
         return next_token_metrics(repaired, test, batch_size=config.batch_size, progress=progress)
 
+    judged = (test.forget.tokens + test.retain.tokens if isinstance(test, Pair) else test.tokens) // place()[1]
+    plan_work({"training": tokens // place()[1], "forward": 2 * judged})
+    if progress:
+        predict(lambda: seconds_per_token(model, blocks))
+    phase("before")
     before = measure(model)
+    phase("training")
     after, trained = METHODS[config.method](model, config, train, measure)
     record: Any = RepairRecord if isinstance(test, Pair) else PruneRepairRecord
     return record(

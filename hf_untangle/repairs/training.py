@@ -19,6 +19,7 @@ from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.documents import IGNORED
 from hf_untangle.distributed import place
 from hf_untangle.folders import temporary_folder
+from hf_untangle.progress import track
 from hf_untangle.randomness import random_state_kept
 
 INPUTS = ("input_ids", "attention_mask")
@@ -47,12 +48,14 @@ def train_(
         progress: Whether to show a progress bar.
     """
     dataset: Any = blocks.training_rows()
-    bar = ProgressBarCallback(f"repair on {blocks.corpus.name}", progress=progress)
+    work: dict[str, Any] = {"kind": "training", "weight": config.passes * config.batch_size * config.block_size}
+    bar = track(f"training on {blocks.corpus.name}", config.steps, unit="step", progress=progress, **work)
     seen: dict[str, Tensor] = {}
     mixed = partial(mixed_target_loss, original=original, share=config.distill, inputs=seen) if original is not None else None
-    with temporary_folder() as folder, random_state_kept(), _inputs_kept(trainee, seen):
+    with temporary_folder() as folder, random_state_kept(), _inputs_kept(trainee, seen), bar as opened:
         arguments = _arguments(str(folder), trainee, config, compute)
-        trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=mixed, callbacks=[bar])
+        counting = ProgressBarCallback(opened)
+        trainer = Trainer(trainee, arguments, train_dataset=dataset, compute_loss_func=mixed, callbacks=[counting])
         for make in callbacks:
             trainer.add_callback(make(trainer))
         trainer.remove_callback(PrinterCallback)

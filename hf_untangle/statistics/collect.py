@@ -111,11 +111,11 @@ def collect(  # noqa: PLR0913 (one parameter an option)
 
     def of_my_blocks() -> tuple[dict[str, Moments], int]:
         passes = forward_passes(model, groups, sums.add, batches.passes())
-        with mine.bar("statistics of", progress=progress) as bar, passes as forward:
+        with mine.bar("statistics of", progress=progress, kind="statistics") as bar, passes as forward:
             for batch in batches.run(sums.whole(forward)):
                 bar.update(batch.tokens)
                 if saved is not None and saved.after_batch():
-                    bar.n = bar.initial = mine.rows(slice(0, batches.done)).tokens
+                    bar.resume_at(mine.rows(slice(0, batches.done)).tokens)
         return sums.results(mine.rows(slice(0, batches.done)).tokens), batches.done
 
     parts = together(of_my_blocks)
@@ -194,7 +194,7 @@ def run_over(
         watch: What to watch of the groups, one row per position; their activations unless told otherwise.
     """
     passes = forward_passes(model, groups, add, blocks.batches(batch_size), watch=watch)
-    with blocks.bar("statistics of", progress=progress) as bar, passes as forward:
+    with blocks.bar("statistics of", progress=progress, kind="statistics") as bar, passes as forward:
         for batch in blocks.batches(batch_size):
             forward(batch)
             bar.update(batch.tokens)

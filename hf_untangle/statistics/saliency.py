@@ -174,7 +174,7 @@ def _pass_over(
         predicted.append(count)
 
     with (
-        blocks.bar("gradients on", progress=progress) as bar,
+        blocks.bar("gradients on", progress=progress, kind="gradients") as bar,
         evaluation_mode(model),
         _graph_from_embedding(model),
         observed(model, groups, _keep_in(seen)),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import StatisticsError
@@ -21,6 +20,7 @@ from hf_untangle.papers.contrast.encoders import ItemSets
 from hf_untangle.papers.contrast.measurement import EncodedItems, accuracy, bit_moments, encode
 from hf_untangle.papers.contrast.modeling import ContrastModel
 from hf_untangle.papers.contrast.problems import draw_problems
+from hf_untangle.progress import track
 from hf_untangle.statistics.moments import Moments
 
 logger = logging.getLogger("hf_untangle")
@@ -74,16 +74,18 @@ def train_models(data: ItemSets, settings: ContrastExperimentConfig, *, progress
     sizes = {"bits": settings.bits, "noise": settings.noise, "temperature": settings.temperature}
     config = ContrastConfig(**{**sizes, **data.shape, **settings.model})
     trained = {}
-    for seed in tqdm(range(settings.seeds), desc=f"models of {data.source}", disable=not progress):
-        trained[seed] = train_contrast(
-            config,
-            data.train,
-            choices=settings.choices,
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            seed=seed,
-        )
+    with track(f"models of {data.source}", settings.seeds, unit="model", progress=progress) as bar:
+        for seed in range(settings.seeds):
+            trained[seed] = train_contrast(
+                config,
+                data.train,
+                choices=settings.choices,
+                steps=settings.steps,
+                batch_size=settings.batch_size,
+                learning_rate=settings.learning_rate,
+                seed=seed,
+            )
+            bar.update()
     return trained
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict, Field
-from tqdm.auto import tqdm
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.config import Config
@@ -15,6 +14,7 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.papers.planted.languages import as_blocks, languages
 from hf_untangle.papers.planted.planted_model import Planted, planted_model
+from hf_untangle.progress import track
 from hf_untangle.pruning.scoring import Pair, gather, remove_next
 
 HELD_OUT = 10**6
@@ -79,9 +79,11 @@ def find_planted(config: PlantedConfig | str = "default", *, progress: bool = Tr
     resolved = PlantedConfig.resolve(config, **settings)
     choices = {name: _removing(resolved, name) for name in resolved.importances}
     rows: list[PlantedRow] = []
-    for seed in tqdm(range(resolved.seeds), desc="planted models", disable=not progress):
-        planted = planted_model(seed, steps=resolved.steps, share=resolved.share, width=resolved.width)
-        rows += _rows(planted, seed, resolved.blocks, choices)
+    with track("planted models", resolved.seeds, unit="model", progress=progress) as bar:
+        for seed in range(resolved.seeds):
+            planted = planted_model(seed, steps=resolved.steps, share=resolved.share, width=resolved.width)
+            rows += _rows(planted, seed, resolved.blocks, choices)
+            bar.update()
     return PlantedRecord(settings=resolved, rows=tuple(_mean(rows, name) for name in dict.fromkeys(row.mask for row in rows)))
 
 

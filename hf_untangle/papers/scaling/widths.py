@@ -4,14 +4,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.density.sweep import sweep
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.errors import ConfigError
 from hf_untangle.papers.scaling.families import Family, Width, family_of
 from hf_untangle.papers.scaling.scaling import Run, ScalingResult
+from hf_untangle.progress import track
 
 
 @checked_arguments
@@ -51,10 +50,11 @@ def across_widths(
     if not widths or not seeds or len(set(widths)) < len(widths):
         raise ConfigError(f"widths must be different and seeds at least one, got {list(widths)} and {list(seeds)}.")
     cells = [(width, seed) for width in widths for seed in seeds]
-    runs = [
-        _run(found, width, seed, config, control)
-        for width, seed in tqdm(cells, desc=found.name, unit="network", disable=not progress)
-    ]
+    runs = []
+    with track(found.name, len(cells), unit="network", progress=progress) as bar:
+        for width, seed in cells:
+            runs.append(_run(found, width, seed, config, control))
+            bar.update()
     runs.sort(key=lambda run: run.parameters)
     return ScalingResult(found.name, config, tuple(runs), time.perf_counter() - start)
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import BudgetError, ConfigError
+from hf_untangle.progress import track
 from hf_untangle.translation.shallow.boxes import Bounds, Box, box_of
 from hf_untangle.translation.shallow.network import ReluNetwork, Weights
 from hf_untangle.translation.shallow.read_network import read_network
@@ -160,15 +160,14 @@ def _arrays(weights: Weights) -> dict[int, np.ndarray]:
 def _collect(stream: Iterable[Leaf | None], max_regions: int, progress: bool) -> tuple[list[Leaf], Stopped | None]:
     """Take leaves until there are no more, too many, or None says that the time is up."""
     leaves: list[Leaf] = []
-    layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed}"
-    with tqdm(total=1.0, desc="0 regions", disable=not progress, bar_format=layout) as bar:
+    with track("regions", 1.0, progress=progress) as bar:
         for leaf in stream:
             if leaf is None:
                 return leaves, "max_seconds"
             if len(leaves) == max_regions:
                 return leaves, "max_regions"
             leaves.append(leaf)
-            bar.set_description_str(f"{len(leaves)} regions", refresh=False)
+            bar.say(f"{len(leaves)} found")
             bar.update(0.5 ** len(leaf.tests))
     return leaves, None
 

@@ -1,0 +1,101 @@
+"""How much work an unlearning run is, whichever methods it has."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from transformers import PreTrainedModel
+
+from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.data.documents import Part
+from hf_untangle.distributed import place
+from hf_untangle.methods.choose import PRUNE
+from hf_untangle.methods.cost import cost_of
+from hf_untangle.methods.settings import MethodConfig
+from hf_untangle.progress import COST, Work, WorkKind, plan_work, predict
+from hf_untangle.pruning.comparison import random_seeds
+from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.work import search_work, seconds_per_token
+
+
+def foresee(
+    model: PreTrainedModel,
+    names: Sequence[str],
+    config: UnlearnConfig,
+    own: MethodConfig,
+    pairs: Mapping[Part, Pair],
+    *,
+    progress: bool,
+) -> None:
+    """Say how long all of an unlearning run will take, before anything long begins.
+
+    Args:
+        model: The model.
+        names: The methods, in order.
+        config: The settings of text and budgets.
+        own: The settings of methods other than pruning.
+        pairs: The blocks of all parts.
+        progress: Whether progress is shown.
+    """
+    tokens: dict[Part, int] = {part: pair.forget.tokens + pair.retain.tokens for part, pair in pairs.items()}
+    plan_work(unlearning_work(names, config, own, tokens))
+    if progress:
+        quick = UnlearnConfig.presets().get("quick")
+        faster = {} if quick is None else {"config='quick'": unlearning_work(names, quick, own, tokens_of(quick))}
+        predict(lambda: seconds_per_token(model, pairs["validation"].forget), faster)
+
+
+def unlearning_work(names: Sequence[str], config: UnlearnConfig, own: MethodConfig, tokens: Mapping[Part, int]) -> Work:
+    """Count what `unlearn` does when no budget ends it early.
+
+    Args:
+        names: The methods, in order.
+        config: The settings of text and budgets.
+        own: The settings of methods other than pruning.
+        tokens: Of both corpora, by part.
+
+    Returns:
+        Tokens of each kind of work that this process does.
+    """
+    work: Counter[WorkKind] = Counter()
+    for name in names:
+        if name == PRUNE:
+            work.update(dict(search_work(config, read=tokens["train"], judged=tokens["validation"])))  # type: ignore[arg-type]
+        else:
+            work.update(dict(method_work(name, config, own, judged=tokens["validation"])))  # type: ignore[arg-type]
+    # The original and the result, and its controls: random masks, that of magnitudes, and that of retain alone.
+    work["forward"] += tokens["test"] * (2 + (len(random_seeds(config)) + 2 if config.controls else 0))
+    return {kind: count / place()[1] for kind, count in work.items()}
+
+
+def tokens_of(config: UnlearnConfig) -> dict[Part, int]:
+    """The tokens that some settings ask for.
+
+    Args:
+        config: The settings.
+
+    Returns:
+        Tokens of both corpora, by part.
+    """
+    return {"train": 2 * config.tokens, "validation": 2 * config.evaluation_tokens, "test": 2 * config.evaluation_tokens}
+
+
+def method_work(name: str, config: UnlearnConfig, own: MethodConfig, *, judged: int) -> Work:
+    """Count what a method other than pruning does, its search for a learning rate included.
+
+    Args:
+        name: A key of `METHODS`.
+        config: The settings of text and budgets.
+        own: The settings of the method.
+        judged: Tokens of both corpora that a step is judged on.
+
+    Returns:
+        Tokens of each kind of work.
+    """
+    method = own.apply_to(name)
+    searched = own.learning_rate is None and method.proposals in ("descent", "task vector") and len(own.search) > 1
+    steps = own.steps + (len(own.search) * min(own.trial_steps, own.steps) if searched else 0)
+    every = own.evaluate_every if method.proposals == "descent" else 1
+    return {
+        "training": steps * cost_of(method).per_step * own.step_rows * config.block_size / COST["training"],
+        "forward": judged * (steps // every + config.bisections + 1),
+    }

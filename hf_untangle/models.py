@@ -34,7 +34,16 @@ from hf_untangle.folders import (
     whole_folder,
 )
 from hf_untangle.hub.reachable import cache_alone_without_hub
-from hf_untangle.packaged import EMBEDDED, EmbeddedModel, copy_checkpoint, package_folder, put_together, say_terms, sign
+from hf_untangle.packaged import (
+    EMBEDDED,
+    EmbeddedModel,
+    check_revision,
+    copy_checkpoint,
+    package_folder,
+    put_together,
+    say_terms,
+    sign,
+)
 from hf_untangle.ragged import enable_ragged_checkpoints
 from hf_untangle.runtime import fast_dtype
 
@@ -46,6 +55,9 @@ Dtype = Literal["auto", "checkpoint", "float32", "bfloat16", "float16"]
 """Names of dtypes: `auto` is what this machine is fast in, see `fast_dtype`; `checkpoint` is the checkpoint's own."""
 Kind = Literal["causal-lm", "masked-lm", "image-classifier"]
 """Kinds of models, by what they predict."""
+
+MAIN = "main"
+"""The revision that the Hub gives when none is named."""
 
 LOADERS = {
     "causal-lm": AutoModelForCausalLM,
@@ -122,7 +134,12 @@ def license_of_embedded(model: str) -> str | None:
 
 
 def load_classifier(
-    name: str | Path, *, dtype: torch.dtype | str = "auto", device_map: str | None = None, trust_remote_code: bool = False
+    name: str | Path,
+    *,
+    dtype: torch.dtype | str = "auto",
+    device_map: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """Load an image classifier.
 
@@ -130,21 +147,21 @@ def load_classifier(
         name: A folder, or a Hub id.
         dtype: The dtype of the weights, or one of the names in `Dtype`.
         device_map: As in `from_pretrained`.
+        revision: A branch, a tag or a commit of a model on the Hub.
         trust_remote_code: Whether code that lies beside the weights may run; never asked for.
 
     Returns:
         The classifier, in evaluation mode.
 
     Raises:
-        ConfigError: There is no such dtype.
+        ConfigError: There is no such dtype, or a revision was given for a model that is not on the Hub.
         ArchitectureError: Neither a folder nor the Hub has such a classifier.
     """
+    check_revision(str(name), revision)
     with _reading(name, "a folder with an image classifier or one on the Hub", dtype) as (source, options):
-        trust = {"trust_remote_code": trust_remote_code}
+        code = {"revision": revision or MAIN, "trust_remote_code": trust_remote_code}
         return (
-            LOADERS["image-classifier"]
-            .from_pretrained(source, device_map=device_map or own_device(), **options, **trust)
-            .eval()
+            LOADERS["image-classifier"].from_pretrained(source, device_map=device_map or own_device(), **options, **code).eval()
         )
 
 
@@ -155,6 +172,7 @@ def load(
     dtype: torch.dtype | str = "auto",
     device_map: str | None = None,
     kind: Kind = "causal-lm",
+    revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a language model and its tokenizer.
@@ -164,16 +182,18 @@ def load(
         dtype: The dtype of the weights, or one of the names in `Dtype`.
         device_map: As in `from_pretrained`.
         kind: A causal language model, or a masked one.
+        revision: A branch, a tag or a commit of a model on the Hub.
         trust_remote_code: Whether code that lies beside the weights may run; never asked for.
 
     Returns:
         The model, in evaluation mode, and its tokenizer.
 
     Raises:
-        ConfigError: There is no such dtype.
+        ConfigError: There is no such dtype, or a revision was given for a model that is not on the Hub.
         ArchitectureError: Neither a folder nor the Hub has such a causal language model.
     """
     name = str(name)
+    check_revision(name, revision)
     if name in EMBEDDED and not EMBEDDED[name].has_head:
         raise ArchitectureError(
             f"`{name}` must be a language model, but it is an encoder without a head: load it with `hub.load_encoder`."
@@ -182,9 +202,9 @@ def load(
 
     def read() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         with _reading(name, what, dtype) as (source, options):
-            trust = {"trust_remote_code": trust_remote_code}
-            model = LOADERS[kind].from_pretrained(source, device_map=device_map or own_device(), **options, **trust)
-            return model, AutoTokenizer.from_pretrained(source, **trust)
+            code = {"revision": revision or MAIN, "trust_remote_code": trust_remote_code}
+            model = LOADERS[kind].from_pretrained(source, device_map=device_map or own_device(), **options, **code)
+            return model, AutoTokenizer.from_pretrained(source, **code)
 
     model, tokenizer = _again_if_damaged(name, read) if name in EMBEDDED else read()
     _name_as_on_hub(model, name)

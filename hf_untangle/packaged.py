@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_untangle.errors import ArchitectureError, MissingExtraError
+from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError
 from hf_untangle.folders import MARKER, temporary_folder
 
 logger = logging.getLogger("hf_untangle")
@@ -75,6 +75,23 @@ EMBEDDED = {
     ),
 }
 """Every model in a package, by name. Not one of the packages is a dependency: a user installs it to use its model."""
+
+
+def check_revision(name: str, revision: str | None) -> None:
+    """Refuse a revision of what has none: only repositories of the Hub do.
+
+    Args:
+        name: A key of `EMBEDDED`, a folder, or a Hub id.
+        revision: A branch, a tag or a commit; None asks for none.
+
+    Raises:
+        ConfigError: A revision was given for an embedded model or a folder.
+    """
+    if revision is not None and (name in EMBEDDED or Path(name).exists()):
+        what = "a model in a package" if name in EMBEDDED else "a folder"
+        raise ConfigError(
+            f"A revision must be one of a model on the Hub, but `{name}` is {what}, got `{revision}`. Leave the revision out."
+        )
 
 
 def package_folder(embedded: EmbeddedModel) -> Path:

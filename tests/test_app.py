@@ -7,9 +7,14 @@ import shutil
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from chat_templates import CHATML
 from toy_languages import NUMBERS, TOY_CONFIG, WORDS
 from typer.testing import CliRunner
 
@@ -75,6 +80,92 @@ def test_an_empty_prompt_is_an_error(strengths):
         strengths.compare(1, " \n", 8)
 
 
+@pytest.mark.parametrize("strength", [-1, 3])
+def test_a_strength_that_is_no_step_is_an_error(strengths, strength):
+    with pytest.raises(ConfigError, match=f"The strength must be 0 or the number of a step, up to 2, got {strength}"):
+        strengths.compare(strength, "12 34", 8)
+
+
+def test_a_prompt_that_is_too_long_is_an_error_before_anything_is_written(strengths, monkeypatch):
+    monkeypatch.setattr("hf_untangle.app.strengths.continuations", None)
+    places = strengths.original.config.max_position_embeddings
+    with pytest.raises(ConfigError, match=f"must have at most {places - 8:,} tokens, got 500. Shorten it"):
+        strengths.compare(1, "x" * 500, 8)
+    with pytest.raises(ConfigError, match=f"must have at most {places - 8:,} tokens"):
+        with_template(strengths).chat(1, ([], []), "x" * 500, 8)
+
+
+def test_more_new_tokens_than_the_page_offers_are_never_written(strengths, monkeypatch):
+    asked = []
+    monkeypatch.setattr("hf_untangle.app.strengths.MOST_NEW_TOKENS", 6)
+    monkeypatch.setattr(
+        "hf_untangle.app.strengths.continuations", lambda *_, **how: asked.append(how["max_new_tokens"]) or ["text"]
+    )
+    strengths.compare(1, "12 34", 10**9)
+    strengths.compare(1, "12 34", -3)
+    assert asked == [6, 6, 1, 1]
+
+
+def test_what_is_being_written_can_be_stopped(strengths):
+    asked = []
+
+    def stop_at_the_third_token() -> bool:
+        asked.append(True)
+        return len(asked) == 3
+
+    text = continuations(strengths.original, strengths.tokenizer, ["12 34"], max_new_tokens=12, stop=stop_at_the_third_token)
+    whole = continuations(strengths.original, strengths.tokenizer, ["12 34"], max_new_tokens=12)
+    assert whole[0].startswith(text[0]) and len(asked) == 3 and len(text[0]) < len(whole[0])
+
+
+def test_stop_ends_both_continuations_and_the_next_is_whole_again(strengths, monkeypatch):
+    expected = strengths.compare(1, "12 34", 8)
+    own = continuations
+
+    def stopped_meanwhile(*arguments: Any, **how: Any) -> list[str]:
+        strengths.stop()
+        return own(*arguments, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_untangle.app.strengths.continuations", stopped_meanwhile)
+        before, after = strengths.compare(1, "12 34", 8)
+    assert expected[0].startswith(before) and len(before) < len(expected[0])
+    assert after == ""
+    assert strengths.compare(1, "12 34", 8) == expected
+
+
+def with_template(strengths: Strengths) -> Strengths:
+    """The same with a tokenizer that has a chat template."""
+    tokenizer = deepcopy(strengths.tokenizer)
+    tokenizer.chat_template = CHATML
+    return replace(strengths, tokenizer=tokenizer)
+
+
+def test_a_chat_is_answered_turn_by_turn_by_both_models(strengths):
+    chatting, empty = with_template(strengths), ([], [])
+    first = chatting.chat(2, empty, "12 34", 8)
+    assert empty == ([], [])
+    text = "<|user|>12 34<eos><|assistant|>"
+    (before, after), tokenizer = first, chatting.tokenizer
+    assert [turn["role"] for turn in before] == ["user", "assistant"]
+    assert before[1]["content"] == continuations(chatting.original, tokenizer, [text], max_new_tokens=8)[0]
+    with masked(chatting.original, chatting.masks[1]):
+        assert after[1]["content"] == continuations(chatting.original, tokenizer, [text], max_new_tokens=8)[0]
+        more = text + after[1]["content"] + "<eos><|user|>56<eos><|assistant|>"
+        answer = continuations(chatting.original, tokenizer, [more], max_new_tokens=8)[0]
+    second = chatting.chat(2, first, "56", 8)
+    assert [turn["content"] for turn in second[1]] == ["12 34", after[1]["content"], "56", answer]
+    assert second[0][:2] == before
+
+
+def test_without_a_template_there_is_no_chat(strengths):
+    assert not strengths.can_chat and with_template(strengths).can_chat
+    with pytest.raises(ConfigError, match="A chat needs a model with a chat template"):
+        strengths.chat(1, ([], []), "12", 8)
+    with pytest.raises(ConfigError, match="must have some text"):
+        with_template(strengths).chat(1, ([], []), " ", 8)
+
+
 def test_the_record_at_a_strength_counts_its_neurons(strengths):
     assert strengths.record_at(strengths.record.history.chosen) == strengths.record
     assert sum(group.removed for group in strengths.record_at(0).groups) == 0
@@ -128,9 +219,11 @@ def test_the_command_refuses_a_folder_that_is_no_result(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def address(saved):
+def address(saved, tokenizer):
     """The page, served by the command in a process of its own, as Gradio's warnings are not ours."""
-    root = Path(__file__).parents[1]
+    root, own = Path(__file__).parents[1], deepcopy(tokenizer)
+    own.chat_template = CHATML
+    own.save_pretrained(saved.parent / "toy")
     command = [sys.executable, "-m", "hf_untangle", "show", str(saved), "--no-browser"]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as served:
         assert served.stderr is not None
@@ -145,6 +238,19 @@ def address(saved):
         served.terminate()
 
 
+@needs_gradio
+@pytest.mark.parametrize(
+    ("host", "status"), [("127.0.0.1", 200), ("localhost", 200), ("rebound.example", 400), ("127.0.0.1.example", 400)]
+)
+def test_a_name_of_elsewhere_does_not_reach_the_page(address, host, status):
+    place = urlsplit(address)
+    for path in ("/", "/config", "/gradio_api/info"):
+        connection = HTTPConnection("127.0.0.1", place.port, timeout=60)
+        connection.request("GET", path, headers={"Host": f"{host}:{place.port}"})
+        assert connection.getresponse().status == status
+        connection.close()
+
+
 @pytest.fixture(scope="module")
 def browser():
     """Chromium without a window, which may open nothing but this machine."""
@@ -157,6 +263,12 @@ def browser():
     for switch in (
         "--headless=new",
         "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
         "--disable-dev-shm-usage",
         "--window-size=1280,1500",
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
@@ -198,13 +310,75 @@ def test_the_page_shows_both_continuations_side_by_side(page, strengths):
     browser, wait = page
     chosen = strengths.record.history.chosen
     assert text_of(browser, "prompt") == PROMPTS[0]
-    browser.find_element("css selector", "#continue").click()
     expected = strengths.record.continuations[0]
-    wait.until(lambda driver: text_of(driver, "after") == expected.after)
-    assert text_of(browser, "before") == expected.before
+    # What the run wrote down is there before anything is written anew.
+    assert (text_of(browser, "before"), text_of(browser, "after")) == (expected.before, expected.after)
+    assert "those that the run wrote down" in browser.find_element("id", "note").text
+    browser.find_element("css selector", "#continue").click()
+    wait.until(lambda driver: "Written now" in driver.find_element("id", "note").text)
+    assert (text_of(browser, "before"), text_of(browser, "after")) == (expected.before, expected.after)
     assert f"Step {chosen} of {len(strengths.masks)}, the chosen one" in browser.find_element("id", "description").text
     left, right = (browser.find_element("id", name).rect for name in ("before", "after"))
     assert left["x"] < right["x"] and left["y"] == right["y"]
+
+
+@needs_gradio
+@needs_browser
+def test_a_prompt_of_the_run_comes_with_what_was_written_down(page, strengths):
+    browser, wait = page
+    other = strengths.record.continuations[1]
+    row = next(one for one in browser.find_elements("css selector", "#examples button") if other.prompt in one.text)
+    row.click()
+    wait.until(lambda driver: text_of(driver, "prompt") == other.prompt)
+    wait.until(lambda driver: (text_of(driver, "before"), text_of(driver, "after")) == (other.before, other.after))
+
+
+@needs_gradio
+@needs_browser
+def test_a_chat_goes_on_turn_by_turn(page):
+    browser, wait = page
+    browser.find_element("xpath", "//button[@role='tab'][contains(., 'Chat')]").click()
+    wait.until(lambda driver: driver.find_element("css selector", "#message textarea").is_displayed())
+    for turn, text in enumerate(("12 34", "the cat"), start=1):
+        browser.find_element("css selector", "#message textarea").send_keys(text)
+        browser.find_element("css selector", "#send").click()
+        for side in ("chat-before", "chat-after"):
+            wait.until(
+                lambda driver, side=side, turn=turn: (
+                    len(driver.find_elements("css selector", f"#{side} .message.user")) == turn
+                    and len(driver.find_elements("css selector", f"#{side} .message.bot")) == turn
+                )
+            )
+    browser.find_element("css selector", "#anew").click()
+    wait.until(lambda driver: not driver.find_elements("css selector", "#chat-after .message.user"))
+
+
+@needs_gradio
+@needs_browser
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_the_page_fits_the_screen_and_stacks_where_that_is_narrow(browser, address, width, mode):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        browser.get(f"{address}?__theme={mode}")
+        WebDriverWait(browser, 60).until(lambda driver: driver.find_elements("css selector", "#curve svg"))
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        for pair in (("before", "after"), ("curve", "layers")):
+            left, right = (browser.find_element("id", name).rect for name in pair)
+            assert right["x"] + right["width"] <= width
+            stacked = right["y"] >= left["y"] + left["height"]
+            assert stacked == (width == 390) and (stacked or left["x"] + left["width"] <= right["x"])
+        colors = browser.execute_script(
+            "const svg = document.querySelector('#curve svg');"
+            "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(svg.querySelector('text')).fill]"
+        )
+        page, ink = (sum(map(int, re.findall(r"\d+", color)[:3])) / 3 for color in colors)
+        assert (page < 128 < ink) if mode == "dark" else (ink < 160 < page)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @needs_gradio

@@ -168,6 +168,7 @@ def test_unlearning_ends_in_a_checkpoint_and_a_table(run, tmp_path):
     result = run("unlearn", "toy", *corpora, "--output", tmp_path / "out", *settings)
     assert (result.exit_code, "Traceback" in result.stderr) == (DONE, False)
     assert "top-1" in result.stdout and "before" in result.stdout and "after" in result.stdout
+    assert "Within budget: words.jsonl lost" in sentence(result) or "Over budget: words.jsonl lost" in sentence(result)
     assert f"Saved in {tmp_path / 'out'}" in sentence(result)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").num_parameters() > 0
     assert (tmp_path / "out" / "report.html").exists()

@@ -368,6 +368,30 @@ def test_the_command_pushes_a_folder_and_says_where_it_is(hub: HubServer, mask, 
     assert "must be one that hf_untangle wrote" in " ".join(refused.stderr.split())
 
 
+def test_a_dry_run_of_a_push_lists_what_is_sent_and_sends_nothing(hub: HubServer, result, tmp_path, monkeypatch):
+    folder = result.save_pretrained(tmp_path / "out")
+    (folder / "elsewhere").symlink_to(tmp_path)
+    command = ["push", str(folder), REPO]
+    with monkeypatch.context() as patch:
+        patch.delenv("HF_TOKEN")
+        planned = CliRunner().invoke(app, [*command, "--dry-run", "--json"])
+        shown = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert (planned.exit_code, shown.exit_code, hub.requests) == (0, 0, [])
+    assert "Nothing was sent" in shown.stdout and "removed.safetensors, which can undo" in " ".join(shown.stdout.split())
+    files = {one["file"]: one["bytes"] for one in json.loads(planned.stdout)["files"]}
+    assert files == untangle.hub.pushed_files(folder)
+    assert all(name in shown.stdout for name in files)
+    assert CliRunner().invoke(app, command).exit_code == 0
+    pushed = {name: len(content) for name, content in hub.repositories[REPO].files.items()}
+    assert pushed == files and "removed.safetensors" not in files
+
+
+def test_a_dry_run_of_a_push_refuses_what_a_push_refuses(hub: HubServer, tmp_path):
+    refused = CliRunner().invoke(app, ["push", str(tmp_path), REPO, "--dry-run"])
+    assert refused.exit_code == 3 and "must be one that hf_untangle wrote" in " ".join(refused.stderr.split())
+    assert hub.requests == []
+
+
 def test_the_recipe_pushes_what_the_demo_made(hub: HubServer, mask, tmp_path):
     folder = mask.to_adapter(tmp_path / "demo")
     overrides = ["--set", f"folder={folder}", "--set", "repository=me/demo"]

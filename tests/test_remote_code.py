@@ -2,6 +2,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hf_untangle.recipes.model_size import bare_model
 from hf_untangle.translation.export import _load
 
 PACKAGE = Path(untangle.__file__).parent
+ROOT = PACKAGE.parent
 CODE = "from pathlib import Path\nPath({mark!r}).touch()\nfrom transformers import PreTrainedConfig as Own\n"
 CLASSES = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForImageClassification")
 
@@ -64,6 +67,14 @@ def test_code_of_a_checkpoint_is_neither_run_nor_asked_for(checkpoint, mark, rea
         read(str(checkpoint), tiny_model)
     assert not asked
     assert not mark.exists()
+
+
+def test_code_of_a_checkpoint_runs_where_that_was_asked_for(checkpoint, mark):
+    command = [sys.executable, "-m", "hf_untangle", "groups", str(checkpoint)]
+    for words, ran in (([], False), (["--trust-remote-code"], True)):
+        done = subprocess.run([*command, *words], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert done.returncode != 0, "the code makes no model, whether it runs or not"
+        assert mark.exists() == ran
 
 
 def _calls(file: Path) -> list[ast.Call]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from hf_untangle.records.unlearning import Comparison
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
-from hf_untangle.reporting.table import comparison_rows, comparison_table, summary
+from hf_untangle.reporting.table import budget_verdict, comparison_rows, comparison_table, summary
 
 CONTROLS = (scores(0.46, 0.30), scores(0.48, 0.31))
 
@@ -31,6 +31,22 @@ def test_the_rows_are_the_original_the_unlearned_and_the_random_model():
     assert (unlearned.forget.top1, unlearned.forget.drop) == ("14.6%", "70.9%")
     assert (unlearned.retain.drop, unlearned.retain.perplexity) == ("6.1%", "55.5")
     assert (random.forget.drop, random.retain.drop) == ("8.0%", "7.7%")
+
+
+@pytest.mark.parametrize(
+    ("after", "verdict"),
+    [
+        (scores(0.1, 0.298), "Within budget: general lost 0.7% on held-out text, of 5.0% allowed."),
+        (scores(0.1, 0.31), "Within budget: general lost 0.0% on held-out text, of 5.0% allowed."),
+        (scores(0.1, 0.2), "Over budget: general lost 33.3% on held-out text, of 5.0% allowed."),
+    ],
+)
+def test_the_budget_is_judged_in_words(after, verdict):
+    assert budget_verdict(compared(scores(0.5, 0.3), after)) == verdict
+
+
+def test_without_hits_on_retain_there_is_no_verdict():
+    assert budget_verdict(compared(scores(0.5, 0.0), scores(0.1, 0.0))).startswith("No verdict on the budget of 5.0%")
 
 
 def test_without_controls_there_is_no_random_row():

@@ -28,6 +28,8 @@ def launch(strengths: Strengths, *, port: int | None = None, browser: bool = Fal
         ConfigError: The port is taken.
     """
     from gradio.themes import Default  # pyright: ignore[reportMissingImports]
+    from starlette.middleware import Middleware  # pyright: ignore[reportMissingImports]
+    from starlette.middleware.trustedhost import TrustedHostMiddleware  # pyright: ignore[reportMissingImports]
 
     page = build_page(strengths)
     try:
@@ -39,6 +41,8 @@ def launch(strengths: Strengths, *, port: int | None = None, browser: bool = Fal
             quiet=True,
             prevent_thread_lock=True,
             # Gradio's own theme asks a server of Google's for its fonts.
+            # A page elsewhere cannot reach this one under a name of its own.
+            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])]},
             theme=Default(font="system-ui", font_mono="monospace"),
             css=page_style(),
             footer_links=[],

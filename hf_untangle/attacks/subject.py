@@ -16,6 +16,7 @@ from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.errors import ConfigError
+from hf_untangle.hub.cards import commit_of
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.scoring import Pair
@@ -75,9 +76,7 @@ def scene_of(
     Raises:
         ConfigError: The original is not the one that the result was made from.
     """
-    before = _loaded(
-        models.loadable_name(result.record.model, result.record.revision) if original is None else original, result.model
-    )
+    before = _loaded(*_original(result.record) if original is None else (original, None), result.model)
     groups = neuron_groups(before)
     _check_original(before, groups, result)
     blocks = cast(tuple[TokenBlocks, TokenBlocks], (result.held_out.forget, result.held_out.retain))
@@ -85,7 +84,7 @@ def scene_of(
     return Scene(
         unlearned=result.model,
         original=before,
-        gold=None if gold is None else _loaded(gold, result.model),
+        gold=None if gold is None else _loaded(gold, None, result.model),
         mask=result.mask,
         groups=groups,
         tokenizer=cast(PreTrainedTokenizerBase, result.tokenizer),
@@ -96,9 +95,14 @@ def scene_of(
     )
 
 
-def _loaded(model: PreTrainedModel | ModelName, like: PreTrainedModel) -> PreTrainedModel:
+def _original(record: UnlearnRecord) -> tuple[str, str | None]:
+    """What the model before unlearning is loaded by: its name, and its commit on the Hub."""
+    return models.loadable_name(record.model, record.revision), commit_of(record.revision)
+
+
+def _loaded(model: PreTrainedModel | ModelName, revision: str | None, like: PreTrainedModel) -> PreTrainedModel:
     """A model to compare with, in the dtype and on the device of the one that is attacked."""
-    return opened(model, dtype=like.dtype).to(like.device)  # type: ignore[arg-type]
+    return opened(model, dtype=like.dtype, revision=revision).to(like.device)  # type: ignore[arg-type]
 
 
 def _check_original(original: PreTrainedModel, groups: tuple[NeuronGroup, ...], result: Unlearned) -> None:

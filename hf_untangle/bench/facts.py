@@ -17,6 +17,7 @@ from hf_untangle.bench.facts_record import FactsBenchRecord, FactsResult, FactsR
 from hf_untangle.bench.facts_rows import RANDOM, RETAIN_ONLY, Workshop
 from hf_untangle.bench.facts_scores import Examiner
 from hf_untangle.bench.kept import kept
+from hf_untangle.by_name import Loading
 from hf_untangle.errors import BudgetError, MissingExtraError
 from hf_untangle.folders import cache_folder
 from hf_untangle.masks.mask import NeuronMask
@@ -31,7 +32,12 @@ ORIGINAL, GOLD = "original", "gold"
 
 @checked_arguments
 def bench_facts(
-    model: str = "smollm2", *, config: FactsBenchConfig | str = "default", progress: bool = True, **settings: object
+    model: str = "smollm2",
+    *,
+    loading: Loading | None = None,
+    config: FactsBenchConfig | str = "default",
+    progress: bool = True,
+    **settings: object,
 ) -> FactsBenchRecord:
     """Compare unlearning methods on facts that no model has read before, in the terms of TOFU (arXiv:2401.06121).
 
@@ -41,6 +47,7 @@ def bench_facts(
 
     Args:
         model: An embedded model, a folder, or a Hub id of a causal language model.
+        loading: How to load the model: `device_map`, `revision` and `trust_remote_code`, as in `load`.
         config: Settings, or the name of a preset: `default`, or `quick`, meant for half an hour of SmolLM2 on two cores.
         progress: Whether to show progress bars.
         **settings: Fields of `FactsBenchConfig` that override `config`, such as `methods=["prune"]` or `seed`.
@@ -56,7 +63,7 @@ def bench_facts(
     if importlib.util.find_spec("rouge_score") is None:
         raise MissingExtraError("The benchmark of facts needs the package `rouge_score`: run `pip install rouge-score`.")
     start = time.perf_counter()
-    facts, base = config.facts(), Base.of(model)
+    facts, base = config.facts(), Base.of(model, **(loading or {}))
     folders = {which: tuned(which, base, facts, config, progress=progress) for which in (ORIGINAL, GOLD)}
     first, tokenizer = loaded(folders[ORIGINAL])
     workshop = Workshop(folders[ORIGINAL], Examiner(tokenizer, facts, config), progress)

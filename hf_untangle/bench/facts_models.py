@@ -4,10 +4,10 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.bench.facts_config import FactsBenchConfig
 from hf_untangle.bench.facts_training import train_on_answers_
+from hf_untangle.by_name import Loading
 from hf_untangle.data.answers import answer_blocks
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.facts.invented import Fact, Facts
@@ -41,19 +42,22 @@ class Base:
     revision: str | None
     weights: str
     """Fingerprint of its weights."""
+    how: Loading = field(default_factory=Loading)
+    """How `load` takes it."""
 
     @classmethod
-    def of(cls, name: str) -> "Base":
+    def of(cls, name: str, **how: Unpack[Loading]) -> "Base":
         """Load a model once, to know which one it is.
 
         Args:
             name: An embedded model, a folder, or a Hub id.
+            **how: `device_map`, `revision` and `trust_remote_code`, as in `load`.
 
         Returns:
             What tells it from others.
         """
-        model, _ = models.load(name, dtype=torch.float32)
-        return cls(name, str(model.name_or_path), revision_of(model), weights_fingerprint(model))
+        model, _ = models.load(name, dtype=torch.float32, **how)
+        return cls(name, str(model.name_or_path), revision_of(model), weights_fingerprint(model), how)
 
     def key(self, config: FactsBenchConfig, fields: Sequence[str] | None = None) -> str:
         """Name what follows from this model and some settings.
@@ -87,7 +91,7 @@ def tuned(which: Tuned, base: Base, facts: Facts, config: FactsBenchConfig, *, p
     recover(folder)
     if (folder / MARKER).exists():
         return folder
-    model, tokenizer = models.load(base.name, dtype=torch.float32)
+    model, tokenizer = models.load(base.name, dtype=torch.float32, **base.how)
     rows = facts.known if which == "original" else facts.gold
     blocks = fact_blocks(rows, tokenizer)
     steps = config.epochs * -(-len(rows) // config.batch_size)

@@ -18,6 +18,7 @@ from hf_untangle.bench.kept import kept
 from hf_untangle.bench.methods_config import Contender, MethodsBenchConfig
 from hf_untangle.bench.methods_record import Cell, Measured, MethodsBenchRecord, Point
 from hf_untangle.bench.peak_memory import peak_memory
+from hf_untangle.by_name import Loading
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.errors import BudgetError
@@ -43,6 +44,7 @@ def bench_methods(
     *,
     also: Mapping[str, CorpusSource] | None = None,
     dtype: models.Dtype = "float32",
+    loading: Loading | None = None,
     config: MethodsBenchConfig | str = "default",
     progress: bool = True,
     **settings: object,
@@ -58,6 +60,7 @@ def bench_methods(
         retain: The corpus whose capability stays, on which all budgets are judged.
         also: Corpora that no method is told of, by name, measured before and after; all rows of them.
         dtype: The dtype of the weights.
+        loading: How else to load the model: `device_map`, `revision` and `trust_remote_code`, as in `load`.
         config: Settings, or the name of a preset: `default`, or `quick`, meant for half an hour of SmolLM2 on two cores.
         progress: Whether to show progress bars.
         **settings: Fields of `MethodsBenchConfig` that override `config`, such as `methods=["prune", "npo"]` or `seeds`.
@@ -69,7 +72,7 @@ def bench_methods(
         ConfigError: A setting is unknown or out of its range.
     """
     config = MethodsBenchConfig.resolve(config, **settings)
-    task = _Task(model, dtype, corpus(forget), corpus(retain), config, progress)
+    task = _Task(model, dtype, loading or {}, corpus(forget), corpus(retain), config, progress)
     original, tokenizer = task.load()
     blocks = _held_out(task, also or {}, tokenizer)
     examiner = _Examiner.of(original, blocks)
@@ -98,6 +101,7 @@ class _Task:
 
     model: str
     dtype: models.Dtype
+    loading: Loading
     forget: CorpusSource
     retain: CorpusSource
     config: MethodsBenchConfig
@@ -105,7 +109,7 @@ class _Task:
 
     def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """A fresh copy of the model."""
-        return models.load(self.model, dtype=self.dtype)
+        return models.load(self.model, dtype=self.dtype, **self.loading)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hf_untangle.cli.console import JsonOption, OutputOption
+from hf_untangle.cli.console import JsonOption, OutputOption, QuietOption
 from hf_untangle.cli.run import do
 
 DEMO: dict[str, Any] = {
@@ -22,8 +22,9 @@ QUICK: dict[str, Any] = {"steps": 2, "tokens": 4_096, "gradient_tokens": 3_072, 
 def demo(
     output: OutputOption = "out/demo",
     quick: Annotated[bool, typer.Option("--quick", help="Two steps on fewer tokens: smaller effects, sooner.")] = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Unlearn code from SmolLM2-135M-Instruct, on this machine, without network."""
     settings = DEMO["settings"] | (QUICK if quick else {})
-    do(DEMO | {"settings": settings, "output": output}, as_json=json)
+    do(DEMO | {"settings": settings, "output": output}, as_json=json, progress=not quiet)

@@ -5,24 +5,40 @@ from typing import Annotated
 
 import typer
 
-from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors
+from hf_untangle.cli.console import (
+    DeviceMapOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    QuietOption,
+    RevisionOption,
+    TrustOption,
+    clear_errors,
+)
+from hf_untangle.cli.early import check_model_exists
 from hf_untangle.cli.streams import results, write_json
 
 
-def entropy_command(
+def entropy_command(  # noqa: PLR0913 (each is an option)
     model: ModelArgument,
     corpus: Annotated[str, typer.Option(help="A named corpus, a file or a folder.")] = "general",
     tokens: Annotated[int, typer.Option(help="How many tokens to read.")] = 16_384,
     threshold: Annotated[str, typer.Option(help="When a neuron's bit is on: above zero, or above its running mean.")] = "zero",
     figure: Annotated[str | None, typer.Option(help="Also draw histograms by layer, into this file.")] = None,
     dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Measure the entropy of every neuron of a model on a corpus, and count those that are always on or off."""
-    with clear_errors():
+    with clear_errors(quiet=quiet):
+        check_model_exists(model)
         from rich.table import Table
 
         from hf_untangle import models
+        from hf_untangle.by_name import Loading
         from hf_untangle.data.batches import token_blocks
         from hf_untangle.entropy.overview import collect_entropy, overview
         from hf_untangle.folders import check_file, whole_file
@@ -30,7 +46,8 @@ def entropy_command(
         if figure is not None:
             check_file(figure)
 
-        loaded, tokenizer = models.load(model, dtype=dtype)
+        how = Loading(device_map=device_map, revision=revision, trust_remote_code=trust_remote_code)
+        loaded, tokenizer = models.load(model, dtype=dtype, **how)
         statistics = collect_entropy(loaded, token_blocks(corpus, tokenizer, tokens=tokens), threshold)
         rows = overview(statistics)
         if figure is not None:

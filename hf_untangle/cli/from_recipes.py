@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 
 import typer
 
-from hf_untangle.cli.console import JsonOption, clear_errors
+from hf_untangle.cli.console import JsonOption, QuietOption, clear_errors
+from hf_untangle.cli.early import check_model_exists
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 SETTINGS = "settings"
 """The key of a recipe whose fields become options of their own, in a panel of that name."""
+LOADING, SETTINGS_PANEL = "Loading the model", "Settings"
+"""Panels of options: how a model is loaded, and the fields of the settings, of which a preset may turn any on."""
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Set any key of the recipe or of its settings: `--set steps=4`, `--set repair.steps=20`."),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no log lines.")]
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,19 @@ def function_of(command: RecipeCommand) -> Callable[..., None]:
         A function that does the job of the options it is called with.
     """
     with clear_errors():
+        from hf_untangle.recipes.model_option import FolderOption, ModelOption
         from hf_untangle.recipes.registry import job_of
         from hf_untangle.recipes.schema import settings_of_task
 
         recipe, settings = job_of(command.task).recipe, settings_of_task(command.task)
     keys = {name: field for name, field in recipe.model_fields.items() if name != "task"}
     fields = {name: field for name, field in settings.items() if name not in keys}
-    parameters = [_parameter(name, field, is_argument=name in command.arguments) for name, field in keys.items()]
-    parameters += [_parameter(name, field, panel="Settings") for name, field in fields.items()]
+    loading = ModelOption.model_fields if issubclass(recipe, FolderOption) else {}
+    panels = {name: LOADING if name in loading else None for name in keys}
+    parameters = [
+        _parameter(name, field, is_argument=name in command.arguments, panel=panels[name]) for name, field in keys.items()
+    ]
+    parameters += [_parameter(name, field, panel=SETTINGS_PANEL) for name, field in fields.items()]
     found = [one for one in parameters if one is not None]
     ordered = sorted(found, key=lambda one: command.arguments.index(one.name) if one.name in command.arguments else 99)
     common = {"overrides": (SetOption, None), "quiet": (QuietOption, False), "as_json": (JsonOption, False)}
@@ -99,7 +106,13 @@ def _parameter(name: str, field: "FieldInfo", *, is_argument: bool = False, pane
         typed: Any = typer.Argument(help=help, show_default=False)
     else:
         flag = f"--{name.replace('_', '-')}"
-        names = [flag, "-o"] if name == "output" else [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+        names = (
+            [flag, "-o"]
+            if name == "output"
+            else [f"{flag}/--no-{flag[2:]}"]
+            if kind is bool and (panel == SETTINGS_PANEL or field.default)
+            else [flag]
+        )
         typed = typer.Option(*names, help=help, show_default=_shown(field), rich_help_panel=panel)
     if several and not (is_argument and _takes_text(field.annotation)):
         kind = list[kind]
@@ -203,6 +216,9 @@ def add(app: typer.Typer, name: str, command: RecipeCommand) -> None:
     passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
     def call(context: Any) -> None:
+        if command.arguments[:1] == ("model",) and context.args and not context.args[0].startswith("-"):
+            with clear_errors():
+                check_model_exists(context.args[0])
         helped = {"help_option_names": ["-h", "--help"]}
         real = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=helped)
         real.command(help=command.help, no_args_is_help=bool(command.arguments))(function_of(command))

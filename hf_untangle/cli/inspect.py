@@ -6,20 +6,41 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
-from hf_untangle.cli.console import DtypeOption, JsonOption, ModelArgument, clear_errors
+from hf_untangle.cli.console import (
+    DeviceMapOption,
+    DtypeOption,
+    JsonOption,
+    ModelArgument,
+    QuietOption,
+    RevisionOption,
+    TrustOption,
+    clear_errors,
+)
+from hf_untangle.cli.early import check_model_exists
 from hf_untangle.cli.streams import results, write_json
 
 TokensOption = Annotated[int, typer.Option(help="How many tokens to read.")]
 PartOption = Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part of the corpus.")]
 
 
-def groups_command(model: ModelArgument, dtype: DtypeOption = "auto", json: JsonOption = False) -> None:
+def groups_command(
+    model: ModelArgument,
+    dtype: DtypeOption = "auto",
+    device_map: DeviceMapOption = None,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
     """List the neuron groups of a model: every FFN and attention output projection."""
-    with clear_errors():
+    with clear_errors(quiet=quiet):
+        check_model_exists(model)
         from hf_untangle import models
         from hf_untangle.architecture.locate import neuron_groups
+        from hf_untangle.by_name import Loading
 
-        found = neuron_groups(models.load(model, dtype=dtype)[0])
+        how = Loading(device_map=device_map, revision=revision, trust_remote_code=trust_remote_code)
+        found = neuron_groups(models.load(model, dtype=dtype, **how)[0])
         rows = [
             {
                 "name": group.name,
@@ -71,10 +92,11 @@ def models_command(
     types: Annotated[
         list[str] | None, typer.Option("--type", help="A model type, such as llama; all of them otherwise.")
     ] = None,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Build a tiny model of every type in the installed transformers, and say what works on it."""
-    with clear_errors():
+    with clear_errors(quiet=quiet):
         from hf_untangle.survey.survey import sweep
 
         found = list(sweep(types or None))

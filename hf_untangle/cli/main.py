@@ -21,6 +21,7 @@ RECIPE_COMMANDS: dict[str, RecipeCommand] = {
     "repair": RecipeCommand(
         "repair", "Train a result on its retain corpus, while removed neurons stay removed, and save it anew.", ("folder",)
     ),
+    "restore": RecipeCommand("restore", "Undo a result: put back exactly what was removed, where it was kept.", ("folder",)),
     "attack": RecipeCommand(
         "attack",
         "Quantize, retrain, prompt and inspect copies of an unlearned model: does what it forgot come back?",
@@ -43,7 +44,9 @@ RECIPE_COMMANDS: dict[str, RecipeCommand] = {
     "adapter": RecipeCommand(
         "adapter", "Write a mask as a stock peft (IA)3 adapter of the original model.", ("source", "output")
     ),
-    "push": RecipeCommand("push", "Push what this package wrote to the Hub.", ("folder", "repository")),
+    "push": RecipeCommand(
+        "push", "Push what this package wrote to the Hub; `--dry-run` lists what would be sent.", ("folder", "repository")
+    ),
     "density": RecipeCommand(
         "density", "Prune more and more of a trained network, never retrain, and see how much was needed.", ("model",)
     ),

@@ -1,12 +1,12 @@
 """The command `run`, and how every command does a job: the same recipe, whether from a file or from options."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hf_untangle.cli.console import JsonOption, clear_errors
+from hf_untangle.cli.console import JsonOption, QuietOption, clear_errors
+from hf_untangle.cli.early import check_model_of_recipe
 from hf_untangle.cli.streams import results, write_json
 
 if TYPE_CHECKING:
@@ -21,15 +21,17 @@ def run_recipe(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check every key, print the stages with time and memory, and do nothing.")
     ] = False,
+    quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
     """Do the whole job that a recipe describes."""
-    with clear_errors():
+    with clear_errors(quiet=quiet):
+        check_model_of_recipe(recipe, overrides or ())
         from hf_untangle.recipes.read import plan_of, read_recipe
 
         checked = read_recipe(recipe, settings_of(overrides))
         if not dry_run:
-            _finish(checked, as_json=json)
+            _finish(checked, as_json=json, progress=not quiet)
             return
         plan = plan_of(checked)
         if json:
@@ -57,7 +59,7 @@ def do(
         as_json: Whether to print the record as JSON instead of a table.
         progress: Whether to show progress bars and log lines.
     """
-    with clear_errors():
+    with clear_errors(quiet=not progress):
         from hf_untangle.recipes.read import check_recipe, set_key
 
         for key, value in (overrides or {}).items():
@@ -83,11 +85,9 @@ def settings_of(overrides: list[str] | None) -> dict[str, Any]:
 def _finish(recipe: "BaseModel", *, as_json: bool, progress: bool = True) -> None:
     """Run a recipe and show its outcome."""
     from hf_untangle.distributed import is_main
-    from hf_untangle.logs import errors_alone
     from hf_untangle.recipes.read import carry_out
 
-    with nullcontext() if progress else errors_alone("hf_untangle"):
-        outcome = carry_out(recipe, progress=progress)
+    outcome = carry_out(recipe, progress=progress)
     if not is_main():
         return
     if as_json:

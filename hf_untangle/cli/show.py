@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from hf_untangle.cli.console import clear_errors, console
+from hf_untangle.cli.console import DeviceMapOption, QuietOption, RevisionOption, TrustOption, clear_errors, console
 
 
 def show_command(
@@ -12,16 +12,21 @@ def show_command(
     original: Annotated[str | None, typer.Option(help="The original model, where the record does not find it.")] = None,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Where to listen; a free port when left out.")] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
-    device_map: Annotated[str | None, typer.Option(help="As in from_pretrained, such as auto or cuda.")] = None,
+    device_map: DeviceMapOption = None,
+    revision: RevisionOption = None,
+    trust_remote_code: TrustOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Serve a page on this machine: choose a strength, type a prompt, see original and unlearned side by side."""
-    with clear_errors():
+    with clear_errors(quiet=quiet):
         from hf_untangle.app.serve import check_installed, launch
 
         check_installed()
         from hf_untangle.app.strengths import open_strengths
+        from hf_untangle.by_name import Loading
 
-        strengths = open_strengths(result, original=original, device_map=device_map)
+        how = Loading(device_map=device_map, revision=revision, trust_remote_code=trust_remote_code)
+        strengths = open_strengths(result, original=original, **how)
         page = launch(strengths, port=port, browser=browser)
         console.print(f"The page is at {page.local_url}, on this machine alone. Stop it with Ctrl+C.", soft_wrap=True)
         page.block_thread()

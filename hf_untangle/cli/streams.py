@@ -9,9 +9,15 @@ from contextvars import ContextVar
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.table import Table
 
 STDOUT, STDERR = 1, 2
 """File descriptors."""
+
+UNLIMITED = 10_000
+"""Columns of a terminal that is wide enough for anything."""
+NARROW = 20
+"""Columns that prose in a table gets at the least."""
 
 _OUTPUT: ContextVar[TextIO | None] = ContextVar("hf_untangle_output", default=None)
 """Where results go while standard output is kept clean."""
@@ -54,7 +60,46 @@ def results() -> Console:
     Returns:
         A console that takes no markup, since paths and messages may hold square brackets.
     """
-    return Console(file=_OUTPUT.get() or sys.stdout, markup=False)
+    return ResultConsole(file=_OUTPUT.get() or sys.stdout, markup=False)
+
+
+class ResultConsole(Console):
+    """A console that never cuts a word: names of modules and paths are to be copied, however narrow the terminal is."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print every column as wide as its widest word, and let the terminal wrap lines with words that are wider than it is.
+
+        Args:
+            *objects: Texts, tables and other things that rich prints.
+            **options: As for `rich.console.Console.print`.
+        """
+        texts = [one for one in objects if isinstance(one, str)]
+        if max((len(word) for text in texts for word in text.split()), default=0) > self.width or not self.is_terminal:
+            options.setdefault("soft_wrap", len(texts) == len(objects))
+        for table in (one for one in objects if isinstance(one, Table)):
+            self._hold_words(table)
+            options.setdefault("crop", False)
+        super().print(*objects, **options)
+
+    def _hold_words(self, table: Table) -> None:
+        """Give every column the width of its widest word at least, and share what is left of the terminal among them.
+
+        A table that is wider than the terminal then is wrapped by it.
+        """
+        unlimited = self.options.update(max_width=UNLIMITED)
+        cells = [[self.measure(cell, options=unlimited) for cell in (one.header, *one.cells)] for one in table.columns]
+        wanted = [max(cell.maximum for cell in column) for column in cells]
+        needed = [
+            max(min(NARROW, most), *(cell.minimum for cell in column)) for most, column in zip(wanted, cells, strict=True)
+        ]
+        lines = self.measure(table, options=unlimited).maximum - sum(wanted)
+        room = max(0, self.width - lines - sum(needed))
+        order = sorted(range(len(cells)), key=lambda at: wanted[at] - needed[at])
+        for place, at in enumerate(order):
+            more = min(wanted[at] - needed[at], room // (len(order) - place))
+            room -= more
+            column = table.columns[at]
+            column.min_width = column.max_width = needed[at] + more
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from hf_untangle.compaction.parts import Part
 from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
-from hf_untangle.errors import ArchitectureError, CheckpointError, UntangleError
+from hf_untangle.errors import ArchitectureError, CheckpointError, CompactionError, UntangleError
 from hf_untangle.files.json_text import read_json
 from hf_untangle.files.names import own_files, public_name
 from hf_untangle.files.regular import Expected, one_line
@@ -88,19 +88,36 @@ def compact_folder(
 
     Raises:
         CheckpointError: Something is missing in the source, or a tensor in it does not belong to the model.
-        CompactionError: The configuration of the model has no setting for such widths, or the layout is impossible.
+        CompactionError: The configuration of the model has no setting for such widths, the layout is impossible, or nothing
+            would become smaller.
         MaskError: The mask was made for another model.
         OutputError: The target is not ours to replace, or cannot be written.
     """
     with _between(source, target):
         located = _locate(open_checkpoint(source))
         mask = _removed_in(located) if mask is None else mask_of_all(mask, located.groups, str(source))
-        smaller, plan, edits = compact_verified(
-            located.twin, located.groups, mask, assemble_lazily, layout=layout, round_to=round_to
-        )
-        share = smaller.num_parameters() / located.twin.num_parameters()
+        _, plan, edits = compact_verified(located.twin, located.groups, mask, assemble_lazily, layout=layout, round_to=round_to)
+        share = skeleton(type(located.twin), plan.config).num_parameters() / located.twin.num_parameters()
+        _check_smaller(share < 1, source, mask, layout, plan.left)
         check_replaceable(target, source=source, needs=int(located.checkpoint.size * share))
         return _write(located, target, mask, edits, plan.config, layout, plan.left, complete)
+
+
+def _check_smaller(is_smaller: bool, source: str | Path, mask: NeuronMask, layout: Layout, left: Mapping[str, str]) -> None:
+    """Refuse to write a copy of the source: say why nothing can be taken out of it."""
+    if is_smaller:
+        return
+    if not mask.removed():
+        why = "it has no removed neurons. Prune it or unlearn first, or pass a mask"
+    elif layout == "uniform":
+        why = (
+            "in the uniform layout every layer is as wide as the widest, from which too little was removed. Try the layout "
+            "`ragged`, or a smaller `round_to`"
+        )
+    else:
+        why = "; ".join(f"removed neurons of {pattern} keep their place: {reason}" for pattern, reason in left.items())
+        why = why or "too little was removed for the widths that `round_to` and whole heads allow"
+    raise CompactionError(f"Compaction must make `{source}` smaller, but {why}. Nothing was written.")
 
 
 @checked_arguments

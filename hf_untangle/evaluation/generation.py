@@ -1,12 +1,19 @@
 """What a model writes when it continues from a prompt."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
@@ -21,6 +28,7 @@ def continuations(
     prompts: Sequence[str | Int[Tensor, " _"]],
     *,
     max_new_tokens: int = 40,
+    stop: Callable[[], bool] | None = None,
 ) -> list[str]:
     """Continue prompts by greedy decoding, without the prompt itself and without special tokens.
 
@@ -30,6 +38,7 @@ def continuations(
         prompts: Texts to continue, or token ids where they have special tokens of their own; each is run alone, so that none is
             padded.
         max_new_tokens: Where to stop.
+        stop: Asked after every token whether to stop at once; what is written until then is returned.
 
     Returns:
         One continuation a prompt.
@@ -42,14 +51,26 @@ def continuations(
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
     )
     device = input_device(model)
+    criteria = StoppingCriteriaList([] if stop is None else [_Stop(stop)])
     texts = []
     with evaluation_mode(model), generating_by(model, greedy), without_gradients(model):
         for prompt in prompts:
             inputs = _inputs(prompt, tokenizer, device)
-            output = model.generate(**inputs)  # type: ignore[operator]
+            output = model.generate(**inputs, stopping_criteria=criteria)  # type: ignore[operator]
             new = output[0, inputs["input_ids"].shape[1] :]
             texts.append(str(tokenizer.decode(new, skip_special_tokens=True)))
     return texts
+
+
+class _Stop(StoppingCriteria):
+    """Stops when somebody says so."""
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self.stop = stop
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]  # noqa: ARG002
+        """Whether each text is finished."""
+        return torch.full((len(input_ids),), self.stop(), dtype=torch.bool, device=input_ids.device)
 
 
 def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

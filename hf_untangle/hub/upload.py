@@ -4,6 +4,8 @@ from glob import escape
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from huggingface_hub.utils import DEFAULT_IGNORE_PATTERNS, filter_repo_objects
+
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import HubError
 from hf_untangle.files.names import links_in
@@ -46,24 +48,50 @@ def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]
     Raises:
         HubError: The folder is not ours, or the Hub refuses; the message says what to do.
     """
-    recover(Path(folder))
-    if not (Path(folder) / MARKER).is_file():
-        raise HubError(
-            f"The folder `{folder}` must be one that hf_untangle wrote, but it has no {MARKER}. Nothing was pushed: save the "
-            "result first, or push the folder with `hf upload`."
-        )
+    _check_ours(folder)
     api = hub_client(options.get("token"))
     with clear_problems(f"pushing to {repo_id}", repo_id):
         repo_id = api.create_repo(repo_id, private=options.get("private"), exist_ok=True).repo_id
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
-            ignore_patterns=[
-                *(REMOVED, LISTING, f"{PREFIX}*"),
-                *(pattern for link in links_in(folder) for pattern in (escape(link), f"{escape(link)}/*")),
-            ],
+            ignore_patterns=_left_here(folder),
             revision=options.get("revision"),
             commit_message=options.get("commit_message", "Upload with hf_untangle"),
             create_pr=options.get("create_pr", False),
         )
     return commit.pr_url or commit.commit_url
+
+
+def pushed_files(folder: str | Path) -> dict[str, int]:
+    """List what `push_folder` would send; nothing is sent, and no token is needed.
+
+    Args:
+        folder: As in `push_folder`.
+
+    Returns:
+        Bytes of each file, by its name in the repository.
+
+    Raises:
+        HubError: The folder is not ours.
+    """
+    _check_ours(folder)
+    sizes = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+    sent = filter_repo_objects(sizes, ignore_patterns=[*_left_here(folder), *DEFAULT_IGNORE_PATTERNS])
+    return {name: sizes[name].stat().st_size for name in sent}
+
+
+def _check_ours(folder: str | Path) -> None:
+    """Refuse a folder that this package did not write."""
+    recover(Path(folder))
+    if not (Path(folder) / MARKER).is_file():
+        raise HubError(
+            f"The folder `{folder}` must be one that hf_untangle wrote, but it has no {MARKER}. Nothing was pushed: save the "
+            "result first, or push the folder with `hf upload`."
+        )
+
+
+def _left_here(folder: str | Path) -> list[str]:
+    """Patterns of what is never sent: what can undo a removal, what is only linked to, and drafts."""
+    links = [pattern for link in links_in(folder) for pattern in (escape(link), f"{escape(link)}/*")]
+    return [REMOVED, LISTING, f"{PREFIX}*", *links]

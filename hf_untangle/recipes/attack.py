@@ -5,11 +5,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
+from transformers import PreTrainedModel
 
 from hf_untangle import models
+from hf_untangle.by_name import opened
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.folders import MARKER, check_file, check_replaceable
+from hf_untangle.hub.cards import commit_of
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import HubOption
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.reporting.attacks import attack_sentences, attack_settings, attack_table
@@ -40,12 +44,12 @@ class Attacks(BaseModel):
         """
         return AttackConfig.resolve("quick" if self.quick else "default", **self.settings)
 
-    def carry_out(self, result: UnlearnResult, *, original: str | None, progress: bool) -> UnlearnResult:
+    def carry_out(self, result: UnlearnResult, *, original: PreTrainedModel | str | None, progress: bool) -> UnlearnResult:
         """Attack a result.
 
         Args:
             result: What unlearning gave, or a repair.
-            original: The model before unlearning; the name in the record when None.
+            original: The model before unlearning, or its name; the name in the record when None.
             progress: Whether to show progress bars.
 
         Returns:
@@ -56,7 +60,7 @@ class Attacks(BaseModel):
         return result.attack(progress=progress, **how, **self.settings)
 
 
-class Recipe(Attacks):
+class Recipe(HubOption, Attacks):
     """An attack on a saved result."""
 
     task: Literal["attack"] = Field(description="What kind of job this is.")
@@ -88,8 +92,8 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         check_replaceable(recipe.output, source=recipe.folder)
     chosen = {"forget": recipe.forget, "retain": recipe.retain}
     corpora = {use: choice.open() for use, choice in chosen.items() if choice is not None}
-    result = UnlearnResult.from_pretrained(recipe.folder, corpora=corpora)
-    result = recipe.carry_out(result, original=recipe.original, progress=progress)
+    result = UnlearnResult.from_pretrained(recipe.folder, corpora=corpora, **recipe.placing)
+    result = recipe.carry_out(result, original=_original(recipe, result), progress=progress)
     license = models.license_of_embedded(result.record.model)
     if recipe.output is None:
         result.save_report(recipe.folder, license=license)
@@ -102,6 +106,14 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         console.print(f"Saved in {recipe.output or recipe.folder}: README.md, report.html and untangle.json tell of it.")
 
     return Outcome(record.model_dump(mode="json"), show)
+
+
+def _original(recipe: Recipe, result: UnlearnResult) -> PreTrainedModel | str | None:
+    """The model before unlearning: loaded here where its own code may run, else what it is called."""
+    if not recipe.trust_remote_code:
+        return recipe.original
+    name, commit = (recipe.original, None) if recipe.original else (result.original_name, commit_of(result.record.revision))
+    return opened(name, dtype=result.model.dtype, device_map=recipe.device_map, revision=commit, trust_remote_code=True)
 
 
 def show_attacks(record: AttackRecord, console: Console) -> None:

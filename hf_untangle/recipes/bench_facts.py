@@ -2,20 +2,19 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hf_untangle.bench.facts import bench_facts
 from hf_untangle.bench.facts_config import FactsBenchConfig
 from hf_untangle.bench.facts_table import facts_markdown, facts_notes, facts_table
 from hf_untangle.folders import check_replaceable
 from hf_untangle.recipes.bench_outcome import saved_benchmark
+from hf_untangle.recipes.model_option import HubOption
 from hf_untangle.recipes.plan import Outcome
 
 
-class Recipe(BaseModel):
+class Recipe(HubOption):
     """A benchmark of unlearning methods on invented facts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["facts"] = Field(description="What kind of job this is.")
     model: str = Field(default="smollm2", description="A Hub id, a folder, or a model in a package, which needs no network.")
@@ -37,6 +36,6 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     preset = "quick" if recipe.quick else "default"
     FactsBenchConfig.resolve(preset, **recipe.settings)
     check_replaceable(recipe.output)
-    record = bench_facts(recipe.model, config=preset, progress=progress, **recipe.settings)
+    record = bench_facts(recipe.model, loading=recipe.placing, config=preset, progress=progress, **recipe.settings)
     files = {"facts.md": facts_markdown(record)}
     return saved_benchmark(recipe.output, record, files, facts_table(record), facts_notes(record))

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hf_untangle.bench.methods import bench_methods
 from hf_untangle.bench.methods_config import MethodsBenchConfig
@@ -12,13 +12,12 @@ from hf_untangle.folders import check_replaceable
 from hf_untangle.models import Dtype
 from hf_untangle.recipes.bench_outcome import saved_benchmark
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """A benchmark of unlearning methods on two corpora."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["methods"] = Field(description="What kind of job this is.")
     model: str = Field(default="smollm2", description="A Hub id, a folder, or a model in a package, which needs no network.")
@@ -53,7 +52,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     check_replaceable(recipe.output)
     also = {name: choice.open() for name, choice in recipe.also.items()}
     corpora = recipe.forget.open(), recipe.retain.open()
-    how = {"also": also, "dtype": recipe.dtype, "config": preset, "progress": progress}
+    how = {"also": also, "dtype": recipe.dtype, "loading": recipe.placing, "config": preset, "progress": progress}
     record = bench_methods(recipe.model, *corpora, **how, **recipe.settings)
     files = {"methods.md": methods_markdown(record), "report.html": methods_page(record)}
     return saved_benchmark(recipe.output, record, files, methods_table(record), methods_notes(record))

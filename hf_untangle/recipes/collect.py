@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import Console
 
 from hf_untangle import models
@@ -12,21 +12,17 @@ from hf_untangle.data.corpora import Part
 from hf_untangle.data.understood import announce
 from hf_untangle.distributed import in_main
 from hf_untangle.folders import check_file
-from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.statistics.collect import collect
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """A collection of statistics."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["collect"] = Field(description="What kind of job this is.")
     model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
-    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
-    device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
     corpus: CorpusChoice = Field(description="The text: its source alone, or what to read of it.")
     part: Part = Field(default="train", description="Which part of the corpus.")
     tokens: int = Field(default=32_768, ge=1, description="Tokens to read at the most, in whole blocks.")
@@ -56,7 +52,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     """
     check_file(recipe.output)
     corpus = recipe.corpus.open()
-    model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
+    model, tokenizer = models.load(recipe.model, **recipe.loading)
     blocks = token_blocks(
         corpus, tokenizer, tokens=recipe.tokens, part=recipe.part, block_size=min(recipe.block_size, recipe.tokens)
     )

@@ -22,10 +22,15 @@ class Compaction(BaseModel):
 
     layout: Layout = Field(
         default="uniform",
-        description="Equal widths in all layers, which load anywhere, or each layer's own, which are smaller.",
+        description="`uniform`: all layers of a kind become as wide as the widest, and the checkpoint loads anywhere. "
+        "`ragged`: each layer becomes as narrow as it can be, and the checkpoint loads once hf_untangle is imported.",
     )
-    round_to: int | None = Field(default=None, ge=1, description="FFN widths are rounded up to a multiple of this.")
-    output: str = Field(description="The folder that the checkpoint is written to.")
+    round_to: int | None = Field(
+        default=None,
+        ge=1,
+        description="Round FFN widths up to a multiple of this, such as 64, which is fast; not at all when left out.",
+    )
+    output: str = Field(description="The folder that the smaller checkpoint is written to.")
 
     def compact(self, source: str, mask: str | None = None) -> FolderRecord:
         """Take removed neurons out of a checkpoint; where that is a result of unlearning, all of it goes along.
@@ -46,8 +51,12 @@ class Recipe(Compaction):
     """A compaction job."""
 
     task: Literal["compact"] = Field(description="What kind of job this is.")
-    source: str = Field(description="A folder with a checkpoint in safetensors, in full precision.")
-    mask: str | None = Field(default=None, description="A mask file; else removed neurons are read off the weights.")
+    source: str = Field(
+        description="The checkpoint to make smaller, such as the folder of a result: in safetensors, not quantized. It stays."
+    )
+    mask: str | None = Field(
+        default=None, description="A mask file; when left out, neurons whose weights are zero are taken out."
+    )
 
 
 def run(recipe: Recipe, *, progress: bool = True) -> Outcome:  # noqa: ARG001 (a shard at a time needs no bar)

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +13,6 @@ from hf_untangle import models
 from hf_untangle.density import DensityResult, SweepConfig, sweep
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
-from hf_untangle.models import Dtype
 from hf_untangle.papers import (
     LanguageTraining,
     ScalingResult,
@@ -28,14 +27,13 @@ from hf_untangle.papers.scaling.families import Family, Width
 from hf_untangle.papers.scaling.language import LANGUAGE_MODELS
 from hf_untangle.papers.scaling.plots import density_across_widths
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.density import density_curves
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """A density job: either `model`, or `family` with `widths`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["density"] = Field(description="What kind of job this is.")
     model: str | None = Field(default=None, description="One model: a Hub id, a folder, or `smollm2`, which needs no network.")
@@ -45,8 +43,6 @@ class Recipe(BaseModel):
     )
     widths: tuple[Width, ...] = Field(default=(), description="Of the family: numbers, or what stands for {} in its name.")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="A network is trained for each.")
-    dtype: Dtype = Field(default="auto", description="The dtype of weights that are loaded.")
-    device_map: str | None = Field(default=None, description="As in `from_pretrained`, for one model.")
     corpus: CorpusChoice = Field(
         default=CorpusChoice(source="general"), description="What language models are judged on, and learn if they are trained."
     )
@@ -88,7 +84,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
 def _sweep_model(recipe: Recipe, config: SweepConfig, progress: bool) -> Outcome:
     """Sweep one language model, and the same in random order."""
     corpus = recipe.corpus.open()
-    model, tokenizer = models.load(str(recipe.model), dtype=recipe.dtype, device_map=recipe.device_map)
+    model, tokenizer = models.load(str(recipe.model), **recipe.loading)
     configs = [config]
     if recipe.control and config.score != "random":
         configs.append(config.with_settings(score="random"))
@@ -112,7 +108,7 @@ def _family(recipe: Recipe) -> Family:
     if "{}" not in name:
         known = ", ".join([*NETWORKS, *LANGUAGE_MODELS])
         raise ConfigError(f"A family must be one of {known}, or a name such as `org/model-{{}}`, got `{name}`.")
-    return pretrained_family(name, corpus=recipe.corpus.open(), dtype=recipe.dtype)
+    return pretrained_family(name, corpus=recipe.corpus.open(), **recipe.loading)
 
 
 def _save(output: str, record: dict[str, Any], figure: Figure) -> None:

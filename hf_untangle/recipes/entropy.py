@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
@@ -16,7 +16,6 @@ from hf_untangle.entropy.neuron_masks import measure_neurons
 from hf_untangle.entropy.neuron_record import NeuronEntropyConfig, NeuronRecord, spread
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
-from hf_untangle.models import Dtype
 from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
 from hf_untangle.papers.contrast.contrast_record import ContrastRecord
 from hf_untangle.papers.contrast.encoders import ItemSets
@@ -25,6 +24,7 @@ from hf_untangle.papers.contrast.image_items import cifar10_items, digit_items
 from hf_untangle.papers.contrast.modeling import ContrastModel
 from hf_untangle.papers.contrast.text_items import manual, text_items
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.entropy_plots import masking_costs
 from hf_untangle.reporting.style import quiet_style
@@ -33,10 +33,8 @@ DATA: dict[str, Callable[[], ItemSets]] = {"digits": digit_items, "cifar10": cif
 """What a k-contrast model can be trained on."""
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """An entropy job: on bits of a model that is trained for it, or on neurons of a language model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["entropy"] = Field(description="What kind of job this is.")
     data: Literal["digits", "cifar10", "texts"] | None = Field(
@@ -45,7 +43,6 @@ class Recipe(BaseModel):
     model: str | None = Field(
         default=None, description="Mask neurons of this language model: a Hub id, a folder, or `smollm2`."
     )
-    dtype: Dtype = Field(default="auto", description="The dtype of the language model's weights.")
     corpus: CorpusChoice = Field(default=CorpusChoice(source="general"), description="Texts in distribution.")
     shifts: dict[str, CorpusChoice] | None = Field(
         default=None, description="Texts out of distribution, by name; code and Python's manual when left out."
@@ -103,7 +100,7 @@ def _neurons(recipe: Recipe, progress: bool) -> NeuronRecord:
         far = {"code": CorpusChoice(source="code", prefer="embedded").open(), "manual": manual()}
     else:
         far = {name: choice.open() for name, choice in recipe.shifts.items()}
-    model, tokenizer = models.load(str(recipe.model), dtype=recipe.dtype)
+    model, tokenizer = models.load(str(recipe.model), **recipe.loading)
     read = partial(token_blocks, tokenizer=tokenizer, block_size=settings.block_size)
     sets = {near.name: near, **far}
     tests = {name: read(each, tokens=settings.evaluation_tokens, part="test") for name, each in sets.items()}

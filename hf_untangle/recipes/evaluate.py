@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from pydantic_core import to_json
 from rich.console import Console
 
@@ -14,8 +14,8 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.evaluate import Evaluation, check_metrics, evaluate
 from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.folders import check_file, whole_file
-from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.evaluation import evaluation_table
 
@@ -23,15 +23,11 @@ PAIRS, TASKS = "pairs", "tasks"
 """What stands over numbers that come from no corpus."""
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """An evaluation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["evaluate"] = Field(description="What kind of job this is.")
     model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
-    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
-    device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
     corpora: tuple[CorpusChoice, ...] = Field(default=(), description="Texts to measure on, each by itself.")
     pairs: str | None = Field(default=None, description="A table of prompts and answers to measure on.")
     holdout: CorpusChoice | None = Field(default=None, description="Text that the model has not seen, for `membership_auc`.")
@@ -68,7 +64,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     held_out = recipe.holdout.open() if recipe.holdout else None
     if recipe.pairs:
         sources[PAIRS] = {"pairs": questions(recipe.pairs)}
-    model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
+    model, tokenizer = models.load(recipe.model, **recipe.loading)
     how = {"tokenizer": tokenizer, "progress": progress} | recipe.settings
     found = {
         name: evaluate(model, holdout=held_out, metrics=recipe.metrics, **source, **how) for name, source in sources.items()

@@ -10,7 +10,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from hf_untangle import models
 from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.errors import ArchitectureError
+from hf_untangle.packaged import check_revision
 from hf_untangle.ragged import enable_ragged_checkpoints
+
+OWN = ("auto", "checkpoint")
+"""Names of dtypes that are read off the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,26 @@ class ModelSize:
         return self.parameters * self.dtype.itemsize
 
 
-def bare_model(name: str) -> PreTrainedModel:
+def bare_model(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedModel:
     """Make a causal language model without weights; none are read or downloaded.
 
     Args:
         name: A key of `EMBEDDED`, a folder, or a Hub id.
+        revision: A branch, a tag or a commit of a model on the Hub.
+        trust_remote_code: Whether code that lies beside the weights may run; never asked for.
 
     Returns:
         The model, its parameters on the meta device and its buffers real.
 
     Raises:
+        ConfigError: A revision was given for a model that is not on the Hub.
         ArchitectureError: Neither a folder nor the Hub has such a causal language model.
     """
+    check_revision(name, revision)
     try:
         enable_ragged_checkpoints()
         with models.checkpoint_of(name) as source:
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source, revision=revision or models.MAIN, trust_remote_code=trust_remote_code)
         model = skeleton(_class_of(config), config)
     except (OSError, ValueError) as error:
         raise ArchitectureError(
@@ -67,7 +75,7 @@ def size_of(model: PreTrainedModel, dtype: str = "auto") -> ModelSize:
 
     Args:
         model: What `bare_model` gave.
-        dtype: As in a recipe; `auto` is the checkpoint's own.
+        dtype: As in a recipe; `auto` and `checkpoint` are the checkpoint's own.
 
     Returns:
         Its size.
@@ -83,7 +91,7 @@ def size_of(model: PreTrainedModel, dtype: str = "auto") -> ModelSize:
         hidden=text.hidden_size,
         intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
         vocabulary=text.vocab_size,
-        dtype=(getattr(model.config, "dtype", None) or torch.float32) if dtype == "auto" else getattr(torch, dtype),
+        dtype=(getattr(model.config, "dtype", None) or torch.float32) if dtype in OWN else getattr(torch, dtype),
     )
 
 

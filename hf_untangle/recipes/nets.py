@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
@@ -12,27 +12,24 @@ from hf_untangle import models
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.errors import UntangleError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
-from hf_untangle.models import Dtype
 from hf_untangle.nets.neuron_search import NeuronTicket, search_neurons
 from hf_untangle.nets.record import Ticket
 from hf_untangle.nets.ticket_search import search
 from hf_untangle.papers.tickets.comparison import Contestant, compare
 from hf_untangle.papers.tickets.digits import NetworkName, digits_task
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """A search for a ticket: of a `network` on digits, or of a language `model`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["nets"] = Field(description="What kind of job this is.")
     network: NetworkName | None = Field(default=None, description="A small network on handwritten digits.")
     width: int = Field(default=64, ge=1, description="Hidden neurons of that network, or channels.")
     compare_after: tuple[int, ...] = Field(default=(60, 1500), description="Steps of training at which rivals are scored.")
     model: str | None = Field(default=None, description="A Hub id, a folder, or `smollm2`, whose neurons are searched over.")
-    dtype: Dtype = Field(default="auto", description="The dtype of the weights of that model.")
     retain: CorpusChoice = Field(default=CorpusChoice(source="general"), description="What the model must keep.")
     forget: CorpusChoice | None = Field(default=None, description="What it is to lose, if anything.")
     tokens: int = Field(default=16_384, ge=1, description="Tokens of each corpus.")
@@ -82,7 +79,7 @@ def _weights(recipe: Recipe, shape: NetworkName, progress: bool) -> Outcome:
 
 def _neurons(recipe: Recipe, name: str, progress: bool) -> Outcome:
     """Search over the neurons of a language model."""
-    model, tokenizer = models.load(name, dtype=recipe.dtype)
+    model, tokenizer = models.load(name, **recipe.loading)
 
     def read(choice: CorpusChoice) -> TokenBlocks:
         return token_blocks(choice.open(), tokenizer, tokens=recipe.tokens, block_size=recipe.block_size)

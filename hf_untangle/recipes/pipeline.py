@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
+from transformers import PreTrainedModel
 
 from hf_untangle.compaction.offline import FolderRecord
 from hf_untangle.configs.repair import RepairConfig
@@ -32,6 +33,11 @@ class Afterwards:
     compact: Compaction | None
     push: PushTarget | None
 
+    @property
+    def needs_original(self) -> bool:
+        """Whether a stage compares with the original model."""
+        return self.attack is not None or (self.repair is not None and self.repair.distill > 0)
+
     def check(self, model: str, *, needs: int = 0) -> None:
         """Refuse folders that could not be written in the end, before anything long begins.
 
@@ -57,7 +63,9 @@ class Afterwards:
             )
         check_apart(output, smaller)
 
-    def carry_out(self, result: UnlearnResult, *, original: str, progress: bool) -> tuple[UnlearnResult, dict[str, Any]]:
+    def carry_out(
+        self, result: UnlearnResult, *, original: PreTrainedModel | str, progress: bool
+    ) -> tuple[UnlearnResult, dict[str, Any]]:
         """Repair, attack, save, compact and push, in this order.
 
         The result is saved before it is repaired and before it is attacked too, so that nothing is lost where a later stage
@@ -65,7 +73,7 @@ class Afterwards:
 
         Args:
             result: What unlearning gave.
-            original: The name of the original model, from which a repair may learn and which attacks compare with.
+            original: The original model or its name, from which a repair may learn and which attacks compare with.
             progress: Whether to show progress bars.
 
         Returns:

@@ -2,34 +2,33 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import Console
 
 from hf_untangle import models
 from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.folders import check_replaceable
-from hf_untangle.models import Dtype
 from hf_untangle.prune import PruneResult, plan, prune
 from hf_untangle.pruning.plan import PrunePlan
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.reporting.compression import prune_summary, prune_table
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """A compression job."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["prune"] = Field(description="What kind of job this is.")
     model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
-    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
-    device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
     data: CorpusChoice = Field(
         default=CorpusChoice(source="general"), description="The text by which neurons are judged: its source, or what to read."
     )
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the defaults.")
+    keep_removed: bool = Field(
+        default=False, description="Write what was removed beside the result, so that `restore` can undo it."
+    )
     dry_run: bool = Field(default=False, description="Say what would go where, and write nothing.")
     output: str = Field(description="The folder that the result is written to.")
 
@@ -49,12 +48,12 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     check_replaceable(recipe.output, source=recipe.model)
     config = PruneConfig().with_settings(**recipe.settings)
     data = recipe.data.open()
-    model, tokenizer = models.load(recipe.model, dtype=recipe.dtype, device_map=recipe.device_map)
+    model, tokenizer = models.load(recipe.model, **recipe.loading)
     check_replaceable(recipe.output, needs=bytes_of(model))
     chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress)
     if recipe.dry_run:
         return Outcome(_planned(chosen), lambda console: console.print(chosen.describe(), highlight=False))
-    result = prune(model, chosen, tokenizer=tokenizer, progress=progress)
+    result = prune(model, chosen, tokenizer=tokenizer, keep_removed=recipe.keep_removed, progress=progress)
     embedded = models.EMBEDDED.get(recipe.model)
     result.save_pretrained(recipe.output, license=embedded.license if embedded else None)
     return Outcome(result.record.model_dump(mode="json"), lambda console: _show(result, recipe.output, console))

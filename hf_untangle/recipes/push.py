@@ -1,11 +1,14 @@
 """Push: hand a saved result, or adapters, to the Hub."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.table import Table
 
-from hf_untangle.hub.upload import PushOptions, push_folder
-from hf_untangle.recipes.plan import Outcome
+from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder, pushed_files
+from hf_untangle.recipes.plan import Outcome, size_in_words
 
 
 class PushTarget(BaseModel):
@@ -45,6 +48,9 @@ class Recipe(PushTarget):
 
     task: Literal["push"] = Field(description="What kind of job this is.")
     folder: str = Field(description="What unlearn, adapter or save_pretrained wrote.")
+    dry_run: bool = Field(
+        default=False, description="List the files that would be sent, and send nothing; this needs no token and no network."
+    )
 
 
 def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
@@ -60,6 +66,22 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Raises:
         HubError: The folder is not ours, or the Hub refuses; the message says what to do.
     """
+    if recipe.dry_run:
+        files = pushed_files(recipe.folder)
+        listed = {"repository": recipe.repository, "files": [{"file": name, "bytes": size} for name, size in files.items()]}
+        return Outcome(listed | {"bytes": sum(files.values())}, lambda console: _show_files(recipe, files, console))
     address = recipe.push(recipe.folder)
     record = {"repository": recipe.repository, "commit": address}
     return Outcome(record, lambda console: console.print(f"Pushed: {address}", soft_wrap=True))
+
+
+def _show_files(recipe: Recipe, files: dict[str, int], console: Console) -> None:
+    """Print every file that would be sent, with its size."""
+    table = Table("file", "size")
+    for name, size in files.items():
+        table.add_row(name, size_in_words(size))
+    table.add_row(f"all {len(files)}", size_in_words(sum(files.values())), style="bold")
+    console.print(table)
+    console.print(f"Nothing was sent. Without --dry-run these files go to {recipe.repository}.")
+    if (Path(recipe.folder) / REMOVED).exists():
+        console.print(f"{REMOVED}, which can undo the removal, always stays here.")

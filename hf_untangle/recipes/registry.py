@@ -28,6 +28,7 @@ JOBS: dict[str, str] = {
     "facts": "hf_untangle.recipes.bench_facts",
     "compact": "hf_untangle.recipes.compact",
     "vocabulary": "hf_untangle.recipes.vocabulary",
+    "restore": "hf_untangle.recipes.restore",
     "repair": "hf_untangle.recipes.repair",
     "unlearn": "hf_untangle.recipes.unlearn",
 }

@@ -2,13 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hf_untangle import models
 from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.folders import check_replaceable
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import HubOption
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.recipes.unlearn import show
 from hf_untangle.reporting.compression import prune_table
@@ -17,10 +18,8 @@ from hf_untangle.results.reading import read_result
 from hf_untangle.results.unlearned import UnlearnResult
 
 
-class Recipe(BaseModel):
+class Recipe(HubOption):
     """A repair of a model that has unlearned."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["repair"] = Field(description="What kind of job this is.")
     folder: str = Field(description="A folder that an unlearning or a pruning job wrote.")
@@ -46,7 +45,8 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     check_replaceable(recipe.output, source=recipe.folder)
     chosen = {"forget": recipe.forget, "retain": recipe.retain}
     corpora = {use: choice.open() for use, choice in chosen.items() if choice is not None}
-    result = read_result(recipe.folder, corpora=corpora | ({"data": corpora["retain"]} if "retain" in corpora else {}))
+    named = corpora | ({"data": corpora["retain"]} if "retain" in corpora else {})
+    result = read_result(recipe.folder, corpora=named, **recipe.placing)
     check_replaceable(recipe.output, needs=bytes_of(result.model))
     how: dict[str, Any] = {"original": recipe.original, "config": recipe.settings, "progress": progress}
     if isinstance(result, PruneResult):

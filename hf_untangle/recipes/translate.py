@@ -6,14 +6,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from rich.console import Console
 from rich.table import Table
 
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import MARKER, check_replaceable, whole_folder
-from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 from hf_untangle.translation.export import (
     TranslationOutput,
@@ -38,10 +38,8 @@ TEXTS = 32
 """How many documents the page about a block is made from."""
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """A translation job."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["translate"] = Field(description="What kind of job this is.")
     to: Target = Field(description="What the network becomes.")
@@ -55,7 +53,6 @@ class Recipe(BaseModel):
     max_regions: int = Field(default=100_000, gt=0, description="The most linear regions to translate.")
     max_seconds: float = Field(default=3600.0, gt=0, description="The longest time to look for them.")
     processes: int = Field(default=1, gt=0, description="How many processes look for them.")
-    dtype: Dtype = Field(default="auto", description="The dtype of a checkpoint's weights.")
     data: CorpusChoice | None = Field(
         default=None, description="Text for a page about one block of a checkpoint, and its edges."
     )
@@ -116,7 +113,7 @@ def _checkpoint(recipe: Recipe, folder: Path) -> TranslationOutput:
     if recipe.form not in (None, "fused"):
         raise ConfigError(f"The blocks of a checkpoint can take the form `fused` only, got `{recipe.form}`. Leave it out.")
     texts = None if recipe.data is None else list(islice(recipe.data.open().documents("train"), TEXTS))
-    return write_checkpoint(recipe.network, recipe.to, folder, dtype=recipe.dtype, texts=texts, block=recipe.block)
+    return write_checkpoint(recipe.network, recipe.to, folder, texts=texts, block=recipe.block, **recipe.loading)
 
 
 def _show(record: dict[str, Any], console: Console) -> None:

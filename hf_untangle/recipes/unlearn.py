@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -12,32 +12,29 @@ from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.images import ImageClasses, image_classes
 from hf_untangle.methods.choose import PRUNE, method_names, split_settings
-from hf_untangle.models import Dtype, Kind
+from hf_untangle.models import Kind
 from hf_untangle.recipes.attack import Attacks
 from hf_untangle.recipes.compact import Compaction
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.digits_vit import NAME, digits_vit
 from hf_untangle.recipes.estimates import method_stage, unlearning_stages
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.model_size import bare_model, size_of
 from hf_untangle.recipes.pipeline import Afterwards
 from hf_untangle.recipes.plan import Outcome, Plan
 from hf_untangle.recipes.push import PushTarget
 from hf_untangle.recipes.speed import measure_speed
-from hf_untangle.reporting.table import comparison_table, summary
+from hf_untangle.reporting.table import budget_verdict, comparison_table, summary
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.unlearn import unlearn
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """An unlearning job."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["unlearn"] = Field(description="What kind of job this is.")
     model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network; `digits-vit` is trained here.")
     kind: Kind = Field(default="causal-lm", description="What the model predicts: next tokens, masked tokens, or classes.")
-    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
-    device_map: str | None = Field(default=None, description="As in `from_pretrained`, such as `auto` or `cuda`.")
     forget: CorpusChoice = Field(
         description="The corpus whose capability goes: its source alone, or what to read of it; `digits:0,1` for classes."
     )
@@ -53,6 +50,9 @@ class Recipe(BaseModel):
     preset: str = Field(default="default", description="Settings to start from: `default` or `paper`.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
+    keep_removed: bool = Field(
+        default=False, description="Write what was removed beside the result, so that `restore` can undo it."
+    )
     repair: RepairConfig | None = Field(default=None, description="Train on the retain corpus afterwards; `{}` for defaults.")
     attack: Attacks | None = Field(default=None, description="Try to get back what was forgotten; `{quick: true}` is short.")
     compact: Compaction | None = Field(default=None, description="Write a smaller checkpoint too, without what was removed.")
@@ -87,8 +87,10 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     model, tokenizer = _load(recipe, progress)
     recipe.afterwards.check(recipe.model, needs=bytes_of(model))
     how = {"method": names, "config": recipe.preset, "prompts": recipe.prompts, "progress": progress, "also": also}
+    how["keep_removed"] = recipe.keep_removed
     result = unlearn(model, forget, retain, tokenizer=tokenizer, **how, **recipe.settings)
-    result, more = recipe.afterwards.carry_out(result, original=recipe.model, progress=progress)
+    original = recipe.named(recipe.model) if recipe.afterwards.needs_original else recipe.model
+    result, more = recipe.afterwards.carry_out(result, original=original, progress=progress)
 
     def show_all(console: Console) -> None:
         show(result, recipe.output, console)
@@ -113,7 +115,7 @@ def plan(recipe: Recipe) -> Plan:
     config, own = split_settings(names, recipe.preset, recipe.settings)
     if recipe.kind != "causal-lm":
         return Plan(recipe.model_dump(mode="json"), (), None)
-    model = bare_model(recipe.model)
+    model = bare_model(recipe.model, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code)
     size = size_of(model, recipe.dtype)
     pruning = unlearning_stages(size, config)
     trained = tuple(method_stage(size, name, own, config) for name in names if name != PRUNE)
@@ -133,10 +135,9 @@ def _load(recipe: Recipe, progress: bool) -> tuple[PreTrainedModel, PreTrainedTo
     """Load the model, with its tokenizer where it reads text."""
     if recipe.model == NAME:
         return digits_vit(progress=progress), None
-    where = {"dtype": recipe.dtype, "device_map": recipe.device_map}
     if recipe.kind == "image-classifier":
-        return models.load_classifier(recipe.model, **where), None
-    return models.load(recipe.model, kind=recipe.kind, **where)
+        return models.load_classifier(recipe.model, **recipe.loading), None
+    return models.load(recipe.model, kind=recipe.kind, **recipe.loading)
 
 
 def show(result: UnlearnResult, output: str, console: Console) -> None:
@@ -155,5 +156,6 @@ def show(result: UnlearnResult, output: str, console: Console) -> None:
             console.print(title, style="bold")
             console.print(continuation.strip(), "", sep="\n", markup=False, highlight=False)
     console.print(summary(result.record), highlight=False)
+    console.print(budget_verdict(result.record), highlight=False)
     console.print(f"Saved in {output}: a checkpoint for from_pretrained, mask.safetensors, untangle.json (every step),")
     console.print(f"and {output}/report.html to look at.")

@@ -17,6 +17,7 @@ from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.style import INK, KIND_COLOR, KIND_NAME, MUTED, POINT, RUN, Color, plain, quiet_style
 from hf_untangle.reporting.table import corpus_name
+from hf_untangle.reporting.ticks import few_ticks
 from hf_untangle.statistics.activations import ActivationStatistics
 
 POINTS = 12_000
@@ -114,6 +115,7 @@ def _draw_neurons(axes: Axes, neurons: Neurons) -> None:
     low = max(_smallest(neurons), high / 10**DECADES)
     limits = (low / 1.5, max(high, 2 * low) * 1.5)
     axes.set(xscale="log", yscale="log", xlim=limits, ylim=limits)
+    few_ticks(axes.xaxis, axes.yaxis)
     axes.set_box_aspect(1)
     axes.plot(limits, limits, color=MUTED.light, linewidth=0.8, linestyle=(0, (4, 4)))
     _draw_points(axes, neurons, neurons.kept, low, POINT, 2.4)

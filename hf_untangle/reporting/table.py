@@ -182,6 +182,23 @@ def summary(record: UnlearnRecord) -> str:
     )
 
 
+def budget_verdict(record: UnlearnRecord) -> str:
+    """Say whether the result keeps the retain budget on held-out text; it was chosen on other text, where it did.
+
+    Args:
+        record: The run.
+
+    Returns:
+        A sentence that begins with `Within budget` or `Over budget`.
+    """
+    lost, budget = drop_of("retain", record.final, record.test.before), formatting.percent(record.config.retain_budget)
+    retain = corpus_name(record, "retain")
+    if math.isnan(lost):
+        return f"No verdict on the budget of {budget}: the original model predicts nothing of {retain}."
+    verdict = "Within budget" if lost <= record.config.retain_budget else "Over budget"
+    return f"{verdict}: {retain} lost {formatting.percent(max(lost, 0.0))} on held-out text, of {budget} allowed."
+
+
 def corpus_name(record: UnlearnRecord, use: Use) -> str:
     """Name the corpus that goes or the one that stays.
 

@@ -19,13 +19,22 @@ from hf_untangle.results.unlearned import UnlearnResult
 
 @checked_arguments
 def read_result(
-    source: str | Path, *, corpora: Mapping[str, CorpusSource] | None = None, **options: Unpack[PullOptions]
+    source: str | Path,
+    *,
+    corpora: Mapping[str, CorpusSource] | None = None,
+    dtype: str = "checkpoint",
+    device_map: str | None = None,
+    trust_remote_code: bool = False,
+    **options: Unpack[PullOptions],
 ) -> Result:
     """Read a result of `unlearn` or of `prune`, as its record says.
 
     Args:
         source: `user/name` on the Hub, or the folder that `save_pretrained` wrote.
         corpora: Corpora of the run by their use, where they cannot be found by their name.
+        dtype: The dtype of the weights; the checkpoint's own by default.
+        device_map: As in `from_pretrained` of transformers.
+        trust_remote_code: Whether code in the checkpoint may run.
         **options: `revision`, `token`, `cache_dir` and `local_files_only`, as in `PullOptions`.
 
     Returns:
@@ -37,7 +46,8 @@ def read_result(
     """
     folder = result_folder(source, **options)
     kind: type[Result] = PruneResult if _run_of(folder) == "prune" else UnlearnResult
-    return kind.from_pretrained(folder, corpora=corpora)
+    loading: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "trust_remote_code": trust_remote_code}
+    return kind.from_pretrained(folder, corpora=corpora, **loading)
 
 
 def _run_of(folder: Path) -> Any:

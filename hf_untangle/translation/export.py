@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 import transformers
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
+from hf_untangle.by_name import Loading
 from hf_untangle.errors import ArchitectureError, ConfigError
+from hf_untangle.packaged import check_revision
 from hf_untangle.ragged import enable_ragged_checkpoints
 from hf_untangle.translation.digits_network import digits_network
 from hf_untangle.translation.kan.activation_layers import KANLayer, kan_layers
@@ -179,6 +181,7 @@ def write_checkpoint(
     dtype: str = "auto",
     texts: Sequence[str] | None = None,
     block: int = -1,
+    **how: Unpack[Loading],
 ) -> TranslationOutput:
     """Swap the feed-forward blocks of a model for KAN layers, or back, and save it.
 
@@ -189,6 +192,7 @@ def write_checkpoint(
         dtype: The dtype of the weights.
         texts: What to run the model on for the page about one block.
         block: Which block the page is about, in the order of the model; -1 is the last.
+        **how: `device_map`, `revision` and `trust_remote_code`, as in `models.load`.
 
     Returns:
         What was measured and written.
@@ -196,7 +200,7 @@ def write_checkpoint(
     Raises:
         ConfigError: Texts came without a tokenizer, or there is no such block.
     """
-    model, tokenizer = _load(name, dtype)
+    model, tokenizer = _load(name, dtype, **how)
     before = outputs_on(model, token_ids(model))
     to_kan_(model)
     blocks = getattr(model.config, NOTE)
@@ -222,14 +226,21 @@ def write_checkpoint(
     return TranslationOutput(measured, tuple(files))
 
 
-def _load(name: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+def _load(name: str, dtype: str, **how: Unpack[Loading]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """A model of the class that its checkpoint was saved from, and its tokenizer if it has one."""
+    check_revision(name, how.get("revision"))
+    code: dict[str, Any] = {
+        "revision": how.get("revision") or models.MAIN,
+        "trust_remote_code": how.get("trust_remote_code", False),
+    }
     try:
         enable_ragged_checkpoints()
         with models.checkpoint_of(name) as source:
-            architectures = AutoConfig.from_pretrained(source, trust_remote_code=False).architectures or [""]
+            architectures = AutoConfig.from_pretrained(source, **code).architectures or [""]
             kind = getattr(transformers, architectures[0], AutoModelForCausalLM)
-            model = kind.from_pretrained(source, dtype=dtype, trust_remote_code=False).eval()
+            model = kind.from_pretrained(
+                source, dtype="auto" if dtype == "checkpoint" else dtype, device_map=how.get("device_map"), **code
+            ).eval()
     except (OSError, ValueError, SafetensorError) as error:
         raise ArchitectureError(
             f"`{name}` must be a file with a multilayer perceptron, a folder with a checkpoint, or a model on the Hub, but it "
@@ -237,6 +248,6 @@ def _load(name: str, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         ) from error
     try:
         with models.checkpoint_of(name) as source:
-            return model, AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            return model, AutoTokenizer.from_pretrained(source, **code)
     except (OSError, ValueError):  # nothing but a page needs one
         return model, None

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Unpack
 
 import torch
 from torch import nn
 
 from hf_untangle import models
 from hf_untangle.arguments import checked_arguments
+from hf_untangle.by_name import Loading
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density.measure import Measure, corpus_measure, next_token_measure
 from hf_untangle.density.tolerance import TOLERANCES
@@ -117,13 +119,20 @@ def language_family(
 
 
 @checked_arguments
-def pretrained_family(pattern: str, *, corpus: CorpusSource = "general", dtype: torch.dtype | str = "auto") -> Family:
+def pretrained_family(
+    pattern: str,
+    *,
+    corpus: CorpusSource = "general",
+    dtype: torch.dtype | str = "auto",
+    **how: Unpack[Loading],
+) -> Family:
     """Models of the Hub that differ in their size alone, such as `EleutherAI/pythia-{}` at 70m, 160m and 410m.
 
     Args:
         pattern: The name, with `{}` where the width stands.
         corpus: What they are judged on.
         dtype: Of the weights.
+        **how: `device_map`, `revision` and `trust_remote_code`, as in `models.load`.
 
     Returns:
         The family; its seeds mean nothing, as nothing is trained.
@@ -135,7 +144,7 @@ def pretrained_family(pattern: str, *, corpus: CorpusSource = "general", dtype: 
         raise ConfigError(f"The name of a family must have `{{}}` instead of the width, got `{pattern}`.")
 
     def member(width: Width, _: int, tolerance: str) -> Member:
-        model, tokenizer = models.load(pattern.format(width), dtype=dtype)
+        model, tokenizer = models.load(pattern.format(width), dtype=dtype, **how)
         return Member(model, corpus_measure(model, corpus, tokenizer, TOLERANCES[tolerance].metric))
 
     return Family(pattern, member)

@@ -10,6 +10,7 @@ from hf_untangle.arguments import checked_arguments
 from hf_untangle.papers.scaling.scaling import ScalingResult
 from hf_untangle.reporting.density import COLORS, MARKERS
 from hf_untangle.reporting.style import MUTED, PAGE, plain, quiet_style, share_ticks
+from hf_untangle.reporting.ticks import few_ticks
 
 
 @checked_arguments
@@ -37,6 +38,7 @@ def density_across_widths(results: Sequence[ScalingResult]) -> Figure:
         left.yaxis.set_major_formatter(share_ticks())
         left.text(0.02, 0.02, "dotted: in random order", transform=left.transAxes, color=MUTED.light, fontsize=8)
         right.set(xscale="log", yscale="log", xlabel="prunable parameters", ylabel="parameters of the core", xlim=(low, high))
+        few_ticks(left.xaxis, right.xaxis, right.yaxis)
         right.legend(frameon=False, fontsize=8)
     return figure
 

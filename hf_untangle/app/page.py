@@ -18,7 +18,7 @@ LINES = 10
 NARROW = 300
 """Pixels that a pane needs: two stand side by side where there is room for both, and one below the other else."""
 WAITING = 8
-"""Visitors who may wait for the model."""
+"""Requests that may wait for the model."""
 LIMIT = (
     "A strength hides neurons of the original model while it runs. The checkpoint in the folder has those of the chosen step "
     "removed from its weights."

@@ -9,7 +9,7 @@ from rich.console import Console
 from hf_untangle.records.unlearning import Comparison
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
-from hf_untangle.reporting.table import budget_verdict, comparison_rows, comparison_table, summary
+from hf_untangle.reporting.table import budget_verdict, comparison_rows, comparison_table, selectivity_verdict, summary
 
 CONTROLS = (scores(0.46, 0.30), scores(0.48, 0.31))
 
@@ -43,6 +43,13 @@ def test_the_rows_are_the_original_the_unlearned_and_the_random_model():
 )
 def test_the_budget_is_judged_in_words(after, verdict):
     assert budget_verdict(compared(scores(0.5, 0.3), after)) == verdict
+
+
+def test_what_fell_no_more_than_by_chance_is_said_not_to_be_forgotten():
+    chance = compared(scores(0.5, 0.3), scores(0.48, 0.3), CONTROLS)
+    assert str(selectivity_verdict(chance)).startswith("Not forgotten: code fell no more than under random masks")
+    assert selectivity_verdict(compared(scores(0.5, 0.3), scores(0.1, 0.3), CONTROLS)) is None
+    assert selectivity_verdict(compared(scores(0.5, 0.3), scores(0.5, 0.3))) is None
 
 
 def test_without_hits_on_retain_there_is_no_verdict():

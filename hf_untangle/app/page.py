@@ -17,6 +17,8 @@ LINES = 10
 """Of both continuations, so that they stand level; longer ones scroll."""
 NARROW = 300
 """Pixels that a pane needs: two stand side by side where there is room for both, and one below the other else."""
+FIGURE = 480
+"""The same for figures, whose text is hard to read on less; on a narrower screen they scroll sideways."""
 WAITING = 8
 """Requests that may wait for the model."""
 LIMIT = (
@@ -50,9 +52,9 @@ def build_page(strengths: Strengths) -> "Blocks":
                 with gr.Tab("Chat", elem_id="chat"):
                     chat_tab(strengths, strength, length)
         with gr.Row():
-            with gr.Column(min_width=NARROW):
+            with gr.Column(min_width=FIGURE):
                 curve = gr.HTML(draw_curve(strengths, chosen), elem_id="curve")
-            with gr.Column(min_width=NARROW):
+            with gr.Column(min_width=FIGURE):
                 layers = gr.HTML(draw_layers(strengths, chosen), elem_id="layers")
         gr.Markdown(LIMIT)
 
@@ -120,4 +122,7 @@ def page_style() -> str:
         CSS.
     """
     light, dark = (";".join(f"--{one.name}:{getattr(one, mode)}" for one in PALETTE) for mode in ("light", "dark"))
-    return f".untangle{{{light}}} .dark .untangle{{{dark}}} .text textarea{{font-family:monospace}}"
+    colors = f".untangle{{{light}}} .dark .untangle{{{dark}}}"
+    return (
+        f"{colors} .untangle{{overflow-x:auto}} .untangle svg{{min-width:{FIGURE}px}} .text textarea{{font-family:monospace}}"
+    )

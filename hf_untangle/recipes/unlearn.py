@@ -24,7 +24,7 @@ from hf_untangle.recipes.pipeline import Afterwards
 from hf_untangle.recipes.plan import Outcome, Plan
 from hf_untangle.recipes.push import PushTarget
 from hf_untangle.recipes.speed import measure_speed
-from hf_untangle.reporting.table import budget_verdict, comparison_table, summary
+from hf_untangle.reporting.table import budget_verdict, comparison_table, selectivity_verdict, summary
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.unlearn import unlearn
 
@@ -151,11 +151,13 @@ def show(result: UnlearnResult, output: str, console: Console) -> None:
     console.print()
     console.print(comparison_table(result.record))
     for text in result.record.continuations:
-        console.rule(repr(text.prompt), align="left", style="dim")
-        for title, continuation in (("before", text.before), ("after", text.after)):
+        console.rule(style="dim")
+        for title, continuation in (("prompt", text.prompt), ("before", text.before), ("after", text.after)):
             console.print(title, style="bold")
             console.print(continuation.strip(), "", sep="\n", markup=False, highlight=False)
     console.print(summary(result.record), highlight=False)
     console.print(budget_verdict(result.record), highlight=False)
+    if chance := selectivity_verdict(result.record):
+        console.print(chance, highlight=False)
     console.print(f"Saved in {output}: a checkpoint for from_pretrained, mask.safetensors, untangle.json (every step),")
     console.print(f"and {output}/report.html to look at.")

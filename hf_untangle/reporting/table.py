@@ -199,6 +199,24 @@ def budget_verdict(record: UnlearnRecord) -> str:
     return f"{verdict}: {retain} lost {formatting.percent(max(lost, 0.0))} on held-out text, of {budget} allowed."
 
 
+def selectivity_verdict(record: UnlearnRecord) -> str | None:
+    """Say it where the forget corpus fell no more than by chance: such a result has forgotten nothing in particular.
+
+    Args:
+        record: The run.
+
+    Returns:
+        A sentence that says what to change; None where more was forgotten, or no random masks stand beside the result.
+    """
+    before, controls = record.test.before, record.test.controls
+    if not controls or not drop_of("forget", record.final, before) <= mean_drop("forget", controls, before):
+        return None
+    return (
+        f"Not forgotten: {corpus_name(record, 'forget')} fell no more than under random masks of equal size. Allow more steps, "
+        "more tokens or a larger retain_budget, or try another method."
+    )
+
+
 def corpus_name(record: UnlearnRecord, use: Use) -> str:
     """Name the corpus that goes or the one that stays.
 

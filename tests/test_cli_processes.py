@@ -43,12 +43,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "push": ("push", "result", "me/toy", "--dry-run"),
     "translate": ("translate", "kan", "toy.safetensors", "-o", "out/kan"),
     "nets": (
-        *("nets", "--model", "toy", "--retain", NAMES[1], "--tokens", "512", "--block-size", str(BLOCK)),
+        *("nets", "toy", "--retain", NAMES[1], "--tokens", "512", "--block-size", str(BLOCK)),
         *("--set", "population=4", "--set", "generations=1", "-o", "out/nets"),
     ),
 }
 """A command that ends well, by name; in a folder with a model, two corpora, a result and a multilayer perceptron."""
-TAKE_LONG = {"density", "entropy-masks", "bench methods", "bench facts", "demo"}
+TAKE_LONG = {"density", "vocabulary", "entropy-masks", "bench methods", "bench facts", "demo"}
 """Commands that are not carried out here: that they refuse a wrong setting shows what they print, and where."""
 
 

@@ -2,26 +2,23 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import Console
 
 from hf_untangle import models
 from hf_untangle.compaction.saving import bytes_of, save_model
 from hf_untangle.compaction.vocabulary import SmallerVocabulary, cut_vocabulary
 from hf_untangle.folders import check_replaceable, whole_folder
-from hf_untangle.models import Dtype
 from hf_untangle.recipes.corpus_option import CorpusChoice
+from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 
 
-class Recipe(BaseModel):
+class Recipe(ModelOption):
     """A job that cuts a vocabulary."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Literal["vocabulary"] = Field(description="What kind of job this is.")
     model: str = Field(description="A Hub id, a folder, or `smollm2`, which needs no network.")
-    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
     data: CorpusChoice = Field(
         default=CorpusChoice(source="general"), description="The text that is to take as few tokens as before."
     )
@@ -42,7 +39,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:  # noqa: ARG001 (r
     """
     check_replaceable(recipe.output, source=recipe.model)
     data = recipe.data.open()
-    model, tokenizer = models.load(recipe.model, dtype=recipe.dtype)
+    model, tokenizer = models.load(recipe.model, **recipe.loading)
     small = cut_vocabulary(model, data, tokenizer=tokenizer, tokens=recipe.tokens, size=recipe.size)
     check_replaceable(recipe.output, needs=bytes_of(small.model))
     with whole_folder(recipe.output) as draft:

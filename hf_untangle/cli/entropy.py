@@ -48,7 +48,7 @@ def entropy_command(  # noqa: PLR0913 (each is an option)
 
         how = Loading(device_map=device_map, revision=revision, trust_remote_code=trust_remote_code)
         loaded, tokenizer = models.load(model, dtype=dtype, **how)
-        statistics = collect_entropy(loaded, token_blocks(corpus, tokenizer, tokens=tokens), threshold)
+        statistics = collect_entropy(loaded, token_blocks(corpus, tokenizer, tokens=tokens), threshold, progress=not quiet)
         rows = overview(statistics)
         if figure is not None:
             from hf_untangle.importance.entropy import entropy

@@ -156,9 +156,7 @@ def prune(
         groups=counts(chosen.groups, chosen.mask),
         config=chosen.config,
         corpora={"train": chosen.statistics.corpora[0], "test": test.record()},
-        refit=None
-        if refit is None
-        else RefitRecord(tokens=refit.tokens, ridges=refit.ridges, errors=refit.errors, seconds=refit.seconds),
+        refit=RefitRecord.of(refit),
         **metrics,
         footprint_before=before,
         footprint_after=footprint(smaller, test.first(SPEED_BLOCKS)),

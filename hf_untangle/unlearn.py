@@ -16,6 +16,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.saving import check_savable
+from hf_untangle.compensation.refit import Refit, check_refittable, least_squares, refitted
 from hf_untangle.configs.keywords import UnlearnSettings
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
@@ -47,6 +48,7 @@ from hf_untangle.pruning.comparison import compare
 from hf_untangle.pruning.iterative import Search, search_mask
 from hf_untangle.pruning.scoring import Pair
 from hf_untangle.pruning.tasks import Opened, find_processor, open_pair, read_parts, task_of
+from hf_untangle.records.compensation import RefitRecord
 from hf_untangle.records.provenance import counts, device_name, versions
 from hf_untangle.records.unlearning import Comparison, Continuation, History, UnlearnRecord
 from hf_untangle.results.unlearned import UnlearnResult
@@ -123,6 +125,8 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     processor = find_processor(model, task, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)
+    if config.compensate == "least-squares":
+        check_refittable(model, [group for group in groups if config.fractions()[group.kind]])
     if config.ablation != "zero":
         check_biases(model, [group.name for group in groups if config.fractions()[group.kind]])
     if names != (PRUNE,):
@@ -161,18 +165,28 @@ class _Run:
         """Find a mask with the model as it is, and write to it in the very last moment."""
         model, groups, pairs = self.model, self.groups, self.pairs
         search = search_mask(model, groups, pairs["train"], pairs["validation"], config=self.config, progress=self.progress)
-        comparison = compare(model, groups, search, pairs["test"], config=self.config, progress=self.progress)
+        refit = self.refit(search)
+        comparison = compare(model, groups, search, pairs["test"], config=self.config, progress=self.progress, refit=refit)
         before = self.seen()
-        with masked(model, search.mask, constants=search.constants):
+        constants, weights = (search.constants, None) if refit is None else (refit.constants, refit.weights)
+        with refitted(model, refit), masked(model, search.mask, constants=constants):
             after = self.seen()
         record = self.record(search.mask, search.history, comparison, before, after)
+        record = record.model_copy(update={"refit": RefitRecord.of(refit)})
         if keep_removed:
-            removed = cut_out_(model, search.mask, groups, constants=search.constants)
+            removed = cut_out_(model, search.mask, groups, constants=constants, weights=weights)
         else:
             removed = None
-            remove_(model, search.mask, groups, constants=search.constants)
+            remove_(model, search.mask, groups, constants=constants, weights=weights)
         search.journal.close()
         return self.result(search, record, removed)
+
+    def refit(self, search: Search) -> Refit | None:
+        """Refit what is kept, where that is wanted, on the retain corpus alone: nothing of the forget corpus may come back."""
+        if self.config.compensate != "least-squares":
+            return None
+        how = {"constants": search.constants, "batch_size": self.config.batch_size, "progress": self.progress}
+        return least_squares(self.model, search.mask, self.groups, self.pairs["train"].retain, **how)
 
     def apply(self, names: tuple[str, ...], own: MethodConfig, mask: NeuronMask | None, keep_removed: bool) -> UnlearnResult:
         """Apply methods that write to the model on their way, and undo all of it when something fails."""

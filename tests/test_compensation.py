@@ -2,6 +2,7 @@
 
 import json
 from copy import deepcopy
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -11,7 +12,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from test_experts import mixture
 from test_removal import random_mask
 from test_restore import same
-from toy_languages import SMALL, WORDS
+from toy_languages import NUMBERS, SMALL, TOY_CONFIG, WORDS
 from transformers import AutoModelForCausalLM
 
 import hf_untangle as untangle
@@ -25,6 +26,7 @@ from hf_untangle.masks.apply import masked
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_, put_back_
 from hf_untangle.records.compression import PruneRecord
+from hf_untangle.reporting.card_text import limits
 from hf_untangle.statistics.collect import collect, run_over
 
 QUIET = {"progress": False}
@@ -390,3 +392,53 @@ def test_a_refit_and_modes_do_not_go_together(prune):
 def test_no_adapter_can_hold_a_refit(prune, tmp_path):
     with pytest.raises(MaskError, match="An adapter can only silence neurons"):
         prune(ratio=0.25).to_adapter(tmp_path / "adapter")
+
+
+@pytest.fixture(scope="module")
+def forgot(taught, tokenizer):
+    """A run of unlearning on a copy of the toy model, refitted on retain, its removed weights kept."""
+    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 3, "keep_removed": True, "retain_budget": 0.5}
+    return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, compensate="least-squares", **settings, **QUIET)
+
+
+def test_unlearning_is_refitted_on_the_retain_corpus_alone(forgot, taught, pairs):
+    train = pairs[0]
+    expected = least_squares(taught, forgot.mask, neuron_groups(taught), train.retain, batch_size=16, **QUIET)
+    assert forgot.record.refit.ridges == expected.ridges
+    assert forgot.record.refit.tokens == train.retain.tokens
+    pruned = remove_(deepcopy(taught), forgot.mask, neuron_groups(taught), weights=expected.weights)
+    assert same(forgot.model, pruned)
+
+
+def test_what_unlearning_reports_is_the_refitted_model(forgot):
+    test = forgot.record.test
+    now = next_token_metrics(forgot.model, forgot.held_out.retain, batch_size=16, **QUIET)
+    assert now.loss == pytest.approx(test.after.retain.loss, abs=1e-5)
+    assert test.after.retain.loss < test.without_refit.retain.loss
+    assert "output projections were refitted in closed form on 2,048 tokens of retain alone" in " ".join(limits(forgot.record))
+
+
+def test_a_refitted_result_of_unlearning_is_saved_read_and_restored(forgot, taught, tmp_path, no_report):
+    folder = replace(forgot).save_pretrained(tmp_path / "out")
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    assert torch.equal(logits(loaded), logits(forgot.model))
+    again = untangle.UnlearnResult.from_pretrained(folder, corpora={"forget": NUMBERS, "retain": WORDS})
+    assert again.record == forgot.record
+    assert same(untangle.restore(loaded, folder), taught)
+    with pytest.raises(MaskError, match="An adapter can only silence neurons"):
+        again.to_adapter(tmp_path / "adapter")
+
+
+def test_a_failure_after_the_refit_leaves_the_model_that_was_to_unlearn(toy_model, tokenizer, untouched, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr(import_module("hf_untangle.unlearn"), "remove_", fail)
+    how = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 1, "controls": 0, "compensate": "least-squares"}
+    with untouched(toy_model), pytest.raises(RuntimeError, match="injected"):
+        untangle.unlearn(toy_model, NUMBERS, WORDS, **how, **QUIET)
+
+
+def test_methods_that_train_take_no_refit(toy_model, tokenizer):
+    with pytest.raises(ConfigError, match="A method that trains needs compensate=`none`, got `least-squares`"):
+        untangle.unlearn(toy_model, NUMBERS, WORDS, method="npo", tokenizer=tokenizer, compensate="least-squares", **QUIET)

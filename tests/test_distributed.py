@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.compensation.refit import least_squares
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.distributed import in_main, place, together
 from hf_untangle.evaluation.next_token import next_token_metrics
@@ -72,7 +73,9 @@ import sys, torch
 from hf_untangle import distributed, models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
+from hf_untangle.compensation import least_squares
 from hf_untangle.evaluation.next_token import next_token_metrics
+from hf_untangle.masks import NeuronMask
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 torch.set_num_threads(1)
@@ -81,15 +84,21 @@ blocks = token_blocks("numbers.jsonl", tokenizer, tokens=544, block_size=32)
 statistics = collect(model, blocks, batch_size=4, progress=False)
 saliency = collect_saliency(model, blocks, groups=neuron_groups(model), progress=False)
 metrics = next_token_metrics(model, blocks, batch_size=4, progress=False)
+groups = neuron_groups(model)
+mask = NeuronMask.keep_all(groups, "toy").with_kept({one.name: torch.arange(one.size) % 2 > 0 for one in groups})
+refit = least_squares(model, mask, groups, blocks, batch_size=4, progress=False)
 number = distributed.place()[0]
 statistics.save(f"{sys.argv[1]}-{number}.safetensors")
-torch.save({"metrics": metrics.record(), "saliency": {name: one.second for name, one in saliency.items()}},
+torch.save({"metrics": metrics.record(), "saliency": {name: one.second for name, one in saliency.items()},
+            "refit": (refit.weights, refit.ridges, refit.tokens)},
            f"{sys.argv[1]}-{number}.pt")
 """
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_statistics_gradients_and_metrics_are_those_of_one_process(launch, project, taught, tokenizer, tmp_path, processes):
+def test_statistics_gradients_refits_and_metrics_are_those_of_one_process(
+    launch, project, taught, tokenizer, tmp_path, processes
+):
     script = tmp_path / "measure.py"
     script.write_text(MEASURE)
     done = launch(processes, str(script), str(tmp_path / "found"))
@@ -98,6 +107,9 @@ def test_statistics_gradients_and_metrics_are_those_of_one_process(launch, proje
     alone = collect(taught, blocks, batch_size=4, progress=False)
     gradients = collect_saliency(taught, blocks, groups=neuron_groups(taught), progress=False)
     metrics = next_token_metrics(taught, blocks, batch_size=4, progress=False)
+    groups = neuron_groups(taught)
+    mask = NeuronMask.keep_all(groups, "toy").with_kept({one.name: torch.arange(one.size) % 2 > 0 for one in groups})
+    refit = least_squares(taught, mask, groups, blocks, batch_size=4, progress=False)
     for number in range(processes):
         statistics = ActivationStatistics.load(tmp_path / f"found-{number}.safetensors")
         assert statistics.tokens == TOKENS
@@ -108,6 +120,10 @@ def test_statistics_gradients_and_metrics_are_those_of_one_process(launch, proje
         found = torch.load(tmp_path / f"found-{number}.pt")
         assert found["metrics"]["tokens"] == metrics.tokens and found["metrics"]["top1"] == metrics.top1
         assert found["metrics"]["loss"] == pytest.approx(metrics.loss, rel=1e-6)
+        weights, ridges, tokens = found["refit"]
+        assert (ridges, tokens) == (refit.ridges, refit.tokens)
+        for name, weight in refit.weights.items():
+            torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-5)
         for name, one in gradients.items():
             torch.testing.assert_close(found["saliency"][name], one.second, rtol=1e-4, atol=1e-9)
 

@@ -184,6 +184,11 @@ def open_strengths(folder: str | Path, *, original: str | None = None, **how: Un
 
 def _constants(folder: Path, record: UnlearnRecord) -> Constants | None:
     """What removed neurons of the run read."""
+    if record.refit is not None:
+        raise MaskError(
+            "A run with compensate=least-squares cannot be shown, as only its last step is refitted, and no mask holds that. "
+            f"Open report.html in `{folder}`, or run it again with compensate=none."
+        )
     if record.config.ablation == "mode":
         raise MaskError(
             "A run with ablation=mode cannot be shown, as its result does not hold the modes of its neurons. Open "

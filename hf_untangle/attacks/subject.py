@@ -115,7 +115,8 @@ def _check_original(original: PreTrainedModel, groups: tuple[NeuronGroup, ...], 
                 "differ. Pass the model before unlearning as `original=`."
             )
         return
-    if result.record.repairs or result.record.config.ablation != "zero":
+    record = result.record
+    if record.repairs or record.refit is not None or record.config.ablation != "zero":
         return
     pruned = remove_(deepcopy(original), result.mask, groups).state_dict()
     if not all(torch.equal(value, pruned[name]) for name, value in result.model.state_dict().items()):

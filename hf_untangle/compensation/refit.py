@@ -141,20 +141,20 @@ def least_squares(
 
 @checked_arguments
 @contextmanager
-def refitted(model: nn.Module, refit: Refit) -> Iterator[nn.Module]:
+def refitted(model: nn.Module, refit: Refit | None) -> Iterator[nn.Module]:
     """Give output projections their new weights inside the `with` block, and their own ones, bit for bit, after it.
 
     Removed neurons are still there: `masked(model, mask, constants=refit.constants)` silences them.
 
     Args:
         model: The model.
-        refit: The new weights.
+        refit: The new weights; none when None.
 
     Yields:
         The same model.
     """
     below = model_below(model)
-    weights = {place_of(below, name).weight: weight for name, weight in refit.weights.items()}
+    weights = {place_of(below, name).weight: weight for name, weight in (refit.weights if refit else {}).items()}
     here = {name: own for name in weights if not ((own := below.get_parameter(name)).is_meta or is_shard(own))}
     elsewhere = weights.keys() - here.keys()
     # What is in memory is exchanged and not overwritten, so that nothing is copied to be undone.

@@ -94,6 +94,7 @@ class UnlearnSettings(TypedDict, total=False):
     head_score: str
     veto: float
     ablation: Ablation
+    compensate: Compensation
     candidates: float
     retain_weight: float
     gradient_tokens: int

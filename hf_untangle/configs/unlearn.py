@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hf_untangle.architecture.neurons import KINDS, Kind
+from hf_untangle.compensation.refit import Compensation, with_ablation
 from hf_untangle.config import BatchSizeSetting, Config, known
 from hf_untangle.data.documents import ChatMode
 from hf_untangle.data.two_corpora import Split
@@ -66,6 +67,11 @@ class UnlearnConfig(Config):
         default="zero",
         description="What a removed neuron reads: zero, its mean on retain, or its mode, held in a bias at the end. A mean "
         "costs retain less where neurons are far from zero, but no adapter can hold it.",
+    )
+    compensate: Compensation = Field(
+        default="none",
+        description="What makes up for removed neurons at the end: nothing, their mean, or new output weights for kept ones, "
+        "fitted on retain alone (`least-squares`). Set it where retain must be as it was; forget may come back in part.",
     )
     candidates: float = Field(
         default=4.0,
@@ -172,6 +178,12 @@ class UnlearnConfig(Config):
         "test text. Raise it for a spread, 0 saves time.",
     )
     seed: int = Field(default=0, description="For the random masks. Change it to see how far results vary.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mean_is_an_ablation(cls, values: Any) -> Any:
+        """Take compensation by the mean for what it is."""
+        return with_ablation(values)
 
     @field_validator("importance")
     @classmethod

@@ -74,6 +74,10 @@ def split_settings(
         raise ConfigError(
             f"A method that trains needs ablation=`zero`, got `{resolved.ablation}`, whose biases it changes. Leave it out."
         )
+    if not only_pruning and resolved.compensate != "none":
+        raise ConfigError(
+            f"A method that trains needs compensate=`none`, got `{resolved.compensate}`, for pruning alone. Leave it out."
+        )
     own = {} if only_pruning else {name: value for name, value in settings.items() if name in of_methods}
     return resolved, MethodConfig().with_settings(**own)
 

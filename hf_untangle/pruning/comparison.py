@@ -7,9 +7,11 @@ That a capability fell says little when any mask of this size would have taken i
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.compensation.refit import Refit, refitted
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
+from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like, top_like
@@ -32,6 +34,7 @@ def compare(
     *,
     config: UnlearnConfig,
     progress: bool,
+    refit: Refit | None = None,
 ) -> Comparison:
     """Measure the original, the result and its controls on the test parts.
 
@@ -42,23 +45,29 @@ def compare(
         test: Held-out tokens not used for selection.
         config: The settings; `controls=0` leaves the controls out.
         progress: Whether to show progress bars.
+        refit: New weights of the result, which controls do not get.
 
     Returns:
         The scores of all of them.
     """
 
-    def scores(mask: NeuronMask) -> Scores:
-        with masked(model, mask, constants=search.constants):
+    def scores(mask: NeuronMask, constants: Constants | None = search.constants) -> Scores:
+        with masked(model, mask, constants=constants):
             return judge(model, test, batch_size=config.batch_size, progress=progress)
 
     phase("held-out text")
     before = judge(model, test, batch_size=config.batch_size, progress=progress)
-    after = scores(search.mask)
+    after, without = scores(search.mask), None
+    if refit is not None:
+        without = after
+        with refitted(model, refit):
+            after = scores(search.mask, refit.constants)
     if not config.controls:
-        return Comparison(before=before, after=after, controls=())
+        return Comparison(before=before, after=after, without_refit=without, controls=())
     return Comparison(
         before=before,
         after=after,
+        without_refit=without,
         controls=tuple(scores(random_like(search.mask, seed)) for seed in random_seeds(config)),
         magnitude=scores(smallest_weights_like(search.mask, model, groups)),
         retain_only=scores(least_used_like(search.mask, search.retain)),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from hf_untangle.compensation.refit import Refit
 from hf_untangle.records.base import Count, Frozen, Seconds
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -22,3 +23,17 @@ class RefitRecord(Frozen):
     errors: dict[str, Share]
     """By group: squared error of what the projection writes on blocks that were held out, relative to that without a refit."""
     seconds: Seconds
+
+    @classmethod
+    def of(cls, refit: Refit | None) -> "RefitRecord | None":
+        """Write down how a refit came about.
+
+        Args:
+            refit: The refit, if there is one.
+
+        Returns:
+            Its record, if there is one.
+        """
+        if refit is None:
+            return None
+        return cls(tokens=refit.tokens, ridges=refit.ridges, errors=refit.errors, seconds=refit.seconds)

@@ -10,6 +10,7 @@ from hf_untangle.data.tokens import Task
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.records.base import Count, Frozen, RunRecord, Seconds, TrainingRecord, says_what_was_read
+from hf_untangle.records.compensation import RefitRecord
 from hf_untangle.records.methods import MethodRecord
 from hf_untangle.records.scores import Scores as Scores
 
@@ -81,6 +82,8 @@ class Comparison(Frozen):
 
     before: Scores
     after: Scores
+    without_refit: Scores | None = None
+    """The result without its refit, as steps and all controls are measured."""
     controls: tuple[Scores, ...]
     """Random masks that remove as many neurons of every group as the result does."""
     magnitude: Scores | None = None
@@ -175,6 +178,8 @@ class UnlearnRecord(RunRecord):
     """What was applied, in order."""
     training: tuple[MethodRecord, ...] = ()
     """What each method but pruning did."""
+    refit: RefitRecord | None = None
+    """How what is kept made up for what was removed, on the retain corpus alone; None where it did not."""
     task: Task = "next token"
     """What the model predicts, and all scores are about."""
     test: Comparison

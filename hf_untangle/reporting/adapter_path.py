@@ -44,9 +44,9 @@ def write_adapter_path(
         license: The license of the original model, for the card.
 
     Raises:
-        MaskError: The run held removed neurons at another value than zero.
+        MaskError: The run held removed neurons at another value than zero, or refitted those that stayed.
     """
-    check_silences(record.config.ablation)
+    check_silences(record.config.ablation, refitted=record.refit is not None)
     for step, mask in zip(record.history.steps, masks, strict=True):
         within = folder / step_folder(step.number)
         within.mkdir()

@@ -15,7 +15,7 @@ from hf_untangle.configs.keywords import RepairSettings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource
-from hf_untangle.errors import CompactionError, MaskError
+from hf_untangle.errors import CompactionError
 from hf_untangle.evaluation.evaluate import evaluate
 from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.score_cache import EvaluationConfig
@@ -153,14 +153,9 @@ class PruneResult(Result):
             The folder.
 
         Raises:
-            MaskError: The model is more than masked: it was repaired, or removed neurons read another value than zero.
+            MaskError: The model is more than masked: it was repaired or refitted, or removed neurons do not read zero.
         """
-        check_silences(self.record.config.ablation)
-        if self.record.refit is not None:
-            raise MaskError(
-                "An adapter can only silence neurons, but this model was refitted (compensate='least-squares'), and its "
-                "numbers would not be those of the adapter. Share the checkpoint, or run again with compensate='none'."
-            )
+        check_silences(self.record.config.ablation, refitted=self.record.refit is not None)
         return super().to_adapter(folder)
 
     @classmethod

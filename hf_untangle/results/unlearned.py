@@ -194,9 +194,9 @@ class UnlearnResult(Result):
             The folder.
 
         Raises:
-            MaskError: The model is more than masked: it was repaired, or removed neurons read another value than zero.
+            MaskError: The model is more than masked: it was repaired or refitted, or removed neurons do not read zero.
         """
-        check_silences(self.record.config.ablation)
+        check_silences(self.record.config.ablation, refitted=self.record.refit is not None)
         return super().to_adapter(folder)
 
     @checked_arguments

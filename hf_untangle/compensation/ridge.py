@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hf_untangle.compensation.gram import Gram
 
-RIDGES = (0.1, 1.0, 10.0)
+RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """What is tried, relative to the mean of the squares of the neurons that stay."""
 
 

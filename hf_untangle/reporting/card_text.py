@@ -151,9 +151,11 @@ def _about_refit(record: UnlearnRecord) -> tuple[str, ...]:
     without, after = record.test.without_refit, record.test.after
     if record.refit is None or without is None:
         return ()
+    uses: tuple[Use, ...] = ("retain", "forget")
     changes = (
-        f"{corpus_name(record, use)} from {formatting.percent(before.top1)} to {formatting.percent(now.top1)}"
-        for use, before, now in (("retain", without.retain, after.retain), ("forget", without.forget, after.forget))
+        f"{corpus_name(record, use)} from {formatting.percent(getattr(without, use).top1)} to "
+        f"{formatting.percent(getattr(after, use).top1)}"
+        for use in uses
     )
     count = sum(ridge is not None for ridge in record.refit.ridges.values())
     return (

@@ -15,6 +15,8 @@ from hf_untangle.errors import CompactionError, MaskError
 from hf_untangle.masks.apply import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
+from hf_untangle.survey.compaction_support import narrow_mask
+from hf_untangle.survey.tiny_models import tiny_model as tiny_model_of
 
 LAYOUTS = ("ragged", "uniform")
 CUTS_HEADS = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3"}
@@ -262,3 +264,11 @@ def test_widths_are_not_rounded_to_a_multiple_of_nothing(tiny_model, round_to):
     model = tiny_model("llama")
     with pytest.raises(CompactionError, match=f"`round_to` must be a positive number of neurons, got {round_to}"):
         compact(model, some_removed(neuron_groups(model)), round_to=round_to)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_experts_some_of_which_have_no_neurons_are_refused_in_a_sentence(layout):
+    model = tiny_model_of("longcat_flash")
+    mask = narrow_mask(neuron_groups(model), model)
+    with pytest.raises(CompactionError, match="must have neurons of its own to be cut, but of its 6 experts 4 have"):
+        compact(model, mask, layout=layout)

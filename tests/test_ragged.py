@@ -76,7 +76,10 @@ import transformers, transformers.integrations.heterogeneity.configuration_utils
 mixin = heterogeneity.HeterogeneousConfigMixin
 def seen():
     return (transformers.PreTrainedModel.__init__, heterogeneity._apply_heterogeneous_config,
-            mixin._update_heterogeneous_to_dict_output, tuple(sys.meta_path))
+            mixin._update_heterogeneous_to_dict_output, finders())
+def finders():
+    # pandas, which some versions of `datasets` import, brings the finder of `six`.
+    return [one for one in sys.meta_path if type(one).__module__ != "six"]
 import sys
 before = seen()
 import hf_untangle

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import Place, place_of
+from hf_untangle.errors import CompactionError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import Index, zeros_of
 
@@ -80,6 +81,11 @@ def _select(tensor: Tensor, axis: int, index: Int[Tensor, "*expert index"]) -> T
     """Keep some indices of an axis, which may be others for each expert."""
     if index.ndim == 1:
         return tensor.index_select(axis, index)
+    if len(tensor) != len(index):
+        raise CompactionError(
+            f"Every expert of a tensor must have neurons of its own to be cut, but of its {len(tensor)} experts {len(index)} "
+            "have. Keep the neurons as zeros with `remove_`."
+        )
     shape = [len(index)] + [1] * (tensor.ndim - 1)
     shape[axis] = index.shape[1]
     return torch.take_along_dim(tensor, index.view(shape), axis)

@@ -41,7 +41,8 @@ SMALLER: dict[type[BaseModel], dict[str, Any]] = {
     PruneConfig: {"tokens": 1024, "evaluation_tokens": 512, "block_size": BLOCK},
     RepairConfig: {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "batch_size": 4, "evaluation_tokens": 512},
     MethodConfig: {"steps": 4, "step_rows": 8, "search": (10.0,)},
-    AttackConfig: {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "evaluation_tokens": 512, "seeds": 1},
+    AttackConfig: {"steps": 2, "step_tokens": 128, "block_size": BLOCK, "evaluation_tokens": 512, "seeds": 1}
+    | {"learning_rates": (1e-3,), "relearn_methods": ("lora",), "warmups": (0.0,), "points": 1},
     ContrastExperimentConfig: {"steps": 5, "seeds": 1, "problems": 64, "untrained": 9.0},
 }
 """Defaults that fit the toy languages."""

@@ -118,6 +118,10 @@ def test_pruning_needs_no_text_but_the_models_own(toy_model, tokenizer):
     assert plan.mask.removed("ffn") > 0
 
 
+def test_names_in_a_list_are_corpora():
+    assert [one.name for one in corpus(["general", "self"]).members] == ["general", "self"]
+
+
 def test_each_of_several_retain_corpora_has_the_budget():
     def metrics(top1: float, loss: float = 1.0) -> NextTokenMetrics:
         return NextTokenMetrics(100, top1, 1.0, loss)

@@ -7,6 +7,9 @@ from hf_untangle.data.embedded import GENERAL_PROSE, OTHER_CODE, STANDARD_LIBRAR
 from hf_untangle.data.facts.invented import FactSplit
 from hf_untangle.data.shapes import Kind, Row
 
+OWN = "self"
+"""The corpus that a model writes itself, and its origin."""
+
 
 @dataclass(frozen=True)
 class NamedCorpus:

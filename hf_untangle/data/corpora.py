@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_untangle.arguments import checked_arguments
-from hf_untangle.data.catalogue import CORPORA
+from hf_untangle.data.catalogue import CORPORA, OWN
 from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
 from hf_untangle.data.files import check_files, exists, file_documents, may_be_a_path, split_column
 from hf_untangle.data.hub import hub_documents, hub_rows, hub_source
@@ -30,8 +30,6 @@ Reader = Callable[[], Iterator[str | Document]]
 """Reads documents lazily, from the beginning every time it is called."""
 ALL = "all"
 """The split in which every part has all rows."""
-OWN = "self"
-"""The corpus that the model writes itself, and its origin."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from datasets import Dataset, IterableDataset
 
-from hf_untangle.data.catalogue import CORPORA
+from hf_untangle.data.catalogue import CORPORA, OWN
 from hf_untangle.data.chats import is_chat
 from hf_untangle.data.files import exists
 from hf_untangle.data.rows import Rows
@@ -69,7 +69,7 @@ def several(source: Any) -> list[Any] | None:
     if not isinstance(source, list | tuple) or not source:
         return None
     if all(isinstance(item, str) for item in source):
-        return list(source) if all(item in CORPORA or _is_file(item) for item in source) else None
+        return list(source) if all(item in CORPORA or item == OWN or _is_file(item) for item in source) else None
     return list(source) if any(map(_is_corpus, source)) else None
 
 

@@ -23,7 +23,8 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, without_gra
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
-from hf_untangle.data.corpora import OWN, Corpus, Reader
+from hf_untangle.data.catalogue import OWN
+from hf_untangle.data.corpora import Corpus, Reader
 from hf_untangle.data.documents import Part
 from hf_untangle.data.splits import PARTS
 from hf_untangle.data.understood import announce

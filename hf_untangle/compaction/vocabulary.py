@@ -20,6 +20,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.architecture.projections import bias_of, weight_of
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.bpe import always_kept, check_bpe, cut_tokenizer, with_parents
@@ -53,6 +54,7 @@ class SmallerVocabulary:
     """For each new id, the id in the larger vocabulary."""
 
 
+@checked_arguments
 @all_or_nothing
 @torch.no_grad()
 def cut_vocabulary(

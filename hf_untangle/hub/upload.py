@@ -63,6 +63,7 @@ def push_folder(folder: str | Path, repo_id: str, **options: Unpack[PushOptions]
     return commit.pr_url or commit.commit_url
 
 
+@checked_arguments
 def pushed_files(folder: str | Path) -> dict[str, int]:
     """List what `push_folder` would send; nothing is sent, and no token is needed.
 

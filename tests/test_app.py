@@ -26,6 +26,7 @@ from hf_untangle.evaluation.generation import continuations
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.apply import masked
 from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.reporting.style import INK
 
 PROMPTS = ["12 34", "the cat"]
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
@@ -336,10 +337,15 @@ def test_a_prompt_of_the_run_comes_with_what_was_written_down(page, strengths):
 @needs_gradio
 @needs_browser
 def test_a_chat_goes_on_turn_by_turn(page):
+    from selenium.webdriver.common.keys import Keys
+
     browser, wait = page
     browser.find_element("xpath", "//button[@role='tab'][contains(., 'Chat')]").click()
     wait.until(lambda driver: driver.find_element("css selector", "#message textarea").is_displayed())
     texts = ("12 34", "the cat")
+    number = browser.find_element("css selector", "#length input[type=number]")
+    number.send_keys(Keys.CONTROL, "a")
+    number.send_keys("8", Keys.TAB)  # Both turns must fit into the few places that the toy model has.
     for turn, text in enumerate(texts, start=1):
         browser.find_element("css selector", "#message textarea").send_keys(text)
         browser.find_element("css selector", "#send").click()
@@ -369,12 +375,12 @@ def test_the_page_fits_the_screen_and_stacks_where_that_is_narrow(browser, addre
             assert right["x"] + right["width"] <= width
             stacked = right["y"] >= left["y"] + left["height"]
             assert stacked == (width in narrow) and (stacked or left["x"] + left["width"] <= right["x"])
-        colors = browser.execute_script(
-            "const svg = document.querySelector('#curve svg');"
-            "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(svg.querySelector('text')).fill]"
+        is_dark = "return document.querySelectorAll('.dark').length > 0"
+        WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(is_dark) == (mode == "dark"))
+        ink = browser.execute_script(
+            "return getComputedStyle(document.querySelector('#curve .untangle')).getPropertyValue('--ink')"
         )
-        page, ink = (sum(map(int, re.findall(r"\d+", color)[:3])) / 3 for color in colors)
-        assert (page < 128 < ink) if mode == "dark" else (ink < 160 < page)
+        assert ink == getattr(INK, mode)
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

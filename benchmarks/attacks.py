@@ -26,7 +26,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning.scoring import Pair, read_pair
+from hf_untangle.pruning.step import Pair, read_pair
 from hf_untangle.recipes.read import parse_override
 
 

@@ -25,7 +25,7 @@ from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import Corpus, corpus
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.pruning.plan import PrunePlan, read_blocks
 
 

@@ -18,7 +18,7 @@ from hf_untangle.data.batches import token_blocks
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.criteria import root_mean_square
 from hf_untangle.importance.observations import Observations
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.nets import search, search_neurons

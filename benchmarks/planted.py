@@ -29,12 +29,12 @@ from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.masks.ablation import Ablation
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.papers.planted.languages import as_blocks, languages
 from hf_untangle.papers.planted.planted_model import BATCH, planted_model
-from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, remove_next
+from hf_untangle.pruning.step import Evidence, Pair, ablation_constants, gather, remove_next
 
 BLOCKS = 512
 """Blocks of either language that scores are computed on, and that accuracy is measured on."""

@@ -22,7 +22,7 @@ from hf_untangle.data.corpora import corpus
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.masks.ablation import mean_ablation
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.plan import PrunePlan, make_plan, read_blocks

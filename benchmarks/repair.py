@@ -31,7 +31,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.iterative import judge, search_mask
-from hf_untangle.pruning.scoring import Pair, read_pair
+from hf_untangle.pruning.step import Pair, read_pair
 from hf_untangle.recipes.read import parse_override
 from hf_untangle.records.unlearning import RepairRecord, Scores
 from hf_untangle.repairs.repair import repair_measured

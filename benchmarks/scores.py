@@ -31,12 +31,12 @@ from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import BudgetError
 from hf_untangle.importance.criteria import fisher
 from hf_untangle.importance.functions import damping
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.dampening import dampened
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.rotation import rotate_heads_
 from hf_untangle.pruning.iterative import judge, search_mask
-from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, read_pair, remove_next
+from hf_untangle.pruning.step import Evidence, Pair, ablation_constants, gather, read_pair, remove_next
 from hf_untangle.records.unlearning import Scores
 
 FRACTIONS = (0.005, 0.01, 0.02, 0.04, 0.08)

@@ -29,11 +29,11 @@ from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Part, corpus
 from hf_untangle.evaluation.next_token import next_token_metrics, relative_drop
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.pruning.iterative import judge, search_mask
-from hf_untangle.pruning.scoring import Pair, read_pair
+from hf_untangle.pruning.step import Pair, read_pair
 from hf_untangle.recipes.read import parse_override
 from hf_untangle.records.unlearning import Scores, Step
 

@@ -33,7 +33,7 @@ from hf_untangle.configs.unlearn import UnlearnConfig as UnlearnConfig
 from hf_untangle.data.corpora import corpus as corpus
 from hf_untangle.errors import UntangleError as UntangleError
 from hf_untangle.evaluation.evaluate import evaluate as evaluate
-from hf_untangle.masks.apply import masked as masked
+from hf_untangle.masks.by_hooks import masked as masked
 from hf_untangle.masks.mask import NeuronMask as NeuronMask
 from hf_untangle.masks.removal import remove_ as remove_
 from hf_untangle.models import load as load

@@ -29,7 +29,7 @@ from hf_untangle.evaluation.self_written import with_own_text
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
 from hf_untangle.masks.ablation import Constants
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_
 from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_

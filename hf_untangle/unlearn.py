@@ -30,7 +30,7 @@ from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.evaluation.self_written import with_own_text
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_
@@ -44,9 +44,9 @@ from hf_untangle.methods.work import foresee
 from hf_untangle.models import revision_of
 from hf_untangle.progress import one_bar, phase
 from hf_untangle.pruning.by_corpus import OneCorpus, by_themselves, metrics_of_each, scores_of_each
-from hf_untangle.pruning.comparison import compare
+from hf_untangle.pruning.controls import compare
 from hf_untangle.pruning.iterative import Search, search_mask
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.tasks import Opened, find_processor, open_pair, read_parts, task_of
 from hf_untangle.records.compensation import RefitRecord
 from hf_untangle.records.provenance import counts, device_name, versions

@@ -23,7 +23,7 @@ from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
 from hf_untangle.pruning.iterative import Search, search_mask
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.step import Pair
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.unlearn import unlearn
 

@@ -16,7 +16,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.errors import MaskError
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.masks.removed_weights import bit_sum, cut_out_, put_back_

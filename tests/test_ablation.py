@@ -12,7 +12,7 @@ from hf_untangle.architecture.neurons import KINDS
 from hf_untangle.architecture.projections import bias_of
 from hf_untangle.errors import ArchitectureError, MaskError
 from hf_untangle.masks.ablation import mean_ablation
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.statistics.accumulators import observed

@@ -23,7 +23,7 @@ from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.cli.main import app
 from hf_untangle.errors import MaskError, OutputError
 from hf_untangle.folders import MARKER
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path, save_mask_path
 from hf_untangle.masks.select import random_like

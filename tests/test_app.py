@@ -24,7 +24,7 @@ from hf_untangle.cli.main import app
 from hf_untangle.errors import ArchitectureError, ConfigError, MaskError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.folders import MARKER
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.style import INK
 

@@ -20,7 +20,7 @@ from hf_untangle.data.batch_size import Batches, first_size, limited
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.statistics import checkpoint

@@ -12,7 +12,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import weight_of
 from hf_untangle.compaction.compact import compact
 from hf_untangle.errors import CompactionError, MaskError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.survey.compaction_support import narrow_mask

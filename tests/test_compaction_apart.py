@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.compaction.offline import compact_folder, remove_folder
+from hf_untangle.compaction.folder_to_folder import compact_folder, remove_folder
 from hf_untangle.errors import OutputError
 from hf_untangle.masks.mask import NeuronMask
 

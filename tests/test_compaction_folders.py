@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.meta_models import hollow
 from hf_untangle.compaction.compact import compact
-from hf_untangle.compaction.offline import compact_folder, remove_folder
+from hf_untangle.compaction.folder_to_folder import compact_folder, remove_folder
 from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.errors import CheckpointError, MaskError, OutputError
 from hf_untangle.masks.mask import NeuronMask
@@ -261,7 +261,7 @@ def test_an_interruption_leaves_no_target_and_the_source_as_it_was(tiny_model, c
         written.append(rewrite_shard(*arguments))
         return written[-1]
 
-    monkeypatch.setattr("hf_untangle.compaction.offline.rewrite_shard", write_one_and_stop)
+    monkeypatch.setattr("hf_untangle.compaction.folder_to_folder.rewrite_shard", write_one_and_stop)
     with pytest.raises(KeyboardInterrupt if stop is KeyboardInterrupt else OutputError):
         compact_folder(source, tmp_path / "target", some_removed(neuron_groups(model)))
     assert written and sorted(path.name for path in tmp_path.iterdir()) == ["source"]

@@ -5,7 +5,7 @@ import torch
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.comparison import least_used_like, random_seeds, smallest_weights_like
+from hf_untangle.pruning.controls import least_used_like, random_seeds, smallest_weights_like
 from hf_untangle.statistics.collect import collect
 
 

@@ -22,7 +22,7 @@ from hf_untangle.compensation import Gram, collect_grams, gram, least_squares, r
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.ablation import mean_ablation
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_, put_back_
 from hf_untangle.records.compression import PruneRecord

@@ -11,7 +11,7 @@ from torch import nn
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.collect import collect
 
@@ -85,7 +85,7 @@ IN_ONE_GRAPH = """
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.accumulators import GroupSums

@@ -8,7 +8,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.density import measure, sweep
 from hf_untangle.errors import ConfigError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 
 COARSE = {"grid": (0.1, 0.3, 0.6, 1.0), "refine": 0.05, "progress": False}

@@ -12,7 +12,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.errors import MaskError, StatisticsError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_, removed_parameters
 from hf_untangle.statistics.accumulators import observed

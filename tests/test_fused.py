@@ -5,7 +5,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.errors import ArchitectureError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.statistics.collect import collect
 

@@ -23,7 +23,7 @@ from hf_untangle.errors import HubError, MaskError
 from hf_untangle.folders import LISTING, MARKER
 from hf_untangle.hub.cards import license_of
 from hf_untangle.hub.upload import push_folder
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.recipes.compact import Compaction
 from hf_untangle.recipes.pipeline import Afterwards

@@ -12,7 +12,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.compaction.compact import compact
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import load_mask_path, save_mask_path
 from hf_untangle.masks.removal import remove_

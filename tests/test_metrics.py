@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812
 
 import hf_untangle
 from hf_untangle.errors import ConfigError
-from hf_untangle.metrics.modules import METRICS, metric
+from hf_untangle.metrics.registry import METRICS, metric
 
 ROOT = Path(hf_untangle.__file__).parents[1]
 EXAMPLES = {

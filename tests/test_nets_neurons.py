@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.nets.batched_models import Crowd, neuron_genes

@@ -18,7 +18,7 @@ from hf_untangle.compaction.compact import compact
 from hf_untangle.errors import ArchitectureError, MaskError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.ablation import mean_ablation
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.dampening import dampen_
 from hf_untangle.masks.removal import remove_, removed_parameters
 from hf_untangle.masks.removed_weights import bit_sum, cut_out_, put_back_

@@ -5,7 +5,7 @@ import torch
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.select import random_like
 from hf_untangle.papers.planted.experiment import find_planted
 from hf_untangle.papers.planted.languages import as_blocks, languages

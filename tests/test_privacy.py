@@ -8,7 +8,7 @@ from hub_server import HubServer
 from markdown_it import MarkdownIt
 from records import a_record, corpora
 
-from hf_untangle.compaction.offline import remove_folder
+from hf_untangle.compaction.folder_to_folder import remove_folder
 from hf_untangle.files.names import public_name, public_text
 from hf_untangle.hub.cards import as_markdown
 from hf_untangle.masks.mask import NeuronMask

@@ -16,12 +16,12 @@ from hf_untangle.architecture.inference_mode import REPACKS, evaluation_mode
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.quantized import codes_of, dequantized, zero_code
 from hf_untangle.compaction.compact import compact
-from hf_untangle.compaction.offline import remove_folder
+from hf_untangle.compaction.folder_to_folder import remove_folder
 from hf_untangle.compaction.saving import save_model
 from hf_untangle.errors import ArchitectureError, MaskError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.ablation import mean_ablation
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_, removed_parameters
 from hf_untangle.masks.removed_weights import bit_sum, cut_out_, put_back_

@@ -10,7 +10,7 @@ from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import save_model
 from hf_untangle.density.parameters import prunable_parameters
 from hf_untangle.errors import UntangleError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.dampening import dampen_
 from hf_untangle.masks.hold_removed import held_parameters
 from hf_untangle.masks.mask import NeuronMask

@@ -9,7 +9,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import bias_of, input_axis, weight_of
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.select import random_like

@@ -14,7 +14,7 @@ import hf_untangle as untangle
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.errors import MaskError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.removed_weights import RemovedWeights, bit_sum, cut_out_, put_back_

@@ -8,9 +8,9 @@ import torch
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.errors import StatisticsError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.scoring import Evidence, predicted_gains
+from hf_untangle.pruning.step import Evidence, predicted_gains
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import Saliency, collect_saliency, collect_with_saliency

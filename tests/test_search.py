@@ -13,11 +13,11 @@ from hf_untangle.errors import BudgetError, StatisticsError
 from hf_untangle.evaluation.next_token import TRIED, NextTokenMetrics
 from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning import iterative
 from hf_untangle.pruning.iterative import Search
-from hf_untangle.pruning.scoring import Pair, gradient_blocks
+from hf_untangle.pruning.step import Pair, gradient_blocks
 from hf_untangle.records.unlearning import Scores
 from hf_untangle.statistics.collect import collect
 

@@ -14,9 +14,9 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.scoring import Evidence, Pair, remove_next
+from hf_untangle.pruning.step import Evidence, Pair, remove_next
 from hf_untangle.statistics.accumulators import observed
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect

@@ -27,7 +27,7 @@ from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.removal import removed_parameters
-from hf_untangle.pruning import comparison, iterative
+from hf_untangle.pruning import controls, iterative
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.reporting.page import report_page
@@ -243,7 +243,7 @@ def test_when_the_disk_is_full_the_old_result_stays(result, tmp_path, monkeypatc
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-INTERRUPTIONS = [(iterative, "gather"), (iterative, "remove_next"), (comparison, "random_like"), (unlearning, "continuations")]
+INTERRUPTIONS = [(iterative, "gather"), (iterative, "remove_next"), (controls, "random_like"), (unlearning, "continuations")]
 
 
 @pytest.mark.parametrize(("module", "function"), INTERRUPTIONS)

@@ -13,7 +13,7 @@ from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import save_model
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.removed_weights import cut_out_, put_back_

@@ -19,7 +19,7 @@ from hf_untangle.evaluation.generation import continuations
 from hf_untangle.folders import MARKER
 from hf_untangle.hub.cards import commit_of
 from hf_untangle.masks.ablation import Constants, mean_ablation
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path
 from hf_untangle.records.read import read_run_record

@@ -11,7 +11,7 @@ from hf_untangle import models
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import FILE, NeuronMask
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.tasks import read_parts
 from hf_untangle.records.read import read_run_record
 from hf_untangle.records.saved import corpus_again, same_tokens

@@ -19,7 +19,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.hub.cards import commit_of
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.step import Pair
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 

@@ -15,7 +15,7 @@ from hf_untangle.callbacks.run import file_of_best, file_to_resume, file_to_save
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import StatisticsError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.nets.keywords import NeuronNetsSettings
 from hf_untangle.nets.neuron_evolution import NeuronEvolution

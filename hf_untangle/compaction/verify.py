@@ -17,7 +17,7 @@ from hf_untangle.compaction.layerwise import distance, led_layers, noted_layers
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.compaction.widths import Plan, plan_widths
 from hf_untangle.errors import CompactionError
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 
 logger = logging.getLogger("hf_untangle")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from hf_untangle.data.embedded import GENERAL_PROSE, OTHER_CODE, STANDARD_LIBRARY, WORLD_FACTS, Embedded, invented
 from hf_untangle.data.facts.invented import FactSplit
-from hf_untangle.data.shapes import Kind, Row
+from hf_untangle.data.row_formats import Kind, Row
 
 OWN = "self"
 """The corpus that a model writes itself, and its origin."""

@@ -14,8 +14,8 @@ from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_docume
 from hf_untangle.data.files import check_files, exists, file_documents, may_be_a_path, split_column
 from hf_untangle.data.hub import hub_documents, hub_rows, hub_source
 from hf_untangle.data.opening import kind_of
+from hf_untangle.data.row_formats import Kind, Shape
 from hf_untangle.data.rows import Rows, documents_of, filled_rows, find_shape
-from hf_untangle.data.shapes import Kind, Shape
 from hf_untangle.data.splits import PARTS, own_parts, part_of, parted
 from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.data.tables import Replayed, Table, checked_texts, opened_table, several

@@ -13,8 +13,8 @@ from hf_untangle.data.documents import Document
 from hf_untangle.data.facts.invented import Facts, FactSplit, invented_facts
 from hf_untangle.data.facts.world import world_facts
 from hf_untangle.data.files import read_text, shuffled
+from hf_untangle.data.row_formats import Row
 from hf_untangle.data.rows import Rows, documents_of, find_shape
-from hf_untangle.data.shapes import Row
 from hf_untangle.errors import CorpusError
 
 NOT_STANDARD_LIBRARY = {"site-packages", "dist-packages", "test", "tests", "idlelib"}

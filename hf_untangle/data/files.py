@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hf_untangle.data.documents import Document
 from hf_untangle.data.opening import COMPRESSED, kind_of, opened_text
+from hf_untangle.data.row_formats import Shape
 from hf_untangle.data.rows import documents_of, find_shape
-from hf_untangle.data.shapes import Shape
 from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.errors import CorpusError
 

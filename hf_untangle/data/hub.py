@@ -8,8 +8,8 @@ from datasets import load_dataset
 
 from hf_untangle.data.catalogue import NamedCorpus
 from hf_untangle.data.documents import Document
+from hf_untangle.data.row_formats import Row
 from hf_untangle.data.rows import documents_of, find_shape, text_columns
-from hf_untangle.data.shapes import Row
 from hf_untangle.errors import CorpusError
 
 

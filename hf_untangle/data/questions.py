@@ -11,7 +11,7 @@ from hf_untangle.data.corpora import Corpus, corpus
 from hf_untangle.data.documents import Chat, Content, Message, Pair, as_document, spoken
 from hf_untangle.data.files import exists
 from hf_untangle.data.opening import kind_of
-from hf_untangle.data.shapes import ANSWERS, PROMPTS, shape_of
+from hf_untangle.data.row_formats import ANSWERS, PROMPTS, shape_of
 from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.data.tables import opened_table
 from hf_untangle.errors import CorpusError

@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_untangle.data.chats import is_chat
 from hf_untangle.data.documents import Content, Document, Side
-from hf_untangle.data.shapes import ACCEPTED, Row, Shape, chat_column, shape_of
+from hf_untangle.data.row_formats import ACCEPTED, Row, Shape, chat_column, shape_of
 from hf_untangle.errors import CorpusError
 
 Rows = Callable[[], Iterator[Row]]

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet
 
 from hf_untangle.data.opening import kind_of, opened_bytes, opened_text
-from hf_untangle.data.shapes import Row
+from hf_untangle.data.row_formats import Row
 from hf_untangle.errors import CorpusError
 
 DELIMITERS = ",;\t|"

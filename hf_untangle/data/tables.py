@@ -14,8 +14,8 @@ from datasets import Dataset, IterableDataset
 from hf_untangle.data.catalogue import CORPORA, OWN
 from hf_untangle.data.chats import is_chat
 from hf_untangle.data.files import exists
+from hf_untangle.data.row_formats import ACCEPTED, Row
 from hf_untangle.data.rows import Rows
-from hf_untangle.data.shapes import ACCEPTED, Row
 from hf_untangle.errors import CorpusError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from hf_untangle.data.documents import Part
 from hf_untangle.data.packing import TokenRows
-from hf_untangle.data.shapes import Kind
+from hf_untangle.data.row_formats import Kind
 from hf_untangle.progress import say
 
 logger = logging.getLogger("hf_untangle")

@@ -17,7 +17,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.importance.entropy import entropy
 from hf_untangle.masks.ablation import mean_ablation
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import remove_top
 from hf_untangle.progress import track

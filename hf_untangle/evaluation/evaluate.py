@@ -21,7 +21,7 @@ from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.lm_eval_tasks import task_results
 from hf_untangle.evaluation.metric_inputs import FEEDS
 from hf_untangle.evaluation.score_cache import EvaluationConfig, Material
-from hf_untangle.metrics.modules import METRICS
+from hf_untangle.metrics.registry import METRICS
 
 ON_TEXT = ("top_k_accuracy", "perplexity")
 ON_PAIRS = ("answer_probability", "exact_memorization", "extraction_strength")

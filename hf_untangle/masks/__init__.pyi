@@ -3,7 +3,7 @@
 from hf_untangle.masks.ablation import Ablation as Ablation
 from hf_untangle.masks.ablation import Constants as Constants
 from hf_untangle.masks.ablation import mean_ablation as mean_ablation
-from hf_untangle.masks.apply import masked as masked
+from hf_untangle.masks.by_hooks import masked as masked
 from hf_untangle.masks.card import mask_card as mask_card
 from hf_untangle.masks.dampening import dampen_ as dampen_
 from hf_untangle.masks.dampening import dampened as dampened

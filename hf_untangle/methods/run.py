@@ -27,7 +27,7 @@ from hf_untangle.methods.trial import Judged, Referee, Trial, run_trial
 from hf_untangle.methods.writes import Permission, Written, writable
 from hf_untangle.progress import COST, change, phase, track
 from hf_untangle.pruning.iterative import Origin, judge, text_blocks
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.step import Pair
 from hf_untangle.records.methods import JudgedStep, LearningRateTrial, MethodRecord
 from hf_untangle.records.scores import Scores
 

@@ -27,7 +27,7 @@ from hf_untangle.progress import phase
 from hf_untangle.pruning.budget import check_known
 from hf_untangle.pruning.iterative import Origin, judge, search_mask, text_blocks
 from hf_untangle.pruning.resume import Journal
-from hf_untangle.pruning.scoring import Pair, gather, neuron_scores
+from hf_untangle.pruning.step import Pair, gather, neuron_scores
 from hf_untangle.records.methods import MethodRecord
 from hf_untangle.records.scores import Scores
 from hf_untangle.records.unlearning import Comparison, History, Step

@@ -12,8 +12,8 @@ from hf_untangle.methods.choose import PRUNE
 from hf_untangle.methods.cost import cost_of
 from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.progress import COST, Work, WorkKind, plan_work, predict
-from hf_untangle.pruning.comparison import random_seeds
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.controls import random_seeds
+from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.work import search_work, seconds_per_token
 
 

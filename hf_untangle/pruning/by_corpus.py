@@ -12,7 +12,7 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.tokens import TokenBlocks
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.evaluation.prediction import prediction_metrics
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.step import Pair
 from hf_untangle.records.unlearning import CorpusScores
 
 

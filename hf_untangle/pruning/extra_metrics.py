@@ -9,7 +9,7 @@ from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.evaluate import Evaluation, evaluate
 from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.score_cache import EvaluationConfig
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.step import Pair
 from hf_untangle.records.unlearning import MetricsRecord
 
 

@@ -27,7 +27,7 @@ from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.prediction import prediction_metrics
 from hf_untangle.masks.ablation import Constants
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.models import name_and_revision
@@ -35,7 +35,7 @@ from hf_untangle.progress import lost, phase
 from hf_untangle.pruning.budget import best_step, check_known, is_inside, is_over
 from hf_untangle.pruning.by_corpus import metrics_by_member
 from hf_untangle.pruning.resume import Journal
-from hf_untangle.pruning.scoring import Evidence, Pair, ablation_constants, gather, gather_again, remove_next
+from hf_untangle.pruning.step import Evidence, Pair, ablation_constants, gather, gather_again, remove_next
 from hf_untangle.records.unlearning import History, Scores, Step
 from hf_untangle.statistics.activations import ActivationStatistics
 

@@ -20,7 +20,7 @@ from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import remove_top
 from hf_untangle.models import name_and_revision
 from hf_untangle.progress import Work, phase, plan_work, predict
-from hf_untangle.pruning.scoring import ablation_constants
+from hf_untangle.pruning.step import ablation_constants
 from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.statistics.activations import ActivationStatistics
 from hf_untangle.statistics.collect import collect

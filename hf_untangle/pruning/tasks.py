@@ -22,7 +22,7 @@ from hf_untangle.data.tokens import Task
 from hf_untangle.data.two_corpora import two_corpora
 from hf_untangle.errors import ConfigError, TokenizerError
 from hf_untangle.hub.reachable import cache_alone_without_hub
-from hf_untangle.pruning.scoring import Pair, read_pair
+from hf_untangle.pruning.step import Pair, read_pair
 
 Opened = tuple[Corpus, Corpus] | tuple[ImageClasses, ImageClasses]
 """The forget corpus and the retain corpus."""

@@ -9,7 +9,7 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import place
 from hf_untangle.evaluation.prediction import prediction_metrics
 from hf_untangle.progress import Work
-from hf_untangle.pruning.scoring import needs_gradients
+from hf_untangle.pruning.step import needs_gradients
 
 TIMED = 2
 """Blocks of the first batch, by which the whole run is predicted: few, as it is over before anybody has to wait for it."""

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
-from hf_untangle.compaction.offline import FolderRecord, compact_folder
+from hf_untangle.compaction.folder_to_folder import FolderRecord, compact_folder
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.recipes.copy_result import carry_result

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from hf_untangle.compaction.offline import FolderRecord
+from hf_untangle.compaction.folder_to_folder import FolderRecord
 from hf_untangle.errors import ConfigError
 from hf_untangle.files.names import own_files
 from hf_untangle.folders import MARKER

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from hf_untangle.compaction.offline import FolderRecord
+from hf_untangle.compaction.folder_to_folder import FolderRecord
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError

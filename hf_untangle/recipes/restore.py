@@ -10,7 +10,7 @@ from rich.console import Console
 from transformers import PreTrainedModel
 
 from hf_untangle.by_name import opened
-from hf_untangle.compaction.offline import CARRIED
+from hf_untangle.compaction.folder_to_folder import CARRIED
 from hf_untangle.compaction.saving import bytes_of, save_model
 from hf_untangle.errors import ConfigError
 from hf_untangle.files.names import own_files, public_name

@@ -30,7 +30,7 @@ from hf_untangle.masks.adapter import check_silences
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path, save_mask_path
 from hf_untangle.pruning.extra_metrics import ask
-from hf_untangle.pruning.scoring import Pair
+from hf_untangle.pruning.step import Pair
 from hf_untangle.records.saved import read_removed
 from hf_untangle.records.unlearning import History, UnlearnRecord
 from hf_untangle.repairs.repair import repair_measured

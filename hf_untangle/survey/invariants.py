@@ -10,7 +10,7 @@ from transformers import GenerationMixin, PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.folders import temporary_folder
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.statistics.accumulators import observed

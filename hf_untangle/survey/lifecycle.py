@@ -16,11 +16,11 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compaction.compact import compact
-from hf_untangle.compaction.offline import compact_folder, remove_folder
+from hf_untangle.compaction.folder_to_folder import compact_folder, remove_folder
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.errors import UntangleError
 from hf_untangle.folders import temporary_folder
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.survey.compaction_support import LAYOUTS, narrow_mask

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.compaction.offline import remove_folder
+from hf_untangle.compaction.folder_to_folder import remove_folder
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.mask_path import load_mask_path, save_mask_path

@@ -17,7 +17,7 @@ from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.density.sweep import sweep
 from hf_untangle.evaluation.evaluate import evaluate
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.dampening import dampen_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_

@@ -10,12 +10,12 @@ from hf_untangle.config import Config
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.papers.planted.languages import as_blocks, languages
 from hf_untangle.papers.planted.planted_model import Planted, planted_model
 from hf_untangle.progress import track
-from hf_untangle.pruning.scoring import Pair, gather, remove_next
+from hf_untangle.pruning.step import Pair, gather, remove_next
 
 HELD_OUT = 10**6
 """Seed of held-out text, beyond those of training."""

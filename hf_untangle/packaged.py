@@ -203,3 +203,44 @@ def _folder(package: str) -> Path | None:
     if places:
         return Path(places[0])
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
+def dequantize(embedded: EmbeddedModel, folder: Path) -> None:
+    """Write the weights of a GGUF file as a float32 checkpoint.
+
+    Args:
+        embedded: The model.
+        folder: Where to write.
+    """
+    # Here, as names of models are read before torch is imported.
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with put_together(embedded, readable_folder(embedded)) as source:
+        gguf = {"gguf_file": embedded.file, "trust_remote_code": False}
+        quantized = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
+        # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
+        delattr(quantized.config, "quantization_config")
+        model = AutoModelForCausalLM.from_config(quantized.config, dtype=torch.float32)
+        model.load_state_dict(quantized.state_dict())
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source, **gguf).save_pretrained(folder)
+    sign(embedded, folder)
+
+
+def readable_folder(embedded: EmbeddedModel) -> Path:
+    """Find the folder of the package that carries the weights, once everything to read them is installed.
+
+    Args:
+        embedded: The model.
+
+    Returns:
+        The folder.
+
+    Raises:
+        MissingExtraError: The package, or `gguf`, is not installed.
+    """
+    folder = package_folder(embedded)
+    if embedded.is_quantized and importlib.util.find_spec("gguf") is None:
+        raise MissingExtraError("Reading the embedded model needs the package `gguf`: run `pip install 'hf-untangle[demo]'`.")
+    return folder

@@ -37,8 +37,8 @@ from hf_untangle.masks.select import random_like, top_like
 from hf_untangle.models import revision_of
 from hf_untangle.progress import one_bar, phase, plan_work
 from hf_untangle.pruning.plan import PrunePlan, judging_work, make_plan, read_blocks
-from hf_untangle.records.compensation import RefitRecord
 from hf_untangle.records.compression import PruneRecord
+from hf_untangle.records.methods import RefitRecord
 from hf_untangle.records.provenance import counts, device_name, versions
 from hf_untangle.results.pruned import PruneResult
 from hf_untangle.statistics.fingerprint import weights_fingerprint

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Unpack, cast
+from typing import Unpack, cast
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,17 +19,14 @@ from hf_untangle.compaction.saving import check_savable
 from hf_untangle.compensation.refit import Refit, check_refittable, least_squares, refitted
 from hf_untangle.configs.keywords import UnlearnSettings
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.data.corpora import CorpusSource, Part, corpus, with_chat
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.images import ImageClasses, Processor
-from hf_untangle.data.splits import PARTS
 from hf_untangle.data.tokens import Task
-from hf_untangle.data.two_corpora import sided
-from hf_untangle.data.understood import announce, parts_in_words
-from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.data.understood import announce
+from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.evaluation.next_token import NextTokenMetrics
-from hf_untangle.evaluation.self_written import with_own_text
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
@@ -46,9 +43,10 @@ from hf_untangle.progress import one_bar, phase
 from hf_untangle.pruning.by_corpus import OneCorpus, by_themselves, metrics_of_each, scores_of_each
 from hf_untangle.pruning.controls import compare
 from hf_untangle.pruning.iterative import Search, search_mask
+from hf_untangle.pruning.reading import lines_of, read_also, read_pairs, with_written_text
 from hf_untangle.pruning.step import Pair
-from hf_untangle.pruning.tasks import Opened, find_processor, open_pair, read_parts, task_of
-from hf_untangle.records.compensation import RefitRecord
+from hf_untangle.pruning.tasks import find_processor, open_pair, task_of
+from hf_untangle.records.methods import RefitRecord
 from hf_untangle.records.provenance import counts, device_name, versions
 from hf_untangle.records.unlearning import Comparison, Continuation, History, UnlearnRecord
 from hf_untangle.results.unlearned import UnlearnResult
@@ -132,10 +130,10 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     if names != (PRUNE,):
         check_trainable(model, groups, task)
     _check_mask(mask, own, groups, model)
-    corpora = _written(open_pair(task, forget, retain, config), model, processor, config, progress)
-    pairs = _read_pairs(task, corpora, processor, config)
-    measured = by_themselves(pairs["test"], _also(also or {}, processor, config) if task == "next token" else {})
-    for line in _understood(pairs):
+    corpora = with_written_text(open_pair(task, forget, retain, config), model, processor, config, progress)
+    pairs = read_pairs(task, corpora, processor, config)
+    measured = by_themselves(pairs["test"], read_also(also or {}, processor, config) if task == "next token" else {})
+    for line in lines_of(pairs):
         announce(line, progress=progress)
     texts = _prompts(prompts, pairs["test"])
     run = _Run(model, processor, groups, pairs, measured, config, task, texts, weights_fingerprint(model), progress, start)
@@ -284,57 +282,6 @@ def _check_mask(mask: NeuronMask | None, own: MethodConfig, groups: tuple[Neuron
             "leave the mask out."
         )
     mask.check_fits(groups, str(model.name_or_path))
-
-
-def _written(
-    corpora: Opened,
-    model: PreTrainedModel,
-    processor: PreTrainedTokenizerBase | Processor,
-    config: UnlearnConfig,
-    progress: bool,
-) -> Opened:
-    """Let the model write what is retained of its own text."""
-    gone, kept = corpora
-    if isinstance(gone, ImageClasses) or isinstance(kept, ImageClasses):
-        return corpora
-    tokens: dict[Part, int] = {part: config.tokens if part == "train" else config.evaluation_tokens for part in PARTS}
-    how = {"tokens": tokens, "unlike": gone, "seed": config.seed, "progress": progress}
-    return gone, with_own_text(kept, model, cast(PreTrainedTokenizerBase, processor), **how)
-
-
-def _read_pairs(
-    task: Task, corpora: Opened, processor: PreTrainedTokenizerBase | Processor, config: UnlearnConfig
-) -> dict[Part, Pair]:
-    """Read all three parts of both corpora, before anything long begins."""
-    parts: tuple[Part, ...] = ("train", "validation", "test")
-    pairs: dict[Part, Pair] = {part: read_parts(task, corpora, processor, part, config) for part in parts}
-    if pairs["train"].forget.fingerprint == pairs["train"].retain.fingerprint:
-        raise CorpusError(
-            f"The forget and the retain corpus must differ, but both are `{corpora[0].name}` ({corpora[0].source}): no neuron "
-            "can matter more to one than to the other. Choose another retain corpus."
-        )
-    return pairs
-
-
-def _also(
-    also: Mapping[str, CorpusSource], processor: PreTrainedTokenizerBase | Processor, config: UnlearnConfig
-) -> dict[str, TokenBlocks]:
-    """Read what else is measured, all rows of it, before anything long begins."""
-    tokenizer = cast(PreTrainedTokenizerBase, processor)
-    opened = {name: corpus(source, name=name, split="all") for name, source in also.items()}
-    how = {"tokens": config.evaluation_tokens, "part": "test", "block_size": config.block_size, "packed": config.packed}
-    return {name: token_blocks(sided(with_chat(one, config.chat), "forget"), tokenizer, **how) for name, one in opened.items()}
-
-
-def _understood(pairs: Mapping[Part, Pair]) -> list[str]:
-    """What each corpus was taken for and how its parts came out, one line per corpus; nothing of images."""
-    lines = []
-    for use in ("forget", "retain"):
-        parts: dict[Part, Any] = {part: getattr(pair, use) for part, pair in pairs.items()}
-        if isinstance(parts["train"], TokenBlocks):
-            counts_of = parts_in_words({part: blocks.documents for part, blocks in parts.items()})
-            lines.append(f"{use}: {parts['train'].corpus.name} ({counts_of}); train: {parts['train'].understood}")
-    return lines
 
 
 def _prompts(given: Sequence[str] | None, test: Pair) -> list[Prompt]:

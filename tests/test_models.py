@@ -68,7 +68,7 @@ def test_an_embedded_model_is_dequantized_once(cache, monkeypatch):
         made.append(embedded)
         (target / MARKER).write_text("{}")
 
-    monkeypatch.setattr(models, "_dequantize", dequantize)
+    monkeypatch.setattr(models, "dequantize", dequantize)
     assert embedded_checkpoint("smollm2") == embedded_checkpoint("smollm2") == folder
     assert made == [EMBEDDED["smollm2"]]
 

@@ -58,8 +58,8 @@ def dequantized(saved, monkeypatch) -> list[Path]:
             (folder / file.name).write_bytes(file.read_bytes())
         (folder / MARKER).write_text("{}")
 
-    monkeypatch.setattr(models, "_dequantize", dequantize)
-    monkeypatch.setattr(models, "_package_folder", lambda _: Path())
+    monkeypatch.setattr(models, "dequantize", dequantize)
+    monkeypatch.setattr(models, "readable_folder", lambda _: Path())
     return folders
 
 

@@ -88,7 +88,7 @@ def test_terms_come_before_anything_is_made(in_parts, cache, monkeypatch):
     said = []
     monkeypatch.setitem(EMBEDDED, "tiny", in_parts)
     monkeypatch.setattr(models, "say_terms", lambda embedded: said.append("terms"))
-    monkeypatch.setattr(models, "_dequantize", lambda embedded, folder: said.append("weights"))
+    monkeypatch.setattr(models, "dequantize", lambda embedded, folder: said.append("weights"))
     models.embedded_checkpoint("tiny")
     assert said == ["terms", "weights"]
 

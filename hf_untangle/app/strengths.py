@@ -22,7 +22,7 @@ from hf_untangle.masks.ablation import Constants, mean_ablation
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path
-from hf_untangle.records.read import read_run_record
+from hf_untangle.records.saved import read_run_record
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.statistics.activations import ActivationStatistics
 

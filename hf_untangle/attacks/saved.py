@@ -13,8 +13,7 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.tasks import read_parts
-from hf_untangle.records.read import read_run_record
-from hf_untangle.records.saved import corpus_again, same_tokens
+from hf_untangle.records.saved import corpus_again, read_run_record, same_tokens
 from hf_untangle.records.unlearning import UnlearnRecord
 
 

@@ -13,9 +13,9 @@ DEMO: dict[str, Any] = {
     "forget": {"source": "code", "prefer": "embedded"},
     "retain": {"source": "general", "prefer": "embedded"},
     "prompts": ["def fibonacci(n):\n", "The history of the Roman Empire began when"],
-    "settings": {"steps": 5, "tokens": 8_192, "gradient_tokens": 6_144},
+    "settings": {"steps": 5, "tokens": 8_192, "gradient_tokens": 4_096, "evaluation_tokens": 4_096},
 }
-QUICK: dict[str, Any] = {"steps": 2, "tokens": 4_096, "gradient_tokens": 3_072, "evaluation_tokens": 2_048}
+QUICK: dict[str, Any] = {"steps": 2, "tokens": 2_048, "gradient_tokens": 2_048, "evaluation_tokens": 1_024}
 """Settings that show the same with fewer steps and tokens."""
 
 

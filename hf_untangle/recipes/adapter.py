@@ -11,7 +11,7 @@ from hf_untangle.folders import check_replaceable, recover, whole_folder
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path
 from hf_untangle.recipes.plan import Outcome
-from hf_untangle.records.read import read_run_record
+from hf_untangle.records.saved import read_run_record
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.adapter_path import write_adapter_path
 

@@ -11,7 +11,7 @@ from hf_untangle.files.names import own_files
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.mask import FILE
 from hf_untangle.masks.mask_path import MASK_PATH
-from hf_untangle.records.read import read_run_record
+from hf_untangle.records.saved import read_run_record
 from hf_untangle.records.shareable import shareable
 from hf_untangle.records.unlearning import CompactionRecord, UnlearnRecord
 from hf_untangle.reporting.model_card import model_card

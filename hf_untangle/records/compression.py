@@ -6,7 +6,7 @@ from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.evaluation.footprint import Footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.base import Frozen, Metrics, RunRecord, TrainingRecord
-from hf_untangle.records.compensation import RefitRecord
+from hf_untangle.records.methods import RefitRecord
 from hf_untangle.records.unlearning import GroupCount
 
 

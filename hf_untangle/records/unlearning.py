@@ -10,8 +10,7 @@ from hf_untangle.data.tokens import Task
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.records.base import Count, Frozen, RunRecord, Seconds, TrainingRecord, says_what_was_read
-from hf_untangle.records.compensation import RefitRecord
-from hf_untangle.records.methods import MethodRecord
+from hf_untangle.records.methods import MethodRecord, RefitRecord
 from hf_untangle.records.scores import Scores as Scores
 
 

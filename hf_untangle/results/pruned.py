@@ -23,8 +23,7 @@ from hf_untangle.masks.adapter import check_silences
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.pruning.plan import PrunePlan, read_blocks
 from hf_untangle.records.compression import CorpusMetricsRecord, PruneRecord
-from hf_untangle.records.read import read_run_record
-from hf_untangle.records.saved import corpus_again, read_removed, same_tokens
+from hf_untangle.records.saved import corpus_again, read_removed, read_run_record, same_tokens
 from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.compression_page import write_prune_report
 from hf_untangle.results.base import Result

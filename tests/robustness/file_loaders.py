@@ -28,7 +28,7 @@ from hf_untangle.nets.record import Ticket
 from hf_untangle.nets.ticket_search import NetsConfig, _Evolution, search
 from hf_untangle.pruning.resume import Journal
 from hf_untangle.recipes.read import read_recipe
-from hf_untangle.records.read import read_run_record
+from hf_untangle.records.saved import read_run_record
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.statistics.accumulators import GroupSums

@@ -86,7 +86,7 @@ class UnlearnConfig(Config):
         "Raise it to spare retain, lower it to forget more per step.",
     )
     gradient_tokens: int = Field(
-        default=6_144,
+        default=6_000,
         ge=1,
         description="Retain tokens that a step takes gradients on, others in each; half as many forget tokens are used. "
         "Lower it to save time.",

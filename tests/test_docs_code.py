@@ -6,7 +6,9 @@ from docs_reader import ROOT, blocks_of, given, names_read, prepare, smaller_def
 FILES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
 PAGES = {str(page.relative_to(ROOT)): page for page in FILES}
 WITH_CODE = [name for name, page in PAGES.items() if any(block.reason is None for block in blocks_of(page))]
-SLOW = {"docs/tutorial.md", "docs/how-to/attacks.md", "docs/papers/nets.md", "docs/how-to/repair.md"}
+SLOW = {
+    f"docs/{page}.md" for page in ("SKILL", "tutorial", "how-to/attacks", "how-to/evidence", "how-to/repair", "papers/nets")
+}
 """Pages that train for a minute or more."""
 
 pytestmark = pytest.mark.filterwarnings(

@@ -105,8 +105,8 @@ def test_unlearning_may_retain_what_the_model_writes(toy_model, tokenizer):
     read = result.record.corpora["retain_train"]
     assert read["corpus"] == "self + strings (retain)" and "wrote itself" in read["source"]
     step = result.record.history.steps[0]
-    assert set(step.scores.members) == {"self", "strings (retain)"}
-    together = sum(one.tokens * one.top1 for one in step.scores.members.values())
+    assert set(dict(step.scores.members)) == {"self", "strings (retain)"}
+    together = sum(one.tokens * one.top1 for one in dict(step.scores.members).values())
     assert step.scores.retain.top1 == pytest.approx(together / step.scores.retain.tokens)
     drops = {one.name: one.before.top1 - one.after.top1 for one in result.record.test.by_corpus}
     assert set(drops) == {"self", "strings (retain)"}
@@ -127,7 +127,7 @@ def test_each_of_several_retain_corpora_has_the_budget():
         return NextTokenMetrics(100, top1, 1.0, loss)
 
     def scores(a: float, b: float, loss: float = 1.0) -> Scores:
-        members = {"a": metrics(a), "b": metrics(b, loss)}
+        members = (("a", metrics(a)), ("b", metrics(b, loss)))
         return Scores(forget=metrics(0.5), retain=metrics((a + b) / 2, (1 + loss) / 2), members=members)
 
     base, config = scores(0.5, 0.5), untangle.UnlearnConfig(retain_budget=0.05, perplexity_budget=2)

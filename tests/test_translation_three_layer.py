@@ -1,6 +1,7 @@
 """Three layers over the extended reals are the network they were made from."""
 
 import itertools
+from inspect import unwrap
 
 import pytest
 import torch
@@ -205,6 +206,6 @@ def test_a_second_layer_that_would_not_fit_is_refused(monkeypatch):
 
 
 def test_an_unknown_form_is_refused():
-    untyped = getattr(three_layer, "__wrapped__", three_layer)  # the tests check types too
+    untyped = unwrap(three_layer)  # the tests check types too
     with pytest.raises(ConfigError, match="form must be one of halfopen, closed, gate, got 'open'"):
         untyped(mlp(2, 3, 1), box=BOX, form="open")

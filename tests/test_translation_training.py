@@ -7,7 +7,7 @@ from torch import nn
 from transformers import OPTConfig, OPTForCausalLM, Trainer, TrainingArguments
 
 from hf_untangle.callbacks.translation import TranslationCallback
-from hf_untangle.errors import ConfigError, StatisticsError, TranslationError
+from hf_untangle.errors import ArgumentError, ConfigError, StatisticsError, TranslationError
 from hf_untangle.translation.kan.convert import to_kan_
 from hf_untangle.translation.training_watch import TrainingWatch
 
@@ -133,10 +133,10 @@ def test_no_hook_and_no_mode_is_left_behind():
     assert all(module.training and not module._forward_hooks for module in model.modules())
 
 
-def test_looks_must_be_some_steps_apart(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # no trainer is needed to see this
+def test_looks_must_be_some_steps_apart(tmp_path):
+    trainer = Trainer(opt(), TrainingArguments(str(tmp_path), report_to=[], use_cpu=True))
     with pytest.raises(ConfigError, match="`every` must be a number of optimizer steps, at least 1, got 0"):
-        TranslationCallback(None, {}, every=0)  # pyright: ignore[reportArgumentType]
+        TranslationCallback(trainer, {}, every=0)
 
 
 def test_a_gated_model_is_refused_before_any_training(tiny_model, tmp_path):
@@ -147,5 +147,5 @@ def test_a_gated_model_is_refused_before_any_training(tiny_model, tmp_path):
 
 def test_inputs_that_are_no_keywords_are_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(ConfigError, match="must be keyword arguments of the model, got Tensor"):
+    with pytest.raises(ArgumentError, match="`inputs` of `TrainingWatch` must be a mapping, got a Tensor"):
         TrainingWatch(ids())  # pyright: ignore[reportArgumentType]

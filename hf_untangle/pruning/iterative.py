@@ -204,7 +204,7 @@ def judge(
     forget = prediction_metrics(model, held_out.forget, batch_size=batch_size, progress=progress)
     if reference is None:
         retain, members = metrics_by_member(model, held_out.retain, batch_size=batch_size, progress=progress)
-        return Scores(forget=forget, retain=retain, members=members)
+        return Scores(forget=forget, retain=retain, members=tuple(members.items()))
     blocks = text_blocks(held_out.retain)
     size = first_size(batch_size, blocks.width)
     retain, disruption = metrics_and_divergence(model, blocks, reference, batch_size=size)

@@ -9,7 +9,8 @@ from hf_untangle import models
 from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.folders import check_replaceable
-from hf_untangle.prune import PruneResult, plan, prune
+from hf_untangle.prune import PruneResult, prune
+from hf_untangle.prune import plan as plan_removal
 from hf_untangle.pruning.plan import PrunePlan
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.model_option import ModelOption
@@ -50,7 +51,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     data = recipe.data.open()
     model, tokenizer = models.load(recipe.model, **recipe.loading)
     check_replaceable(recipe.output, needs=bytes_of(model))
-    chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress)
+    chosen = plan_removal(model, data, tokenizer=tokenizer, config=config, progress=progress)
     if recipe.dry_run:
         return Outcome(_planned(chosen), lambda console: console.print(chosen.describe(), highlight=False))
     result = prune(model, chosen, tokenizer=tokenizer, keep_removed=recipe.keep_removed, progress=progress)

@@ -12,8 +12,8 @@ class Scores(Frozen):
     disruption: float | None = None
     """Mean KL(original || model) on the retain blocks, in nats per token; None where it was not measured."""
 
-    members: dict[str, Metrics] = {}
-    """Metrics of each corpus of a retain corpus that is several, by name, where they were measured: each has the budget."""
+    members: tuple[tuple[str, Metrics], ...] = ()
+    """Names and metrics of the corpora of a retain corpus that is several, where they were measured: each has the budget."""
 
     def forget_drop(self, base: "Scores") -> float:
         """Relative drop of top-1 accuracy on the forget corpus.
@@ -46,7 +46,8 @@ class Scores(Frozen):
         Returns:
             Of one corpus, its drop.
         """
-        drops = [relative_drop(base.members[name].top1, one.top1) for name, one in self.members.items() if name in base.members]
+        before = dict(base.members)
+        drops = [relative_drop(before[name].top1, one.top1) for name, one in self.members if name in before]
         return max(drops, default=self.retain_drop(base))
 
     def worst_perplexity_factor(self, base: "Scores") -> float:

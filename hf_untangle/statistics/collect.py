@@ -230,7 +230,8 @@ def forward_passes(
 
     def forward(batch: Blocks) -> None:
         counted[0] = None if bool(batch.counted.all()) else batch.counted.flatten()
-        with positions_suffice(model, batch.counted.shape[1]):
+        # Of an image there is one count, whatever its patches.
+        with positions_suffice(model, batch.counted.shape[1] if batch.counted.ndim == 2 else 1):
             run_body(model, batch.inputs(device))
 
     with (

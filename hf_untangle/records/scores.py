@@ -59,7 +59,8 @@ class Scores(Frozen):
         Returns:
             Of one corpus, its factor.
         """
-        factors = [one.perplexity / base.members[name].perplexity for name, one in self.members.items() if name in base.members]
+        before = dict(base.members)
+        factors = [one.perplexity / before[name].perplexity for name, one in self.members if name in before]
         return max(factors, default=self.retain.perplexity / base.retain.perplexity)
 
     def selectivity(self, base: "Scores") -> float:

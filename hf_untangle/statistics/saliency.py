@@ -193,7 +193,7 @@ def _saliency_of(groups: Sequence[NeuronGroup], parts: Sequence[_Pass]) -> dict[
     return {group.name: _finished(group, [part.sums for part in parts], predicted) for group in groups}
 
 
-def _unless_all(counted: Bool[Tensor, "block position"]) -> Bool[Tensor, " token"] | None:
+def _unless_all(counted: Bool[Tensor, "*position"]) -> Bool[Tensor, " token"] | None:
     """Which tokens of a batch count; None when all do."""
     return None if bool(counted.all()) else counted.flatten()
 

@@ -87,7 +87,7 @@ def test_a_missing_package_is_an_error_that_says_what_to_install(monkeypatch, ca
     def find_spec(name: str) -> ModuleSpec | None:
         return None if name == missing else ModuleSpec(name, None, origin=f"/nowhere/{name}/__init__.py")
 
-    monkeypatch.setattr(models.importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr("importlib.util.find_spec", find_spec)
     with pytest.raises(MissingExtraError, match=message):
         load("smollm2")
     assert not cache.exists()

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -10,6 +11,8 @@ from hf_untangle.errors import ArchitectureError, CorpusError
 
 POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions", "max_seq_len", "n_ctx", "context_length")
 """Settings for the number of positions."""
+_TABLES: WeakKeyDictionary[nn.Module, list[str]] = WeakKeyDictionary()
+"""Names of the tables of positions of a model."""
 
 
 def check_reads_tokens_alone(model: nn.Module) -> None:
@@ -75,16 +78,21 @@ def _stated(model: nn.Module) -> int | None:
 def _learned(model: nn.Module) -> int | None:
     """How many positions a table of learned ones has for tokens; None without such a table."""
     stated = _stated(model)
-    tables = [
-        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-        for name, module in model.named_modules()
-        # Some tables have a few rows more, which come before the first position.
-        if isinstance(module, nn.Embedding)
-        and stated is not None
-        and 0 <= module.num_embeddings - stated <= 2
-        and _of_places(name)
+    if stated is None:
+        return None
+    if model not in _TABLES:
+        # Found once per model, as every batch asks.
+        _TABLES[model] = [
+            name for name, module in model.named_modules() if isinstance(module, nn.Embedding) and _of_places(name)
+        ]
+    tables = (cast(nn.Embedding, model.get_submodule(name)) for name in _TABLES[model])
+    # Some tables have a few rows more, which come before the first position.
+    rows = [
+        table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+        for table in tables
+        if 0 <= table.num_embeddings - stated <= 2
     ]
-    return min((min(rows, stated or rows) for rows in tables), default=None)
+    return min((min(count, stated) for count in rows), default=None)
 
 
 def _of_places(name: str) -> bool:

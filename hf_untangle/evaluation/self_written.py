@@ -26,7 +26,7 @@ from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.catalogue import OWN
 from hf_untangle.data.corpora import Corpus, Reader
 from hf_untangle.data.documents import Part
-from hf_untangle.data.splits import PARTS
+from hf_untangle.data.splits import FIFTHS, PARTS
 from hf_untangle.data.understood import announce
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.evaluation.generation import ends_of, generating_by
@@ -96,7 +96,7 @@ def own_text(
             f"A corpus needs a text for each of its {len(PARTS)} parts, but of {texts} that the model wrote {len(kept)} are "
             "left. Write more, or pass a retain corpus."
         )
-    return _as_corpus(kept, shares or {"train": 0.6, "validation": 0.2, "test": 0.2}, texts, temperature, seed)
+    return _as_corpus(kept, shares or {part: fifths / 5 for part, fifths in FIFTHS.items()}, texts, temperature, seed)
 
 
 def with_own_text(

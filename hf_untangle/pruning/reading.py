@@ -63,8 +63,7 @@ def read_pairs(
     Raises:
         CorpusError: Both corpora are the same.
     """
-    parts: tuple[Part, ...] = ("train", "validation", "test")
-    pairs: dict[Part, Pair] = {part: read_parts(task, corpora, processor, part, config) for part in parts}
+    pairs: dict[Part, Pair] = {part: read_parts(task, corpora, processor, part, config) for part in PARTS}
     if pairs["train"].forget.fingerprint == pairs["train"].retain.fingerprint:
         raise CorpusError(
             f"The forget and the retain corpus must differ, but both are `{corpora[0].name}` ({corpora[0].source}): no neuron "

@@ -46,9 +46,7 @@ class Scores(Frozen):
         Returns:
             Of one corpus, its drop.
         """
-        before = dict(base.members)
-        drops = [relative_drop(before[name].top1, one.top1) for name, one in self.members if name in before]
-        return max(drops, default=self.retain_drop(base))
+        return max(relative_drop(before.top1, after.top1) for before, after in self._each_retain(base))
 
     def worst_perplexity_factor(self, base: "Scores") -> float:
         """Largest factor by which perplexity grew among the retain corpora.
@@ -59,9 +57,12 @@ class Scores(Frozen):
         Returns:
             Of one corpus, its factor.
         """
+        return max(after.perplexity / before.perplexity for before, after in self._each_retain(base))
+
+    def _each_retain(self, base: "Scores") -> list[tuple[Metrics, Metrics]]:
+        """Each retain corpus in the original model and in this one; all of it together where it was not measured by corpus."""
         before = dict(base.members)
-        factors = [one.perplexity / before[name].perplexity for name, one in self.members if name in before]
-        return max(factors, default=self.retain.perplexity / base.retain.perplexity)
+        return [(before[name], after) for name, after in self.members if name in before] or [(base.retain, self.retain)]
 
     def selectivity(self, base: "Scores") -> float:
         """Forget drop less retain drop: 1 when all of the capability went and nothing else did.

@@ -70,9 +70,9 @@ class TrainingWatch:
                 not count, provided that the blocks run on all positions.
 
         Raises:
-            ConfigError: The inputs are no keyword arguments.
+            ConfigError: There are none.
         """
-        if not isinstance(inputs, Mapping) or not inputs:
+        if not inputs:
             raise ConfigError(
                 f"The inputs must be keyword arguments of the model, got {type(inputs).__name__}. Pass a batch such as "
                 '{"input_ids": ...}.'

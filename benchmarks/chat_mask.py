@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import hf_untangle as untangle
 from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.importance.scores import Epsilon, ratio
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like, remove_top

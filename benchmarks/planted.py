@@ -27,7 +27,7 @@ from transformers import LlamaForCausalLM
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask

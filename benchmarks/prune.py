@@ -20,7 +20,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.corpora import corpus
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask

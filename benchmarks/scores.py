@@ -30,7 +30,7 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import BudgetError
 from hf_untangle.importance.criteria import fisher
-from hf_untangle.importance.functions import damping
+from hf_untangle.importance.registry import damping
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.dampening import dampened
 from hf_untangle.masks.mask import NeuronMask

@@ -14,8 +14,8 @@ from torch import nn
 from hf_untangle.translation.digits_network import digits_network
 from hf_untangle.translation.kan.pictures import plot_network
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.region_maps import plot_regions
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.region_maps import plot_regions
 
 DOCS = Path(__file__).parents[1] / "docs"
 

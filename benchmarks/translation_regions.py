@@ -12,11 +12,11 @@ from scipy.optimize import linprog
 from torch import nn
 
 from hf_untangle.data.digits import digits
-from hf_untangle.translation.shallow.attributions import integrated_gradients
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.patterns import index_patterns
-from hf_untangle.translation.shallow.restrictions import restrict
-from hf_untangle.translation.shallow.three_layer import as_three_layers
+from hf_untangle.translation.three_layers.attributions import integrated_gradients
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.patterns import index_patterns
+from hf_untangle.translation.three_layers.restrictions import restrict
+from hf_untangle.translation.three_layers.three_layer import as_three_layers
 
 NETS = [
     (2, 8, 1),

@@ -26,14 +26,14 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.footprint import footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.evaluation.self_written import with_own_text
-from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_
-from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_
 from hf_untangle.masks.select import random_like, top_like
+from hf_untangle.masks.undo_removal import RemovedWeights, cut_out_
 from hf_untangle.models import revision_of
 from hf_untangle.progress import one_bar, phase, plan_work
 from hf_untangle.pruning.plan import PrunePlan, judging_work, make_plan, read_blocks

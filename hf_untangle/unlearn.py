@@ -30,7 +30,7 @@ from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
-from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_
+from hf_untangle.masks.undo_removal import RemovedWeights, cut_out_
 from hf_untangle.methods.choose import PRUNE, method_names, split_settings
 from hf_untangle.methods.keywords import MethodSettings
 from hf_untangle.methods.run import Setting

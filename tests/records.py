@@ -19,7 +19,7 @@ from hf_untangle.records.unlearning import (
     Step,
     UnlearnRecord,
 )
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.moments import Moments
 
 LAYERS, FFN, ATTENTION = 6, 96, 32

@@ -202,7 +202,7 @@ def test_a_training_is_measured_at_growing_distances():
 
 def test_an_attack_that_fails_loses_neither_its_own_readings_nor_the_others(attack, monkeypatch):
     def failing(scene):
-        yield from list(run.logit_lens(scene))[:1]
+        yield from list(run.ATTACKS["logit-lens"](scene))[:1]
         raise RuntimeError("the disk is full")
 
     monkeypatch.setitem(run.ATTACKS, "quantize", failing)

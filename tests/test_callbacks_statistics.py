@@ -9,7 +9,7 @@ from trainers import a_trainer, examples
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.callbacks.statistics import StatisticsCallback
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import MomentAccumulator
 from hf_untangle.statistics.training_collector import PassCollector, overview

@@ -20,7 +20,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning import iterative
 from hf_untangle.recipes.read import check_recipe
 from hf_untangle.records.unlearning import UnlearnRecord
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 SETTINGS = {
     "tokens": 1024,

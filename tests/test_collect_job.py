@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ConfigError
 from hf_untangle.recipes.read import carry_out, check_recipe, read_recipe
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "collect").glob("*.yaml"))
 

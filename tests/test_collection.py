@@ -24,7 +24,7 @@ from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
 from hf_untangle.statistics import checkpoint
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect, read_by_all
 from hf_untangle.statistics.moments import MomentAccumulator
 from hf_untangle.statistics.saliency import collect_saliency

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hf_untangle.compaction.layerwise import distance, led_layers, noted_layers
+from hf_untangle.compaction.compare_layers import distance, led_layers, noted_layers
 
 
 class Chaos(nn.Module):

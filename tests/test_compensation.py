@@ -24,7 +24,7 @@ from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.removal import remove_
-from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_, put_back_
+from hf_untangle.masks.undo_removal import RemovedWeights, cut_out_, put_back_
 from hf_untangle.records.compression import PruneRecord
 from hf_untangle.reporting.card_text import limits
 from hf_untangle.statistics.collect import collect, run_over

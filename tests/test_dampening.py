@@ -5,7 +5,7 @@ import torch
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.errors import ConfigError, MaskError
-from hf_untangle.importance.functions import damping
+from hf_untangle.importance.registry import damping
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.dampening import dampen_, dampened
 from hf_untangle.masks.mask import NeuronMask

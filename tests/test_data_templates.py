@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from chat_templates import CHATML, FORGETFUL, MARKED
 
+from hf_untangle.data.chat_templates import encoded_chat
 from hf_untangle.data.documents import Chat
-from hf_untangle.data.templates import encoded_chat
 
 CHAT = (
     {"role": "user", "content": "What is 2+2?"},

@@ -14,7 +14,7 @@ from hf_untangle.data.batches import token_blocks
 from hf_untangle.distributed import in_main, place, together
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 

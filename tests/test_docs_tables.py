@@ -7,9 +7,9 @@ import pytest
 
 from hf_untangle.configs.attack import NAMES, QUICK, AttackConfig
 from hf_untangle.configs.repair import LEARNING_RATE, RepairConfig
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
-from hf_untangle.methods.method import METHODS
+from hf_untangle.methods.registry import METHODS
 from hf_untangle.methods.settings import MethodConfig
 
 ROOT = Path(__file__).parents[1]

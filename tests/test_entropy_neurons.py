@@ -16,7 +16,7 @@ from hf_untangle.importance.entropy import entropy
 from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.head_entropy import collect_head_entropy, eager_attention, head_entropy
 from hf_untangle.statistics.moments import MomentAccumulator, Moments

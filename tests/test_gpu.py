@@ -18,7 +18,7 @@ from hf_untangle.compaction.compact import compact
 from hf_untangle.compensation import least_squares
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.masks.removed_weights import cut_out_, put_back_
+from hf_untangle.masks.undo_removal import cut_out_, put_back_
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency, collect_with_saliency
 

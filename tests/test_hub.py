@@ -29,7 +29,7 @@ from hf_untangle.recipes.compact import Compaction
 from hf_untangle.recipes.pipeline import Afterwards
 from hf_untangle.recipes.push import PushTarget
 from hf_untangle.results.unlearned import UnlearnResult
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 # huggingface_hub hands a file to httpx by a keyword that is going out of use.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")

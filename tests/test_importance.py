@@ -9,12 +9,12 @@ from torch import Tensor
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.importance.functions import IMPORTANCE, needs_of
 from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.registry import IMPORTANCE, needs_of
 from hf_untangle.importance.scores import SCORES, Epsilon, difference, distance, forget_only, fused, rank, ratio, retain_only
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.step import Evidence, neuron_scores, remove_next
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 from hf_untangle.statistics.saliency import Saliency
 from hf_untangle.statistics.weight_norms import WeightNorms

@@ -17,7 +17,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import load_mask_path, save_mask_path
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 
 def mask_of(attention: str, ffn: str, model: str = "m") -> NeuronMask:

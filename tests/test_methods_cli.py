@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from hf_untangle.cli.main import app
 from hf_untangle.methods.cost import cost_of, method_rows
-from hf_untangle.methods.method import METHODS
+from hf_untangle.methods.registry import METHODS
 from hf_untangle.recipes.read import check_recipe, plan_of
 from hf_untangle.records.unlearning import UnlearnRecord
 

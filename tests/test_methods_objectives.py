@@ -8,12 +8,12 @@ from torch import Tensor
 
 from hf_untangle.data.documents import IGNORED
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
+from hf_untangle.evaluation.kl_to_original import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.methods.forget import FORGET_OBJECTIVE, Seen, Strengths
+from hf_untangle.methods.forget_objectives import FORGET_OBJECTIVE, Seen, Strengths
 from hf_untangle.methods.predictions import Predictions, unit_direction
 from hf_untangle.methods.references import predictions_of, reference_logits, reference_losses
-from hf_untangle.methods.retain import RETAIN_OBJECTIVE, Kept
+from hf_untangle.methods.retain_objectives import RETAIN_OBJECTIVE, Kept
 
 ROWS, TOKENS, VOCABULARY = 3, 7, 11
 COUNTED = [[2, 3, 4], [1, 2, 3, 4, 5, 6], [5]]

@@ -16,7 +16,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
 from hf_untangle.masks.select import random_like
 from hf_untangle.methods import descent, stages
-from hf_untangle.methods.method import METHODS
+from hf_untangle.methods.registry import METHODS
 from hf_untangle.methods.rows import predicting
 from hf_untangle.methods.snapshot import Snapshot, restored_on_failure
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 import hf_untangle as untangle
 from hf_untangle.errors import ArchitectureError, ConfigError, MaskError, StatisticsError
 from hf_untangle.evaluation.footprint import footprint
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.select import top_like
 from hf_untangle.records.compression import PruneRecord
 

@@ -24,7 +24,7 @@ from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_, removed_parameters
-from hf_untangle.masks.removed_weights import bit_sum, cut_out_, put_back_
+from hf_untangle.masks.undo_removal import bit_sum, cut_out_, put_back_
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 from hf_untangle.statistics.weight_norms import weight_norms

@@ -8,7 +8,7 @@ import yaml
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.errors import ConfigError
 from hf_untangle.methods.choose import method_names, split_settings
-from hf_untangle.methods.method import METHODS
+from hf_untangle.methods.registry import METHODS
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.read import check_recipe, parse_override, read_recipe
 

@@ -20,7 +20,7 @@ from hf_untangle.nets.genes import genes_of
 from hf_untangle.repairs.repair import check_removed
 from hf_untangle.translation.kan.convert import to_kan_
 from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
-from hf_untangle.translation.shallow.three_layer import three_layer
+from hf_untangle.translation.three_layers.three_layer import three_layer
 
 
 class Doubled(nn.Module):

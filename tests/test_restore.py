@@ -17,8 +17,8 @@ from hf_untangle.errors import MaskError
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.masks.removed_weights import RemovedWeights, bit_sum, cut_out_, put_back_
 from hf_untangle.masks.select import random_like
+from hf_untangle.masks.undo_removal import RemovedWeights, bit_sum, cut_out_, put_back_
 from hf_untangle.results.unlearned import UnlearnResult
 
 

@@ -11,7 +11,7 @@ from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.step import Evidence, predicted_gains
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import Saliency, collect_saliency, collect_with_saliency
 

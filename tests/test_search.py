@@ -11,7 +11,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.unlearn import PRESETS, UnlearnConfig
 from hf_untangle.errors import BudgetError, StatisticsError
 from hf_untangle.evaluation.next_token import TRIED, NextTokenMetrics
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask

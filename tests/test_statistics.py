@@ -18,7 +18,7 @@ from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.step import Evidence, Pair, remove_next
 from hf_untangle.statistics.accumulators import observed
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import MomentAccumulator, Moments, pieces
 

@@ -20,8 +20,8 @@ from hf_untangle.translation.export import Original
 from hf_untangle.translation.kan.convert import NOTE, kan_layers_of, to_kan_
 from hf_untangle.translation.kan.kan_files import load_kan
 from hf_untangle.translation.mlp_files import load_mlp
-from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
-from hf_untangle.translation.shallow.gated_network import GatedNetwork
+from hf_untangle.translation.three_layers.extended_network import ThreeLayerNetwork
+from hf_untangle.translation.three_layers.gated_network import GatedNetwork
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "translate").glob("*.yaml"))
 DONE, BAD_INPUT, OVER_BUDGET = 0, 3, 4

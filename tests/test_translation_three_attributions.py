@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.shallow import attributions
-from hf_untangle.translation.shallow.attributions import integrated_gradients, shapley_values
+from hf_untangle.translation.three_layers import attributions
+from hf_untangle.translation.three_layers.attributions import integrated_gradients, shapley_values
 
 
 def mlp(*widths: int) -> nn.Sequential:

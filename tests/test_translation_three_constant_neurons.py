@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.shallow.constant_neurons import (
+from hf_untangle.translation.three_layers.constant_neurons import (
     constant_by_bounds,
     constant_in_regions,
     without_constant_neurons,
 )
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.read_network import read_network
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.network import activation_pattern
+from hf_untangle.translation.three_layers.read_network import read_network
 
 BOX = (-0.4, 0.6)
 

@@ -9,14 +9,14 @@ from scipy.optimize import minimize
 from torch import nn
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.shallow.counterfactuals import (
+from hf_untangle.translation.three_layers.counterfactuals import (
     class_is,
     nearest_counterfactual,
     output_between,
     shortest_step,
 )
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.homogeneous import unit
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.homogeneous import unit
 
 
 def mlp(*widths: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.shallow.extended_network import (
+from hf_untangle.translation.three_layers.extended_network import (
     ExtendedLinear,
     TwoSidedLinear,
     extended_linear,

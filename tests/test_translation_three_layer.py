@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import BudgetError, ConfigError
-from hf_untangle.translation.shallow import enumeration
-from hf_untangle.translation.shallow import three_layer as forms
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.extended_network import ThreeLayerNetwork
-from hf_untangle.translation.shallow.gated_network import GatedNetwork
-from hf_untangle.translation.shallow.read_network import read_network
-from hf_untangle.translation.shallow.three_layer import as_three_layers, three_layer
+from hf_untangle.translation.three_layers import enumeration
+from hf_untangle.translation.three_layers import three_layer as forms
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.extended_network import ThreeLayerNetwork
+from hf_untangle.translation.three_layers.gated_network import GatedNetwork
+from hf_untangle.translation.three_layers.read_network import read_network
+from hf_untangle.translation.three_layers.three_layer import as_three_layers, three_layer
 
 BOX = (-3, 3)
 

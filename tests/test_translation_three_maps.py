@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.region_maps import plot_regions, slope_colors
-from hf_untangle.translation.shallow.restrictions import restrict
-from hf_untangle.translation.shallow.rules import decision_rules, rules_table
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.network import activation_pattern
+from hf_untangle.translation.three_layers.region_maps import plot_regions, slope_colors
+from hf_untangle.translation.three_layers.restrictions import restrict
+from hf_untangle.translation.three_layers.rules import decision_rules, rules_table
 
 
 def mlp(*widths: int) -> nn.Sequential:

@@ -9,8 +9,8 @@ from transformers.models.opt.modeling_opt import OPTDecoderLayer
 from transformers.models.t5.modeling_t5 import T5DenseActDense
 
 from hf_untangle.errors import BudgetError, ConfigError, TranslationError
-from hf_untangle.translation.shallow.network import activation_pattern, half_spaces, local_model
-from hf_untangle.translation.shallow.read_network import read_network
+from hf_untangle.translation.three_layers.network import activation_pattern, half_spaces, local_model
+from hf_untangle.translation.three_layers.read_network import read_network
 
 
 def mlp(*widths: int, activation: nn.Module | None = None) -> nn.Sequential:

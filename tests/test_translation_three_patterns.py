@@ -10,11 +10,11 @@ from torch import nn
 from transformers import OPTConfig, OPTForCausalLM, T5Config, T5ForConditionalGeneration
 
 from hf_untangle.errors import ArchitectureError, StatisticsError, TranslationError
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.module_inputs import module_inputs
-from hf_untangle.translation.shallow.network import activation_pattern, local_model
-from hf_untangle.translation.shallow.patterns import hashed, index_patterns, pack, unpack
-from hf_untangle.translation.shallow.read_network import read_network
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.module_inputs import module_inputs
+from hf_untangle.translation.three_layers.network import activation_pattern, local_model
+from hf_untangle.translation.three_layers.patterns import hashed, index_patterns, pack, unpack
+from hf_untangle.translation.three_layers.read_network import read_network
 
 
 def mlp(*widths: int) -> nn.Sequential:
@@ -136,7 +136,7 @@ def test_no_data_is_refused():
 
 
 def test_patterns_that_share_a_hash_are_not_mixed_up(monkeypatch):
-    monkeypatch.setattr("hf_untangle.translation.shallow.patterns.hashed", lambda packed: packed[:, 0].long() * 0)
+    monkeypatch.setattr("hf_untangle.translation.three_layers.patterns.hashed", lambda packed: packed[:, 0].long() * 0)
     with pytest.raises(StatisticsError, match="same 64-bit hash"):
         index_patterns(mlp(4, 3, 1), [points(50)])
 

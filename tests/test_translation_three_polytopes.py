@@ -10,10 +10,10 @@ from scipy.optimize import linprog
 from torch import nn
 
 from hf_untangle.errors import ConfigError, MissingExtraError
-from hf_untangle.translation.shallow.boxes import around, box_of
-from hf_untangle.translation.shallow.homogeneous import unit
-from hf_untangle.translation.shallow.linear_programs import Polytope
-from hf_untangle.translation.shallow.read_network import read_network
+from hf_untangle.translation.three_layers.boxes import around, box_of
+from hf_untangle.translation.three_layers.homogeneous import unit
+from hf_untangle.translation.three_layers.linear_programs import Polytope
+from hf_untangle.translation.three_layers.read_network import read_network
 
 SQUARE = (np.full(2, -1.0), np.full(2, 1.0))
 

@@ -14,10 +14,10 @@ from torch import nn
 
 import hf_untangle
 from hf_untangle.errors import BudgetError, ConfigError
-from hf_untangle.translation.shallow.boxes import around
-from hf_untangle.translation.shallow.enumeration import enumerate_regions, estimate_regions
-from hf_untangle.translation.shallow.network import activation_pattern, half_spaces, local_model
-from hf_untangle.translation.shallow.read_network import read_network
+from hf_untangle.translation.three_layers.boxes import around
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions, estimate_regions
+from hf_untangle.translation.three_layers.network import activation_pattern, half_spaces, local_model
+from hf_untangle.translation.three_layers.read_network import read_network
 
 
 def mlp(*widths: int, seed: int = 0) -> nn.Sequential:
@@ -174,7 +174,7 @@ def test_regions_say_what_they_are():
 
 
 def test_a_membership_matrix_that_would_not_fit_is_refused(monkeypatch):
-    monkeypatch.setattr("hf_untangle.translation.shallow.regions.MAX_MEMBERSHIP", 10)
+    monkeypatch.setattr("hf_untangle.translation.three_layers.regions.MAX_MEMBERSHIP", 10)
     with pytest.raises(BudgetError, match="too many to write as one matrix"):
         enumerate_regions(mlp(2, 6, 1), box=(-3, 3)).membership()
 
@@ -217,13 +217,13 @@ def test_processes_do_not_go_on_when_enough_is_found():
 
 
 def test_the_processes_of_a_search_start_without_torch():
-    code = "import sys, hf_untangle.translation.shallow.tree_walk; sys.exit('torch' in sys.modules)"
+    code = "import sys, hf_untangle.translation.three_layers.tree_walk; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 SCRIPT = """
 import torch
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
 print("the script runs")
 torch.manual_seed(0)
 network = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.ReLU(), torch.nn.Linear(6, 1))

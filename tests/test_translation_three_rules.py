@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.read_network import read_network
-from hf_untangle.translation.shallow.rules import boundary_distance, irredundant, rule_at
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.network import activation_pattern
+from hf_untangle.translation.three_layers.read_network import read_network
+from hf_untangle.translation.three_layers.rules import boundary_distance, irredundant, rule_at
 
 
 def mlp(*widths: int) -> nn.Sequential:

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.shallow.boxes import box_of
-from hf_untangle.translation.shallow.cells import Polygon, Prober
-from hf_untangle.translation.shallow.enumeration import enumerate_regions
-from hf_untangle.translation.shallow.network import activation_pattern
-from hf_untangle.translation.shallow.read_network import read_network
-from hf_untangle.translation.shallow.region_tree import RegionTree
-from hf_untangle.translation.shallow.restrictions import polygons, restrict, segment
+from hf_untangle.translation.three_layers.boxes import box_of
+from hf_untangle.translation.three_layers.cells import Polygon, Prober
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions
+from hf_untangle.translation.three_layers.network import activation_pattern
+from hf_untangle.translation.three_layers.read_network import read_network
+from hf_untangle.translation.three_layers.region_tree import RegionTree
+from hf_untangle.translation.three_layers.restrictions import polygons, restrict, segment
 
 
 def mlp(*widths: int) -> nn.Sequential:

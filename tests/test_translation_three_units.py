@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hf_untangle.translation.shallow.counterfactuals import class_is, nearest_counterfactual
-from hf_untangle.translation.shallow.enumeration import enumerate_regions, estimate_regions
-from hf_untangle.translation.shallow.rules import boundary_distance, rule_at
-from hf_untangle.translation.shallow.three_layer import as_three_layers
+from hf_untangle.translation.three_layers.counterfactuals import class_is, nearest_counterfactual
+from hf_untangle.translation.three_layers.enumeration import enumerate_regions, estimate_regions
+from hf_untangle.translation.three_layers.rules import boundary_distance, rule_at
+from hf_untangle.translation.three_layers.three_layer import as_three_layers
 
 UNITS = [1e-8, 1e8, 1e-100, 1e150]
 

@@ -16,7 +16,7 @@ from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.masks.removed_weights import cut_out_, put_back_
+from hf_untangle.masks.undo_removal import cut_out_, put_back_
 from hf_untangle.prune import prune
 from hf_untangle.statistics.collect import collect
 from hf_untangle.unlearn import unlearn

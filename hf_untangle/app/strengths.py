@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.by_name import Loading
-from hf_untangle.data.templates import has_template
+from hf_untangle.data.chat_templates import has_template
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.folders import MARKER
@@ -24,7 +24,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path
 from hf_untangle.records.saved import read_run_record
 from hf_untangle.records.unlearning import UnlearnRecord
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 MOST_PROMPT_TOKENS, MOST_NEW_TOKENS = 2048, 256
 """The longest prompt or chat that is taken, and the longest continuation that is written."""

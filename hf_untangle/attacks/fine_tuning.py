@@ -17,7 +17,7 @@ from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.records.attacks import Reading
-from hf_untangle.repairs.methods import METHODS
+from hf_untangle.repairs.methods import REPAIRS
 from hf_untangle.repairs.training import train_
 
 
@@ -59,7 +59,7 @@ def trained(
         watch.compute = compute
         train_(trainee, samples, config, compute=compute, callbacks=(lambda _: watch,), progress=False)
 
-    final, _ = METHODS[config.method](model, config, train, lambda one: scene.judge(one, measured))
+    final, _ = REPAIRS[config.method](model, config, train, lambda one: scene.judge(one, measured))
     about = {"model": who, "seed": seed, "setting": setting}
     for step, metrics in watch.curve.items():
         yield Reading(**about, condition=counted_steps(step), at=step, forget=metrics)

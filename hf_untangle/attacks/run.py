@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from typing import Unpack
@@ -11,17 +10,9 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_arguments
-from hf_untangle.attacks.adapter import adapter
-from hf_untangle.attacks.compressing import int4, prune
 from hf_untangle.attacks.context import Scene
-from hf_untangle.attacks.elicitation import best_of, formats
-from hf_untangle.attacks.fine_tuning import benign
-from hf_untangle.attacks.prompting import few_shot, logit_lens
-from hf_untangle.attacks.prompting import neighbor as near_text
-from hf_untangle.attacks.quantization import quantize
-from hf_untangle.attacks.relearning import held_out_facts, relearn
+from hf_untangle.attacks.registry import ATTACKS
 from hf_untangle.attacks.report import AttackReport
-from hf_untangle.attacks.residual_stream import direction, patching, probe, tuned_lens
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.attacks.subject import Unlearned, scene_of
 from hf_untangle.by_name import ModelName
@@ -37,26 +28,6 @@ from hf_untangle.records.provenance import device_name
 from hf_untangle.records.saved import result_folder
 
 logger = logging.getLogger("hf_untangle")
-
-ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
-    "quantize": quantize,
-    "relearn": relearn,
-    "few-shot": few_shot,
-    "neighbor": near_text,
-    "logit-lens": logit_lens,
-    "adapter": adapter,
-    "int4": int4,
-    "patching": patching,
-    "direction": direction,
-    "formats": formats,
-    "best-of": best_of,
-    "tuned-lens": tuned_lens,
-    "probe": probe,
-    "prune": prune,
-    "benign": benign,
-    "held-out-facts": held_out_facts,
-}
-"""Each attack yields what it measures, and sentences on what it finds, as it goes: so nothing is lost where it ends early."""
 
 
 @checked_arguments

@@ -22,7 +22,7 @@ from hf_untangle.by_name import Loading
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.errors import BudgetError
-from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
+from hf_untangle.evaluation.kl_to_original import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.folders import cache_folder
 from hf_untangle.records.provenance import device_name, versions

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, field_validator
 from hf_untangle.config import Config, known
 from hf_untangle.configs.attack import Attack
 from hf_untangle.methods.choose import PRUNE, method_names
-from hf_untangle.methods.method import Writes
+from hf_untangle.methods.registry import Writes
 
 
 @dataclass(frozen=True)

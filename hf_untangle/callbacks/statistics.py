@@ -12,7 +12,7 @@ from hf_untangle.callbacks.interval import check_every, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of, run_of
 from hf_untangle.distributed import in_main, together
 from hf_untangle.errors import StatisticsError
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import merged
 from hf_untangle.statistics.training_collector import PassCollector, of_training_step, overview
 

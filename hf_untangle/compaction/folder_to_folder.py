@@ -22,10 +22,10 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.compaction.assemble import assemble_lazily
-from hf_untangle.compaction.checkpoint import INDEX, Checkpoint, open_checkpoint, parts_in
 from hf_untangle.compaction.edits import Edits, edits_of, reads
 from hf_untangle.compaction.parts import Part
 from hf_untangle.compaction.shards import rewrite_shard
+from hf_untangle.compaction.source_folder import INDEX, Checkpoint, open_checkpoint, parts_in
 from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.errors import ArchitectureError, CheckpointError, CompactionError, UntangleError

@@ -12,10 +12,10 @@ from hf_untangle.architecture.dummy_inputs import dummy_inputs
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import weight_of
+from hf_untangle.compaction.compare_layers import distance, led_layers, noted_layers
+from hf_untangle.compaction.config_search import Plan, plan_widths
 from hf_untangle.compaction.edits import Edits, edits_of
-from hf_untangle.compaction.layerwise import distance, led_layers, noted_layers
 from hf_untangle.compaction.target_widths import Layout
-from hf_untangle.compaction.widths import Plan, plan_widths
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask

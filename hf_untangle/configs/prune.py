@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from hf_untangle.compensation.refit import Compensation, with_ablation
 from hf_untangle.config import Config, known
 from hf_untangle.data.documents import ChatMode
-from hf_untangle.importance.functions import IMPORTANCE
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Ablation
 
 Allocation = Literal["uniform", "global"]

@@ -10,7 +10,7 @@ from hf_untangle.compensation.refit import Compensation, with_ablation
 from hf_untangle.config import BatchSizeSetting, Config, known
 from hf_untangle.data.documents import ChatMode
 from hf_untangle.data.two_corpora import Split
-from hf_untangle.importance.functions import IMPORTANCE, parts
+from hf_untangle.importance.registry import IMPORTANCE, parts
 from hf_untangle.importance.scores import SCORES, Epsilon
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.select import HEAD_SCORE, Scope

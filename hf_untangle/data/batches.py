@@ -11,11 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from hf_untangle.arguments import checked_arguments
+from hf_untangle.data.chat_templates import template_name
 from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
 from hf_untangle.data.documents import Document, Part
 from hf_untangle.data.encoding import Encoder
 from hf_untangle.data.packing import TokenRows, answer_rows, bos_prefix, packed_rows, padded_rows
-from hf_untangle.data.templates import template_name
 from hf_untangle.data.tokens import TokenBlocks
 from hf_untangle.data.understood import understood
 from hf_untangle.errors import ConfigError, CorpusError

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from hf_untangle.data.chat_templates import Encoded, check_template, encoded_chat, encoded_pieces, has_template
 from hf_untangle.data.documents import Chat, ChatMode, Content, Pair, Tokens
-from hf_untangle.data.templates import Encoded, check_template, encoded_chat, encoded_pieces, has_template
 from hf_untangle.errors import CorpusError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_untangle.data.catalogue import CORPORA
-from hf_untangle.data.chats import is_chat
+from hf_untangle.data.chat_turns import is_chat
 from hf_untangle.data.corpora import Corpus, corpus
 from hf_untangle.data.documents import Chat, Content, Message, Pair, as_document, spoken
 from hf_untangle.data.files import exists

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Literal
 
-from hf_untangle.data.chats import chat_messages, is_chat
+from hf_untangle.data.chat_turns import chat_messages, is_chat
 from hf_untangle.data.documents import IGNORED, Chat, Content, Message, Pair, Side, Tokens
 from hf_untangle.errors import CorpusError
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from hf_untangle.data.chats import is_chat
+from hf_untangle.data.chat_turns import is_chat
 from hf_untangle.data.documents import Content, Document, Side
 from hf_untangle.data.row_formats import ACCEPTED, Row, Shape, chat_column, shape_of
 from hf_untangle.errors import CorpusError

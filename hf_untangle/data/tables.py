@@ -12,7 +12,7 @@ from typing import Any, cast
 from datasets import Dataset, IterableDataset
 
 from hf_untangle.data.catalogue import CORPORA, OWN
-from hf_untangle.data.chats import is_chat
+from hf_untangle.data.chat_turns import is_chat
 from hf_untangle.data.files import exists
 from hf_untangle.data.row_formats import ACCEPTED, Row
 from hf_untangle.data.rows import Rows

@@ -13,8 +13,8 @@ from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.density.units import Removal, Units
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters

@@ -21,7 +21,7 @@ from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import remove_top
 from hf_untangle.progress import track
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import Moments
 

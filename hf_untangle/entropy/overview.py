@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.entropy import always_off, always_on, entropy
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.statistics.thresholded import collect_bits

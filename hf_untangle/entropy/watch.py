@@ -15,7 +15,7 @@ from hf_untangle.errors import StatisticsError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.regular import shown
 from hf_untangle.files.tensors import read_tensors, write_tensors
-from hf_untangle.statistics.activations import tensors_of
+from hf_untangle.statistics.activation_statistics import tensors_of
 from hf_untangle.statistics.collect import merged
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.statistics.moments_file import read_moments

@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.config import Config
 from hf_untangle.data.answers import answer_blocks, second_halves
 from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.chat_templates import check_template, has_template, written
 from hf_untangle.data.corpora import Corpus, Part, with_chat
 from hf_untangle.data.documents import ChatMode
 from hf_untangle.data.questions import Question
-from hf_untangle.data.templates import check_template, has_template, written
 from hf_untangle.distributed import place, together
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.generation import continuations

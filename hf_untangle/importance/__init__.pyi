@@ -5,7 +5,7 @@ from hf_untangle.importance.criteria import root_mean_square as root_mean_square
 from hf_untangle.importance.entropy import always_off as always_off
 from hf_untangle.importance.entropy import always_on as always_on
 from hf_untangle.importance.entropy import entropy as entropy
-from hf_untangle.importance.functions import IMPORTANCE as IMPORTANCE
-from hf_untangle.importance.functions import damping as damping
 from hf_untangle.importance.observations import Observations as Observations
+from hf_untangle.importance.registry import IMPORTANCE as IMPORTANCE
+from hf_untangle.importance.registry import damping as damping
 from hf_untangle.importance.scores import SCORES as SCORES

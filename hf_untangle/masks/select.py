@@ -11,7 +11,7 @@ from hf_untangle.architecture.neurons import Kind, NeuronGroup
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 Scope = Literal["global", "layer", "head"]
 """What competes: all neurons of a kind, those of one layer, or whole attention heads (and single FFN neurons)."""

@@ -6,7 +6,7 @@ from typing import Any
 from hf_untangle.config import nearest
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.errors import ConfigError
-from hf_untangle.methods.method import METHODS
+from hf_untangle.methods.registry import METHODS
 from hf_untangle.methods.settings import DISRUPTION_BUDGET, MethodConfig
 
 PRUNE = "prune"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hf_untangle.architecture.forward import BACKWARD
 from hf_untangle.arguments import checked_arguments
-from hf_untangle.methods.method import METHODS, Method
+from hf_untangle.methods.registry import METHODS, Method
 
 HIDDEN_SHARE = 1 / 3
 """How far up the default layer is whose hidden states are read: passes end there."""

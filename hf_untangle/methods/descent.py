@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
-from hf_untangle.methods.method import Optimizer
-from hf_untangle.methods.objective import Objective
+from hf_untangle.methods.combined_loss import Objective
+from hf_untangle.methods.registry import Optimizer
 from hf_untangle.methods.rows import order
 from hf_untangle.methods.writes import Part, Written
 

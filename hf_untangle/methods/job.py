@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from hf_untangle.methods.combined_loss import Objective
 from hf_untangle.methods.descent import Pace, descend
-from hf_untangle.methods.objective import Objective
 from hf_untangle.methods.writes import Permission, Written
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TypedDict
 
-from hf_untangle.methods.method import Optimizer, Retain, Writes
+from hf_untangle.methods.registry import Optimizer, Retain, Writes
 
 
 class MethodSettings(TypedDict, total=False):

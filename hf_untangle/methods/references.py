@@ -10,7 +10,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.evaluation.disruption import TOP, TopLogits
+from hf_untangle.evaluation.kl_to_original import TOP, TopLogits
 from hf_untangle.methods.predictions import Predictions
 
 

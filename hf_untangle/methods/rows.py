@@ -16,7 +16,7 @@ from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.documents import IGNORED
 from hf_untangle.errors import CorpusError
-from hf_untangle.evaluation.disruption import TopLogits
+from hf_untangle.evaluation.kl_to_original import TopLogits
 
 TRAINING_TOP = 128
 """Logits that are kept per token for objectives that learn from the original: 1 KiB per token."""

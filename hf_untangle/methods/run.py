@@ -12,12 +12,12 @@ from hf_untangle.data.batch_size import first_size
 from hf_untangle.errors import BudgetError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.methods import job
+from hf_untangle.methods.combined_loss import Ask, Objective, prepare
 from hf_untangle.methods.cost import cost_of
 from hf_untangle.methods.descent import Pace
 from hf_untangle.methods.job import Job
 from hf_untangle.methods.low_rank import projected_out
-from hf_untangle.methods.method import Method, Proposals
-from hf_untangle.methods.objective import Ask, Objective, prepare
+from hf_untangle.methods.registry import Method, Proposals
 from hf_untangle.methods.repselect import filtered_gradient
 from hf_untangle.methods.set_difference import zeroed_set_difference
 from hf_untangle.methods.settings import MethodConfig

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from hf_untangle.config import Config
-from hf_untangle.methods.method import METHODS, Method, Optimizer, Retain, Writes
+from hf_untangle.methods.registry import METHODS, Method, Optimizer, Retain, Writes
 
 DISRUPTION_BUDGET = 0.01
 """Mean KL(original || model) on retain text, in nats per token, at which methods are compared in the literature."""

@@ -13,12 +13,12 @@ from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import first_size
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.disruption import reference_predictions
+from hf_untangle.evaluation.kl_to_original import reference_predictions
 from hf_untangle.masks.hold_removed import held_parameters, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory, remove_
-from hf_untangle.masks.removed_weights import Piece, RemovedWeights, bit_sum
 from hf_untangle.masks.select import remove_top
+from hf_untangle.masks.undo_removal import Piece, RemovedWeights, bit_sum
 from hf_untangle.methods.choose import PRUNE, stage_budget
 from hf_untangle.methods.run import Setting, run_method
 from hf_untangle.methods.snapshot import Snapshot
@@ -31,7 +31,7 @@ from hf_untangle.pruning.step import Pair, gather, neuron_scores
 from hf_untangle.records.methods import MethodRecord
 from hf_untangle.records.scores import Scores
 from hf_untangle.records.unlearning import Comparison, History, Step
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,10 +24,10 @@ from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.methods.choose import method_names
+from hf_untangle.methods.combined_loss import Ask, Objective, prepare
 from hf_untangle.methods.descent import Dual
 from hf_untangle.methods.localized import check_targets, localize_
-from hf_untangle.methods.method import METHODS, Method
-from hf_untangle.methods.objective import Ask, Objective, prepare
+from hf_untangle.methods.registry import METHODS, Method
 from hf_untangle.methods.settings import MethodConfig
 
 

@@ -19,7 +19,7 @@ from hf_untangle.masks.hold_removed import held_parameters, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
 from hf_untangle.methods.filtering import collapsed
-from hf_untangle.methods.method import Writes
+from hf_untangle.methods.registry import Writes
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.compensation.refit import Refit, refitted
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
@@ -19,7 +19,7 @@ from hf_untangle.progress import phase
 from hf_untangle.pruning.iterative import Search, judge
 from hf_untangle.pruning.step import Pair
 from hf_untangle.records.unlearning import Comparison, Scores
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.weight_norms import weight_norms
 
 RANDOM_MASKS = 3

@@ -24,7 +24,7 @@ from hf_untangle.data.batch_size import BatchSize, first_size
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.evaluation.disruption import TopLogits, metrics_and_divergence, reference_predictions
+from hf_untangle.evaluation.kl_to_original import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.prediction import prediction_metrics
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.by_hooks import masked
@@ -37,7 +37,7 @@ from hf_untangle.pruning.by_corpus import metrics_by_member
 from hf_untangle.pruning.resume import Journal
 from hf_untangle.pruning.step import Evidence, Pair, ablation_constants, gather, gather_again, remove_next
 from hf_untangle.records.unlearning import History, Scores, Step
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 logger = logging.getLogger("hf_untangle")
 

@@ -12,8 +12,8 @@ from hf_untangle.data.corpora import Corpus, Part
 from hf_untangle.display import notebook_html, rows_table, short_repr, table_text
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
-from hf_untangle.importance.functions import IMPORTANCE
 from hf_untangle.importance.observations import Neurons, Observations
+from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
@@ -22,7 +22,7 @@ from hf_untangle.models import name_and_revision
 from hf_untangle.progress import Work, phase, plan_work, predict
 from hf_untangle.pruning.step import ablation_constants
 from hf_untangle.pruning.work import seconds_per_token
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 from hf_untangle.statistics.weight_norms import WeightNorms, weight_norms

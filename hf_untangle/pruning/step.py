@@ -14,13 +14,13 @@ from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.two_corpora import two_corpora
-from hf_untangle.importance.functions import IMPORTANCE, Importance, needs_of, parts
 from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.registry import IMPORTANCE, Importance, needs_of, parts
 from hf_untangle.importance.scores import SCORES, fused
 from hf_untangle.masks.ablation import Ablation, Constants, mean_ablation
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import remove_top
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.histogram_modes import collect_modes
 from hf_untangle.statistics.saliency import Saliency, collect_saliency, collect_with_saliency

@@ -1,1 +1,1 @@
-"""Whole jobs, as recipes describe them: load, do, save. One file a task, and `catalog.py` lists them."""
+"""Whole jobs, as recipes describe them: load, do, save. One file a task, and `registry.py` lists them."""

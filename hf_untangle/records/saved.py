@@ -12,7 +12,7 @@ from hf_untangle.files.regular import Expected
 from hf_untangle.folders import MARKER, recover
 from hf_untangle.hub.download import PullOptions, find_folder
 from hf_untangle.hub.upload import REMOVED
-from hf_untangle.masks.removed_weights import RemovedWeights
+from hf_untangle.masks.undo_removal import RemovedWeights
 from hf_untangle.records.base import RunRecord
 
 

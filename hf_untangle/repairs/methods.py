@@ -81,7 +81,7 @@ def by_all_weights(model: PreTrainedModel, config: RepairConfig, train: Train, j
         return scores, copy.num_parameters()
 
 
-METHODS: dict[Method, Callable[[PreTrainedModel, RepairConfig, Train, Judge], tuple[Any, int]]] = {
+REPAIRS: dict[Method, Callable[[PreTrainedModel, RepairConfig, Train, Judge], tuple[Any, int]]] = {
     "lora": by_lora,
     "full": by_all_weights,
 }

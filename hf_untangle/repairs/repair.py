@@ -36,7 +36,7 @@ from hf_untangle.pruning.tasks import task_of
 from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.records.compression import PruneRepairRecord
 from hf_untangle.records.unlearning import RepairRecord, Scores
-from hf_untangle.repairs.methods import METHODS
+from hf_untangle.repairs.methods import REPAIRS
 from hf_untangle.repairs.training import train_
 
 
@@ -163,7 +163,7 @@ def repair_measured(
     phase("before")
     before = measure(model)
     phase("training")
-    after, trained = METHODS[config.method](model, config, train, measure)
+    after, trained = REPAIRS[config.method](model, config, train, measure)
     record: Any = RepairRecord if isinstance(test, Pair) else PruneRepairRecord
     return record(
         settings=config.model_dump() | {"learning_rate": config.rate},

@@ -4,7 +4,7 @@ from hf_untangle.records.unlearning import RepairRecord, UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.table import Use, corpus_name, drop_of
 
-METHODS = {"lora": "a low-rank adapter, merged into the weights in the end", "full": "all weights"}
+IN_WORDS = {"lora": "a low-rank adapter, merged into the weights in the end", "full": "all weights"}
 """What each method trains, in words."""
 
 
@@ -58,7 +58,7 @@ def _keywords(repair: RepairRecord) -> dict[str, object]:
 def _sentences(record: UnlearnRecord, repair: RepairRecord) -> str:
     """What one repair did."""
     settings, corpus = repair.settings, repair.corpus
-    method = METHODS.get(str(settings["method"]), str(settings["method"]))
+    method = IN_WORDS.get(str(settings["method"]), str(settings["method"]))
     teacher = f", and {formatting.percent(float(settings['distill']))} of the target was what the original predicts"
     return (
         f"The model was then trained on {corpus['corpus']} alone ({corpus['source']}, {corpus['part']} part), with removed "

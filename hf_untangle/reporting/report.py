@@ -12,7 +12,7 @@ from hf_untangle.reporting.page import report_page
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
 from hf_untangle.reporting.scatter import importance_scatter
 from hf_untangle.reporting.style import quiet_style
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 DOTS_PER_INCH = 200
 """Of the PNG files, which are 1,400 pixels wide then."""

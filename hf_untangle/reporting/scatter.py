@@ -10,15 +10,15 @@ from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.errors import StatisticsError
-from hf_untangle.importance.functions import IMPORTANCE, needs_of
 from hf_untangle.importance.observations import Observations
+from hf_untangle.importance.registry import IMPORTANCE, needs_of
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.style import INK, KIND_COLOR, KIND_NAME, MUTED, POINT, RUN, Color, plain, quiet_style
 from hf_untangle.reporting.table import corpus_name
 from hf_untangle.reporting.ticks import few_ticks
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 POINTS = 12_000
 """Neurons of a kind that are drawn; of more, a random sample."""

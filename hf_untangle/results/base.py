@@ -25,7 +25,7 @@ from hf_untangle.hub.cards import license_of
 from hf_untangle.hub.download import PullOptions
 from hf_untangle.hub.upload import REMOVED, PushOptions, push_folder
 from hf_untangle.masks.mask import FILE, NeuronMask
-from hf_untangle.masks.removed_weights import RemovedWeights, put_back_
+from hf_untangle.masks.undo_removal import RemovedWeights, put_back_
 from hf_untangle.records.saved import read_removed, result_folder
 from hf_untangle.records.shareable import shareable
 from hf_untangle.reporting.first_screen import result_html, result_table, result_text

@@ -27,8 +27,8 @@ from hf_untangle.records.saved import corpus_again, read_removed, read_run_recor
 from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.compression_page import write_prune_report
 from hf_untangle.results.base import Result
-from hf_untangle.statistics.activations import FILE as STATISTICS
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import FILE as STATISTICS
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 
 @dataclass(eq=False, kw_only=True, repr=False)

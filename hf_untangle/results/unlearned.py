@@ -37,7 +37,7 @@ from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.adapter_path import write_adapter_path
 from hf_untangle.reporting.report import write_report
 from hf_untangle.results.base import Result
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 STATISTICS = {"forget": "statistics-forget.safetensors", "retain": "statistics-retain.safetensors"}
 """The file of each corpus' statistics beside a checkpoint."""

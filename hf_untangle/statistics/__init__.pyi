@@ -1,6 +1,6 @@
 """The public names of this room, and where each is defined."""
 
-from hf_untangle.statistics.activations import ActivationStatistics as ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics as ActivationStatistics
 from hf_untangle.statistics.card import statistics_card as statistics_card
 from hf_untangle.statistics.collect import collect as collect
 from hf_untangle.statistics.fingerprint import weights_fingerprint as weights_fingerprint

@@ -32,7 +32,7 @@ from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.models import revision_of
 from hf_untangle.statistics.accumulators import GroupSums, Watch, observed
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.checkpoint import Checkpoint
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 

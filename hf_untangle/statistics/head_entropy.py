@@ -19,7 +19,7 @@ from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.accumulators import Observer
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import finished, results, run_over
 from hf_untangle.statistics.moments import MomentAccumulator
 

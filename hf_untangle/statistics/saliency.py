@@ -22,7 +22,7 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.accumulators import GroupSums, Observer, observed
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import finished, merged, rows_that_count
 from hf_untangle.statistics.moments import Moments
 

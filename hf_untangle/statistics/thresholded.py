@@ -14,7 +14,7 @@ from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import finished, results, run_over
 from hf_untangle.statistics.moments import MomentAccumulator
 

@@ -16,7 +16,7 @@ from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.data.documents import IGNORED
 from hf_untangle.models import revision_of
 from hf_untangle.statistics.accumulators import observed
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import rows_that_count
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 

@@ -31,10 +31,10 @@ from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKA
 from hf_untangle.translation.kan.relu_to_kan import relu_to_kan
 from hf_untangle.translation.linear_weights import checked_dtype
 from hf_untangle.translation.mlp_files import load_mlp, save_mlp
-from hf_untangle.translation.shallow.enumeration import all_regions
-from hf_untangle.translation.shallow.region_maps import plot_regions
-from hf_untangle.translation.shallow.rules import decision_rules, rules_table
-from hf_untangle.translation.shallow.three_layer import as_three_layers
+from hf_untangle.translation.three_layers.enumeration import all_regions
+from hf_untangle.translation.three_layers.region_maps import plot_regions
+from hf_untangle.translation.three_layers.rules import decision_rules, rules_table
+from hf_untangle.translation.three_layers.three_layer import as_three_layers
 
 POINTS = 10_000
 """At how many random points of the box the two networks are compared."""

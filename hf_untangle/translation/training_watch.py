@@ -25,7 +25,7 @@ from hf_untangle.translation.kan.elementwise import known_form
 from hf_untangle.translation.kan.feed_forward import FeedForward, find_feed_forwards
 from hf_untangle.translation.kan.leaf_calls import LeafCall, trace_calls
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
-from hf_untangle.translation.shallow.patterns import hashed, pack, unpack
+from hf_untangle.translation.three_layers.patterns import hashed, pack, unpack
 
 FORMAT = "hf_untangle.activation-patterns/1"
 

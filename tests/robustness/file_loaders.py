@@ -21,7 +21,7 @@ from hf_untangle.compaction.folder_to_folder import remove_folder
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.mask_path import load_mask_path, save_mask_path
-from hf_untangle.masks.removed_weights import RemovedWeights, cut_out_, put_back_
+from hf_untangle.masks.undo_removal import RemovedWeights, cut_out_, put_back_
 from hf_untangle.nets.functional import Program
 from hf_untangle.nets.genes import genes_of
 from hf_untangle.nets.record import Ticket
@@ -32,7 +32,7 @@ from hf_untangle.records.saved import read_run_record
 from hf_untangle.records.unlearning import UnlearnRecord
 from hf_untangle.reporting.model_card import model_card
 from hf_untangle.statistics.accumulators import GroupSums
-from hf_untangle.statistics.activations import ActivationStatistics
+from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.checkpoint import Checkpoint
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.translation.kan.kan_files import holds_kan, load_kan, save_kan

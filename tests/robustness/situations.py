@@ -21,9 +21,9 @@ from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.dampening import dampen_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
-from hf_untangle.masks.removed_weights import cut_out_, put_back_
 from hf_untangle.masks.rotation import rotate_heads_
 from hf_untangle.masks.select import random_like
+from hf_untangle.masks.undo_removal import cut_out_, put_back_
 from hf_untangle.prune import prune
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.statistics.collect import collect

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hf_untangle.evaluation.disruption import TopLogits
+from hf_untangle.evaluation.kl_to_original import TopLogits
 from hf_untangle.methods.predictions import Predictions, mean_squares
 
 

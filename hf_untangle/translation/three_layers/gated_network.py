@@ -5,8 +5,8 @@ from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
-from hf_untangle.translation.shallow.extended_network import ALL, Role, fixed
-from hf_untangle.translation.shallow.regions import Regions
+from hf_untangle.translation.three_layers.extended_network import ALL, Role, fixed
+from hf_untangle.translation.three_layers.regions import Regions
 
 
 class GatedNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):

@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments
-from hf_untangle.translation.shallow.boxes import Bounds, box_of
-from hf_untangle.translation.shallow.cells import TOLERANCE
-from hf_untangle.translation.shallow.homogeneous import Rows, in_frame, unit
-from hf_untangle.translation.shallow.linear_programs import Polytope
-from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
-from hf_untangle.translation.shallow.read_network import read_network
-from hf_untangle.translation.shallow.regions import Regions
+from hf_untangle.translation.three_layers.boxes import Bounds, box_of
+from hf_untangle.translation.three_layers.cells import TOLERANCE
+from hf_untangle.translation.three_layers.homogeneous import Rows, in_frame, unit
+from hf_untangle.translation.three_layers.linear_programs import Polytope
+from hf_untangle.translation.three_layers.network import ReluNetwork, activation_pattern, half_spaces, local_model
+from hf_untangle.translation.three_layers.read_network import read_network
+from hf_untangle.translation.three_layers.regions import Regions
 
 MAX_TERMS = 8
 """How many terms of a sum are written out, largest first."""

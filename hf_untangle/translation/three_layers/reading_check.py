@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.shallow.homogeneous import mix
-from hf_untangle.translation.shallow.network import ReluNetwork, propagate
+from hf_untangle.translation.three_layers.homogeneous import mix
+from hf_untangle.translation.three_layers.network import ReluNetwork, propagate
 
 POINTS = 16
 """How many points are tried at each distance from the origin."""

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hf_untangle.translation.shallow.homogeneous import mix
+from hf_untangle.translation.three_layers.homogeneous import mix
 
 Weights = Mapping[int, Float[Tensor, "_ _"]]
 """One affine map: a matrix (output, source) for each source it reads.

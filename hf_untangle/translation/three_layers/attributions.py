@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern, half_spaces, local_model
-from hf_untangle.translation.shallow.read_network import read_network
-from hf_untangle.translation.shallow.restrictions import segment
+from hf_untangle.translation.three_layers.network import ReluNetwork, activation_pattern, half_spaces, local_model
+from hf_untangle.translation.three_layers.read_network import read_network
+from hf_untangle.translation.three_layers.restrictions import segment
 
 Exactness = Literal["certified", "enumerated", "sampled"]
 

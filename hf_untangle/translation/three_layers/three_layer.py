@@ -26,12 +26,12 @@ from torch import nn
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.translation.same_function import check_same_function
-from hf_untangle.translation.shallow.boxes import Bounds
-from hf_untangle.translation.shallow.enumeration import all_regions
-from hf_untangle.translation.shallow.extended_network import ExtendedLinear, ThreeLayerNetwork, TwoSidedLinear
-from hf_untangle.translation.shallow.gated_network import GatedNetwork, gated_network
-from hf_untangle.translation.shallow.network import ReluNetwork
-from hf_untangle.translation.shallow.regions import Regions
+from hf_untangle.translation.three_layers.boxes import Bounds
+from hf_untangle.translation.three_layers.enumeration import all_regions
+from hf_untangle.translation.three_layers.extended_network import ExtendedLinear, ThreeLayerNetwork, TwoSidedLinear
+from hf_untangle.translation.three_layers.gated_network import GatedNetwork, gated_network
+from hf_untangle.translation.three_layers.network import ReluNetwork
+from hf_untangle.translation.three_layers.regions import Regions
 
 Form = Literal["halfopen", "closed", "gate"]
 

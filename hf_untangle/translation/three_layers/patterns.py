@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import StatisticsError, TranslationError
-from hf_untangle.translation.shallow import network as networks
-from hf_untangle.translation.shallow.network import ReluNetwork, activation_pattern
-from hf_untangle.translation.shallow.read_network import read_network
+from hf_untangle.translation.three_layers import network as networks
+from hf_untangle.translation.three_layers.network import ReluNetwork, activation_pattern
+from hf_untangle.translation.three_layers.read_network import read_network
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_untangle.arguments import checked_arguments
-from hf_untangle.translation.shallow.regions import Regions
-from hf_untangle.translation.shallow.restrictions import polygons
+from hf_untangle.translation.three_layers.regions import Regions
+from hf_untangle.translation.three_layers.restrictions import polygons
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,12 +14,12 @@ from torch import nn
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.progress import track
-from hf_untangle.translation.shallow.boxes import Bounds, Box, box_of
-from hf_untangle.translation.shallow.network import ReluNetwork, Weights
-from hf_untangle.translation.shallow.read_network import read_network
-from hf_untangle.translation.shallow.region_tree import Leaf, RegionTree
-from hf_untangle.translation.shallow.regions import Regions, Stopped, gather_regions
-from hf_untangle.translation.shallow.tree_walk import Arguments, dive, walk, walk_in_pool
+from hf_untangle.translation.three_layers.boxes import Bounds, Box, box_of
+from hf_untangle.translation.three_layers.network import ReluNetwork, Weights
+from hf_untangle.translation.three_layers.read_network import read_network
+from hf_untangle.translation.three_layers.region_tree import Leaf, RegionTree
+from hf_untangle.translation.three_layers.regions import Regions, Stopped, gather_regions
+from hf_untangle.translation.three_layers.tree_walk import Arguments, dive, walk, walk_in_pool
 
 HOPELESS = 100
 """An estimate so many times above the limit means too many regions: an unbiased positive estimate is that

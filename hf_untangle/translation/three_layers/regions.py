@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
 from hf_untangle.errors import BudgetError
-from hf_untangle.translation.shallow.boxes import Box
-from hf_untangle.translation.shallow.network import ReluNetwork
-from hf_untangle.translation.shallow.region_tree import Boundary, Leaf
+from hf_untangle.translation.three_layers.boxes import Box
+from hf_untangle.translation.three_layers.network import ReluNetwork
+from hf_untangle.translation.three_layers.region_tree import Boundary, Leaf
 
 Stopped = Literal["max_regions", "max_seconds"]
 

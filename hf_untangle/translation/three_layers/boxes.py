@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.shallow.network import ReluNetwork
+from hf_untangle.translation.three_layers.network import ReluNetwork
 
 Corner = float | int | Float[Tensor, "..."]
 Bounds = tuple[Corner, Corner]

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
-from hf_untangle.translation.shallow.boxes import Bounds, box_of
-from hf_untangle.translation.shallow.homogeneous import mix
-from hf_untangle.translation.shallow.network import ReluNetwork, Weights
-from hf_untangle.translation.shallow.read_network import read_network
-from hf_untangle.translation.shallow.regions import Regions
+from hf_untangle.translation.three_layers.boxes import Bounds, box_of
+from hf_untangle.translation.three_layers.homogeneous import mix
+from hf_untangle.translation.three_layers.network import ReluNetwork, Weights
+from hf_untangle.translation.three_layers.read_network import read_network
+from hf_untangle.translation.three_layers.regions import Regions
 
 
 @dataclass(frozen=True, eq=False)

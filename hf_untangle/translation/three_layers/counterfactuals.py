@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, MissingExtraError
-from hf_untangle.translation.shallow.homogeneous import Rows, unit
-from hf_untangle.translation.shallow.regions import Regions
+from hf_untangle.translation.three_layers.homogeneous import Rows, unit
+from hf_untangle.translation.three_layers.regions import Regions
 
 FEASIBLE = 1e-3
 """A possible step, in units of the longest one, leaves a residual of at least 0.7, an impossible one of 0."""

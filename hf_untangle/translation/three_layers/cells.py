@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int8
 
-from hf_untangle.translation.shallow.homogeneous import Point, Row, Rows
-from hf_untangle.translation.shallow.linear_programs import Polytope
+from hf_untangle.translation.three_layers.homogeneous import Point, Row, Rows
+from hf_untangle.translation.three_layers.linear_programs import Polytope
 
 TOLERANCE = 1e-9
 """A part of a cell counts if it holds a ball of a larger radius than this, in the units of the box or of `rule_at`."""

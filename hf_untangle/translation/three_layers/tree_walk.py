@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_untangle.translation.shallow.region_tree import Leaf, Maps, Node, RegionTree
+from hf_untangle.translation.three_layers.region_tree import Leaf, Maps, Node, RegionTree
 
 SUBTREES_PER_PROCESS = 16
 """Into how many pieces the work is cut, so that the processes finish at about the same time."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_untangle.methods.forget import Strengths
+from hf_untangle.methods.forget_objectives import Strengths
 
 Retain = Literal["nll", "kl", "hidden", "none"]
 """Keys of `RETAIN_OBJECTIVE`."""

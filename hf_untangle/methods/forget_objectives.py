@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.disruption import TopLogits
+from hf_untangle.evaluation.kl_to_original import TopLogits
 from hf_untangle.methods.predictions import Predictions, mean_squares
 
 Given = TypeVar("Given")
@@ -223,5 +223,5 @@ def _of(seen: Seen) -> Predictions:
 def _needed(value: Given | None, what: str) -> Given:
     """What an objective cannot do without."""
     if value is None:
-        raise ConfigError(f"The forget objective needs {what}, got none. Compute them before the step, see `objective.py`.")
+        raise ConfigError(f"The forget objective needs {what}, got none. Compute them before the step, see `combined_loss.py`.")
     return value

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.errors import TranslationError
-from hf_untangle.translation.shallow.affine_forms import AffineForm, apply
+from hf_untangle.translation.three_layers.affine_forms import AffineForm, apply
 
 Relu = Callable[[AffineForm], AffineForm]
 Operand = Any  # an affine form or a constant tensor; one of two operands at least is a form

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int8
 
-from hf_untangle.translation.shallow.cells import Cell, Polygon, PolygonProber, Prober
-from hf_untangle.translation.shallow.homogeneous import Point, Row, Rows, in_frame, mix, unit
+from hf_untangle.translation.three_layers.cells import Cell, Polygon, PolygonProber, Prober
+from hf_untangle.translation.three_layers.homogeneous import Point, Row, Rows, in_frame, mix, unit
 
 Maps = Mapping[int, np.ndarray]
 

@@ -12,13 +12,13 @@ from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.answers import second_halves
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.disruption import TopLogits
+from hf_untangle.evaluation.kl_to_original import TopLogits
 from hf_untangle.methods.alternatives import alternative_blocks
-from hf_untangle.methods.forget import FORGET_OBJECTIVE, Seen
-from hf_untangle.methods.method import Method
+from hf_untangle.methods.forget_objectives import FORGET_OBJECTIVE, Seen
 from hf_untangle.methods.predictions import unit_direction
 from hf_untangle.methods.references import predictions_of, reference_logits, reference_losses
-from hf_untangle.methods.retain import RETAIN_OBJECTIVE, Kept
+from hf_untangle.methods.registry import Method
+from hf_untangle.methods.retain_objectives import RETAIN_OBJECTIVE, Kept
 from hf_untangle.methods.rows import TRAINING_TOP, Rows, counted_tokens, hidden_states, original_hidden, predicting
 
 

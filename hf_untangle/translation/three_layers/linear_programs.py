@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from hf_untangle.errors import MissingExtraError, TranslationError
-from hf_untangle.translation.shallow.homogeneous import Point, Row, Rows
+from hf_untangle.translation.three_layers.homogeneous import Point, Row, Rows
 
 SOLVER_TOLERANCE = 1e-10
 """The smallest that HiGHS accepts, as a distance."""

@@ -7,8 +7,8 @@ supported, which says nothing about the function.
 from collections.abc import Sequence
 from typing import Any
 
-from hf_untangle.translation.shallow.affine_forms import AffineForm
-from hf_untangle.translation.shallow.graphs import SPLITS, VIEWS
+from hf_untangle.translation.three_layers.affine_forms import AffineForm
+from hf_untangle.translation.three_layers.graphs import SPLITS, VIEWS
 
 SUMS = {"add", "sub", "subtract", "rsub"} | {
     *("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack")

@@ -10,12 +10,12 @@ from torch.fx.node import map_aggregate
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError, TranslationError
 from hf_untangle.translation.linear_weights import checked_dtype
-from hf_untangle.translation.shallow import graphs
-from hf_untangle.translation.shallow.affine_forms import AffineForm, apply, apply_each, forms_in, identity
-from hf_untangle.translation.shallow.affine_operations import CONVERSIONS, is_affine, reason_against
-from hf_untangle.translation.shallow.network import ReluNetwork, Weights
-from hf_untangle.translation.shallow.reading_check import MIXES, check_reading
-from hf_untangle.translation.shallow.relu_operations import PIECEWISE_LINEAR
+from hf_untangle.translation.three_layers import graphs
+from hf_untangle.translation.three_layers.affine_forms import AffineForm, apply, apply_each, forms_in, identity
+from hf_untangle.translation.three_layers.affine_operations import CONVERSIONS, is_affine, reason_against
+from hf_untangle.translation.three_layers.network import ReluNetwork, Weights
+from hf_untangle.translation.three_layers.reading_check import MIXES, check_reading
+from hf_untangle.translation.three_layers.relu_operations import PIECEWISE_LINEAR
 
 
 @checked_arguments

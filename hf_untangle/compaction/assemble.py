@@ -1,5 +1,6 @@
 """Putting the smaller model together: its modules from the smaller configuration, its tensors from the larger model."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -10,14 +11,23 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.compaction.edits import Edit, Edits
 
+Rename = Callable[[str], str | None]
+"""The name of a tensor in the smaller model; None where it goes."""
 
-def assemble(model: PreTrainedModel, config: PreTrainedConfig, edits: Edits) -> PreTrainedModel:
+
+def _same(name: str) -> str:
+    """Every tensor keeps its name."""
+    return name
+
+
+def assemble(model: PreTrainedModel, config: PreTrainedConfig, edits: Edits, rename: Rename = _same) -> PreTrainedModel:
     """Make the smaller model.
 
     Args:
         model: The larger one, which is left as it was.
         config: The configuration of the smaller one.
         edits: What becomes of the parameters that change; all others are shared.
+        rename: What each tensor is called in the smaller model.
 
     Returns:
         The smaller model.
@@ -25,9 +35,9 @@ def assemble(model: PreTrainedModel, config: PreTrainedConfig, edits: Edits) -> 
     # Tied parameters are one object in the model, and one again in the smaller one.
     made: dict[int, nn.Parameter] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        if name in edits and id(parameter) not in made:
+        if name in edits and id(parameter) not in made and rename(name) is not None:
             made[id(parameter)] = nn.Parameter(edits[name].apply(parameter), requires_grad=parameter.requires_grad)
-    small = _with_tensors_of(model, config, made)
+    small = _with_tensors_of(model, config, made, rename)
     if hasattr(model, "generation_config"):
         small.generation_config = deepcopy(model.generation_config)
     return small.train(model.training)
@@ -44,7 +54,7 @@ def assemble_lazily(twin: PreTrainedModel, config: PreTrainedConfig, edits: Edit
     Returns:
         The smaller model, never larger in memory than the largest of its tensors.
     """
-    small = _with_tensors_of(twin, config, {})
+    small = _with_tensors_of(twin, config, {}, _same)
     for name, edit in edits.items():
         path, _, own = name.rpartition(".")
         module, parameter = small.get_submodule(path), twin.get_parameter(name)
@@ -53,16 +63,20 @@ def assemble_lazily(twin: PreTrainedModel, config: PreTrainedConfig, edits: Edit
     return small
 
 
-def _with_tensors_of(model: PreTrainedModel, config: PreTrainedConfig, made: dict[int, nn.Parameter]) -> PreTrainedModel:
-    """A model with the parameters and buffers of another, some of which are replaced."""
+def _with_tensors_of(
+    model: PreTrainedModel, config: PreTrainedConfig, made: dict[int, nn.Parameter], rename: Rename
+) -> PreTrainedModel:
+    """A model with the parameters and buffers of another, some of which are replaced, or go."""
     small = skeleton(type(model), config)
     small.name_or_path = model.name_or_path
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        path, _, own = name.rpartition(".")
-        setattr(small.get_submodule(path), own, made.get(id(parameter), parameter))
+        if (new := rename(name)) is not None:
+            path, _, own = new.rpartition(".")
+            setattr(small.get_submodule(path), own, made.get(id(parameter), parameter))
     for name, buffer in model.named_buffers(remove_duplicate=False):
-        path, _, own = name.rpartition(".")
-        small.get_submodule(path)._buffers[own] = buffer
+        if (new := rename(name)) is not None:
+            path, _, own = new.rpartition(".")
+            small.get_submodule(path)._buffers[own] = buffer
     return small
 
 

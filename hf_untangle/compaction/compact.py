@@ -1,6 +1,6 @@
 """Compaction: a smaller model with the logits of the masked one."""
 
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.assemble import assemble
+from hf_untangle.compaction.depth import without_layers
 from hf_untangle.compaction.edits import removed_neurons
 from hf_untangle.compaction.lora import compact_with_lora, has_adapters
 from hf_untangle.compaction.target_widths import Layout, mask_of_all
@@ -36,9 +37,10 @@ def compact(
 ) -> Model:
     """Take removed neurons out of the tensors of a model, so that it is smaller and faster, with the same logits.
 
-    FFN neurons go one by one, attention neurons in whole key-value groups with all of their query heads. A whole FFN that was
-    removed gets the width 0 in the ragged layout. What has to keep its place holds zeros, and a warning says so. Before the
-    model is handed over, its outputs are compared with those of the masked model on a few tokens.
+    FFN neurons go one by one, attention neurons in whole key-value groups with all of their query heads, and a layer of which
+    nothing stays goes whole. A whole FFN that was removed gets the width 0 in the ragged layout. What has to keep its place holds
+    zeros, and a warning says so. Before the model is handed over, its outputs are compared with those of the masked model on a
+    few tokens.
 
     Args:
         model: A model from transformers, in floating point, or a `peft.PeftModel` of one with LoRA adapters, which are cut
@@ -65,4 +67,8 @@ def compact(
     groups = neuron_groups(model)
     check_in_memory(model, groups)
     mask = removed_neurons(model, groups) if mask is None else mask_of_all(mask, groups, *name_and_revision(model))
-    return cast(Model, compact_verified(model, groups, mask, assemble, layout=layout, round_to=round_to)[0])
+    shorter = without_layers(model, groups, mask)
+    if shorter.model is not model and not shorter.mask.removed():
+        return cast(Model, shorter.model)
+    how: dict[str, Any] = {"layout": layout, "round_to": round_to}
+    return cast(Model, compact_verified(shorter.model, shorter.groups, shorter.mask, assemble, **how)[0])

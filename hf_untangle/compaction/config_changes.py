@@ -47,7 +47,7 @@ class ConfigChanges:
         text = changed.get_text_config()
         for name, value in self.everywhere.items():
             setattr(text, name, value)
-        known = _of_layers(config)
+        known = layers_apart(config)
         if self.by_layer or known:
             # What all layers are to have in common is no more a layer's own.
             known = {layer: {name: own[name] for name in own.keys() - self.everywhere.keys()} for layer, own in known.items()}
@@ -56,15 +56,22 @@ class ConfigChanges:
         return changed
 
 
-def _of_layers(config: PreTrainedConfig) -> dict[int, dict[str, Any]]:
-    """The settings that single layers have for themselves, as a ragged model has them."""
+def layers_apart(config: PreTrainedConfig) -> dict[int, dict[str, Any]]:
+    """List the settings that single layers have for themselves, as a ragged model has them.
+
+    Args:
+        config: The configuration of a model.
+
+    Returns:
+        Values by setting, by the number of the layer; nothing where all layers are alike.
+    """
     written = config.get_text_config().to_dict().get("per_layer_config") or {}
     return {int(layer): own for layer, own in written.items() if layer != MISSING_CALL}
 
 
 def _settings_of(config: PreTrainedConfig, layer: int) -> dict[str, Any]:
     """All settings that one layer goes by."""
-    return vars(config.get_text_config()) | _of_layers(config).get(layer, {})
+    return vars(config.get_text_config()) | layers_apart(config).get(layer, {})
 
 
 def width_settings(config: PreTrainedConfig, sizes: Iterable[tuple[int, int]]) -> list[tuple[str, int]]:

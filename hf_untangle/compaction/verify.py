@@ -99,6 +99,30 @@ def outputs_match(model: PreTrainedModel, mask: NeuronMask, small: nn.Module) ->
     return max(differences) <= TOLERANCE.get(model.dtype, 5e-2)
 
 
+def ends_match(model: PreTrainedModel, mask: NeuronMask, small: nn.Module, rest: NeuronMask) -> bool:
+    """Compare what a model without some layers says on random inputs with what the masked one says.
+
+    Args:
+        model: The model, which is not changed.
+        mask: Which of its neurons stay.
+        small: The model without some layers, so that the others have new numbers.
+        rest: Which neurons of the others stay.
+
+    Returns:
+        Whether they agree up to rounding.
+    """
+    inputs = _random_inputs(model)
+    with evaluation_mode(model), evaluation_mode(small):
+        with masked(model, mask, constants={}):
+            expected = _output(model, inputs)
+        try:
+            with masked(small, rest, constants={}):
+                difference = distance(_output(small, inputs), expected)
+        except (RuntimeError, ValueError, AttributeError, TypeError, IndexError):  # The modules do not fit together.
+            return False
+    return difference <= TOLERANCE.get(model.dtype, 5e-2)
+
+
 def _random_inputs(model: PreTrainedModel) -> dict[str, Any]:
     """A sequence of tokens, or whatever the model reads, the same every time."""
     generator = torch.Generator().manual_seed(0)

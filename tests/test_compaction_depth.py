@@ -1,4 +1,4 @@
-"""Whole layers taken out: the shorter model computes what the masked one does, is numbered anew, and loads without this package."""
+"""Whole layers taken out: the shorter model computes what the masked one does, and loads where this package is missing."""
 
 import json
 import logging
@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from conftest import FAMILIES
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -62,7 +61,7 @@ def layers_of(model: PreTrainedModel) -> int:
     return model.config.num_hidden_layers
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "gemma2", "phi3", "gpt2", "opt", "gpt_neox"])
 def test_layers_of_which_nothing_stays_go_and_the_rest_computes_what_it_did(deep, family, untouched):
     model = deep(family)
     mask = without(model, {1, 3})

@@ -38,9 +38,9 @@ def compact(
     """Take removed neurons out of the tensors of a model, so that it is smaller and faster, with the same logits.
 
     FFN neurons go one by one, attention neurons in whole key-value groups with all of their query heads, and a layer of which
-    nothing stays goes whole. A whole FFN that was removed gets the width 0 in the ragged layout. What has to keep its place holds
-    zeros, and a warning says so. Before the model is handed over, its outputs are compared with those of the masked model on a
-    few tokens.
+    nothing stays goes whole. A whole FFN that was removed gets the width 0 in the ragged layout. What has to keep its place
+    holds zeros, and a warning says so. Before the model is handed over, its outputs are compared with those of the masked
+    model on a few tokens.
 
     Args:
         model: A model from transformers, in floating point, or a `peft.PeftModel` of one with LoRA adapters, which are cut

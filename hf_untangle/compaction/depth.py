@@ -1,8 +1,8 @@
 """Layers of which nothing is left are taken out of a model, and the others move up.
 
-A layer whose attention and FFN write nothing hands on what it was given, as long as both add to the residual stream. Where their
-output projections have biases, it adds a constant, which then goes into the bias of the layer before it. Whether that is so is
-not read off the class of a model: the shorter one is compared with the masked one before it is handed over.
+A layer whose attention and FFN write nothing hands on what it was given, as long as both add to the residual stream. Where
+their output projections have biases, it adds a constant, which then goes into the bias of the layer before it. Whether that is
+so is not read off the class of a model: the shorter one is compared with the masked one before it is handed over.
 """
 
 import logging
@@ -72,16 +72,16 @@ def without_layers(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], mask
         mask: Which neurons stay, of every group.
 
     Returns:
-        The shorter model. Where a stack cannot do without a layer (something else in it works on the hidden states, or no setting
-        says how many layers there are), it keeps all of them, and a warning says so.
+        The shorter model. Where a stack cannot do without a layer (something else in it works on the hidden states, or no
+        setting says how many layers there are), it keeps all of them, and a warning says so.
     """
     shorter = Shorter(model, groups, mask)
     for stack, layers in empty_layers(groups, mask).items():
         found = _without(shorter, stack, layers)
         if found is None:
             logger.warning(
-                "Layers of `%s` from which everything was removed keep their place: without them this %s would compute something "
-                "else, or no setting says how many there are.",
+                "Layers of `%s` from which everything was removed keep their place: without them this %s would compute "
+                "something else, or no setting says how many there are.",
                 stack,
                 type(model).__name__,
             )

@@ -103,6 +103,8 @@ def main() -> None:
     # Of several processes one speaks; every process says why it failed.
     main = os.environ.get("RANK", "0") == "0"
     logging.getLogger("hf_untangle").setLevel(logging.INFO if main else logging.ERROR)
+    # On some processors bitsandbytes says, when transformers imports it, that a kernel is missing which nothing here calls.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     app()
 
 

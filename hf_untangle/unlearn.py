@@ -100,7 +100,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
         mask: Where methods may write: the neurons that it removes. With `writes="neurons"` these are found when None.
         tokenizer: The model's tokenizer, or a function that makes pixel values of a list of images; found by the model's
             name when None.
-        config: Settings, or the name of a preset: `default` or `paper`.
+        config: Settings, or the name of a preset: `default`, `quick` for a first look, or `paper`.
         prompts: Texts to continue before and after, for the report; the beginnings of held-out text when None.
         also: What else to measure before and after, by name: paraphrases of what is forgotten, or its neighbors.
         keep_removed: Whether to keep the removed weights in the result, for `restore`.

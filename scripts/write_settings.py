@@ -29,12 +29,13 @@ ROOMS = {
 
 
 def table(name: str) -> str:
-    """Make one table of the page: every setting with its default, the paper's where it differs, and its description."""
+    """Make one table of the page: every setting with its default, that of other presets where it differs, and its description."""
     head = ["| setting | default | what it is, and when to change it |", "|---|---|---|"]
     rows = []
     for field, about in TABLES[name].model_fields.items():
-        paper = getattr(PRESETS["paper"], field) if TABLES[name] is UnlearnConfig else about.default
-        differs = "" if paper == about.default else f" (`paper`: {shown(paper)})"
+        presets = PRESETS if TABLES[name] is UnlearnConfig else {}
+        others = [f"`{one}`: {shown(getattr(own, field))}" for one, own in presets.items() if getattr(own, field) != about.default]
+        differs = f" ({', '.join(others)})" if others else ""
         what = str(about.description).replace("|", "\\|")
         rows.append(f"| `{field}` | {shown(about.default)}{differs} | {what} |")
     return "\n".join([*head, *rows]) + "\n"

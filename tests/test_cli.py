@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
 from hf_untangle import models
-from hf_untangle.cli.demo import DEMO
+from hf_untangle.cli.demo import DEMO, QUICK
 from hf_untangle.cli.main import app
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.mask import NeuronMask
@@ -290,3 +291,13 @@ def test_the_demo_is_a_recipe_that_needs_no_network():
     recipe = check_recipe(DEMO | {"output": "out"})
     assert recipe.model in models.EMBEDDED
     assert (recipe.forget.prefer, recipe.retain.prefer) == ("embedded", "embedded")
+    quick = check_recipe(DEMO | QUICK | {"output": "out"})
+    assert UnlearnConfig.resolve(quick.preset, **quick.settings) == UnlearnConfig.presets()["quick"]
+
+
+@pytest.mark.parametrize("option", ["--preset", "--config"])
+def test_settings_to_start_from_are_named_on_the_command_line(run, option, monkeypatch):
+    asked = []
+    monkeypatch.setattr("hf_untangle.cli.run.do", lambda content, **_: asked.append(content))
+    run("unlearn", "smollm2", "--forget", "code", option, "quick", "-o", "out")
+    assert [one["preset"] for one in asked] == ["quick"]

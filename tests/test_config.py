@@ -7,8 +7,12 @@ import pytest
 from hf_untangle.configs.unlearn import PRESETS, UnlearnConfig
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.scores import Epsilon
+from hf_untangle.methods.settings import MethodConfig
+from hf_untangle.methods.work import tokens_of, unlearning_work
+from hf_untangle.progress import passes
 
 DEFAULT = UnlearnConfig()
+QUICKER = ("steps", "tokens", "gradient_tokens", "evaluation_tokens")
 
 
 def test_settings_can_be_changed_without_changing_those_they_come_from():
@@ -69,3 +73,13 @@ def test_presets_hold_nothing_out_of_range(name):
 def test_presets_survive_json(name):
     text = PRESETS[name].model_dump_json()
     assert UnlearnConfig.model_validate_json(text) == PRESETS[name]
+
+
+def test_a_first_look_is_an_eighth_of_the_work():
+    work = {
+        name: passes(unlearning_work(["prune"], PRESETS[name], MethodConfig(), tokens_of(PRESETS[name])))
+        for name in ("default", "quick")
+    }
+    assert work["quick"] < work["default"] / 8
+    same = PRESETS["quick"].with_settings(**{name: getattr(DEFAULT, name) for name in QUICKER})
+    assert same == DEFAULT, "only how much is read and how often differs"

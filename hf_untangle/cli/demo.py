@@ -15,8 +15,8 @@ DEMO: dict[str, Any] = {
     "prompts": ["def fibonacci(n):\n", "The history of the Roman Empire began when"],
     "settings": {"steps": 5, "tokens": 8_192, "gradient_tokens": 4_096, "evaluation_tokens": 4_096},
 }
-QUICK: dict[str, Any] = {"steps": 2, "tokens": 2_048, "gradient_tokens": 2_048, "evaluation_tokens": 1_024}
-"""Settings that show the same with fewer steps and tokens."""
+QUICK: dict[str, Any] = {"preset": "quick", "settings": {}}
+"""What shows the same with fewer steps and tokens."""
 
 
 def demo(
@@ -26,5 +26,4 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Unlearn code from SmolLM2-135M-Instruct, on this machine, without network."""
-    settings = DEMO["settings"] | (QUICK if quick else {})
-    do(DEMO | {"settings": settings, "output": output}, as_json=json, progress=not quiet)
+    do(DEMO | (QUICK if quick else {}) | {"output": output}, as_json=json, progress=not quiet)

@@ -18,6 +18,8 @@ SETTINGS = "settings"
 """The key of a recipe whose fields become options of their own, in a panel of that name."""
 LOADING, SETTINGS_PANEL = "Loading the model", "Settings"
 """Panels of options: how a model is loaded, and the fields of the settings, of which a preset may turn any on."""
+ALSO_CALLED = {"output": ("-o",), "preset": ("--config",)}
+"""Other names of options: the short one that is usual, or that of the keyword in Python."""
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Set any key of the recipe or of its settings: `--set steps=4`, `--set repair.steps=20`."),
@@ -106,14 +108,9 @@ def _parameter(name: str, field: "FieldInfo", *, is_argument: bool = False, pane
         typed: Any = typer.Argument(help=help, show_default=False)
     else:
         flag = f"--{name.replace('_', '-')}"
-        names = (
-            [flag, "-o"]
-            if name == "output"
-            else [f"{flag}/--no-{flag[2:]}"]
-            if kind is bool and (panel == SETTINGS_PANEL or field.default)
-            else [flag]
-        )
-        typed = typer.Option(*names, help=help, show_default=_shown(field), rich_help_panel=panel)
+        if kind is bool and (panel == SETTINGS_PANEL or field.default):
+            flag = f"{flag}/--no-{flag[2:]}"
+        typed = typer.Option(flag, *ALSO_CALLED.get(name, ()), help=help, show_default=_shown(field), rich_help_panel=panel)
     if several and not (is_argument and _takes_text(field.annotation)):
         kind = list[kind]
     annotation = Annotated[kind if required else kind | None, typed]  # type: ignore[valid-type]

@@ -231,13 +231,14 @@ class UnlearnConfig(Config):
         """Settings by name.
 
         Returns:
-            `default`, and `paper`, which is arXiv:2403.01267 to the letter.
+            `default`; `quick`, for a first look at what a run will do; `paper`, which is arXiv:2403.01267 to the letter.
         """
         return PRESETS
 
 
 PRESETS: dict[str, UnlearnConfig] = {
     "default": UnlearnConfig(),
+    "quick": UnlearnConfig(steps=2, tokens=2_048, gradient_tokens=2_048, evaluation_tokens=1_024),
     "paper": UnlearnConfig(
         importance="abs",
         candidates=1.0,

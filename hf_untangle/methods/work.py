@@ -39,8 +39,9 @@ def foresee(
     tokens: dict[Part, int] = {part: pair.forget.tokens + pair.retain.tokens for part, pair in pairs.items()}
     plan_work(unlearning_work(names, config, own, tokens))
     if progress:
-        quick = UnlearnConfig.presets().get("quick")
-        faster = {} if quick is None else {"config='quick'": unlearning_work(names, quick, own, tokens_of(quick))}
+        quick = UnlearnConfig.presets()["quick"]
+        fewer = {part: min(tokens[part], asked) for part, asked in tokens_of(quick).items()}
+        faster = {"config='quick'": unlearning_work(names, quick, own, fewer)}
         predict(lambda: seconds_per_token(model, pairs["validation"].forget), faster)
 
 

@@ -5,7 +5,7 @@ import reprlib
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache, wraps
-from inspect import Parameter, Signature, signature
+from inspect import Parameter, Signature, isfunction, signature
 from itertools import islice
 from pathlib import PurePath
 from types import NoneType, UnionType
@@ -15,6 +15,8 @@ from hf_untangle.errors import ArgumentError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Made = TypeVar("Made")
+PACKAGE = "hf_untangle"
 
 LOOKED_AT = 64
 """Members of a collection whose kind is looked at; a collection may have millions."""
@@ -53,6 +55,30 @@ def checked_arguments(call: Callable[Parameters, Result]) -> Callable[Parameters
         return call(*args, **kwargs)
 
     return complete
+
+
+def checked_calls(kind: type[Made]) -> type[Made]:
+    """Make a class refuse arguments of a wrong kind, as `checked_arguments` does: those of its constructor and public methods.
+
+    What a library calls by its name, such as `forward` of a module, is left alone, and so are methods that are inherited: the
+    class that has them is to be decorated itself.
+
+    Args:
+        kind: A dataclass, or another class with annotations.
+
+    Returns:
+        The same class.
+    """
+    foreign = {name for base in kind.__mro__[1:] if base.__module__.partition(".")[0] != PACKAGE for name in vars(base)}
+    for name, method in list(vars(kind).items()):
+        if name != "__init__" and (name.startswith("_") or name in foreign):
+            continue
+        call = getattr(method, "__func__", method)
+        if not isfunction(call) or not kinds_of(call):
+            continue
+        checked = checked_arguments(call)
+        setattr(kind, name, checked if call is method else type(method)(checked))
+    return kind
 
 
 def _check(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import textwrap
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -34,6 +34,18 @@ class Config(BaseModel):
         # Fields have descriptions of their own in a schema, which need not stand in that of the whole too.
         json_schema_extra=lambda schema: schema.update(description=str(schema.get("description")).partition(FIELDS)[0]),
     )
+
+    if not TYPE_CHECKING:  # The fields are what type checkers know of the constructor.
+
+        def __init__(self, **settings: Any) -> None:
+            """Refuse what is wrong in sentences, as everywhere."""
+            try:
+                super().__init__(**settings)
+            except ValidationError as error:
+                raise ConfigError(explain(error, type(self))) from error
+
+        # Inside of other models pydantic then makes settings itself, and says of wrong ones where they stand.
+        __init__.__pydantic_base_init__ = True
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -1,21 +1,23 @@
 """Arguments of a wrong kind: one sentence from the door, whatever the function and the argument."""
 
+import dataclasses
 import inspect
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
+from pydantic import BaseModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import hf_untangle as untangle
 from hf_untangle.arguments import LOOKED_AT, checked_arguments, fits, in_words, kinds_of
-from hf_untangle.errors import ArchitectureError, ArgumentError
+from hf_untangle.errors import ArchitectureError, ArgumentError, UntangleError
 
 WRONG = (None, 3, "of no such kind", object(), nn.Linear(2, 2), {"a": object()}, [object()])
 ROOMS = [untangle, *(room for name in untangle.__all__ if inspect.ismodule(room := getattr(untangle, name)))]
@@ -26,28 +28,50 @@ FUNCTIONS = {
     if inspect.isfunction(one := getattr(room, name)) and inspect.signature(one).parameters
 }
 """Every public function that takes something."""
+DOORS = {one for room in ROOMS for name in room.__all__ if inspect.isclass(one := getattr(room, name))}
+"""Every public class."""
+
+
+def held(annotation: Any) -> set[type]:
+    """The classes that stand in an annotation."""
+    found = set().union(*map(held, get_args(annotation)))
+    return found | {annotation} if inspect.isclass(annotation) and get_origin(annotation) is None else found
+
+
+def reachable() -> set[type]:
+    """Every class of this package that a caller meets: public, returned by a public function, or in a field of such a one."""
+    found: set[type] = set()
+    left = DOORS.union(*(held(kind) for call in FUNCTIONS.values() for kind in call.__annotations__.values()))
+    while left:
+        one = left.pop()
+        if one in found or not one.__module__.startswith("hf_untangle."):
+            continue
+        found.add(one)
+        fields = dataclasses.fields(one) if dataclasses.is_dataclass(one) else ()
+        left |= set(one.__mro__[1:]).union(*(held(field.type) for field in fields))
+    return found
+
+
+def foreign(one: type) -> set[str]:
+    """What libraries call a class by, such as `forward`."""
+    return {name for base in one.__mro__[1:] if not base.__module__.startswith("hf_untangle") for name in vars(base)}
+
+
+CLASSES = sorted(
+    (one for one in reachable() if one in DOORS or dataclasses.is_dataclass(one)),
+    key=lambda one: (one.__module__, one.__name__),
+)
 METHODS = {
     f"{one.__name__}.{name}": getattr(one, name)
-    for one, names in {
-        untangle.NeuronMask: ("keep_all", "check_fits", "save", "load", "from_pretrained", "push_to_hub"),
-        untangle.UnlearnResult: (
-            "from_pretrained",
-            "save_pretrained",
-            "push_to_hub",
-            "compact",
-            "repair",
-            "evaluate",
-            "attack",
-        ),
-        untangle.PruneResult: ("from_pretrained", "save_pretrained", "push_to_hub", "compact", "repair", "evaluate"),
-        untangle.statistics.ActivationStatistics: ("save", "load", "from_pretrained"),
-        untangle.callbacks.MaskCallback: ("__init__",),
-        untangle.callbacks.StatisticsCallback: ("__init__",),
-        untangle.callbacks.EntropyCallback: ("__init__",),
-    }.items()
-    for name in names
+    for one in CLASSES
+    for name, method in vars(one).items()
+    if inspect.isfunction(call := getattr(method, "__func__", method))
+    and kinds_of(call)
+    and (name == "__init__" or not (name.startswith("_") or name in foreign(one)))
+    and not (name == "__init__" and issubclass(one, BaseModel))
 }
-"""Methods of public classes that read, write or change something."""
+"""The constructors and public methods of all of them."""
+MODELS = sorted((one for one in DOORS if issubclass(one, BaseModel)), key=lambda one: one.__name__)
 Bound = TypeVar("Bound", bound=nn.Module)
 
 
@@ -76,7 +100,26 @@ def test_methods_of_public_classes_do_so_too(name):
         for wrong in (wrong for wrong in WRONG if argument not in ("self", "cls") and not fits(wrong, kind)):
             with pytest.raises(ArgumentError, match=f"`{argument}` of `.*` must be .*, got "):
                 call(*first, **{argument: wrong})
-    assert any(not fits(wrong, kind) for kind in kinds.values() for wrong in WRONG)
+
+
+def test_what_is_gone_over_is_what_callers_meet():
+    """A test over all of something is worth nothing where all is little."""
+    names = {one.__name__ for one in CLASSES}
+    assert {"NeuronMask", "TokenBlocks", "UnlearnResult", "NeuronGroup", "Producer", "Moments", "PrunePlan"} <= names
+    assert len(CLASSES) > 70 and len(METHODS) > 140
+    assert {"NeuronMask.__init__", "NeuronMask.with_kept", "TokenBlocks.batches", "UnlearnResult.repair"} <= set(METHODS)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda one: one.__name__)
+def test_settings_and_records_refuse_what_is_wrong_in_sentences(model):
+    with pytest.raises(UntangleError, match="There is no setting `no_such_thing`") as caught:
+        model(no_such_thing=1)
+    assert "\n" not in str(caught.value) and "pydantic" not in str(caught.value)
+
+
+def test_what_is_inside_of_others_is_refused_by_its_place():
+    with pytest.raises(ArgumentError, match=r"`forget.top1`: input should be a valid number"):
+        untangle.records.Scores(forget={"tokens": 3, "top1": "much", "top10": 0.5, "loss": 1.0}, retain=None)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

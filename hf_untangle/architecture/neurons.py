@@ -8,12 +8,14 @@ from jaxtyping import Bool, Int
 from rich.table import Table
 from torch import Tensor
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.display import notebook_html, rows_table, short_repr
 
 Kind = Literal["ffn", "attention"]
 KINDS: tuple[Kind, ...] = ("ffn", "attention")
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Producer:
     """The output rows of one projection that compute the neurons of a group.
@@ -45,6 +47,7 @@ class Producer:
         return rows[~torch.isin(rows, needed)]
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class NeuronGroup:
     """All neurons of one output projection: one FFN or one attention block of one layer, or all experts of one layer."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.display import notebook_html, short_repr, table_text
 from hf_untangle.folders import whole_file
 from hf_untangle.records.attacks import AttackRecord
@@ -14,6 +14,7 @@ from hf_untangle.reporting.attack_plot import attack_figure
 from hf_untangle.reporting.attacks import attack_markdown, attack_sentences, attack_settings, attack_table
 
 
+@checked_calls
 @dataclass(frozen=True)
 class AttackReport:
     """Every reading of some attacks, and the ways to show them."""
@@ -58,7 +59,6 @@ class AttackReport:
         """
         return attack_figure(self.record)
 
-    @checked_arguments
     def save(self, file: str | Path) -> None:
         """Write every reading as JSON.
 

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic import Field, PositiveFloat, field_validator
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.config import Config, known
 from hf_untangle.configs.attack import Attack
 from hf_untangle.methods.choose import PRUNE, method_names
@@ -47,6 +48,7 @@ class Contender:
         return self.names == (PRUNE,)
 
 
+@checked_calls
 class MethodsBenchConfig(Config):
     """The settings of the benchmark of methods: the same budgets, text and number of trials for all."""
 

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.evaluation.next_token import relative_drop
 from hf_untangle.records.attacks import AttackRecord
 from hf_untangle.records.base import Count, Frozen, Metrics, Seconds
@@ -31,6 +32,7 @@ class Point(Frozen):
     retain_drop: float
 
 
+@checked_calls
 class Cell(Frozen):
     """One method with one seed."""
 

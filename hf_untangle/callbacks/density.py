@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of, tokenizer_of
 from hf_untangle.data.corpora import CorpusSource
@@ -22,6 +22,7 @@ GRID = tuple(tick / 10 for tick in range(1, 11))
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_calls
 class DensityCallback(TrainerCallback):
     """Logs, every few optimizer steps, how much of the model could be pruned and how much of it is in use.
 
@@ -32,7 +33,6 @@ class DensityCallback(TrainerCallback):
         trainer.add_callback(DensityCallback(trainer, evaluate, every=500))
     """
 
-    @checked_arguments
     def __init__(
         self,
         trainer: Trainer,

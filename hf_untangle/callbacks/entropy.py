@@ -9,7 +9,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.callbacks.interval import check_every, is_due, log_numbers
 from hf_untangle.callbacks.mask import checked_groups, saved_mask
 from hf_untangle.callbacks.run import file_of_best, file_to_resume, file_to_save, model_of, run_of
@@ -25,6 +25,7 @@ from hf_untangle.reporting.entropy_plots import draw_watch
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_calls
 class EntropyCallback(TrainerCallback):
     """Logs how much neurons say, from the batches that training and evaluation run anyway.
 
@@ -38,7 +39,6 @@ class EntropyCallback(TrainerCallback):
         trainer.add_callback(EntropyCallback(trainer, mask_share=0.05, every=200))  # removes every 200 steps
     """
 
-    @checked_arguments
     def __init__(
         self,
         trainer: Trainer,

@@ -8,7 +8,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.callbacks.interval import check_whole_in_each_process
 from hf_untangle.callbacks.run import file_of_best, file_to_resume, file_to_save, model_of
 from hf_untangle.distributed import in_main
@@ -17,6 +17,7 @@ from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
 
 
+@checked_calls
 class MaskCallback(TrainerCallback):
     """Holds removed neurons at exactly zero through any training, with all that reads and computes them.
 
@@ -31,7 +32,6 @@ class MaskCallback(TrainerCallback):
         trainer.add_callback(MaskCallback(trainer, mask))
     """
 
-    @checked_arguments
     def __init__(self, trainer: Trainer, mask: NeuronMask, *, groups: tuple[NeuronGroup, ...] | None = None) -> None:
         """Hold the neurons that a mask removes.
 

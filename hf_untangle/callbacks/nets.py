@@ -9,7 +9,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due, log_numbers
 from hf_untangle.callbacks.run import file_of_best, file_to_resume, file_to_save, model_of, run_of
 from hf_untangle.data.batches import TokenBlocks
@@ -24,6 +24,7 @@ from hf_untangle.nets.search_config import NeuronNetsConfig
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_calls
 class NetsCallback(TrainerCallback):
     """Masks and parameters in tandem: training continues under the best mask, and masks are judged on the weights as they are.
 
@@ -36,7 +37,6 @@ class NetsCallback(TrainerCallback):
         trainer.add_callback(callback)
     """
 
-    @checked_arguments
     def __init__(
         self,
         trainer: Trainer,

@@ -7,7 +7,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.callbacks.interval import check_every, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of, run_of
 from hf_untangle.distributed import in_main, together
@@ -19,6 +19,7 @@ from hf_untangle.statistics.training_collector import PassCollector, of_training
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_calls
 class StatisticsCallback(TrainerCallback):
     """Collects statistics of every few optimizer steps, all of their passes and all processes, and logs an overview of each.
 
@@ -32,7 +33,6 @@ class StatisticsCallback(TrainerCallback):
         callback.statistics.save("training.safetensors")
     """
 
-    @checked_arguments
     def __init__(
         self, trainer: Trainer, *, every: int = 1, groups: tuple[NeuronGroup, ...] | None = None, roots: bool = False
     ) -> None:

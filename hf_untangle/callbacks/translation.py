@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.callbacks.interval import check_every, check_whole_in_each_process, is_due, log_numbers
 from hf_untangle.callbacks.run import file_to_resume, file_to_save, model_of
 from hf_untangle.distributed import in_main
@@ -16,6 +16,7 @@ from hf_untangle.translation.training_watch import TrainingWatch
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_calls
 class TranslationCallback(TrainerCallback):
     """Logs `TrainingMeasures` at the start of a training and then every few optimizer steps.
 
@@ -26,7 +27,6 @@ class TranslationCallback(TrainerCallback):
         trainer.add_callback(TranslationCallback(trainer, inputs=batch, every=100))
     """
 
-    @checked_arguments
     def __init__(self, trainer: Trainer, inputs: Mapping[str, Any], *, every: int = 100) -> None:
         """Choose when to look, and on what.
 

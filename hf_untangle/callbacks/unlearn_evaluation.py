@@ -6,7 +6,7 @@ from typing import Any, Unpack
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.callbacks.interval import PREFIX, check_every, is_due, log_numbers
 from hf_untangle.callbacks.run import model_of, tokenizer_of
 from hf_untangle.configs.keywords import UnlearnSettings
@@ -20,6 +20,7 @@ from hf_untangle.pruning.step import read_pair
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_calls
 class UnlearnEvaluationCallback(TrainerCallback):
     """Logs top-1 accuracy and loss on held-out text of both corpora, before training, every few steps, and at its end.
 
@@ -30,7 +31,6 @@ class UnlearnEvaluationCallback(TrainerCallback):
         trainer.add_callback(UnlearnEvaluationCallback(trainer, forget="code", every=20))
     """
 
-    @checked_arguments
     def __init__(
         self,
         trainer: Trainer,

@@ -20,7 +20,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.meta_models import hollow, shapes_of, skeleton
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import place_of
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.compaction.assemble import assemble_lazily
 from hf_untangle.compaction.edits import Edits, edits_of, reads
 from hf_untangle.compaction.parts import Part
@@ -45,6 +45,7 @@ LAYER = re.compile(r".*?\.\d+(?=\.)")
 """The outermost numbered module that a parameter is in."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class FolderRecord:
     """What was done to a folder."""

@@ -20,7 +20,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.architecture.projections import bias_of, weight_of
 from hf_untangle.architecture.untouched import all_or_nothing
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.bpe import always_kept, check_bpe, cut_tokenizer, with_parents
@@ -42,6 +42,7 @@ SHOWN = 64
 """Tokens of a text that both models read, to compare them."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class SmallerVocabulary:
     """A model and a tokenizer that know some tokens of those they are made from."""

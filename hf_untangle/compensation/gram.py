@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.batch_size import BatchSize, first_size
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import sum_, together
@@ -22,6 +22,7 @@ SHARE = 0.3
 """The same as a share of the bytes of the weights, where that is more."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Gram:
     """Uncentered second moments of the neurons of one group on some tokens, one matrix per expert."""

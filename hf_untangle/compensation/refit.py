@@ -19,7 +19,7 @@ from hf_untangle.architecture.quantized import has_codes
 from hf_untangle.architecture.sharding import is_shard
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.compensation.gram import Gram, collect_grams, passes_of, shape_of
 from hf_untangle.compensation.ridge import RIDGES, Prediction, predict, squared_error
 from hf_untangle.data.batch_size import BatchSize
@@ -58,6 +58,7 @@ HELD_OUT = 4
 """One block of so many, the last ones, is held out to choose the ridge on."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Refit:
     """New weights of output projections, and how they came about."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, PositiveFloat
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.config import Config
 from hf_untangle.configs.repair import Method, RepairConfig
 
@@ -31,6 +32,7 @@ Attack = Literal[
 NAMES: tuple[Attack, ...] = get_args(Attack)
 
 
+@checked_calls
 class AttackConfig(Config):
     """The settings of the attacks."""
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from hf_untangle.architecture.neurons import KINDS, Kind
+from hf_untangle.arguments import checked_calls
 from hf_untangle.compensation.refit import Compensation, with_ablation
 from hf_untangle.config import BatchSizeSetting, Config, known
 from hf_untangle.data.documents import ChatMode
@@ -16,6 +17,7 @@ from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.select import HEAD_SCORE, Scope
 
 
+@checked_calls
 class UnlearnConfig(Config):
     """The settings of selective pruning. Fractions and drops are shares, from 0 to 1.
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.catalogue import CORPORA, OWN
 from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
 from hf_untangle.data.files import check_files, exists, file_documents, may_be_a_path, split_column
@@ -32,6 +32,7 @@ ALL = "all"
 """The split in which every part has all rows."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Corpus:
     """Documents that can be read again and again, and where they come from."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hf_untangle.arguments import checked_calls
+
 Message = Mapping[str, Any]
 """One turn of a chat: `role`, `content`, and whatever else the template of a model reads, such as `tool_calls`."""
 ChatMode = Literal["auto"] | bool
@@ -17,6 +19,7 @@ IGNORED = -100
 """Label of what a loss leaves out."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Pair:
     """A prompt with its completion, both plain text."""
@@ -44,6 +47,7 @@ class Pair:
         return (*system, {"role": "user", "content": self.prompt}, {"role": "assistant", "content": self.answer})
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Chat:
     """A conversation."""
@@ -81,6 +85,7 @@ class Chat:
         return pieces
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Tokens:
     """A row that was tokenized before."""
@@ -97,6 +102,7 @@ class Tokens:
 Content = str | Pair | Chat | Tokens
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Document:
     """One row of a data set, with what says where it belongs."""

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.corpora import Part
 from hf_untangle.data.digits import digits
 from hf_untangle.data.tokens import Task, row_at
@@ -30,6 +30,7 @@ Processor = Callable[[list[Any]], Images]
 """Makes the inputs of a model of images as a data set has them."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class ImageClasses:
     """Some classes of a data set of images, and where they come from."""
@@ -83,6 +84,7 @@ def image_classes(source: str | DatasetDict | Dataset | ImageClasses, classes: S
     return ImageClasses(f"{name}:{listed}", origin, where, license, tuple(chosen), count, read)
 
 
+@checked_calls
 @dataclass(frozen=True)
 class ImageBlocks:
     """Images of one part, ready for a classifier: a sequence of them. What is counted are images, each with all its patches."""

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.documents import IGNORED, Part
 from hf_untangle.display import notebook_html, short_repr
@@ -22,6 +23,7 @@ Task = Literal["next token", "masked token", "class"]
 """What a model predicts of its inputs."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class TokenBlocks:
     """Blocks of tokens from one part of a corpus, ready for a model: a sequence of blocks, each of which is such blocks too.

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.inference_mode import uncached
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_calls
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
@@ -27,6 +28,7 @@ CALIBRATION_BLOCKS = 4
 """Blocks in a pass that activations are taken from, whose logits are all held at once."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Measure:
     """How to judge a model, and on how much."""

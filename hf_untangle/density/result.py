@@ -5,11 +5,13 @@ from typing import Any
 
 from rich.table import Table
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.density.tolerance import TOLERANCES
 from hf_untangle.display import notebook_html, rows_table, short_repr
 
 
+@checked_calls
 @dataclass(frozen=True)
 class CurvePoint:
     """The network without one share of its units."""
@@ -22,6 +24,7 @@ class CurvePoint:
     """How many parameters went."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class TensorShare:
     """One tensor, or one neuron group, at the first crossing."""
@@ -38,6 +41,7 @@ class TensorShare:
         return self.removed / self.size
 
 
+@checked_calls
 @dataclass(frozen=True)
 class DensityResult:
     """How much of a network can go before its metric leaves the limit, one shot, without retraining.

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.data.corpora import corpus as open_corpus
@@ -27,6 +27,7 @@ ON_TEXT = ("top_k_accuracy", "perplexity")
 ON_PAIRS = ("answer_probability", "exact_memorization", "extraction_strength")
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Evaluation:
     """What came out, and of what."""

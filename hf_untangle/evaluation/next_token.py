@@ -20,7 +20,7 @@ from hf_untangle.architecture.reads_tokens import check_reads_tokens_alone, posi
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize, limited
 from hf_untangle.data.batches import TokenBlocks
@@ -32,6 +32,7 @@ CHUNK = 2**25
 """Logits that are held in float32 at once: 128 MiB, whatever the batch and the vocabulary."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class NextTokenMetrics:
     """Prediction metrics for next tokens, masked tokens or image classes; `tokens` counts images for classifiers."""

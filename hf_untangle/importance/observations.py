@@ -6,6 +6,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.statistics.saliency import Saliency
@@ -17,6 +18,7 @@ Need = Literal["activations", "roots", "gradients", "weights"]
 Neurons = Float[Tensor, " neuron"]
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Observations:
     """The neurons of one group, as far as they were looked at."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.display import notebook_html, rows_table, short_repr
 from hf_untangle.errors import MaskError
 from hf_untangle.files.names import public_name
@@ -30,6 +30,7 @@ FILE = "mask.safetensors"
 """The file name of a mask in every folder that has one."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class NeuronMask(Mapping[str, Tensor]):
     """Which neurons stay (True), by the name of their group's output projection."""
@@ -48,7 +49,6 @@ class NeuronMask(Mapping[str, Tensor]):
     _repr_html_ = notebook_html
 
     @classmethod
-    @checked_arguments
     def keep_all(
         cls, groups: tuple[NeuronGroup, ...], model: str, ablation: Ablation = "zero", revision: str | None = None
     ) -> "NeuronMask":
@@ -150,7 +150,6 @@ class NeuronMask(Mapping[str, Tensor]):
         )
         return rows_table(("group", "kind", "neurons", "removed", "share"), rows, names=2)
 
-    @checked_arguments
     def check_fits(self, groups: tuple[NeuronGroup, ...], model: str, revision: str | None = None) -> None:
         """Refuse a model that the mask was not made for.
 
@@ -208,7 +207,6 @@ class NeuronMask(Mapping[str, Tensor]):
                 "(`revision=`), or make a mask for this one."
             )
 
-    @checked_arguments
     def save(self, file: str | Path) -> None:
         """Write one safetensors file.
 
@@ -223,7 +221,6 @@ class NeuronMask(Mapping[str, Tensor]):
         write_tensors(file, tensors, kind=FORMAT, record=record)
 
     @classmethod
-    @checked_arguments
     def load(cls, file: str | Path) -> "NeuronMask":
         """Read what `save` wrote.
 
@@ -244,7 +241,6 @@ class NeuronMask(Mapping[str, Tensor]):
         return cls(kept, record.kinds, record.model, record.ablation, record.revision)
 
     @classmethod
-    @checked_arguments
     def from_pretrained(cls, source: str | Path, **options: Unpack[PullOptions]) -> "NeuronMask":
         """Read the mask of a pushed or saved result, mask or adapter.
 
@@ -261,7 +257,6 @@ class NeuronMask(Mapping[str, Tensor]):
         """
         return cls.load(find_file(source, FILE, **options))
 
-    @checked_arguments
     def to_adapter(self, folder: str | Path) -> Path:
         """Write a stock peft (IA)3 adapter, with which the base model does what the masked model does.
 
@@ -284,7 +279,6 @@ class NeuronMask(Mapping[str, Tensor]):
         return Path(folder)
 
     @classmethod
-    @checked_arguments
     def from_adapter(cls, source: str | Path, **options: Unpack[PullOptions]) -> "NeuronMask":
         """Read a mask back from the adapter that `to_adapter` wrote.
 
@@ -302,7 +296,6 @@ class NeuronMask(Mapping[str, Tensor]):
         files = [find_file(source, name, **options) for name in (MARKER, WEIGHTS)]
         return cls(*read_adapter(files[0].parent))
 
-    @checked_arguments
     def push_to_hub(self, repo_id: str, **options: Unpack[PushOptions]) -> str:
         """Push the mask as an adapter, with a card; `from_pretrained` reads it back, and so does peft.
 

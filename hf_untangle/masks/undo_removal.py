@@ -14,6 +14,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.parameters import Edit, Index, parameter_names, read_parameter, write_parameters_
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.architecture.untouched import all_or_nothing
+from hf_untangle.arguments import checked_calls
 from hf_untangle.errors import MaskError
 from hf_untangle.files.names import public_name
 from hf_untangle.files.records import FileRecord
@@ -29,6 +30,7 @@ INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """An integer dtype for every size of an element, in bytes."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Piece:
     """What some rows or columns of one parameter held."""
@@ -41,6 +43,7 @@ class Piece:
     """What was there, on the CPU, in the model's own dtype."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class RemovedWeights:
     """What a removal took from a model, and how to tell that the rest is still as it was left.

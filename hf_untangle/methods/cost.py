@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from hf_untangle.architecture.forward import BACKWARD
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.methods.registry import METHODS, Method
 
 HIDDEN_SHARE = 1 / 3
 """How far up the default layer is whose hidden states are read: passes end there."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Cost:
     """What one step of a method costs, and what it holds besides the model's own weights."""

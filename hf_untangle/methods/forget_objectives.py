@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.kl_to_original import TopLogits
 from hf_untangle.methods.predictions import Predictions, mean_squares
@@ -20,6 +21,7 @@ from hf_untangle.methods.predictions import Predictions, mean_squares
 Given = TypeVar("Given")
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Strengths:
     """The numbers in the formulas of forget objectives; each objective reads the ones that it names."""

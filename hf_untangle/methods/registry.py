@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.methods.forget_objectives import Strengths
 
 Retain = Literal["nll", "kl", "hidden", "none"]
@@ -17,6 +18,7 @@ Reference = Literal["losses", "logits"]
 """What is kept of the original: one number per row, or the largest logits of every token."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Method:
     """One unlearning method: L = gamma * forget + alpha * retain, or an edit without a loss."""

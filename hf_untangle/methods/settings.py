@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.config import Config
 from hf_untangle.methods.registry import METHODS, Method, Optimizer, Retain, Writes
 
@@ -12,6 +13,7 @@ DISRUPTION_BUDGET = 0.01
 """Mean KL(original || model) on retain text, in nats per token, at which methods are compared in the literature."""
 
 
+@checked_calls
 class MethodConfig(Config):
     """The settings of a method beside those of `UnlearnConfig`; what is None is the method's own."""
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.quantized import has_codes
 from hf_untangle.architecture.wrappers import model_below
+from hf_untangle.arguments import checked_calls
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.documents import IGNORED
@@ -31,6 +32,7 @@ from hf_untangle.methods.registry import METHODS, Method
 from hf_untangle.methods.settings import MethodConfig
 
 
+@checked_calls
 @dataclass
 class UnlearnArguments(TrainingArguments):
     """Arguments of an unlearning run by the Trainer of transformers; what is None is the method's own."""
@@ -56,6 +58,7 @@ class UnlearnArguments(TrainingArguments):
 USES = ("forget", "retain")
 
 
+@checked_calls
 class UnlearnTrainer(Trainer):
     """Trains a model, or an adapter on it, by a method of `METHODS`.
 

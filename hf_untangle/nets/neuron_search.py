@@ -14,7 +14,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import KINDS, NeuronGroup
 from hf_untangle.architecture.projections import input_axis, weight_of
 from hf_untangle.architecture.untouched import all_or_nothing
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.masks.mask import NeuronMask
@@ -26,6 +26,7 @@ from hf_untangle.nets.search_config import NeuronNetsConfig
 from hf_untangle.progress import track
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class NeuronTicket:
     """What a search over neurons found."""
@@ -52,7 +53,6 @@ class NeuronTicket:
             "seconds": self.seconds,
         }
 
-    @checked_arguments
     @torch.no_grad()
     def apply_(self, model: PreTrainedModel) -> PreTrainedModel:
         """Add the adapters to the weights, and remove the neurons that do not stay.

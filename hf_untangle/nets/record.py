@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.commit import commit, keep_values
 from hf_untangle.architecture.recomputed import check_not_recomputed
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.errors import MaskError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
@@ -20,6 +20,7 @@ from hf_untangle.nets.search_config import NetsConfig
 FORMAT = "hf_untangle.ticket/1"
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Generation:
     """How one generation of one island did."""
@@ -38,6 +39,7 @@ class Generation:
     """Different genomes in the population."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Ticket:
     """A sparse initialization: the parameters to start from, and the mask to train under."""
@@ -61,7 +63,6 @@ class Ticket:
         """The same of each weight."""
         return {name: float(mask.double().mean()) for name, mask in self.masks.items()}
 
-    @checked_arguments
     @torch.no_grad()
     def apply_(self, network: nn.Module) -> nn.Module:
         """Load the ticket into a network: its parameters, with zeros where the mask takes them.
@@ -89,7 +90,6 @@ class Ticket:
                 parameter.copy_(self.parameters[name] * self.masks[name] if name in self.masks else self.parameters[name])
             return network
 
-    @checked_arguments
     def save(self, file: str | Path) -> None:
         """Write one safetensors file.
 
@@ -115,7 +115,6 @@ class Ticket:
         }
 
     @classmethod
-    @checked_arguments
     def load(cls, file: str | Path) -> "Ticket":
         """Read what `save` wrote.
 

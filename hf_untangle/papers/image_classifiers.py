@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.arguments import checked_calls
 from hf_untangle.errors import ConfigError
 from hf_untangle.papers.image_sets import LabeledImages
 from hf_untangle.papers.networks import NETWORKS
@@ -16,6 +17,7 @@ BATCH = 1024
 """Images in one forward pass of an evaluation."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Training:
     """How a classifier is trained: AdamW with a constant learning rate."""

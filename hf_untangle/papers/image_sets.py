@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.data.digits import digits
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.hub.reachable import cache_alone_without_hub
@@ -62,6 +63,7 @@ IMAGES = ("digits", "mnist", "cifar10")
 """Sets with a train and a test part of images of one size, by name."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class LabeledImages:
     """Images with a class each, pixels from 0 to 1, in a train and a test part."""

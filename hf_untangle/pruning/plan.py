@@ -6,6 +6,7 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.arguments import checked_calls
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
@@ -31,6 +32,7 @@ TINY = 1e-30
 """Added to no sum, but put in its place where nothing is worth anything."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class PrunePlan:
     """What is to be removed from a model, and why."""

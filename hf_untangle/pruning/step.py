@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
+from hf_untangle.arguments import checked_calls
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import BatchSize, fraction
 from hf_untangle.data.batches import token_blocks
@@ -30,6 +31,7 @@ NeuronScores = dict[str, Float[Tensor, " neuron"]]
 """One vector per group; the highest go first."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Pair:
     """Blocks of the forget corpus, and of the retain corpus."""

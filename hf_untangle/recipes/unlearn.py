@@ -47,7 +47,9 @@ class Recipe(ModelOption):
     method: str | tuple[str, ...] = Field(
         default="prune", description="`prune`, another method such as `npo`, or several that are applied in order."
     )
-    preset: str = Field(default="default", description="Settings to start from: `default`, `quick` for a first look, or `paper`.")
+    preset: str = Field(
+        default="default", description="Settings to start from: `default`, `quick` for a first look, or `paper`."
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings that differ from the preset's.")
     prompts: tuple[str, ...] | None = Field(default=None, description="Texts to continue before and after, for the report.")
     keep_removed: bool = Field(

@@ -1,9 +1,11 @@
 """How well a model predicts both corpora, and how that compares with the original."""
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.evaluation.next_token import relative_drop
 from hf_untangle.records.base import Frozen, Metrics
 
 
+@checked_calls
 class Scores(Frozen):
     """Next-token metrics of one model on held-out blocks of both corpora."""
 

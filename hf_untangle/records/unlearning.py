@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from hf_untangle.architecture.neurons import Kind
+from hf_untangle.arguments import checked_calls
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.tokens import Task
 from hf_untangle.evaluation.next_token import NextTokenMetrics
@@ -118,6 +119,7 @@ class GroupCount(Frozen):
         return self
 
 
+@checked_calls
 class RepairRecord(TrainingRecord):
     """A repair of a model that has unlearned."""
 

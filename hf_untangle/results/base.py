@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.saving import bytes_of, gathered, save_model
@@ -34,6 +34,7 @@ from hf_untangle.statistics.fingerprint import weights_fingerprint
 Own = TypeVar("Own", bound="Result")
 
 
+@checked_calls
 @dataclass(eq=False, kw_only=True, repr=False)
 class Result:
     """A changed model, and the record of everything that was done to it and measured.
@@ -75,7 +76,6 @@ class Result:
         return result_html(self.record)
 
     @classmethod
-    @checked_arguments
     def from_pretrained(
         cls: type[Own],
         source: str | Path,
@@ -114,7 +114,6 @@ class Result:
         """Read what `_write` wrote."""
         raise NotImplementedError
 
-    @checked_arguments
     def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> Path:
         """Write an ordinary checkpoint, with the mask, the statistics, the record, a report and a model card beside it.
 
@@ -146,7 +145,6 @@ class Result:
             if self.removed is not None:
                 self.removed.save(draft / REMOVED)
 
-    @checked_arguments
     def push_to_hub(self, repo_id: str, *, license: str | None = None, **options: Unpack[PushOptions]) -> str:
         """Push what `save_pretrained` writes, but never the removed weights.
 
@@ -180,7 +178,6 @@ class Result:
                 "the model alone with `result.model.save_pretrained`."
             )
 
-    @checked_arguments
     def compact(self, *, layout: Layout = "ragged", round_to: int | None = None) -> PreTrainedModel:
         """Take the removed neurons out of the tensors, see `hf_untangle.compact`.
 
@@ -204,7 +201,6 @@ class Result:
         """
         return restore(self.model, self)
 
-    @checked_arguments
     def to_adapter(self, folder: str | Path) -> Path:
         """Write the mask as a stock peft adapter of the original model, which hides what this result has removed.
 
@@ -225,7 +221,6 @@ class Result:
         self.mask.to_adapter(folder)
         return Path(folder)
 
-    @checked_arguments
     def save_report(self, folder: str | Path, *, license: str | None = None) -> None:
         """Write the record, the page and the card alone, instead of those that are there.
 

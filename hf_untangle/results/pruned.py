@@ -8,7 +8,7 @@ from typing import Any, Unpack, cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.configs.keywords import RepairSettings
@@ -31,6 +31,7 @@ from hf_untangle.statistics.activation_statistics import FILE as STATISTICS
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 
+@checked_calls
 @dataclass(eq=False, kw_only=True, repr=False)
 class PruneResult(Result):
     """A model with fewer neurons, with everything that was measured on the way.
@@ -47,7 +48,6 @@ class PruneResult(Result):
     plan: PrunePlan | None = None
     """What was removed, and why; None in a result that was read back."""
 
-    @checked_arguments
     def compact(self, *, layout: Layout = "ragged", round_to: int | None = None) -> PreTrainedModel:
         """Take the removed neurons out of the tensors, see `hf_untangle.compact`.
 
@@ -68,7 +68,6 @@ class PruneResult(Result):
             )
         return super().compact(layout=layout, round_to=round_to)
 
-    @checked_arguments
     def repair(
         self,
         data: CorpusSource | None = None,
@@ -107,7 +106,6 @@ class PruneResult(Result):
         self._weights_changed(repairs=(*self.record.repairs, repaired))
         return self
 
-    @checked_arguments
     def evaluate(
         self,
         metrics: Sequence[str],
@@ -141,7 +139,6 @@ class PruneResult(Result):
         self._update(metrics=(*self.record.metrics, measured))
         return self
 
-    @checked_arguments
     def to_adapter(self, folder: str | Path) -> Path:
         """Write the mask as a stock peft adapter of the original model, which hides what this result has removed.
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.architecture.commit import undone_on_failure
 from hf_untangle.architecture.untouched import all_or_nothing
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.attacks.run import attack
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.by_name import ModelName, opened
@@ -43,6 +43,7 @@ STATISTICS = {"forget": "statistics-forget.safetensors", "retain": "statistics-r
 """The file of each corpus' statistics beside a checkpoint."""
 
 
+@checked_calls
 @dataclass(eq=False, kw_only=True, repr=False)
 class UnlearnResult(Result):
     """A model that has unlearned, with everything that was measured on the way."""
@@ -68,7 +69,6 @@ class UnlearnResult(Result):
         """What loads the original model: its name, or that of the package that carries it."""
         return models.loadable_name(self.record.model, self.record.revision)
 
-    @checked_arguments
     @all_or_nothing
     def repair(
         self,
@@ -114,7 +114,6 @@ class UnlearnResult(Result):
             self._weights_changed(repairs=(*self.record.repairs, repaired))
             return self
 
-    @checked_arguments
     def attack(
         self,
         *,
@@ -147,7 +146,6 @@ class UnlearnResult(Result):
         self._update(attacks=(*self.record.attacks, report.record))
         return self
 
-    @checked_arguments
     def evaluate(
         self,
         metrics: Sequence[str],
@@ -183,7 +181,6 @@ class UnlearnResult(Result):
         self._update(metrics=(*self.record.metrics, found))
         return self
 
-    @checked_arguments
     def to_adapter(self, folder: str | Path) -> Path:
         """Write the mask as a stock peft adapter of the original model, which hides what this result has removed.
 
@@ -199,7 +196,6 @@ class UnlearnResult(Result):
         check_silences(self.record.config.ablation, refitted=self.record.refit is not None)
         return super().to_adapter(folder)
 
-    @checked_arguments
     def save_adapters(self, folder: str | Path, *, license: str | None = None) -> Path:
         """Write every step as a stock peft adapter, so that the strength can be chosen after the fact.
 
@@ -224,7 +220,6 @@ class UnlearnResult(Result):
         in_main(write)
         return Path(folder)
 
-    @checked_arguments
     def push_adapters_to_hub(self, repo_id: str, *, license: str | None = None, **options: Unpack[PushOptions]) -> str:
         """Push what `save_adapters` writes.
 

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from rich.table import Table
 from torch import Tensor
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.display import notebook_html, rows_table, short_repr
 from hf_untangle.errors import StatisticsError
 from hf_untangle.files.names import public_name, public_text
@@ -26,6 +26,7 @@ FILE = "statistics.safetensors"
 """The name of pushed statistics."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class ActivationStatistics(Mapping[str, Moments]):
     """Moments of every neuron group on one corpus, by the name of the group's output projection."""
@@ -92,7 +93,6 @@ class ActivationStatistics(Mapping[str, Moments]):
         moments = {name: mine + other[name] for name, mine in self.items()}
         return ActivationStatistics(moments, self.model, self.revision, self.dtype, self.corpora + other.corpora)
 
-    @checked_arguments
     def save(self, file: str | Path) -> None:
         """Write one safetensors file, with the record in its header.
 
@@ -113,7 +113,6 @@ class ActivationStatistics(Mapping[str, Moments]):
         write_tensors(file, tensors, kind=FORMAT, record=record)
 
     @classmethod
-    @checked_arguments
     def load(cls, file: str | Path) -> "ActivationStatistics":
         """Read what `save` wrote.
 
@@ -135,7 +134,6 @@ class ActivationStatistics(Mapping[str, Moments]):
         return cls(moments, record.model, record.revision, record.dtype, corpora)
 
     @classmethod
-    @checked_arguments
     def from_pretrained(
         cls, source: str | Path, *, filename: str = FILE, **options: Unpack[PullOptions]
     ) -> "ActivationStatistics":
@@ -155,7 +153,6 @@ class ActivationStatistics(Mapping[str, Moments]):
         """
         return cls.load(find_file(source, filename, **options))
 
-    @checked_arguments
     def push_to_hub(self, repo_id: str, **options: Unpack[PushOptions]) -> str:
         """Push the statistics with a card that says of what they are; `from_pretrained` reads them back.
 

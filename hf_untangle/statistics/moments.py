@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hf_untangle.arguments import checked_calls
+
 CPU_NUMBERS = 2**17
 """Activations that a CPU sums at a time, few enough to stay in its second-level cache: twice as fast as a whole batch."""
 
@@ -20,6 +22,7 @@ TOTAL, SPREAD = 0, 1
 """The rows of an accumulator that hold the sums of z and of (z - mean z)^2."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Sums over tokens for one neuron group; z is a neuron's activation at one token."""

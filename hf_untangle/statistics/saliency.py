@@ -15,7 +15,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
@@ -27,6 +27,7 @@ from hf_untangle.statistics.collect import finished, merged, rows_that_count
 from hf_untangle.statistics.moments import Moments
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Saliency:
     """Sums over tokens for one neuron group: z is an activation, g the gradient of the summed loss at it.

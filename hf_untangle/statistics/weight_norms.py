@@ -11,10 +11,11 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.parameters import read_matrix
 from hf_untangle.architecture.projections import Matrix, matrix_of
 from hf_untangle.architecture.quantized import has_codes
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import StatisticsError
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class WeightNorms:
     """Euclidean norms for one neuron group, on the CPU in float64."""

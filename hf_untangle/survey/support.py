@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import Kind, NeuronGroup
 from hf_untangle.architecture.trace import find_blocks
+from hf_untangle.arguments import checked_calls
 from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.errors import ArchitectureError
 from hf_untangle.survey.compaction_support import LAYOUTS, Smaller, made_smaller
@@ -15,6 +16,7 @@ from hf_untangle.survey.invariants import broken_laws
 from hf_untangle.survey.tiny_models import Task, random_inputs, tiny_model
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Support:
     """What works on one type of model."""

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_calls
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
@@ -30,6 +30,7 @@ from hf_untangle.translation.three_layers.patterns import hashed, pack, unpack
 FORMAT = "hf_untangle.activation-patterns/1"
 
 
+@checked_calls
 @dataclass(frozen=True)
 class TrainingMeasures:
     """What one look at a model saw, on the same tokens as every other look."""
@@ -54,6 +55,7 @@ class _PatternsRecord(FileRecord):
     """How many bits a pattern has."""
 
 
+@checked_calls
 class TrainingWatch:
     """Looks at a model again and again while it is trained, and remembers the patterns of the last look.
 
@@ -61,7 +63,6 @@ class TrainingWatch:
     goes on to the last bit as if nobody had looked.
     """
 
-    @checked_arguments
     def __init__(self, inputs: Mapping[str, Any]) -> None:
         """Choose what the model runs on.
 
@@ -124,7 +125,6 @@ class TrainingWatch:
         self.look(model)
         self._last, self._blocks = last, []
 
-    @checked_arguments
     def save(self, file: str | Path) -> None:
         """Write the patterns of the last look.
 
@@ -138,7 +138,6 @@ class TrainingWatch:
         bits = self._last.cpu()
         write_tensors(file, {"patterns": pack(bits)}, kind=FORMAT, record={"bits": bits.shape[1]})
 
-    @checked_arguments
     def load(self, file: str | Path) -> None:
         """Go on from the look that `save` wrote.
 

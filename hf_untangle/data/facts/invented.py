@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.facts.draws import Names, draw, shuffled
 from hf_untangle.data.facts.relations import KINDS, VALUES, worded
 from hf_untangle.errors import ConfigError
@@ -23,6 +23,7 @@ Fact = dict[str, Any]
 `cloze` and `value`, which ends the sentence that `cloze` begins. The names of columns are those of TOFU (arXiv:2401.06121)."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Facts:
     """A whole benchmark of invented facts."""

@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.papers.contrast.augmentation import change_images, change_texts
 from hf_untangle.papers.contrast.configuration import ContrastConfig
 
@@ -91,6 +92,7 @@ ENCODERS: dict[str, Callable[[ContrastConfig, int], nn.Module]] = {"image": Imag
 """Encoders by what they encode."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class ItemSets:
     """Items to train on, and held-out sets."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import StatisticsError
 from hf_untangle.importance.entropy import always_off, always_on, bit_entropy
 from hf_untangle.papers.contrast.bit_masks import ABLATIONS, ORDERS, bits_to_mask, keep_after
@@ -26,6 +26,7 @@ from hf_untangle.statistics.moments import Moments
 logger = logging.getLogger("hf_untangle")
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class ContrastExperiment:
     """What was measured, and the models that it was measured on."""

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
@@ -28,6 +28,7 @@ BATCH = 32
 LEARNING_RATE = 3e-3
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Planted:
     """A trained model, and the neurons that its second language lives in."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hf_untangle import models
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import Loading
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density.measure import Measure, corpus_measure, next_token_measure
@@ -26,6 +26,7 @@ Width = int | str
 """A number of neurons or channels; for families that are loaded, a part of the model's name, such as `410m`."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Member:
     """One trained network of a family."""
@@ -34,6 +35,7 @@ class Member:
     measure: Measure
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Family:
     """Networks by width and seed."""

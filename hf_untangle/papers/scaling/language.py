@@ -16,6 +16,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.errors import ConfigError
@@ -31,6 +32,7 @@ WIDTH_STEP = 2 * HEADS
 """Widths are multiples of this, as every head of a Llama needs an even number of neurons."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class LanguageTraining:
     """How a language model is trained: AdamW, warmed up and then decaying along a cosine."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby, pairwise
 from typing import Any
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.papers.scaling.families import Width
 
@@ -15,6 +16,7 @@ WIDE_END = 3
 """How many of the widest widths that is asked of."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Run:
     """One network of a family."""
@@ -75,6 +77,7 @@ class Claim:
     evidence: str
 
 
+@checked_calls
 @dataclass(frozen=True)
 class ScalingResult:
     """The density of a family across its widths."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import ConfigError
 from hf_untangle.nets.checks import checked_program
 from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
@@ -18,6 +18,7 @@ from hf_untangle.nets.record import Ticket
 from hf_untangle.papers.tickets import baselines
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Contestant:
     """How one way to a sparse network did."""

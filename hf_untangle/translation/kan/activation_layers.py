@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.elementwise import known_form, piecewise_linear_form
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear
@@ -41,6 +41,7 @@ class ScaledActivation:
         return self.weight * self.activation(x.clone())  # a copy, because some activations work in place
 
 
+@checked_calls
 class ActivationKANLayer(nn.Linear):
     """y_j = sum_i w_ji a(x_i) + bias_j: a KAN layer whose edges are one activation, each with its own weight.
 

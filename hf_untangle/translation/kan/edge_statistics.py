@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer
 
@@ -19,6 +19,7 @@ ROWS = 128
 """How many tokens are evaluated at once where every edge has a function of its own."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class EdgeStatistics:
     """Means over tokens of what the edges of one layer give, each before its weight.

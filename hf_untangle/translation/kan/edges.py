@@ -19,13 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer, kan_layers
 from hf_untangle.translation.kan.edge_statistics import EdgeStatistics, unweighted_edges
 from hf_untangle.translation.kan.elementwise import piecewise_linear_form
 
 
+@checked_calls
 @dataclass(frozen=True)
 class StrongEdge:
     """One edge and its strength."""

@@ -16,11 +16,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import TranslationError
 from hf_untangle.translation.kan.piecewise_linear import PiecewiseLinear, fault_of_knots, hat_basis
 
 
+@checked_calls
 class PiecewiseLinearKANLayer(nn.Module):
     """y_j = sum_i phi_ji(x_i) + bias_j with a piecewise linear function phi_ji on every edge.
 

@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.kan.knots import pad_knots, share_knots
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
 from hf_untangle.translation.kan.spline_kans import read_spline_layer
 
 
+@checked_calls
 @dataclass(frozen=True)
 class ImportedLayer:
     """A piecewise linear layer that was read from a spline layer, and how far its edges may be off."""

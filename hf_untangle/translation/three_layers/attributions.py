@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.three_layers.network import ReluNetwork, activation_pattern, half_spaces, local_model
 from hf_untangle.translation.three_layers.read_network import read_network
@@ -30,6 +30,7 @@ MAX_ENUMERATED = 15
 """Most differing inputs whose 2^d mixtures are all evaluated."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class ShapleyValues:
     """Shapley values of the inputs at one point, against one baseline."""

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.three_layers.network import ReluNetwork
 
@@ -15,6 +15,7 @@ Bounds = tuple[Corner, Corner]
 """The lower and the upper corner, each a number for all inputs or a tensor of the shape of one input."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Box:
     """All points x with lower <= x <= upper in each coordinate."""

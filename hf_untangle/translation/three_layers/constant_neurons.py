@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.three_layers.boxes import Bounds, box_of
 from hf_untangle.translation.three_layers.homogeneous import mix
@@ -20,6 +20,7 @@ from hf_untangle.translation.three_layers.read_network import read_network
 from hf_untangle.translation.three_layers.regions import Regions
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class ConstantNeurons:
     """Which neurons have one sign all over a box. The others may or may not."""

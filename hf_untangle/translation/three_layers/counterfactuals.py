@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import ConfigError, MissingExtraError
 from hf_untangle.translation.three_layers.homogeneous import Rows, unit
 from hf_untangle.translation.three_layers.regions import Regions
@@ -16,6 +16,7 @@ FEASIBLE = 1e-3
 """A possible step, in units of the longest one, leaves a residual of at least 0.7, an impossible one of 0."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
     """The nearest point of a box at which the network has a wanted outcome."""

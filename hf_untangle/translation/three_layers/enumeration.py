@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.progress import track
 from hf_untangle.translation.three_layers.boxes import Bounds, Box, box_of
@@ -26,6 +26,7 @@ HOPELESS = 100
 much too high with a probability of at most 1 in 100 (Markov)."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class RegionEstimate:
     """How many linear regions to expect."""

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.errors import TranslationError
 
 
@@ -183,6 +184,7 @@ ALL = slice(None)
 """All rows or columns."""
 
 
+@checked_calls
 class ThreeLayerNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):
     """Three affine maps over the extended reals with a ReLU after the first and the second.
 

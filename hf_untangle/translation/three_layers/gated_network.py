@@ -5,10 +5,12 @@ from huggingface_hub import PyTorchModelHubMixin
 from jaxtyping import Float, Int, Int8
 from torch import Tensor, nn
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.translation.three_layers.extended_network import ALL, Role, fixed
 from hf_untangle.translation.three_layers.regions import Regions
 
 
+@checked_calls
 class GatedNetwork(nn.Module, PyTorchModelHubMixin, library_name="hf_untangle"):
     """Three layers: the signs of all boundaries, the region with the fewest violated tests, its local model.
 

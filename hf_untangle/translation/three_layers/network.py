@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.translation.three_layers.homogeneous import mix
 
 Weights = Mapping[int, Float[Tensor, "_ _"]]
@@ -23,6 +24,7 @@ Source 0 is `(x, 1)`; every map reads it, since its bias is there. Source l > 0 
 """
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False, repr=False)
 class ReluNetwork:
     """A continuous piecewise linear function, `y = output(x, relu layers)`.

@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.errors import StatisticsError, TranslationError
 from hf_untangle.translation.three_layers import network as networks
 from hf_untangle.translation.three_layers.network import ReluNetwork, activation_pattern
 from hf_untangle.translation.three_layers.read_network import read_network
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class PatternIndex:
     """The activation patterns of a data set, in the order of their hashes."""

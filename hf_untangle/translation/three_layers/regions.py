@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
+from hf_untangle.arguments import checked_calls
 from hf_untangle.errors import BudgetError
 from hf_untangle.translation.three_layers.boxes import Box
 from hf_untangle.translation.three_layers.network import ReluNetwork
@@ -19,6 +20,7 @@ MAX_MEMBERSHIP = 2**32
 """Largest membership matrix that is made, in bytes."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False, repr=False)
 class Regions:
     """Linear regions that share their boundaries. If complete, every point x of the box lies in exactly one.

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from hf_untangle.arguments import checked_arguments
+from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.translation.three_layers.boxes import Bounds, box_of
 from hf_untangle.translation.three_layers.cells import TOLERANCE
 from hf_untangle.translation.three_layers.homogeneous import Rows, in_frame, unit
@@ -21,6 +21,7 @@ MAX_TERMS = 8
 """How many terms of a sum are written out, largest first."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Rule:
     """A linear region in as few inequalities as possible, and the network's local model there."""
@@ -206,6 +207,7 @@ def _sum(row: Tensor, names: Sequence[str]) -> str:
     return " + ".join(terms).replace("+ -", "- ")
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class DecisionRule:
     """One row of the table."""

@@ -4,11 +4,11 @@ import difflib
 import inspect
 import textwrap
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from hf_untangle.errors import ConfigError
+from hf_untangle.errors import ArgumentError, ConfigError, UntangleError
 
 Model = TypeVar("Model", bound=BaseModel)
 Own = TypeVar("Own", bound="Config")
@@ -19,7 +19,27 @@ MOST_PROBLEMS = 5
 """Sentences of one message; a file may hold thousands of wrong values."""
 
 
-class Config(BaseModel):
+class Plain(BaseModel):
+    """Plain values with names, whose constructor says in sentences what is wrong."""
+
+    _refusal: ClassVar[tuple[type[UntangleError], str]] = (ArgumentError, "field")
+    """The error of a wrong one, and what one is called."""
+
+    if not TYPE_CHECKING:  # The fields are what type checkers know of the constructor.
+
+        def __init__(self, **fields: Any) -> None:
+            """Refuse what is wrong, as everywhere."""
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                refusal, field = self._refusal
+                raise refusal(explain(error, type(self), field)) from error
+
+        # Inside of others pydantic then makes such a model itself, and says of what is wrong where it stands.
+        __init__.__pydantic_base_init__ = True
+
+
+class Config(Plain):
     """Settings of one entry point, checked when they are made.
 
     Every entry point takes them in the same way: `config=` is settings or the name of a preset, and further keywords override
@@ -35,17 +55,7 @@ class Config(BaseModel):
         json_schema_extra=lambda schema: schema.update(description=str(schema.get("description")).partition(FIELDS)[0]),
     )
 
-    if not TYPE_CHECKING:  # The fields are what type checkers know of the constructor.
-
-        def __init__(self, **settings: Any) -> None:
-            """Refuse what is wrong in sentences, as everywhere."""
-            try:
-                super().__init__(**settings)
-            except ValidationError as error:
-                raise ConfigError(explain(error, type(self))) from error
-
-        # Inside of other models pydantic then makes settings itself, and says of wrong ones where they stand.
-        __init__.__pydantic_base_init__ = True
+    _refusal = (ConfigError, "setting")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -131,12 +141,13 @@ def checked(model: type[Model], content: Mapping[str, Any]) -> Model:
         raise ConfigError(explain(error, model)) from error
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
+def explain(error: ValidationError, model: type[BaseModel], field: str = "setting") -> str:
     """Say what is wrong with some settings, one sentence each, with the nearest valid name for an unknown one.
 
     Args:
         error: What pydantic found.
         model: The model whose fields are valid names.
+        field: What its fields are called.
 
     Returns:
         The sentences.
@@ -146,13 +157,13 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     for problem in problems[:MOST_PROBLEMS]:
         name = ".".join(map(str, problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            sentences.append(f"There is no setting `{name}`{nearest(name, _fields_at(model, problem['loc'][:-1]))}.")
+            sentences.append(f"There is no {field} `{name}`{nearest(name, _fields_at(model, problem['loc'][:-1]))}.")
         else:
             message = problem["msg"].removeprefix("Value error, ").removesuffix(".")
             got = "" if "got " in message or problem["type"] == "missing" else f", got {repr(problem['input']):.200}"
             sentences.append(f"`{name}`: {message[0].lower()}{message[1:]}{got}." if name else f"{message}{got}.")
     if more := len(problems) - len(sentences):
-        sentences.append(f"{more} more settings are wrong.")
+        sentences.append(f"{more} more {field}s are wrong.")
     return " ".join(sentences)
 
 

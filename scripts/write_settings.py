@@ -34,7 +34,9 @@ def table(name: str) -> str:
     rows = []
     for field, about in TABLES[name].model_fields.items():
         presets = PRESETS if TABLES[name] is UnlearnConfig else {}
-        others = [f"`{one}`: {shown(getattr(own, field))}" for one, own in presets.items() if getattr(own, field) != about.default]
+        others = [
+            f"`{one}`: {shown(getattr(own, field))}" for one, own in presets.items() if getattr(own, field) != about.default
+        ]
         differs = f" ({', '.join(others)})" if others else ""
         what = str(about.description).replace("|", "\\|")
         rows.append(f"| `{field}` | {shown(about.default)}{differs} | {what} |")

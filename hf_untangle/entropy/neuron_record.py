@@ -3,9 +3,9 @@
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-from hf_untangle.config import Config
+from hf_untangle.config import Config, Plain
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 
 NeuronOrder = Literal["bottom", "top", "random"]
@@ -28,7 +28,7 @@ class NeuronEntropyConfig(Config):
     batch_size: int = Field(default=8, ge=1, description="Blocks in one forward pass.")
 
 
-class MaskingRecord(BaseModel):
+class MaskingRecord(Plain):
     """Any experiment in which masks cost accuracy: neurons of a language model, or bits of a message."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,7 +65,7 @@ class MaskingRecord(BaseModel):
         return list({cell.seed: cell.base for cell in self.cells if cell.set == name}.values())
 
 
-class NeuronCell(BaseModel):
+class NeuronCell(Plain):
     """What a language model predicts on one text with some neurons masked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from hf_untangle.config import explain
-from hf_untangle.errors import ArgumentError
+from hf_untangle.config import Plain
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 
 
@@ -46,22 +45,10 @@ FORMAT = 2
 """Number of the format that records are written in. It grows whenever a field changes its name or its meaning."""
 
 
-class Frozen(BaseModel):
+class Frozen(Plain):
     """A record that does not change, and that JSON can hold."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-    if not TYPE_CHECKING:  # The fields are what type checkers know of the constructor.
-
-        def __init__(self, **fields: Any) -> None:
-            """Refuse what is wrong in sentences, as everywhere."""
-            try:
-                super().__init__(**fields)
-            except ValidationError as error:
-                raise ArgumentError(explain(error, type(self))) from error
-
-        # Inside of other records pydantic then makes a record itself, and says of a wrong one where it stands.
-        __init__.__pydantic_base_init__ = True
 
 
 class TrainingRecord(Frozen):

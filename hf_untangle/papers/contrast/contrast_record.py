@@ -1,12 +1,13 @@
 """What a k-contrast experiment measured, ready for JSON."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
+from hf_untangle.config import Plain
 from hf_untangle.entropy.neuron_record import MaskingRecord
 from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
 
 
-class ModelRecord(BaseModel):
+class ModelRecord(Plain):
     """One trained model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,7 +27,7 @@ class ModelRecord(BaseModel):
     """Bits that were off for every item of a set."""
 
 
-class Cell(BaseModel):
+class Cell(Plain):
     """Accuracy of one model on one set under one mask."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

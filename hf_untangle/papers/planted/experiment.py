@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from statistics import fmean
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from hf_untangle.arguments import checked_arguments
-from hf_untangle.config import Config
+from hf_untangle.config import Config, Plain
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.next_token import next_token_metrics
@@ -34,7 +34,7 @@ class PlantedConfig(Config):
     blocks: int = Field(default=512, ge=1, description="Blocks of each language that scores and accuracies are computed on.")
 
 
-class PlantedRow(BaseModel):
+class PlantedRow(Plain):
     """What one mask finds and costs, as means over models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class PlantedRow(BaseModel):
     """Next-token accuracy on the second language, which is to be forgotten."""
 
 
-class PlantedRecord(BaseModel):
+class PlantedRecord(Plain):
     """The whole experiment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

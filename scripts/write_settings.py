@@ -29,7 +29,7 @@ ROOMS = {
 
 
 def table(name: str) -> str:
-    """Make one table of the page: every setting with its default, that of other presets where it differs, and its description."""
+    """Make one table of the page: every setting with its default, that of other presets where it differs, and what it is."""
     head = ["| setting | default | what it is, and when to change it |", "|---|---|---|"]
     rows = []
     for field, about in TABLES[name].model_fields.items():

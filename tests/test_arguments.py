@@ -15,11 +15,13 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import hf_untangle as untangle
+import hf_untangle
 from hf_untangle.arguments import LOOKED_AT, checked_arguments, fits, in_words, kinds_of
 from hf_untangle.config import Config
 from hf_untangle.errors import ArchitectureError, ArgumentError, ConfigError, UntangleError
 
+untangle: Any = hf_untangle
+"""As no type checker sees it, which would refuse most of what is tried here."""
 WRONG = (None, 3, "of no such kind", object(), nn.Linear(2, 2), {"a": object()}, [object()])
 ROOMS = [untangle, *(room for name in untangle.__all__ if inspect.ismodule(room := getattr(untangle, name)))]
 FUNCTIONS = {
@@ -212,10 +214,10 @@ def test_kinds_are_said_in_words():
 
 
 def test_arguments_that_are_missing_or_too_many_are_left_to_python():
-    @checked_arguments
-    def double(number: int) -> int:
+    def twice(number: int) -> int:
         return 2 * number
 
+    double: Any = checked_arguments(twice)
     assert double(2) == 4
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         double()

@@ -288,10 +288,10 @@ def test_an_interruption_ends_with_130_and_the_same_command_goes_on(run, recipe,
 
 
 def test_the_demo_is_a_recipe_that_needs_no_network():
-    recipe = check_recipe(DEMO | {"output": "out"})
+    recipe: Any = check_recipe(DEMO | {"output": "out"})
     assert recipe.model in models.EMBEDDED
     assert (recipe.forget.prefer, recipe.retain.prefer) == ("embedded", "embedded")
-    quick = check_recipe(DEMO | QUICK | {"output": "out"})
+    quick: Any = check_recipe(DEMO | QUICK | {"output": "out"})
     assert UnlearnConfig.resolve(quick.preset, **quick.settings) == UnlearnConfig.presets()["quick"]
 
 

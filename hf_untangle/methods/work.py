@@ -40,7 +40,7 @@ def foresee(
     plan_work(unlearning_work(names, config, own, tokens))
     if progress:
         quick = UnlearnConfig.presets()["quick"]
-        fewer = {part: min(tokens[part], asked) for part, asked in tokens_of(quick).items()}
+        fewer: dict[Part, int] = {part: min(tokens[part], asked) for part, asked in tokens_of(quick).items()}
         faster = {"config='quick'": unlearning_work(names, quick, own, fewer)}
         predict(lambda: seconds_per_token(model, pairs["validation"].forget), faster)
 

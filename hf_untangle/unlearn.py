@@ -31,6 +31,7 @@ from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_, removed_parameters
 from hf_untangle.masks.undo_removal import RemovedWeights, cut_out_
+from hf_untangle.methods.automatic import choose
 from hf_untangle.methods.choose import PRUNE, method_names, split_settings
 from hf_untangle.methods.keywords import MethodSettings
 from hf_untangle.methods.run import Setting
@@ -96,7 +97,8 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
         retain: The corpus whose capability stays, or a list of several, each within the budget; `self` is text that the model
             writes itself. When None, the other side of a preference data set, `general` prose, or all other classes.
         method: `prune`, a name of `hf_untangle.methods.METHODS`, or several: `["prune", "npo"]` trains what pruning left,
-            with removed neurons held at zero.
+            with removed neurons held at zero. `auto` is the one that forgets most for its disruption where the weights can
+            be trained, and `prune` elsewhere; it says which and why.
         mask: Where methods may write: the neurons that it removes. With `writes="neurons"` these are found when None.
         tokenizer: The model's tokenizer, or a function that makes pixel values of a list of images; found by the model's
             name when None.
@@ -116,13 +118,15 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     """
     start = time.perf_counter()
     names = method_names(method)
-    config, own = split_settings(names, config, dict(settings))
+    split_settings(names, config, dict(settings))
     model = opened(model)
     check_savable(model)
     task = task_of(model)
     processor = find_processor(model, task, tokenizer)
     groups = neuron_groups(model)
     check_removable(model, groups)
+    choice = choose(names, model, groups, task, config, settings)
+    names, (config, own) = choice.names, split_settings(choice.names, config, choice.settings)
     if config.compensate == "least-squares":
         check_refittable(model, [group for group in groups if config.fractions()[group.kind]])
     if config.ablation != "zero":
@@ -130,10 +134,11 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     if names != (PRUNE,):
         check_trainable(model, groups, task)
     _check_mask(mask, own, groups, model)
-    corpora = with_written_text(open_pair(task, forget, retain, config), model, processor, config, progress)
+    corpora = choice.retaining(open_pair(task, forget, retain, config), model, named=retain is not None)
+    corpora = with_written_text(corpora, model, processor, config, progress)
     pairs = read_pairs(task, corpora, processor, config)
     measured = by_themselves(pairs["test"], read_also(also or {}, processor, config) if task == "next token" else {})
-    for line in lines_of(pairs):
+    for line in (*lines_of(pairs), *choice.lines):
         announce(line, progress=progress)
     texts = _prompts(prompts, pairs["test"])
     run = _Run(model, processor, groups, pairs, measured, config, task, texts, weights_fingerprint(model), progress, start)

@@ -11,6 +11,8 @@ from hf_untangle.methods.settings import DISRUPTION_BUDGET, MethodConfig
 
 PRUNE = "prune"
 """The name of selective pruning, which is no composition of objectives."""
+AUTO = "auto"
+"""The method is chosen for the model, see `automatic.py`."""
 
 
 def method_names(method: str | Sequence[str]) -> tuple[str, ...]:
@@ -27,12 +29,16 @@ def method_names(method: str | Sequence[str]) -> tuple[str, ...]:
     """
     given = [method] if isinstance(method, str) else method
     names = tuple(name.strip() for one in given for name in one.split(","))
-    known = (PRUNE, *METHODS)
+    if names == (AUTO,):
+        return names
+    known = (AUTO, PRUNE, *METHODS)
     for name in names:
         if name not in known:
             raise ConfigError(f"method must be one of {', '.join(known)}, got `{name}`{nearest(str(name), known)}.")
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"Every method must be named once, got {list(names)!r}. Give each one that is to be applied once.")
+    if AUTO in names:
+        raise ConfigError(f"`auto` chooses the method and must stand alone, got {list(names)!r}. Leave the others out.")
     if "snip_set_difference" in names[:-1]:
         after = names[names.index("snip_set_difference") + 1]
         raise ConfigError(
@@ -47,7 +53,7 @@ def split_settings(
     """Give every setting to those settings that have it; `steps` is the number of steps of each method.
 
     Args:
-        names: The methods.
+        names: The methods; of `auto` alone, settings of any method are let through.
         config: Settings of data, budgets and pruning, or the name of a preset.
         settings: Single fields of either.
 
@@ -57,7 +63,7 @@ def split_settings(
     Raises:
         ConfigError: A field is unknown or out of its range, or belongs to no method that is applied.
     """
-    only_pruning, prunes = names == (PRUNE,), PRUNE in names
+    only_pruning, prunes = names == (PRUNE,), PRUNE in names or AUTO in names
     of_pruning, of_methods = UnlearnConfig.model_fields, MethodConfig.model_fields
     fields = {**of_pruning, **({} if only_pruning else of_methods)}
     for name in settings:
@@ -68,13 +74,14 @@ def split_settings(
         raise ConfigError(f"There is no setting `{name}`{nearest(name, fields)}.")
     shared = {name: value for name, value in settings.items() if name in of_pruning and (prunes or name != "steps")}
     resolved = UnlearnConfig.resolve(config, **shared)
-    if not only_pruning and resolved.disruption_budget is None:
+    trains = not only_pruning and names != (AUTO,)
+    if trains and resolved.disruption_budget is None:
         resolved = resolved.with_settings(disruption_budget=DISRUPTION_BUDGET)
-    if not only_pruning and resolved.ablation != "zero":
+    if trains and resolved.ablation != "zero":
         raise ConfigError(
             f"A method that trains needs ablation=`zero`, got `{resolved.ablation}`, whose biases it changes. Leave it out."
         )
-    if not only_pruning and resolved.compensate != "none":
+    if trains and resolved.compensate != "none":
         raise ConfigError(
             f"A method that trains needs compensate=`none`, got `{resolved.compensate}`, for pruning alone. Leave it out."
         )

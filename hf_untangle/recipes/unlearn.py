@@ -11,6 +11,7 @@ from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.images import ImageClasses, image_classes
+from hf_untangle.methods.automatic import choose
 from hf_untangle.methods.choose import PRUNE, method_names, split_settings
 from hf_untangle.models import Kind
 from hf_untangle.recipes.attack import Attacks
@@ -45,7 +46,7 @@ class Recipe(ModelOption):
         default_factory=dict, description="What else to measure before and after, by name, such as paraphrases."
     )
     method: str | tuple[str, ...] = Field(
-        default="prune", description="`prune`, another method such as `npo`, or several that are applied in order."
+        default="prune", description="`auto`, `prune`, another method such as `npo`, or several that are applied in order."
     )
     preset: str = Field(
         default="default", description="Settings to start from: `default`, `quick` for a first look, or `paper`."
@@ -114,7 +115,8 @@ def plan(recipe: Recipe) -> Plan:
     """
     recipe.afterwards.check(recipe.model)
     names = method_names(recipe.method)
-    config, own = split_settings(names, recipe.preset, recipe.settings)
+    choice = choose(names, None, (), "next token", recipe.preset, recipe.settings)
+    names, (config, own) = choice.names, split_settings(choice.names, recipe.preset, choice.settings)
     if recipe.kind != "causal-lm":
         return Plan(recipe.model_dump(mode="json"), (), None)
     model = bare_model(recipe.model, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code)

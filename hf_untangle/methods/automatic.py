@@ -1,0 +1,123 @@
+"""What `method="auto"` is: the composition that forgets most for the least disruption, and pruning where it cannot train."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.data.catalogue import OWN
+from hf_untangle.data.corpora import corpus
+from hf_untangle.data.tokens import Task
+from hf_untangle.data.two_corpora import GENERAL
+from hf_untangle.distributed import place
+from hf_untangle.errors import MaskError
+from hf_untangle.masks.removal import check_in_memory
+from hf_untangle.methods.choose import AUTO, PRUNE
+from hf_untangle.pruning.tasks import Opened
+
+TRAINED = "graddiff"
+"""The method that won in `benchmarks/frontier_methods.py`."""
+COMPOSITION: Mapping[str, Any] = {
+    "retain_objective": "kl",
+    "alpha": 5.0,
+    "learning_rate": 1e-4,
+    "steps": 18,
+    "evaluate_every": 3,
+}
+"""Its settings, where the caller does not set them."""
+PRUNING_ALONE = frozenset(
+    ("importance", "score", "ffn_eps", "attention_eps", "ffn_fraction", "attention_fraction", "scope", "head_score", "veto")
+    + ("ablation", "compensate", "candidates", "retain_weight", "gradient_tokens", "iterative", "max_seconds")
+    + ("checkpoint_every", "bos")
+)
+"""Settings that say something about pruning alone: who sets one of them means pruning."""
+BUDGET: Mapping[str, Any] = {"disruption_budget": 0.05}
+"""Its budget on the retain corpus beside those of pruning."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `auto` is for one model."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+    """All settings of the run, those of the caller first."""
+    lines: tuple[str, ...] = ()
+    """Which method `auto` is and why; nothing where the caller chose."""
+    with_own_text: bool = False
+    """Whether text that the model writes itself is retained beside `general`, where the caller names no retain corpus."""
+
+    def retaining(self, corpora: Opened, model: PreTrainedModel, *, named: bool) -> Opened:
+        """Retain text of the model's own too, which holds what it does far beyond one corpus.
+
+        Args:
+            corpora: What is forgotten, and what is retained.
+            model: The model.
+            named: Whether the caller said what is retained.
+
+        Returns:
+            Both.
+        """
+        gone, kept = corpora
+        if named or not self.with_own_text or kept.name != GENERAL or not model.can_generate():
+            return corpora
+        return gone, corpus([GENERAL, OWN])
+
+
+def choose(  # noqa: PLR0913 (what a choice depends on)
+    names: tuple[str, ...],
+    model: PreTrainedModel | None,
+    groups: tuple[NeuronGroup, ...],
+    task: Task,
+    config: UnlearnConfig | str,
+    settings: Mapping[str, Any],
+) -> Choice:
+    """Choose the method for a model where the caller left it open.
+
+    Args:
+        names: The methods that are asked for.
+        model: The model; None where it is not loaded yet, and is taken for one that can be trained.
+        groups: Its neuron groups.
+        task: What it predicts.
+        config: Settings, or the name of a preset.
+        settings: Single settings of the caller.
+
+    Returns:
+        The method, with its settings.
+    """
+    if names != (AUTO,):
+        return Choice(names, dict(settings))
+    why_not = _why_no_training(model, groups, task, config, settings)
+    if why_not is not None:
+        return Choice((PRUNE,), dict(settings), (f"method: prune, as {why_not}",))
+    line = f"method: {TRAINED} with KL to the original on retain, which forgets most for its disruption (`auto`)"
+    return Choice((TRAINED,), {**COMPOSITION, **BUDGET, **settings}, (line,), with_own_text=True)
+
+
+def _why_no_training(
+    model: PreTrainedModel | None,
+    groups: tuple[NeuronGroup, ...],
+    task: Task,
+    config: UnlearnConfig | str,
+    settings: Mapping[str, Any],
+) -> str | None:
+    """Why only pruning will do; None where weights can be trained."""
+    if task != "next token":
+        return f"the model predicts a {task}"
+    if place()[1] > 1:
+        return "several processes run"
+    given = set(settings) | (set() if isinstance(config, str) else config.model_fields_set)
+    if of_pruning := sorted(given & PRUNING_ALONE):
+        return f"`{of_pruning[0]}` is a setting of pruning"
+    if config == "paper":
+        return "the preset `paper` is pruning"
+    if model is None:
+        return None
+    try:
+        check_in_memory(model, groups)
+    except MaskError:
+        return "the weights are quantized, offloaded or sharded, and cannot be trained"
+    return None

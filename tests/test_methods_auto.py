@@ -16,13 +16,6 @@ from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.pruning.tasks import open_pair
 
 SMALL = {"tokens": 1024, "evaluation_tokens": 512, "block_size": BLOCK, "batch_size": 16, "controls": 0}
-    "tokens": 1024,
-    "evaluation_tokens": 512,
-    "block_size": BLOCK,
-    "batch_size": 16,
-    "controls": 0,
-    "disruption_budget": 0.1,
-}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.catalogue import OWN
 from hf_untangle.data.corpora import corpus
+from hf_untangle.data.images import ImageClasses
 from hf_untangle.data.tokens import Task
 from hf_untangle.data.two_corpora import GENERAL
 from hf_untangle.distributed import place
@@ -62,9 +63,9 @@ class Choice:
             Both.
         """
         gone, kept = corpora
-        if named or not self.with_own_text or kept.name != GENERAL or not model.can_generate():
+        if isinstance(gone, ImageClasses) or named or not self.with_own_text or kept.name != GENERAL:
             return corpora
-        return gone, corpus([GENERAL, OWN])
+        return (gone, corpus([GENERAL, OWN])) if model.can_generate() else corpora
 
 
 def choose(  # noqa: PLR0913 (what a choice depends on)

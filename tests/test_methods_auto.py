@@ -3,6 +3,7 @@
 from copy import deepcopy
 
 import pytest
+import torch
 from toy_languages import BLOCK, NUMBERS, WORDS
 
 import hf_untangle as untangle
@@ -67,6 +68,18 @@ def test_what_is_not_of_pruning_alone_leaves_the_choice_open(chosen):
 def test_the_composition_is_made_of_known_settings():
     split_settings((TRAINED,), "default", {**COMPOSITION, **automatic.BUDGET})
     assert not set(COMPOSITION) & PRUNING_ALONE and set(COMPOSITION) <= set(MethodConfig.model_fields)
+
+
+def test_the_learning_rate_follows_the_size_of_the_weights(toy_model):
+    groups = neuron_groups(toy_model)
+    rate = automatic.rate_for(toy_model, groups)
+    matrices = [p for name, p in toy_model.named_parameters() if p.dim() == 2 and "layers" in name]
+    rms = torch.cat([p.detach().flatten() for p in matrices]).square().mean().sqrt()
+    assert rate == pytest.approx(automatic.RELATIVE_RATE * float(rms), rel=0.05)
+    with torch.no_grad():
+        for parameter in toy_model.parameters():
+            parameter.mul_(0.1)
+    assert automatic.rate_for(toy_model, groups) == pytest.approx(0.1 * rate, rel=0.05)
 
 
 def test_the_preset_of_the_paper_is_pruning(chosen):

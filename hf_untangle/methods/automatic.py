@@ -1,9 +1,11 @@
 """What `method="auto"` is: the composition that forgets most for the least disruption, and pruning where it cannot train."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
@@ -17,18 +19,23 @@ from hf_untangle.distributed import place
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.methods.choose import AUTO, PRUNE
+from hf_untangle.methods.writes import matrices_in_layers
 from hf_untangle.pruning.tasks import Opened
 
-TRAINED = "graddiff"
+TRAINED = "wga"
 """The method that won in `benchmarks/frontier_methods.py`."""
 COMPOSITION: Mapping[str, Any] = {
     "retain_objective": "kl",
     "alpha": 5.0,
-    "learning_rate": 1e-4,
-    "steps": 18,
-    "evaluate_every": 3,
+    "beta": 0.5,
+    "steps": 20,
+    "evaluate_every": 5,
+    "search": (1.0,),
 }
 """Its settings, where the caller does not set them."""
+RELATIVE_RATE = 5e-4
+"""Its learning rate over the root mean square of the weights in layers: Adam moves a weight by about the rate in a step, and
+weights of large models are small. It is 1e-4 for SmolLM2-135M (0.19), and 1e-5 where weights are 0.02."""
 PRUNING_ALONE = frozenset(
     ("importance", "score", "ffn_eps", "attention_eps", "ffn_fraction", "attention_fraction", "scope", "head_score", "veto")
     + ("ablation", "compensate", "candidates", "retain_weight", "gradient_tokens", "iterative", "max_seconds")
@@ -95,7 +102,23 @@ def choose(  # noqa: PLR0913 (what a choice depends on)
     if why_not is not None:
         return Choice((PRUNE,), dict(settings), (f"method: prune, as {why_not}",))
     line = f"method: {TRAINED} with KL to the original on retain, which forgets most for its disruption (`auto`)"
-    return Choice((TRAINED,), {**COMPOSITION, **BUDGET, **settings}, (line,), with_own_text=True)
+    rate = {} if model is None else {"learning_rate": rate_for(model, groups)}
+    return Choice((TRAINED,), {**COMPOSITION, **BUDGET, **rate, **settings}, (line,), with_own_text=True)
+
+
+def rate_for(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> float:
+    """The learning rate of the composition for weights as large as a model's.
+
+    Args:
+        model: The model.
+        groups: Its neuron groups, which tell where its layers are.
+
+    Returns:
+        `RELATIVE_RATE` times the root mean square of all matrices in layers, to two digits.
+    """
+    weights = [model.get_parameter(name).detach() for name in matrices_in_layers(model, groups)]
+    squares = sum(float(weight.float().square().sum(dtype=torch.float64)) for weight in weights)
+    return float(f"{RELATIVE_RATE * math.sqrt(squares / sum(weight.numel() for weight in weights)):.1e}")
 
 
 def _why_no_training(

@@ -71,7 +71,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     forget: CorpusSource | ImageClasses,
     retain: CorpusSource | ImageClasses | None = None,
     *,
-    method: str | Sequence[str] = "prune",
+    method: str | Sequence[str] = "auto",
     mask: NeuronMask | None = None,
     tokenizer: PreTrainedTokenizerBase | Processor | None = None,
     config: UnlearnConfig | str = "default",

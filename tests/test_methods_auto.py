@@ -101,6 +101,16 @@ def test_weights_that_are_not_in_memory_are_pruned(toy_model):
     assert choice.names == ("prune",) and "cannot be trained" in choice.lines[0]
 
 
+def test_a_model_that_is_too_large_to_be_trained_here_is_pruned(chosen, toy_model, monkeypatch):
+    parameters = sum(one.numel() for one in toy_model.parameters())
+    assert automatic.training_bytes(toy_model) == 12 * parameters
+    assert automatic.training_bytes(deepcopy(toy_model).bfloat16()) == 14 * parameters
+    monkeypatch.setattr(automatic, "free_bytes", lambda _: 12 * parameters - 1)
+    assert chosen().names == ("prune",) and "are free" in chosen().lines[0]
+    monkeypatch.setattr(automatic, "free_bytes", lambda _: 12 * parameters)
+    assert chosen().names == (TRAINED,)
+
+
 def test_methods_that_are_named_are_left_alone(toy_model):
     choice = choose(("prune", "npo"), toy_model, neuron_groups(toy_model), "next token", "default", {"beta": 1.0})
     assert choice == automatic.Choice(("prune", "npo"), {"beta": 1.0})

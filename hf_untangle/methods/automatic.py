@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from transformers import PreTrainedModel
 
@@ -33,6 +34,8 @@ COMPOSITION: Mapping[str, Any] = {
     "search": (1.0,),
 }
 """Its settings, where the caller does not set them."""
+FIRST_LOOK: Mapping[str, Any] = {"steps": 8, "evaluate_every": 4}
+"""What the preset `quick` changes of them."""
 RELATIVE_RATE = 5e-4
 """Its learning rate over the root mean square of the weights in layers: Adam moves a weight by about the rate in a step, and
 weights of large models are small. It is 1e-4 for SmolLM2-135M (0.19), and 1e-5 where weights are 0.02."""
@@ -102,8 +105,10 @@ def choose(  # noqa: PLR0913 (what a choice depends on)
     if why_not is not None:
         return Choice((PRUNE,), dict(settings), (f"method: prune, as {why_not}",))
     line = f"method: {TRAINED} with KL to the original on retain, which forgets most for its disruption (`auto`)"
-    rate = {} if model is None else {"learning_rate": rate_for(model, groups)}
-    return Choice((TRAINED,), {**COMPOSITION, **BUDGET, **rate, **settings}, (line,), with_own_text=True)
+    found: dict[str, Any] = {**COMPOSITION, **BUDGET, **(FIRST_LOOK if config == "quick" else {})}
+    if model is not None:
+        found["learning_rate"] = rate_for(model, groups)
+    return Choice((TRAINED,), found | dict(settings), (line,), with_own_text=True)
 
 
 def rate_for(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> float:
@@ -144,4 +149,32 @@ def _why_no_training(
         check_in_memory(model, groups)
     except MaskError:
         return "the weights are quantized, offloaded or sharded, and cannot be trained"
+    needed, free = training_bytes(model), free_bytes(model.device)
+    if needed > free:
+        return f"training needs {needed / 2**30:.1f} GiB besides the model, and {free / 2**30:.1f} GiB are free"
     return None
+
+
+def training_bytes(model: PreTrainedModel) -> int:
+    """The memory that training all weights takes besides the model, activations left out.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Bytes of gradients, of two moments in float32, and of float32 copies where weights are in another dtype.
+    """
+    trained = {id(one): one for one in model.parameters() if one.is_floating_point()}.values()
+    return sum(one.numel() * (8 + one.element_size() + (0 if one.dtype == torch.float32 else 4)) for one in trained)
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory that is free where a model is.
+
+    Args:
+        device: Where.
+
+    Returns:
+        Bytes.
+    """
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(psutil.virtual_memory().available)

@@ -46,7 +46,7 @@ class Recipe(ModelOption):
         default_factory=dict, description="What else to measure before and after, by name, such as paraphrases."
     )
     method: str | tuple[str, ...] = Field(
-        default="prune", description="`auto`, `prune`, another method such as `npo`, or several that are applied in order."
+        default="auto", description="`auto`, `prune`, another method such as `npo`, or several that are applied in order."
     )
     preset: str = Field(
         default="default", description="Settings to start from: `default`, `quick` for a first look, or `paper`."

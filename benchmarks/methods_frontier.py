@@ -4,9 +4,9 @@
     python benchmarks/methods_frontier.py --text prose.txt --runs auto --seeds 3  # on three sets of train documents
     python benchmarks/methods_frontier.py --text prose.txt --runs auto --set alpha=20 --set retain_objective=nll
 
-SmolLM2-135M-Instruct in float32. Every row is one judgement on test parts that nothing was chosen by, and on the first 2,048
+SmolLM2-135M-Instruct in float32. Every row is one judgement on held-out test parts, and on the first 2,048
 tokens of the file: relative change of top-1 accuracy, and KL(original || model) in nats per token over the whole vocabulary.
-In the end all weights are trained on code that was not used, 512 tokens a step at a learning rate of 2e-5: the lines that
+In the end all weights are trained on code that was not used, 512 tokens per step at a learning rate of 2e-5: the lines that
 begin with `relearned` say how much of code is missing then.
 """
 

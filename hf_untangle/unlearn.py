@@ -83,11 +83,12 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
 ) -> UnlearnResult:
     """Take a capability out of a model, in place, and keep the rest.
 
-    By default, neurons that matter more to the forget corpus than to the retain corpus are found by selective pruning
-    (arXiv:2403.01267) and removed from the weights; `method` names others, or several to apply one after another, each
-    within its share of the budget. Steps are chosen on validation parts of both corpora; what the result
-    reports is measured on held-out test parts. The model is changed in the very last moment: an error or
-    an interruption before leaves it exactly as it was, and the same call then continues after the last finished step.
+    By default the method is chosen for the model: where its weights can be trained, ascent on the forget corpus beside KL to
+    the original on the retain corpus. With `method="prune"`, and where they cannot, neurons that matter more to the forget
+    corpus than to the retain corpus are found by selective pruning (arXiv:2403.01267) and removed. Several methods are
+    applied one after another, each within its share of the budget. Steps are chosen on validation parts of both corpora; what
+    the result reports is measured on held-out test parts. An error or an interruption leaves the model exactly as it was, and
+    the same call then continues after the last finished step of pruning.
 
     Args:
         model: A causal or masked language model, or an image classifier, loaded with its head. A name or path is loaded.
@@ -95,10 +96,11 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
             prompts with completions, preferences, token ids), or what `corpus` made of these; for a classifier, classes of a
             data set, such as `digits:0,1`. Of rows with answers, answers alone count. `split="all"` judges on the same rows.
         retain: The corpus whose capability stays, or a list of several, each within the budget; `self` is text that the model
-            writes itself. When None, the other side of a preference data set, `general` prose, or all other classes.
+            writes itself. When None, the other side of a preference data set, all other classes, or `general` prose, with
+            `self` beside it where `auto` trains.
         method: `prune`, a name of `hf_untangle.methods.METHODS`, or several: `["prune", "npo"]` trains what pruning left,
-            with removed neurons held at zero. `auto` is the one that forgets most for its disruption where the weights can
-            be trained, and `prune` elsewhere; it says which and why.
+            with removed neurons held at zero. `auto` is what forgets most for its disruption where the weights can be trained,
+            and `prune` elsewhere, also where a setting of pruning is given; it says which and why.
         mask: Where methods may write: the neurons that it removes. With `writes="neurons"` these are found when None.
         tokenizer: The model's tokenizer, or a function that makes pixel values of a list of images; found by the model's
             name when None.

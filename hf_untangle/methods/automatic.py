@@ -44,7 +44,7 @@ PRUNING_ALONE = frozenset(
     + ("ablation", "compensate", "candidates", "retain_weight", "gradient_tokens", "iterative", "max_seconds")
     + ("checkpoint_every", "bos")
 )
-"""Settings that say something about pruning alone: who sets one of them means pruning."""
+"""Settings that say something about pruning alone: to set one of them is to mean pruning."""
 BUDGET: Mapping[str, Any] = {"disruption_budget": 0.05}
 """Its budget on the retain corpus beside those of pruning."""
 

@@ -12,7 +12,7 @@ from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.images import ImageClasses, image_classes
 from hf_untangle.methods.automatic import choose
-from hf_untangle.methods.choose import PRUNE, method_names, split_settings
+from hf_untangle.methods.choose import AUTO, PRUNE, method_names, split_settings
 from hf_untangle.models import Kind
 from hf_untangle.recipes.attack import Attacks
 from hf_untangle.recipes.compact import Compaction
@@ -63,6 +63,12 @@ class Recipe(ModelOption):
     output: str = Field(description="The folder that the result is written to.")
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """What is applied, in order; what is to be compacted is pruned, where the method is left open."""
+        names = method_names(self.method)
+        return (PRUNE,) if names == (AUTO,) and self.compact is not None else names
+
+    @property
     def afterwards(self) -> Afterwards:
         """What to do once the model has unlearned."""
         embedded = models.EMBEDDED.get(self.model)
@@ -83,7 +89,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
         What came of it; the result is saved in the recipe's output folder.
     """
     recipe.afterwards.check(recipe.model)
-    names = method_names(recipe.method)
+    names = recipe.methods
     split_settings(names, recipe.preset, recipe.settings)
     forget, retain = _open(recipe, recipe.forget), None if recipe.retain is None else _open(recipe, recipe.retain)
     also = {name: choice.open() for name, choice in recipe.also.items()}
@@ -114,7 +120,7 @@ def plan(recipe: Recipe) -> Plan:
         The stages; none for other models than causal language models, of which there is no estimate.
     """
     recipe.afterwards.check(recipe.model)
-    names = method_names(recipe.method)
+    names = recipe.methods
     choice = choose(names, None, (), "next token", recipe.preset, recipe.settings)
     names, (config, own) = choice.names, split_settings(choice.names, recipe.preset, choice.settings)
     if recipe.kind != "causal-lm":

@@ -15,6 +15,7 @@ from hf_untangle.bench.methods_table import columns, methods_markdown, methods_r
 from hf_untangle.bench.peak_memory import peak_memory
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ConfigError
+from hf_untangle.methods.automatic import PRUNING_ALONE
 
 SMALL = {
     "methods": ("prune", "graddiff@neurons"),
@@ -93,7 +94,8 @@ def test_contenders_are_methods_joined_with_what_they_write():
     [
         (("prone",), "method must be one of"),
         (("npo@nowhere",), "must be one of all, lora"),
-        (("prune@lora",), "pruning alone must have no `@`"),
+        (("prune@lora",), "pruning alone and `auto` must have no `@`"),
+        (("auto@lora",), "pruning alone and `auto` must have no `@`"),
         (("npo", "npo"), "must name every method once"),
     ],
 )
@@ -120,3 +122,9 @@ def test_the_command_writes_record_table_and_page(tmp_path):
     result = CliRunner().invoke(app, ["bench", "methods", "--model", "toy", *where, *options])
     assert result.exit_code == 0, result.output
     assert {file.name for file in (tmp_path / "out").iterdir()} >= {"untangle.json", "methods.md", "report.html"}
+
+
+def test_auto_takes_part_as_it_is():
+    settings = MethodsBenchConfig().of_run(Contender.of("auto"), seed=1)
+    assert settings["seed"] == 1 and settings["disruption_budget"] == 0.05
+    assert not set(settings) & (PRUNING_ALONE | {"steps", "step_rows", "search"})

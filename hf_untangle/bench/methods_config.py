@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, field_validator
 from hf_untangle.arguments import checked_calls
 from hf_untangle.config import Config, known
 from hf_untangle.configs.attack import Attack
-from hf_untangle.methods.choose import PRUNE, method_names
+from hf_untangle.methods.choose import AUTO, PRUNE, method_names
 from hf_untangle.methods.registry import Writes
 
 
@@ -38,8 +38,8 @@ class Contender:
         """
         methods, _, writes = written.partition("@")
         names = method_names(methods.split("+"))
-        if writes and names == (PRUNE,):
-            raise ValueError(f"pruning alone must have no `@`, got `{written}`: it writes the neurons that it removes")
+        if writes and names in ((PRUNE,), (AUTO,)):
+            raise ValueError(f"pruning alone and `auto` must have no `@`, got `{written}`: they choose what they write")
         return cls(names, known(writes, get_args(Writes)) if writes else None)
 
     @property
@@ -106,10 +106,13 @@ class MethodsBenchConfig(Config):
             Keywords of `unlearn`.
         """
         names = ("disruption_budget", "retain_budget", "perplexity_budget", "forget_target")
-        names += ("tokens", "evaluation_tokens", "gradient_tokens", "block_size")
+        names += ("tokens", "evaluation_tokens", "block_size")
         shared = {name: getattr(self, name) for name in names} | {"seed": seed, "controls": 0}
         if PRUNE in contender.names:
             shared |= {"ffn_fraction": self.prune_fraction, "attention_fraction": self.prune_fraction}
+            shared["gradient_tokens"] = self.gradient_tokens
+        if contender.names == (AUTO,):
+            return shared
         if contender.only_prunes:
             return shared | {"steps": self.prune_steps}
         own = {"steps": self.steps, "step_rows": self.step_rows, "search": self.trials}

@@ -1,6 +1,7 @@
 """The table for the terminal, and the sentence."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from records import a_record, corpora, scores
@@ -50,6 +51,20 @@ def test_what_fell_no_more_than_by_chance_is_said_not_to_be_forgotten():
     assert str(selectivity_verdict(chance)).startswith("Not forgotten: code fell no more than under random masks")
     assert selectivity_verdict(compared(scores(0.5, 0.3), scores(0.1, 0.3), CONTROLS)) is None
     assert selectivity_verdict(compared(scores(0.5, 0.3), scores(0.5, 0.3))) is None
+
+
+def test_what_to_try_depends_on_what_ended_the_run_and_on_how_little_it_was_judged():
+    chance = Comparison(before=scores(0.5, 0.3), after=scores(0.48, 0.3), controls=CONTROLS)
+    steps = len(a_record().history.steps)
+    over = a_record(test=chance, config=a_record().config.with_settings(steps=steps))
+    assert f"All {steps} steps were taken: allow more of them (`steps`), or try another" in str(selectivity_verdict(over))
+    ended = a_record(test=chance, config=a_record().config.with_settings(steps=steps + 2))
+    said = str(selectivity_verdict(ended))
+    assert f"The budgets ended the run after {steps} of {steps + 2} steps: retain text of the kind that must stay" in said
+    assert "tokens only" not in said
+    few = chance.before.model_copy(update={"forget": replace(chance.before.forget, tokens=120)})
+    said = str(selectivity_verdict(a_record(test=chance.model_copy(update={"before": few}))))
+    assert said.endswith("It was judged on 120 tokens only, where chance is large: pass more rows.")
 
 
 def test_without_hits_on_retain_there_is_no_verdict():

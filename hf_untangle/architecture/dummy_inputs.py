@@ -32,13 +32,15 @@ def dummy_inputs(model: nn.Module, sequences: int) -> dict[str, Any]:
         "pixel_values": lambda: _image(model, sequences),
         "input_features": lambda: _spectrogram(model, sequences),
     }
+    if "grid_thw" in asked:
+        return _patches(model, sequences)
     main = getattr(model, "main_input_name", "input_ids")
     wanted = {main} | (
         {"input_ids", "attention_mask", "position_ids"} if "input_ids" in asked and main != "input_features" else set()
     )
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         wanted.add("decoder_input_ids")
-    if _has_towers(model):
+    if _has_towers(model) or not wanted & set(asked):
         wanted.add("pixel_values")
     inputs: dict[str, Any] = {name: make() for name, make in makers.items() if name in wanted and name in asked}
     return inputs | ({"use_cache": False} if "use_cache" in asked else {})
@@ -55,6 +57,16 @@ def _image(model: nn.Module, number: int) -> torch.Tensor:
     config = getattr(config, "vision_config", config)
     size = config.image_size if isinstance(config.image_size, (tuple, list)) else (config.image_size, config.image_size)
     return _ones_like_weights(model, (number, config.num_channels, *size))
+
+
+def _patches(model: nn.Module, number: int) -> dict[str, torch.Tensor]:
+    """Images of as few patches as are merged into one token, for towers that read patches with a grid."""
+    config: Any = model.config
+    side = config.spatial_merge_size
+    channels = getattr(config, "in_channels", None) or getattr(config, "in_chans", 3)
+    width = channels * config.temporal_patch_size * config.patch_size**2
+    grid = torch.tensor([[1, side, side]] * number, device=next(model.parameters()).device)
+    return {"hidden_states": _ones_like_weights(model, (number * side * side, width)), "grid_thw": grid}
 
 
 def _spectrogram(model: nn.Module, number: int) -> torch.Tensor:

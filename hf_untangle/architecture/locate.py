@@ -1,6 +1,6 @@
 """Find the neurons of a model: every FFN down projection and attention output projection, with what computes them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -29,13 +29,14 @@ from hf_untangle.architecture.producers import (
 )
 from hf_untangle.architecture.projections import neurons_read
 from hf_untangle.architecture.sharding import check_whole, comes_and_goes
+from hf_untangle.architecture.towers import Tower, check_tower, image_towers, is_inside, named_from_outside
 from hf_untangle.architecture.trace import Call, Trace, find_blocks, trace
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.unvisited_experts import with_unvisited_experts
 from hf_untangle.architecture.wrappers import WRAPPED, adapters_disabled, model_below
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
-from hf_untangle.errors import ArchitectureError
+from hf_untangle.errors import ArchitectureError, ConfigError
 
 BY_HAND = (
     'Name the output projections by hand: `neuron_groups(model, named={"model.layers.*.mlp.down_proj": "ffn", '
@@ -45,7 +46,9 @@ BY_HAND = (
 
 @checked_arguments
 @all_or_nothing
-def neuron_groups(model: nn.Module | ModelName, *, named: Mapping[str, Kind] | None = None) -> NeuronGroups:
+def neuron_groups(
+    model: nn.Module | ModelName, *, named: Mapping[str, Kind] | None = None, tower: Tower | None = None
+) -> NeuronGroups:
     """Find every neuron of a model.
 
     A projection inside a layer is an output projection exactly when it can be added to the residual stream and reads only
@@ -61,31 +64,52 @@ def neuron_groups(model: nn.Module | ModelName, *, named: Mapping[str, Kind] | N
             `{"model.layers.*.mlp.down_proj": "ffn", "model.layers.*.attn.o_proj": "attention"}`. Nothing is looked for
             then, and what computes the neurons is not known: they can be silenced, and `remove_` zeroes the columns that
             read them.
+        tower: Of a model that reads images and text, the layers of `text`, of `vision`, or `all`. When None, those that its
+            main input runs through: of LLaVA those of text, of CLIP both.
 
     Returns:
         The neuron groups in the order in which they run, or are named.
 
     Raises:
+        ConfigError: `tower` is none that there is, or stands beside `named`.
         ArchitectureError: The model has no weights yet (meta device), was taken apart by ZeRO-3, or cannot be run; no
-            neurons were found in it; or a pattern fits no projection.
+            neurons were found in it or in the tower; or a pattern fits no projection.
     """
     model = opened(model)
     check_whole(model)
     check_loaded(model)
     check_ordinary(model)
+    check_tower(tower)
+    if tower is not None and named is not None:
+        raise ConfigError(f"`named` says which groups are meant, so that `tower` must be left out, got {tower!r}.")
     if named is not None:
         return NeuronGroups(groups_by_hand(model_below(model), named))
     below = model_below(model)
     traced = twin_of(below) if comes_and_goes(below) else below
     # Gradients are what everything is read off, also where the caller has switched them off.
     with eagerly(), adapters_disabled(traced), evaluation_mode(traced), torch.inference_mode(False), torch.enable_grad():
-        groups = NeuronGroups(map(_named_as_without_adapter, _traced_groups(traced)) if find_blocks(traced) else ())
+        groups = NeuronGroups(map(_named_as_without_adapter, _groups_of(traced, tower)) if find_blocks(traced) else ())
+    if tower and not groups:
+        reads = "images" if tower == "vision" else "text"
+        raise ArchitectureError(
+            f"No layer of {type(below).__name__} reads {reads}, but tower={tower!r} asks for such layers. Leave `tower` out."
+        )
     if not groups:
         raise ArchitectureError(
             f"No neurons were found in {type(below).__name__}: no stack of layers in it{_first_layer(below)} has a projection "
             f"back to the residual stream that reads what other projections of its layer computed. {BY_HAND}"
         )
     return groups
+
+
+def _groups_of(model: nn.Module, tower: Tower | None) -> Iterator[NeuronGroup]:
+    """Find the groups of a tower, in the order in which towers run: images first."""
+    towers = image_towers(model) if tower else []
+    found = _traced_groups(model)
+    for path in towers if tower != "text" else ():
+        here = [group for group in found if is_inside(group, [path])]
+        yield from here or (named_from_outside(group, path) for group in _traced_groups(model.get_submodule(path)))
+    yield from (group for group in found if tower != "vision" and not is_inside(group, towers))
 
 
 def _named_as_without_adapter(group: NeuronGroup) -> NeuronGroup:

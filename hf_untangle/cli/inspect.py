@@ -20,6 +20,10 @@ from hf_untangle.cli.early import check_model_exists
 from hf_untangle.cli.streams import results, write_json
 
 TokensOption = Annotated[int, typer.Option(help="How many tokens to read.")]
+TowerOption = Annotated[
+    Literal["text", "vision", "all"] | None,
+    typer.Option(help="Of a model that reads images and text, which layers; those of text when left out."),
+]
 PartOption = Annotated[Literal["train", "validation", "test"], typer.Option(help="Which part of the corpus.")]
 
 
@@ -29,6 +33,7 @@ def groups_command(
     device_map: DeviceMapOption = None,
     revision: RevisionOption = None,
     trust_remote_code: TrustOption = False,
+    tower: TowerOption = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -40,7 +45,7 @@ def groups_command(
         from hf_untangle.by_name import Loading
 
         how = Loading(device_map=device_map, revision=revision, trust_remote_code=trust_remote_code)
-        found = neuron_groups(models.load(model, dtype=dtype, **how)[0])
+        found = neuron_groups(models.load(model, dtype=dtype, **how)[0], tower=tower)
         rows = [
             {
                 "name": group.name,

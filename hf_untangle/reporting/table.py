@@ -17,6 +17,8 @@ from hf_untangle.reporting.task_terms import wording
 
 Use = Literal["forget", "retain"]
 USES: tuple[Use, ...] = ("forget", "retain")
+FEW_TOKENS = 500
+"""Held-out tokens below which a drop of a few points may be chance: two standard errors are four points or more."""
 
 
 @dataclass(frozen=True)
@@ -211,10 +213,22 @@ def selectivity_verdict(record: UnlearnRecord) -> str | None:
     before, controls = record.test.before, record.test.controls
     if not controls or not drop_of("forget", record.final, before) <= mean_drop("forget", controls, before):
         return None
-    return (
-        f"Not forgotten: {corpus_name(record, 'forget')} fell no more than under random masks of equal size. Allow more steps, "
-        "more tokens or a larger retain_budget, or try another method."
-    )
+    fell = f"{corpus_name(record, 'forget')} fell no more than under random masks of equal size"
+    return f"Not forgotten: {fell}. {_what_to_try(record)}"
+
+
+def _what_to_try(record: UnlearnRecord) -> str:
+    """Say what to change where nothing in particular was forgotten: what ended the run, and on how little it was judged."""
+    steps, tokens = len(record.history.steps), record.test.before.forget.tokens
+    if steps >= record.config.steps:
+        first = f"All {steps} steps were taken: allow more of them (`steps`)"
+    else:
+        first = (
+            f"The budgets ended the run after {steps} of {record.config.steps} steps: retain text of the kind that must stay, "
+            "such as chats on other topics where chats are to be forgotten, or allow a larger retain_budget"
+        )
+    few = f" It was judged on {tokens:,} tokens only, where chance is large: pass more rows." if tokens < FEW_TOKENS else ""
+    return f"{first}, or try another method.{few}"
 
 
 def corpus_name(record: UnlearnRecord, use: Use) -> str:

@@ -65,6 +65,7 @@ SIZES: dict[str, Any] = {
 """By the name that configurations give a size."""
 
 _NGRAMS = {"ngram_vocab_size_base": 100, "heads_per_ngram": 2, "split_ngram_parts": 2, "ple_embed_dim": 8}
+_SECTIONS = {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}}
 _MAMBA_AND_ATTENTION = {"layer_types": ["linear_attention", "full_attention"]}
 
 OTHER_SIZES: dict[str, dict[str, Any]] = {
@@ -120,7 +121,13 @@ OTHER_SIZES: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 8, "head_dim": 8},
     "ministral": {"head_dim": HEAD_SIZE},
     "nemotron": {"head_dim": HEAD_SIZE, "num_key_value_heads": KEY_VALUE_HEADS},
-    "qwen2_vl_text": {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [1, 1, 2]}},
+    "glm4v_text": _SECTIONS,
+    "pixtral": {"head_dim": HIDDEN // HEADS},
+    "qwen2_vl_vision": {"embed_dim": HIDDEN, "hidden_size": HIDDEN},
+    "qwen2_5_vl_vision": {"out_hidden_size": HIDDEN, "fullatt_block_indexes": [1]},
+    "glm4v_vision": {"out_hidden_size": HIDDEN},
+    "qwen2_vl_text": _SECTIONS,
+    "qwen2_5_vl_text": _SECTIONS,
     "qwen4_exp_text": _NGRAMS
     | {"indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 12, "indexer_budget": 16, "indexer_compress_ratio": 4},
     "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": HIDDEN},

@@ -2,8 +2,10 @@
 
 import html
 import io
-from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+import reprlib
+from collections.abc import Iterable, Sequence, Sized
+from dataclasses import fields
+from typing import Any, Protocol, runtime_checkable
 
 from rich import box
 from rich.console import Console
@@ -39,6 +41,33 @@ def short_repr(self: Described) -> str:
     """
     lines = f"{type(self).__name__}: {_first_paragraph(self)}".splitlines()[:LINES]
     return "\n".join(_printable(line) if len(line) <= WIDTH else f"{_printable(line[: WIDTH - 3])}..." for line in lines)
+
+
+def fields_repr(self: Any) -> str:
+    """Say in one line what a dataclass holds: a `__repr__` for fields that are tensors, models or long collections.
+
+    Args:
+        self: A dataclass.
+
+    Returns:
+        The name of its type, and its fields: plain values as they are, tensors by their shape, collections by their length, all
+        else by its type.
+    """
+    told = ", ".join(f"{one.name}={_held(getattr(self, one.name))}" for one in fields(self) if one.repr)
+    text = _printable(f"{type(self).__name__}({told})")
+    return text if len(text) <= LINES * WIDTH else f"{text[: LINES * WIDTH - 4]}...)"
+
+
+def _held(value: Any) -> str:
+    """Say what a field holds."""
+    name = type(value).__name__
+    if value is None or isinstance(value, bool | int | float | str):
+        return reprlib.repr(value)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{name}{tuple(value.shape)}"
+    if isinstance(value, Sized):
+        return f"{name} of {len(value):,}"
+    return name
 
 
 def notebook_html(self: Described) -> str:

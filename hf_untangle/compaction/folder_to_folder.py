@@ -28,6 +28,7 @@ from hf_untangle.compaction.shards import rewrite_shard
 from hf_untangle.compaction.source_folder import INDEX, Checkpoint, open_checkpoint, parts_in
 from hf_untangle.compaction.target_widths import Layout, mask_of_all
 from hf_untangle.compaction.verify import compact_verified
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ArchitectureError, CheckpointError, CompactionError, UntangleError
 from hf_untangle.files.json_text import read_json
 from hf_untangle.files.names import own_files, public_name
@@ -62,6 +63,7 @@ class FolderRecord:
     """Whether layers differ in width, so that `hf_untangle` must be imported before the checkpoint is loaded."""
     left: dict[str, str]
     """By pattern of groups: why what was removed there still has its place, as zeros."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

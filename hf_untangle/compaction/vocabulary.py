@@ -31,6 +31,7 @@ from hf_untangle.data.documents import Part
 from hf_untangle.data.encoding import Encoder
 from hf_untangle.data.packing import bos_prefix
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import CompactionError, ConfigError
 from hf_untangle.folders import temporary_folder
 from hf_untangle.masks.removal import check_in_memory
@@ -53,6 +54,7 @@ class SmallerVocabulary:
     """Its tokenizer, with ids of its own."""
     old_ids: Int[Tensor, " token"]
     """For each new id, the id in the larger vocabulary."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

@@ -13,6 +13,7 @@ from hf_untangle.architecture.offload import input_device
 from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.batch_size import BatchSize, first_size
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.display import fields_repr
 from hf_untangle.distributed import sum_, together
 from hf_untangle.statistics.collect import forward_passes
 
@@ -33,6 +34,7 @@ class Gram:
     """Sum over tokens of z."""
     count: Float[Tensor, " expert"]
     """Tokens that were seen."""
+    __repr__ = fields_repr
 
     @classmethod
     def empty(cls, group: NeuronGroup, device: torch.device) -> "Gram":

@@ -24,6 +24,7 @@ from hf_untangle.compensation.gram import Gram, collect_grams, passes_of, shape_
 from hf_untangle.compensation.ridge import RIDGES, Prediction, predict, squared_error
 from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
@@ -75,6 +76,7 @@ class Refit:
     tokens: int
     """How many tokens it was fitted on, those held out at first included."""
     seconds: float
+    __repr__ = fields_repr
 
 
 @checked_arguments

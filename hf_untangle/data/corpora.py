@@ -19,6 +19,7 @@ from hf_untangle.data.rows import Rows, documents_of, filled_rows, find_shape
 from hf_untangle.data.splits import PARTS, own_parts, part_of, parted
 from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.data.tables import Replayed, Table, checked_texts, opened_table, several
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import CorpusError
 from hf_untangle.hub.reachable import hub_is_reachable
 
@@ -63,6 +64,7 @@ class Corpus:
     """The corpora that this one is made of, each of which gives as many tokens."""
     rows: Rows | None = None
     """Reads the rows that documents are made of, where it is one table: they may say more, such as wrong answers."""
+    __repr__ = fields_repr
 
     def examples(self, part: Part) -> Iterator[Document]:
         """Read the documents of one part, with what is a prompt in them and what an answer.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hf_untangle.arguments import checked_calls
+from hf_untangle.display import fields_repr
 
 Message = Mapping[str, Any]
 """One turn of a chat: `role`, `content`, and whatever else the template of a model reads, such as `tool_calls`."""
@@ -59,6 +60,7 @@ class Chat:
     """Schemas of the tools that the template shows to the model."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Other variables that the template reads, such as `enable_thinking`."""
+    __repr__ = fields_repr
 
     def is_answer(self, number: int) -> bool:
         """Tell whether a message is what the model should write.
@@ -93,6 +95,7 @@ class Tokens:
     ids: tuple[int, ...]
     answers: tuple[bool, ...] | None = None
     """Which of the tokens are to be predicted; all of them when None."""
+    __repr__ = fields_repr
 
     def text(self) -> str:
         """The token ids as words, by which copies of a row are known."""
@@ -112,6 +115,7 @@ class Document:
     """What its part follows from: documents of one key are never in two parts."""
     side: Side | None = None
     """Its use, where rows of one data set have two."""
+    __repr__ = fields_repr
 
     @property
     def text(self) -> str:

@@ -15,7 +15,7 @@ from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.corpora import Part
 from hf_untangle.data.digits import digits
 from hf_untangle.data.tokens import Task, row_at
-from hf_untangle.display import notebook_html, short_repr
+from hf_untangle.display import fields_repr, notebook_html, short_repr
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.hub.reachable import cache_alone_without_hub
@@ -46,6 +46,7 @@ class ImageClasses:
     """How many classes the data set has."""
     read: Callable[[Part], tuple[list[Any], list[int]]]
     """Reads all images and labels of a part, of every class."""
+    __repr__ = fields_repr
 
     def others(self) -> "ImageClasses":
         """All other classes of the same data set."""

@@ -15,6 +15,7 @@ from hf_untangle.arguments import checked_calls
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.tokenizers import find_tokenizer
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ArchitectureError, StatisticsError
 from hf_untangle.evaluation.next_token import next_token_metrics
 
@@ -38,6 +39,7 @@ class Measure:
     """Runs the model on data that the evaluation does not use, for scores that need activations."""
     examples: int | None
     """How many examples or tokens an accuracy is the mean over; None when nobody knows."""
+    __repr__ = fields_repr
 
 
 def next_token_measure(evaluation: TokenBlocks, calibration: TokenBlocks, metric: str) -> Measure:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.arguments import checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.statistics.saliency import Saliency
@@ -33,6 +34,7 @@ class Observations:
     """Name of the group, which sets its random numbers apart from those of others."""
     seed: int = 0
     """For the importance that is drawn at random."""
+    __repr__ = fields_repr
 
     @property
     def activations(self) -> Moments:

@@ -15,6 +15,7 @@ from hf_untangle.architecture.parameters import Edit, Index, parameter_names, re
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import MaskError
 from hf_untangle.files.names import public_name
 from hf_untangle.files.records import FileRecord
@@ -41,6 +42,7 @@ class Piece:
     """Where they are."""
     values: Tensor
     """What was there, on the CPU, in the model's own dtype."""
+    __repr__ = fields_repr
 
 
 @checked_calls
@@ -61,6 +63,7 @@ class RemovedWeights:
     """Name or path of the original model."""
     checksum: int
     """Of all weights of the model after the removal: see `bit_sum`."""
+    __repr__ = fields_repr
 
     def save(self, file: str | Path) -> None:
         """Write one safetensors file.

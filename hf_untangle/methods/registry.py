@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hf_untangle.arguments import checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.methods.forget_objectives import Strengths
 
 Retain = Literal["nll", "kl", "hidden", "none"]
@@ -42,6 +43,7 @@ class Method:
     learning_rate: float = 1e-4
     """Where the search for a learning rate starts, for all weights of a small model."""
     optimizer: Optimizer = "adamw"
+    __repr__ = fields_repr
 
     @property
     def reference(self) -> Reference | None:

@@ -17,6 +17,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.display import fields_repr
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory, remove_
 from hf_untangle.nets.keywords import NeuronNetsSettings
@@ -41,6 +42,7 @@ class NeuronTicket:
     backwards: int
     """The same, backward."""
     seconds: float
+    __repr__ = fields_repr
 
     def record(self) -> dict[str, Any]:
         """Everything but the tensors, ready for JSON."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hf_untangle.architecture.commit import commit, keep_values
 from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.arguments import checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import MaskError
 from hf_untangle.files.records import FileRecord
 from hf_untangle.files.tensors import read_tensors, write_tensors
@@ -53,6 +54,7 @@ class Ticket:
     individual_steps: int
     """What the search cost: gradient steps of all individuals in all generations."""
     seconds: float
+    __repr__ = fields_repr
 
     @property
     def density(self) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_untangle.arguments import checked_calls
 from hf_untangle.data.digits import digits
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.hub.reachable import cache_alone_without_hub
 
@@ -73,6 +74,7 @@ class LabeledImages:
     test_x: Float[Tensor, "other channel row column"]
     test_y: Int[Tensor, " other"]
     classes: int
+    __repr__ = fields_repr
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.two_corpora import two_corpora
+from hf_untangle.display import fields_repr
 from hf_untangle.importance.observations import Observations
 from hf_untangle.importance.registry import IMPORTANCE, Importance, needs_of, parts
 from hf_untangle.importance.scores import SCORES, fused
@@ -38,6 +39,7 @@ class Pair:
 
     forget: Blocks
     retain: Blocks
+    __repr__ = fields_repr
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_untangle.arguments import checked_calls
+from hf_untangle.display import fields_repr
 
 CPU_NUMBERS = 2**17
 """Activations that a CPU sums at a time, few enough to stay in its second-level cache: twice as fast as a whole batch."""
@@ -43,6 +44,7 @@ class Moments:
     """Number of tokens that each expert saw, of all that are counted: its neurons are 0 at the others. None without experts."""
     spread: Float[Tensor, " neuron"] | None = None
     """Sum of (z - mean z)^2 over the tokens at which the neuron was computed; None in files of before it was stored."""
+    __repr__ = fields_repr
 
     def __add__(self, other: "Moments") -> "Moments":
         """Merge the sums of two sets of tokens; roots that one of them lacks are lacking in the result."""

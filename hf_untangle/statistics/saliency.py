@@ -19,6 +19,7 @@ from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.display import fields_repr
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.statistics.accumulators import GroupSums, Observer, observed
@@ -44,6 +45,7 @@ class Saliency:
     """Sum of (z g)^2."""
     absolute: Float[Tensor, " neuron"]
     """Sum of |z g|."""
+    __repr__ = fields_repr
 
     def loss_rise(self) -> Float[Tensor, " neuron"]:
         """Predict how much the mean loss of a token rises, in nats, when one neuron is set to zero.

@@ -12,6 +12,7 @@ from hf_untangle.architecture.parameters import read_matrix
 from hf_untangle.architecture.projections import Matrix, matrix_of
 from hf_untangle.architecture.quantized import has_codes
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import StatisticsError
 
 
@@ -24,6 +25,7 @@ class WeightNorms:
     """Norm of the output projection's column that reads the neuron."""
     rows: Float[Tensor, " neuron"]
     """Norm of everything that computes the neuron: the rows of all its producers, and their biases."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.facts.draws import Names, draw, shuffled
 from hf_untangle.data.facts.relations import KINDS, VALUES, worded
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 
 FactSplit = Literal["forget", "retain", "neighbors", "unseen"]
@@ -34,6 +35,7 @@ class Facts:
     retain: tuple[Fact, ...]
     neighbors: tuple[Fact, ...]
     unseen: tuple[Fact, ...]
+    __repr__ = fields_repr
 
     @property
     def known(self) -> tuple[Fact, ...]:

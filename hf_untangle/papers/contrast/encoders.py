@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.papers.contrast.augmentation import change_images, change_texts
 from hf_untangle.papers.contrast.configuration import ContrastConfig
 
@@ -105,6 +106,7 @@ class ItemSets:
     """What a `ContrastConfig` must say to fit the items."""
     source: str
     """Where the items to train on come from."""
+    __repr__ = fields_repr
 
     @property
     def in_distribution(self) -> str:

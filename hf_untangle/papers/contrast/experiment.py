@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import StatisticsError
 from hf_untangle.importance.entropy import always_off, always_on, bit_entropy
 from hf_untangle.papers.contrast.bit_masks import ABLATIONS, ORDERS, bits_to_mask, keep_after
@@ -34,6 +35,7 @@ class ContrastExperiment:
     record: ContrastRecord
     models: dict[int, ContrastModel]
     """Every trained model by its seed, those that were left out too."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

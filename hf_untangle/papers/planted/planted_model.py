@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
@@ -37,6 +38,7 @@ class Planted:
     groups: tuple[NeuronGroup, ...]
     mask: NeuronMask
     """Removes exactly the planted neurons."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

@@ -14,6 +14,7 @@ from hf_untangle.by_name import Loading
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.density.measure import Measure, corpus_measure, next_token_measure
 from hf_untangle.density.tolerance import TOLERANCES
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.papers.image_classifiers import Training, accuracy, trained_classifier
 from hf_untangle.papers.image_sets import LabeledImages, labeled_images
@@ -33,6 +34,7 @@ class Member:
 
     model: nn.Module
     measure: Measure
+    __repr__ = fields_repr
 
 
 @checked_calls
@@ -43,6 +45,7 @@ class Family:
     name: str
     member: Callable[[Width, int, str], Member]
     """From a width, a seed and a tolerance to a trained network, and how it is judged."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

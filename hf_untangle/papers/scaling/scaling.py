@@ -8,6 +8,7 @@ from typing import Any
 
 from hf_untangle.arguments import checked_calls
 from hf_untangle.density.sweep_config import SweepConfig
+from hf_untangle.display import fields_repr
 from hf_untangle.papers.scaling.families import Width
 
 STABLE = 0.10
@@ -87,6 +88,7 @@ class ScalingResult:
     runs: tuple[Run, ...]
     """By increasing width, then by seed."""
     seconds: float
+    __repr__ = fields_repr
 
     @property
     def widths(self) -> tuple[WidthSummary, ...]:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.nets.checks import checked_program
 from hf_untangle.nets.functional import Examples, Loss, Program, minibatches
@@ -30,6 +31,7 @@ class Contestant:
     """Test accuracy after so many gradient steps, from 0 to 1."""
     search_steps: int
     """Gradient steps that finding it took, before any of those."""
+    __repr__ = fields_repr
 
 
 @dataclass(frozen=True, eq=False)

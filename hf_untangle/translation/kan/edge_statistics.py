@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import StatisticsError
 from hf_untangle.translation.kan.activation_layers import ActivationKANLayer, KANLayer
 
@@ -36,6 +37,7 @@ class EdgeStatistics:
     """E|phi|."""
     mean_square: Float[Tensor, "#output input"]
     """E phi^2."""
+    __repr__ = fields_repr
 
 
 class EdgeMoments:

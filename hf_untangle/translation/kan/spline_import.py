@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.kan.knots import pad_knots, share_knots
 from hf_untangle.translation.kan.piecewise_linear_layer import PiecewiseLinearKANLayer
@@ -29,6 +30,7 @@ class ImportedLayer:
     """The layer."""
     error_bound: Float[Tensor, "output input"]
     """The largest difference of each edge within its grid, before rounding: 0 where it is read exactly."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.three_layers.network import ReluNetwork, activation_pattern, half_spaces, local_model
 from hf_untangle.translation.three_layers.read_network import read_network
@@ -41,6 +42,7 @@ class ShapleyValues:
     """How they were found: by the closed form, which was certified; from all mixtures; or from a sample."""
     standard_error: Float[Tensor, "..."]
     """The standard error of each value, 0 unless they were sampled."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

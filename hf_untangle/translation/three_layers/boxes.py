@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.three_layers.network import ReluNetwork
 
@@ -24,6 +25,7 @@ class Box:
     """Smallest value of each input, in float64."""
     upper: Float[Tensor, " input"]
     """Largest value of each input, in float64."""
+    __repr__ = fields_repr
 
     def sample(self, count: int, seed: int = 0) -> Float[Tensor, "point input"]:
         """Draw points uniformly.

@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.three_layers.boxes import Bounds, box_of
 from hf_untangle.translation.three_layers.homogeneous import mix
@@ -29,6 +30,7 @@ class ConstantNeurons:
     """Neurons that are active in all of the box."""
     always_off: Bool[Tensor, " all_neurons"]
     """Neurons that are inactive in all of the box."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError, MissingExtraError
 from hf_untangle.translation.three_layers.homogeneous import Rows, unit
 from hf_untangle.translation.three_layers.regions import Regions
@@ -31,6 +32,7 @@ class Counterfactual:
     """What the network says there."""
     searched: int
     """How many regions were searched; all others are farther away than the point."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import StatisticsError, TranslationError
 from hf_untangle.translation.three_layers import network as networks
 from hf_untangle.translation.three_layers.network import ReluNetwork, activation_pattern
@@ -32,6 +33,7 @@ class PatternIndex:
     """Each pattern, eight neurons to a byte."""
     counts: Int64[Tensor, " region"]
     """How many points of the data set have each pattern."""
+    __repr__ = fields_repr
 
     def __len__(self) -> int:
         """Count the regions."""

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.translation.three_layers.cells import PolygonProber
 from hf_untangle.translation.three_layers.homogeneous import mix
@@ -31,6 +32,7 @@ class Pieces:
     """The output on each piece, slope x t + intercept for each output."""
     patterns: Bool[Tensor, "piece all_neurons"]
     """The activation pattern on each piece."""
+    __repr__ = fields_repr
 
     @property
     def middles(self) -> Float[Tensor, " piece"]:

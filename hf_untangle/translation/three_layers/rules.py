@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hf_untangle.arguments import checked_arguments, checked_calls
+from hf_untangle.display import fields_repr
 from hf_untangle.translation.three_layers.boxes import Bounds, box_of
 from hf_untangle.translation.three_layers.cells import TOLERANCE
 from hf_untangle.translation.three_layers.homogeneous import Rows, in_frame, unit
@@ -38,6 +39,7 @@ class Rule:
     """The module that each layer came from."""
     distance: float
     """How far the point is from the nearest of the conditions, inf if there is none."""
+    __repr__ = fields_repr
 
     def words(self, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> str:
         """Write the rule out.
@@ -218,6 +220,7 @@ class DecisionRule:
     """How many points of the data are in it, if data was given."""
     rule: Rule
     """Its conditions in the box, and its local model."""
+    __repr__ = fields_repr
 
 
 @checked_arguments

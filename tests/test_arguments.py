@@ -1,16 +1,16 @@
 """Arguments of a wrong kind: one sentence from the door, whatever the function and the argument."""
 
-import dataclasses
 import inspect
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pytest
 import torch
 from jaxtyping import Float
+from public_classes import CLASSES, DOORS, FUNCTIONS, foreign
 from pydantic import BaseModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,47 +23,6 @@ from hf_untangle.errors import ArchitectureError, ArgumentError, ConfigError, Un
 untangle: Any = hf_untangle
 """As no type checker sees it, which would refuse most of what is tried here."""
 WRONG = (None, 3, "of no such kind", object(), nn.Linear(2, 2), {"a": object()}, [object()])
-ROOMS = [untangle, *(room for name in untangle.__all__ if inspect.ismodule(room := getattr(untangle, name)))]
-FUNCTIONS = {
-    f"{one.__module__}.{one.__name__}": one
-    for room in ROOMS
-    for name in room.__all__
-    if inspect.isfunction(one := getattr(room, name)) and inspect.signature(one).parameters
-}
-"""Every public function that takes something."""
-DOORS = {one for room in ROOMS for name in room.__all__ if inspect.isclass(one := getattr(room, name))}
-"""Every public class."""
-
-
-def held(annotation: Any) -> set[type]:
-    """The classes that stand in an annotation."""
-    found = set().union(*map(held, get_args(annotation)))
-    return found | {annotation} if inspect.isclass(annotation) and get_origin(annotation) is None else found
-
-
-def reachable() -> set[type]:
-    """Every class of this package that a caller meets: public, returned by a public function, or in a field of such a one."""
-    found: set[type] = set()
-    left = DOORS.union(*(held(kind) for call in FUNCTIONS.values() for kind in call.__annotations__.values()))
-    while left:
-        one = left.pop()
-        if one in found or not one.__module__.startswith("hf_untangle."):
-            continue
-        found.add(one)
-        fields = dataclasses.fields(one) if dataclasses.is_dataclass(one) else ()
-        left |= set(one.__mro__[1:]).union(*(held(field.type) for field in fields))
-    return found
-
-
-def foreign(one: type) -> set[str]:
-    """What libraries call a class by, such as `forward`."""
-    return {name for base in one.__mro__[1:] if not base.__module__.startswith("hf_untangle") for name in vars(base)}
-
-
-CLASSES = sorted(
-    (one for one in reachable() if one in DOORS or dataclasses.is_dataclass(one)),
-    key=lambda one: (one.__module__, one.__name__),
-)
 METHODS = {
     f"{one.__name__}.{name}": getattr(one, name)
     for one in CLASSES

@@ -1,21 +1,27 @@
 """What this package returns shows itself: three lines at a prompt, the head of its report in a notebook."""
 
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
+from public_classes import CLASSES, foreign
 from records import a_record, an_attack, outcome, reading
 from rich.table import Table
 from toy_languages import SMALL, WORDS
 
-import hf_untangle as untangle
+import hf_untangle
 from hf_untangle.attacks.report import AttackReport
+from hf_untangle.data.facts.invented import Facts
 from hf_untangle.data.images import image_blocks, image_classes
 from hf_untangle.data.masked_tokens import MaskedTokenBlocks
-from hf_untangle.display import LINES, ROWS, WIDTH, first_screen, rows_table, table_html, table_text
+from hf_untangle.display import LINES, ROWS, WIDTH, fields_repr, first_screen, rows_table, short_repr, table_html, table_text
+from hf_untangle.translation.three_layers.boxes import Box
 
+untangle: Any = hf_untangle
 HOSTILE = "<script>alert(1)</script>\x1b[2J[bold]"
 
 
@@ -115,7 +121,7 @@ def test_a_result_says_what_fell_what_went_and_what_was_done(unlearned):
 
 def test_groups_are_a_tuple_that_says_what_is_in_it(taught):
     groups = untangle.neuron_groups(taught)
-    assert isinstance(groups, tuple) and groups == tuple(groups)
+    assert issubclass(type(groups), tuple) and groups == tuple(groups)
     assert groups.describe() == "2 ffn groups of 512 neurons and 2 attention groups of 64 neurons in 2 layers"
     named = untangle.neuron_groups(taught, named={"model.layers.*.mlp.down_proj": "ffn"})
     assert named.describe() == "2 ffn groups of 512 neurons in 2 layers"
@@ -169,3 +175,30 @@ def test_no_block_is_a_sequence_too(blocks):
     assert (
         len(nothing) == 0 and list(nothing) == [] and nothing.tokens == 0 and repr(nothing).startswith("TokenBlocks: 0 blocks")
     )
+
+
+def is_plain(kind: Any) -> bool:
+    """Tell whether what an annotation allows is as long as a number or a name."""
+    return (
+        kind in (int, float, str, bool, type(None))
+        or get_origin(kind) is Literal
+        or bool(isinstance(kind, UnionType) and all(map(is_plain, get_args(kind))))
+    )
+
+
+@pytest.mark.parametrize("one", [one for one in CLASSES if is_dataclass(one)], ids=lambda one: one.__name__)
+def test_no_dataclass_that_a_caller_meets_shows_the_numbers_of_its_tensors(one):
+    short = one.__repr__ in (short_repr, fields_repr) or "__repr__" in foreign(one)
+    written = not hasattr(one.__repr__, "__wrapped__")  # The repr that dataclasses generate is wrapped.
+    assert short or written or all(is_plain(field.type) for field in fields(one))
+
+
+def test_fields_are_shown_by_shape_and_length_in_few_characters():
+    lower, upper = torch.zeros(7), torch.ones(7)
+    assert repr(Box(lower, upper)) == "Box(lower=Tensor(7,), upper=Tensor(7,))"
+    assert (
+        repr(Facts(3, (), (), (), ()))
+        == "Facts(seed=3, forget=tuple of 0, retain=tuple of 0, neighbors=tuple of 0, unseen=tuple of 0)"
+    )
+    long = untangle.corpus(["a text"], name="\x1b[2J" + "x" * 9_999)
+    assert len(repr(long)) <= LINES * WIDTH and "\x1b" not in repr(long)

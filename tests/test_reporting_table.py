@@ -20,9 +20,9 @@ def compared(before, after, controls=()):
 
 
 def printed(record, width=80):
-    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console = Console(width=width, file=(written := io.StringIO()), color_system=None)
     console.print(comparison_table(record))
-    return console.file.getvalue()
+    return written.getvalue()
 
 
 def test_the_rows_are_the_original_the_unlearned_and_the_random_model():
@@ -76,8 +76,8 @@ def test_without_controls_there_is_no_random_row():
 
 
 def test_controls_by_magnitude_and_by_the_retain_corpus_have_rows_of_their_own():
-    chosen = {"magnitude": scores(0.45, 0.25), "retain_only": scores(0.40, 0.32)}
-    test = Comparison(before=scores(0.5, 0.3), after=scores(0.1, 0.3), controls=CONTROLS, **chosen)
+    both = {"before": scores(0.5, 0.3), "after": scores(0.1, 0.3), "controls": CONTROLS}
+    test = Comparison.model_validate(both | {"magnitude": scores(0.45, 0.25), "retain_only": scores(0.40, 0.32)})
     rows = comparison_rows(a_record(test=test))
     assert [row.model for row in rows[2:]] == ["random (mean of 2)", "magnitude", "retain-only"]
     assert (rows[3].forget.drop, rows[4].forget.drop) == ("10.0%", "20.0%")

@@ -63,7 +63,7 @@ def test_each_tower_is_located_and_both_together(model_type):
 def test_neurons_of_an_image_tower_are_silenced_and_removed_alike_and_text_stays(model_type):
     model = tiny_model(model_type, "image-text")
     groups = untangle.neuron_groups(model, tower="vision")
-    everything = NeuronMask.keep_all(groups, model.name_or_path)
+    everything = NeuronMask.keep_all(groups, model_type)
     mask = everything.with_kept({name: torch.arange(len(kept)) % 3 != 0 for name, kept in everything.items()})
     removed: Any = deepcopy(model)
     remove_(removed, mask, groups)

@@ -2,10 +2,10 @@
 
 import time
 from copy import deepcopy
+from dataclasses import asdict
 from datetime import date
 from typing import Any, Unpack
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
@@ -14,6 +14,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.compact import compact
+from hf_untangle.compaction.experts import cut_experts
 from hf_untangle.compaction.saving import check_savable
 from hf_untangle.compensation.refit import Refit, check_refittable, least_squares, refitted
 from hf_untangle.configs.keywords import PruneSettings
@@ -26,18 +27,16 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.footprint import footprint
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.evaluation.self_written import with_own_text
-from hf_untangle.importance.observations import Observations
-from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Constants
-from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, remove_
-from hf_untangle.masks.select import random_like, top_like
 from hf_untangle.masks.undo_removal import RemovedWeights, cut_out_
 from hf_untangle.models import revision_of
 from hf_untangle.progress import one_bar, phase, plan_work
+from hf_untangle.pruning.choice import members_of
 from hf_untangle.pruning.plan import PrunePlan, judging_work, make_plan, read_blocks
-from hf_untangle.records.compression import PruneRecord
+from hf_untangle.pruning.plan_controls import random_mask, smallest_mask, tried_out
+from hf_untangle.records.compression import LayoutRecord, PruneRecord, UnitsRecord
 from hf_untangle.records.methods import RefitRecord
 from hf_untangle.records.provenance import counts, device_name, versions
 from hf_untangle.results.pruned import PruneResult
@@ -81,7 +80,7 @@ def plan(
     groups = neuron_groups(model)
     check_removable(model, groups)
     if config.compensate == "least-squares":
-        check_refittable(model, [group for group in groups if group.kind == "ffn"])
+        check_refittable(model, members_of(groups, config))
     if config.ablation != "zero":
         check_biases(model, [group.name for group in groups if group.kind == "ffn"])
     return make_plan(model, groups, _read(data, model, tokenizer, config, progress), config, progress=progress)
@@ -112,7 +111,7 @@ def prune(
     progress: bool = True,
     **settings: Unpack[PruneSettings],
 ) -> PruneResult:
-    """Remove the FFN neurons that matter least to a corpus, in place, and measure what that costs.
+    """Remove what matters least to a corpus, in place, and measure what that costs: FFN neurons, or whatever `unit` says.
 
     The result is measured on the held-out test part of the corpus, beside random masks and the smallest
     weights of equal size. The model is changed in the very last moment: an error or an interruption before leaves it exactly
@@ -146,15 +145,17 @@ def prune(
     metrics = _judge(model, chosen, refit, test, progress)
     original_weights = weights_fingerprint(model)
     smaller, removed = _carried_out(model, chosen, refit, keep_removed)
+    gone = model.num_parameters() - smaller.num_parameters()
     record = PruneRecord(
         model=chosen.mask.model,
         revision=revision_of(model),
         original_weights=original_weights,
         weights=weights_fingerprint(smaller),
         dtype=str(model.dtype).removeprefix("torch."),
-        parameters_removed=chosen.parameters_removed,
+        parameters_removed=gone if chosen.choice.leaves_tensors(chosen.config) else chosen.parameters_removed,
         groups=counts(chosen.groups, chosen.mask),
         config=chosen.config,
+        **_units(chosen),
         corpora={"train": chosen.statistics.corpora[0], "test": test.record()},
         refit=RefitRecord.of(refit),
         **metrics,
@@ -211,14 +212,36 @@ def _carried_out(
     held = model if constants is None and weights is None else deepcopy(model)
     if held is not model:
         remove_(held, chosen.mask, chosen.groups, constants=constants, weights=weights)
+    if config.unit == "experts":
+        return cut_experts(held, chosen.mask), None
     return compact(held, chosen.mask, layout=config.compact, round_to=config.round_to), None
+
+
+def _units(chosen: PrunePlan) -> dict[str, Any]:
+    """Which whole units go, and which layouts were compared, as the record has them."""
+    choice = chosen.choice
+    layouts = tuple(
+        LayoutRecord(**asdict(one.cut), parameters=one.parameters, speedup=one.speedup, loss=one.loss) for one in choice.layouts
+    )
+    if choice.units is None or choice.scores is None:
+        return {"layouts": layouts}
+    names = choice.units.names
+    units = UnitsRecord(
+        kind=choice.units.kind,
+        total=len(names),
+        judged_by=chosen.config.judged_by,
+        removed=tuple(names[unit] for unit in choice.gone),
+        scores=dict(zip(names, choice.scores.tolist(), strict=True)),
+        losses={names[unit]: choice.losses[unit] for unit in choice.gone if unit in choice.losses},
+    )
+    return {"units": units, "layouts": layouts}
 
 
 def _judge(model: PreTrainedModel, chosen: PrunePlan, refit: Refit | None, test: TokenBlocks, progress: bool) -> dict[str, Any]:
     """Measure the original, the plan with its refit, and masks of equal size on held-out blocks."""
 
     def metrics(mask: NeuronMask, constants: Constants | None = chosen.constants) -> NextTokenMetrics:
-        with masked(model, mask, constants=constants):
+        with tried_out(model, chosen, mask, constants):
             return next_token_metrics(model, test, batch_size=chosen.config.batch_size, progress=progress)
 
     seeds = range(chosen.config.seed, chosen.config.seed + chosen.config.controls)
@@ -231,14 +254,6 @@ def _judge(model: PreTrainedModel, chosen: PrunePlan, refit: Refit | None, test:
         "before": metrics(NeuronMask.keep_all(chosen.groups, chosen.mask.model)),
         "after": after,
         "without_refit": None if refit is None else without,
-        "random": tuple(metrics(random_like(chosen.mask, seed)) for seed in seeds),
-        "magnitude": metrics(_smallest_like(chosen)),
+        "random": tuple(metrics(random_mask(chosen, seed)) for seed in seeds),
+        "magnitude": metrics(smallest_mask(chosen)),
     }
-
-
-def _smallest_like(chosen: PrunePlan) -> NeuronMask:
-    """The mask of equal size that removes the smallest weights."""
-    sizes = {name: IMPORTANCE["magnitude"](Observations(weights=norms)) for name, norms in chosen.weights.items()}
-    mask = chosen.mask
-    scores = {name: -sizes[name] if name in sizes else torch.zeros(len(kept)) for name, kept in mask.items()}
-    return top_like(mask, scores)

@@ -1,6 +1,7 @@
 """The public names of this room, and where each is defined."""
 
 from hf_untangle.compaction.compact import compact as compact
+from hf_untangle.compaction.experts import cut_experts as cut_experts
 from hf_untangle.compaction.folder_to_folder import compact_folder as compact_folder
 from hf_untangle.compaction.folder_to_folder import remove_folder as remove_folder
 from hf_untangle.compaction.vocabulary import SmallerVocabulary as SmallerVocabulary

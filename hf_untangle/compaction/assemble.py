@@ -33,10 +33,11 @@ def assemble(model: PreTrainedModel, config: PreTrainedConfig, edits: Edits, ren
         The smaller model.
     """
     # Tied parameters are one object in the model, and one again in the smaller one.
-    made: dict[int, nn.Parameter] = {}
+    made: dict[int, Tensor] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name in edits and id(parameter) not in made and rename(name) is not None:
             made[id(parameter)] = nn.Parameter(edits[name].apply(parameter), requires_grad=parameter.requires_grad)
+    made |= {id(one): edits[name].apply(one) for name, one in model.named_buffers() if name in edits}
     small = _with_tensors_of(model, config, made, rename)
     if hasattr(model, "generation_config"):
         small.generation_config = deepcopy(model.generation_config)
@@ -64,7 +65,7 @@ def assemble_lazily(twin: PreTrainedModel, config: PreTrainedConfig, edits: Edit
 
 
 def _with_tensors_of(
-    model: PreTrainedModel, config: PreTrainedConfig, made: dict[int, nn.Parameter], rename: Rename
+    model: PreTrainedModel, config: PreTrainedConfig, made: dict[int, Tensor], rename: Rename
 ) -> PreTrainedModel:
     """A model with the parameters and buffers of another, some of which are replaced, or go."""
     small = skeleton(type(model), config)
@@ -76,7 +77,7 @@ def _with_tensors_of(
     for name, buffer in model.named_buffers(remove_duplicate=False):
         if (new := rename(name)) is not None:
             path, _, own = new.rpartition(".")
-            small.get_submodule(path)._buffers[own] = buffer
+            small.get_submodule(path)._buffers[own] = made.get(id(buffer), buffer)
     return small
 
 

@@ -79,12 +79,19 @@ def _owner(parameter: str, groups: Iterable[NeuronGroup]) -> NeuronGroup | None:
     projection = _projection(parameter, groups)
     if projection is not None:
         return next(group for group in groups if projection in _projections(group))
-    around = [(len(place), group) for group in groups if parameter.startswith(place := f"{_module(group)}.")]
+    around = [(len(place), group) for group in groups if parameter.startswith(place := f"{module_around(group)}.")]
     return max(around, key=lambda pair: pair[0], default=(0, None))[1]
 
 
-def _module(group: NeuronGroup) -> str:
-    """The innermost module that holds all projections of a group."""
+def module_around(group: NeuronGroup) -> str:
+    """Find the innermost module that holds all projections of a group.
+
+    Args:
+        group: A neuron group.
+
+    Returns:
+        Its path.
+    """
     paths = [name.split(".") for name in _projections(group)]
     shortest = min(len(path) for path in paths) - 1
     depth = next((depth for depth in range(shortest) if len({path[depth] for path in paths}) > 1), shortest)

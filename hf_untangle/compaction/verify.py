@@ -19,6 +19,7 @@ from hf_untangle.compaction.target_widths import Layout
 from hf_untangle.errors import CompactionError
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.unrouted import unrouted
 
 logger = logging.getLogger("hf_untangle")
 
@@ -118,6 +119,29 @@ def ends_match(model: PreTrainedModel, mask: NeuronMask, small: nn.Module, rest:
         try:
             with masked(small, rest, constants={}):
                 difference = distance(_output(small, inputs), expected)
+        except (RuntimeError, ValueError, AttributeError, TypeError, IndexError):  # The modules do not fit together.
+            return False
+    return difference <= TOLERANCE.get(model.dtype, 5e-2)
+
+
+def unrouted_matches(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], mask: NeuronMask, small: nn.Module) -> bool:
+    """Compare a model without some experts on random inputs with the whole one, whose routers cannot choose them.
+
+    Args:
+        model: The model, which is not changed.
+        groups: Its neuron groups.
+        mask: Which of its neurons stay.
+        small: The smaller model.
+
+    Returns:
+        Whether they agree up to rounding.
+    """
+    inputs = _random_inputs(model)
+    with evaluation_mode(model), evaluation_mode(small):
+        try:
+            with unrouted(model, groups, mask):
+                expected = _output(model, inputs)
+            difference = distance(_output(small, inputs), expected)
         except (RuntimeError, ValueError, AttributeError, TypeError, IndexError):  # The modules do not fit together.
             return False
     return difference <= TOLERANCE.get(model.dtype, 5e-2)

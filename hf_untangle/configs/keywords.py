@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat
 from hf_untangle.compensation.refit import Compensation
 from hf_untangle.config import BatchSizeSetting
 from hf_untangle.configs.attack import Attack
-from hf_untangle.configs.prune import Allocation
+from hf_untangle.configs.prune import Allocation, Judge, Unit
 from hf_untangle.configs.repair import Method
 from hf_untangle.data.documents import ChatMode
 from hf_untangle.data.two_corpora import Split
@@ -43,8 +43,12 @@ class AttackSettings(TypedDict, total=False):
 class PruneSettings(TypedDict, total=False):
     """Single fields of `PruneConfig`, which says what each is."""
 
+    unit: Unit
+    judge: Judge | None
     ratio: float
     parameters: int | None
+    memory: str | None
+    target: str | None
     per_layer: Sequence[float] | None
     allocation: Allocation
     importance: str
@@ -53,6 +57,7 @@ class PruneSettings(TypedDict, total=False):
     compact: Literal["uniform", "ragged"] | None
     round_to: int | None
     tokens: int
+    search_tokens: int
     gradient_tokens: int
     evaluation_tokens: int
     block_size: int

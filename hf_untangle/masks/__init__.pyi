@@ -13,3 +13,4 @@ from hf_untangle.masks.removal import zeros_of as zeros_of
 from hf_untangle.masks.rotation import rotate_heads_ as rotate_heads_
 from hf_untangle.masks.select import random_like as random_like
 from hf_untangle.masks.select import silent_mask as silent_mask
+from hf_untangle.masks.unrouted import unrouted as unrouted

@@ -12,24 +12,22 @@ from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
 from hf_untangle.display import notebook_html, rows_table, short_repr, table_text
 from hf_untangle.distributed import place
-from hf_untangle.errors import ConfigError
 from hf_untangle.importance.observations import Neurons, Observations
 from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
-from hf_untangle.masks.select import remove_top
 from hf_untangle.models import name_and_revision
 from hf_untangle.progress import Work, phase, plan_work, predict
+from hf_untangle.pruning.choice import Choice, check_budget, choose, members_of
+from hf_untangle.pruning.looked import Looked
+from hf_untangle.pruning.neuron_choice import TINY
 from hf_untangle.pruning.step import ablation_constants
 from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
 from hf_untangle.statistics.saliency import collect_saliency
 from hf_untangle.statistics.weight_norms import WeightNorms, weight_norms
-
-TINY = 1e-30
-"""Added to no sum, but put in its place where nothing is worth anything."""
 
 
 @checked_calls
@@ -42,7 +40,7 @@ class PrunePlan:
     groups: tuple[NeuronGroup, ...]
     """All neuron groups of the model."""
     importance: dict[str, Neurons]
-    """What each FFN neuron is worth, by group."""
+    """What each neuron is worth, by group: those of FFNs, or of attention where heads go."""
     weights: dict[str, WeightNorms]
     """Norms of the weights of the same groups."""
     constants: Constants | None
@@ -56,6 +54,8 @@ class PrunePlan:
     statistics: ActivationStatistics
     """What they did there."""
     config: PruneConfig
+    choice: Choice
+    """Which units go, and what they were judged by."""
     __repr__ = short_repr
     _repr_html_ = notebook_html
 
@@ -67,19 +67,23 @@ class PrunePlan:
         """
         share = self.parameters_removed / self.parameters
         reads = "zero" if self.constants is None else f"its {self.config.ablation}, through a bias"
+        units = self.choice.describe(self.config)
         lines = [
             f"{self.mask.describe()}: {self.parameters_removed:,} of {self.parameters:,} parameters ({share:.1%})",
+            *([units] if units else []),
             f"by the lowest {self.config.importance} on {self.statistics.tokens:,} tokens of {self.corpus.name} "
             f"({self.corpus.source}); a removed neuron reads {reads}",
         ]
         return "\n".join([*lines, "", table_text(self.table())])
 
     def table(self) -> Table:
-        """Lay out what goes, layer by layer.
+        """Lay out what goes, layer by layer, or which units and layouts were compared.
 
         Returns:
-            A row for each FFN.
+            A row for each FFN, unit or layout.
         """
+        if self.config.unit != "neurons":
+            return self.choice.table(self.config)
         headings = ("layer", "neurons", "go", "stay", "share", f"{self.config.importance} that goes")
         return rows_table(headings, (self._row(group) for group in self.groups if group.kind == "ffn"), names=0)
 
@@ -117,7 +121,7 @@ def make_plan(
     *,
     progress: bool,
 ) -> PrunePlan:
-    """Look at the FFN neurons of a model, and choose those that go.
+    """Look at the neurons of a model, and choose what goes.
 
     Args:
         model: The model, which is left as it was.
@@ -136,26 +140,28 @@ def make_plan(
     if progress:
         predict(lambda: seconds_per_token(model, blocks))
     phase("looking at neurons")
-    ffns = tuple(group for group in groups if group.kind == "ffn")
+    members = members_of(groups, config)
     name, revision = name_and_revision(model)
     everything = NeuronMask.keep_all(groups, name, config.ablation, revision)
-    shares = _shares(model, groups, everything, config)
+    check_budget(model, groups, everything, config)
     how = {"batch_size": config.batch_size, "progress": progress}
-    statistics = collect(model, blocks, groups=ffns, roots="roots" in IMPORTANCE[config.importance].needs, **how)
-    weights = weight_norms(model, ffns)
-    importance = _importance(model, ffns, blocks, statistics, weights, config, progress)
-    mask = _lowest_removed(everything, importance, ffns, shares, config)
+    statistics = collect(model, blocks, groups=members, roots="roots" in IMPORTANCE[config.importance].needs, **how)
+    weights = weight_norms(model, members)
+    importance = _importance(model, members, blocks, statistics, weights, config, progress)
+    choice = choose(Looked(model, groups, everything, importance, blocks, config, progress))
+    leaves = choice.parameters if config.compact is not None else None
     return PrunePlan(
-        mask=mask,
+        mask=choice.mask,
         groups=groups,
         importance=importance,
         weights=weights,
-        constants=ablation_constants(config.ablation, model, statistics, blocks, ffns, **how),
+        constants=ablation_constants(config.ablation, model, statistics, blocks, members, **how),
         parameters=model.num_parameters(),
-        parameters_removed=removed_parameters(model, mask, groups),
+        parameters_removed=removed_parameters(model, choice.mask, groups) if leaves is None else leaves,
         corpus=blocks.corpus,
         statistics=statistics,
         config=config,
+        choice=choice,
     )
 
 
@@ -180,71 +186,23 @@ def _reading_work(config: PruneConfig, tokens: int) -> Work:
     return {"statistics": tokens, "gradients": min(tokens, config.gradient_tokens) if gradients else 0}
 
 
-def _shares(
-    model: PreTrainedModel, groups: tuple[NeuronGroup, ...], everything: NeuronMask, config: PruneConfig
-) -> tuple[float, ...]:
-    """The share of each FFN that the budget takes."""
-    ffns = [group.name for group in groups if group.kind == "ffn"]
-    if config.per_layer is not None:
-        if len(config.per_layer) != len(ffns):
-            raise ConfigError(
-                f"per_layer must have a share for each of the {len(ffns)} FFNs of `{everything.model}`, got "
-                f"{len(config.per_layer)}. Give 0 to a layer that is to stay whole."
-            )
-        return config.per_layer
-    if config.parameters is None:
-        return (config.ratio,) * len(ffns)
-    without_ffns = everything.with_kept(dict(everything) | {name: ~everything[name] for name in ffns})
-    removable = removed_parameters(model, without_ffns, groups)
-    if config.parameters >= removable:
-        raise ConfigError(
-            f"parameters must be below the {removable:,} that all FFN neurons of `{everything.model}` have, but "
-            f"{config.parameters:,} came."
-        )
-    return (config.parameters / removable,) * len(ffns)
-
-
 def _importance(
     model: PreTrainedModel,
-    ffns: tuple[NeuronGroup, ...],
+    members: tuple[NeuronGroup, ...],
     blocks: TokenBlocks,
     statistics: ActivationStatistics,
     weights: dict[str, WeightNorms],
     config: PruneConfig,
     progress: bool,
 ) -> dict[str, Neurons]:
-    """What every FFN neuron is worth, with gradients where they are needed."""
+    """What every neuron is worth, with gradients where they are needed."""
     importance = IMPORTANCE[config.importance]
     saliency = {}
     if "gradients" in importance.needs:
         few = blocks.first(max(1, config.gradient_tokens // config.block_size))
         # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
-        saliency = collect_saliency(model, few, groups=ffns, batch_size=max(1, config.batch_size // 4), progress=progress)
+        saliency = collect_saliency(model, few, groups=members, batch_size=max(1, config.batch_size // 4), progress=progress)
     return {
         name: importance(Observations(moments, saliency.get(name), weights[name], name, config.seed))
         for name, moments in statistics.items()
     }
-
-
-def _lowest_removed(
-    everything: NeuronMask,
-    importance: dict[str, Neurons],
-    ffns: tuple[NeuronGroup, ...],
-    shares: tuple[float, ...],
-    config: PruneConfig,
-) -> NeuronMask:
-    """Remove the least important neurons, of each layer by its share or of all layers together."""
-    mask, scores = everything, {name: -worth for name, worth in importance.items()}
-    if config.allocation == "global":
-        # Layers differ in scale for reasons that have nothing to do with what they are worth.
-        relative = {name: score / score.abs().mean().clamp_min(TINY) for name, score in scores.items()}
-        mask = remove_top(mask, relative, ffns, {"ffn": shares[0]})
-    else:
-        for group, share in zip(ffns, shares, strict=True):
-            mask = remove_top(mask, scores, (group,), {"ffn": share})
-    if not mask.removed():
-        raise ConfigError(
-            f"The budget must remove at least one of {everything.neurons('ffn'):,} FFN neurons, but it rounds to 0. "
-            "Raise ratio, parameters or per_layer."
-        )
-    return mask

@@ -30,6 +30,46 @@ class CorpusMetricsRecord(Frozen):
     """The original model, where it was at hand."""
 
 
+class UnitsRecord(Frozen):
+    """Whole units that went: heads, blocks, layers or experts."""
+
+    kind: str
+    total: int
+    """How many there were."""
+    judged_by: str
+    removed: tuple[str, ...]
+    """Their names, in the order in which they were chosen."""
+    scores: dict[str, float]
+    """What each unit was judged or shortlisted by; the lowest went first."""
+    losses: dict[str, float]
+    """Of those that were chosen by loss: the loss of the model without each and those before it, in nats."""
+
+    def in_words(self) -> str:
+        """Say how many went, and which."""
+        return f"{len(self.removed)} of {self.total} {self.kind}: {', '.join(self.removed)}"
+
+
+class LayoutRecord(Frozen):
+    """One way to spend the budget."""
+
+    layers: int
+    """Whole layers that go."""
+    heads: int
+    """Key-value groups that go of every other layer."""
+    neurons: int
+    """FFN neurons that go of every other layer."""
+    parameters: int
+    """Of the smaller model, by the average size of what goes."""
+    speedup: float | None
+    """How many times as fast a forward pass was expected to be, where a speed was asked for."""
+    loss: float
+    """On the tokens that layouts were compared on, in nats."""
+
+    def in_words(self) -> str:
+        """Say how much of each kind goes."""
+        return f"{self.layers} layers, and {self.heads} key-value groups and {self.neurons:,} FFN neurons of every other layer"
+
+
 class PruneRecord(RunRecord):
     """Everything about a finished compression."""
 
@@ -39,6 +79,10 @@ class PruneRecord(RunRecord):
     """Weights and biases that belonged to removed neurons."""
     groups: tuple[GroupCount, ...]
     config: PruneConfig
+    units: UnitsRecord | None = None
+    """Which whole units went; None where neurons went one by one, or several kinds at once."""
+    layouts: tuple[LayoutRecord, ...] = ()
+    """The ways to spend the budget that were compared, the chosen one first."""
     corpora: dict[str, dict[str, Any]]
     """What was read: `train`, which neurons were chosen by, and `test`, which metrics were measured on."""
     before: Metrics
@@ -59,6 +103,13 @@ class PruneRecord(RunRecord):
     """What was done since to get the corpus back, in order."""
     metrics: tuple[CorpusMetricsRecord, ...] = ()
     """What else was measured of the model as it is now, in order."""
+
+    @property
+    def what_went(self) -> str:
+        """What went, in words; empty where neurons went one by one."""
+        if self.layouts:
+            return self.layouts[0].in_words()
+        return "" if self.units is None else self.units.in_words()
 
     @property
     def final(self) -> NextTokenMetrics:

@@ -26,7 +26,7 @@ def prune_rows(record: PruneRecord) -> list[Row]:
         The original, the pruned model, the same without its refit where it has one, the repaired one where it was repaired,
         random masks (their mean) and the smallest weights, as text for `HEADINGS`.
     """
-    kept = record.config.importance
+    kept = _choice(record)
     rows = [_row("original", [record.before], None)]
     rows.append(_row(kept if record.refit is None else f"{kept}, refitted", [record.after], record.before))
     rows += [_row(f"{kept} without the refit", [record.without_refit], record.before)] if record.without_refit else []
@@ -66,8 +66,10 @@ def prune_summary(record: PruneRecord) -> str:
     """
     share = formatting.percent(record.parameters_removed / record.footprint_before.parameters)
     perplexities = [formatting.perplexity(metrics.perplexity) for metrics in (record.before, record.final)]
+    went = f" ({record.what_went})" if record.what_went else ""
     return (
-        f"{short_name(record)} without {share} of its parameters: on held-out {corpus_of(record)} its perplexity goes from "
+        f"{short_name(record)} without {share} of its parameters{went}: on held-out {corpus_of(record)} its perplexity goes "
+        "from "
         f"{perplexities[0]} to {perplexities[1]}, and its top-1 accuracy "
         f"{formatting.fell(relative_drop(record.before.top1, record.final.top1) if record.before.top1 else float('nan'))}."
     )
@@ -100,6 +102,15 @@ def corpus_of(record: PruneRecord) -> str:
         Its short name.
     """
     return record.corpora["train"]["corpus"]
+
+
+def _choice(record: PruneRecord) -> str:
+    """What was chosen, and by what, in a few words."""
+    if record.config.unit == "neurons":
+        return record.config.importance
+    if record.config.unit == "any":
+        return f"best of {len(record.layouts)} layouts"
+    return f"{record.config.unit} by {record.config.judged_by}"
 
 
 def _row(name: str, metrics: Sequence[NextTokenMetrics], base: NextTokenMetrics | None) -> Row:

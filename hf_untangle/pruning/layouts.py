@@ -1,0 +1,265 @@
+"""The best of several layouts under one budget: so many layers fewer, so many heads, and neurons for the rest."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.configs.prune import PruneConfig
+from hf_untangle.errors import ConfigError
+from hf_untangle.importance.observations import Neurons
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import removed_parameters
+from hf_untangle.pruning.costs import Cut, Prefill, Sizes
+from hf_untangle.pruning.looked import Looked
+from hf_untangle.pruning.unit_choice import rank
+from hf_untangle.pruning.unit_sets import Units, units_of
+
+DEPTHS = 4
+"""Numbers of whole layers that are tried, from none to as many as the budget takes alone."""
+REFINED = 4
+"""How often a width is timed, and found again, before it is taken as it is."""
+MULTIPLE, WIDE = 8, 128
+"""FFNs of such a width or more lose neurons in multiples, so that their width stays one that fast products like."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way to spend the budget."""
+
+    cut: Cut
+    parameters: int
+    """Of the smaller model."""
+    speedup: float | None
+    """How many times as fast a forward pass is by what was timed; None where no speed was asked for."""
+    loss: float
+    """On the tokens that layouts are compared on, in nats."""
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """What goes first, of each kind."""
+
+    groups: tuple[NeuronGroup, ...]
+    everything: NeuronMask
+    layers: Units
+    order: tuple[int, ...]
+    """Layers, the first to go first."""
+    heads: Units | None
+    """Key-value groups; None where none can go."""
+    head_scores: Tensor | None
+    neurons: Mapping[str, Neurons]
+    """The importance of the neurons of each FFN."""
+
+    def mask(self, cut: Cut) -> NeuronMask:
+        """Remove what goes first, as much as a cut says.
+
+        Args:
+            cut: How much.
+
+        Returns:
+            The mask.
+        """
+        mask = self.layers.without(self.everything, self.order[: cut.layers])
+        if self.heads is not None and self.head_scores is not None and cut.heads:
+            gone = [
+                own[self.head_scores[own].argsort(stable=True)[: cut.heads]]
+                for own in map(torch.unique, self.heads.of.values())
+            ]
+            mask = self.heads.without(mask, torch.cat(gone).tolist())
+        kept = dict(mask.kept)
+        for group in self.groups:
+            if group.kind == "ffn" and cut.neurons:
+                worth = self.neurons[group.name].view(group.experts or 1, -1)
+                stays = torch.ones_like(worth, dtype=torch.bool)
+                stays.scatter_(1, worth.argsort(dim=1, stable=True)[:, : cut.neurons], False)
+                kept[group.name] = kept[group.name] & stays.flatten()
+        return mask.with_kept(kept)
+
+    def like(self, values: Mapping[str, Neurons], layers: Tensor) -> "Order":
+        """Make the order in which the lowest of other values go first.
+
+        Args:
+            values: One number per neuron, by group.
+            layers: One number per layer.
+
+        Returns:
+            The order, of as many of each kind.
+        """
+        heads = None if self.heads is None else self.heads.sums(values)
+        return replace(self, order=tuple(layers.argsort(stable=True).tolist()), head_scores=heads, neurons=values)
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """How much has to go, or may."""
+
+    sizes: Sizes
+    prefill: Prefill | None
+    goal: float
+    """Seconds of a pass, or parameters that are left."""
+    at_most: bool
+    """Whether that much may go at the most; else at the least."""
+
+    def cost(self, cut: Cut) -> float:
+        """What counts.
+
+        Args:
+            cut: What goes.
+
+        Returns:
+            Seconds, or parameters.
+        """
+        return self.sizes.of(cut) if self.prefill is None else self.prefill.of(cut)
+
+
+def best_layout(looked: Looked, needed: int, prefill: Prefill | None) -> tuple[Order, list[Layout]]:
+    """Spend one budget in several ways, and measure the loss of each.
+
+    Args:
+        looked: The model and the text.
+        needed: Parameters that have to go for the memory that is asked for.
+        prefill: How long passes take, where a speed is asked for.
+
+    Returns:
+        What goes first of each kind, and the layouts, the best of which is the first.
+
+    Raises:
+        ConfigError: No layout keeps to the budget.
+    """
+    model, groups, config = looked.model, looked.groups, looked.config
+    layers, heads = units_of(model, groups, "layers"), _heads(model, groups)
+    budget = budget_of(model, groups, looked.everything, layers, heads, config, needed, prefill)
+    order = tuple(one for some in islice(rank(looked, layers).rounds, _deepest(budget, len(layers))) for one in some)
+    head_scores = None if heads is None else heads.sums(looked.importance)
+    ordered = Order(groups, looked.everything, layers, order, heads, head_scores, looked.importance)
+
+    def measured(cut: Cut) -> Layout:
+        speedup = None if prefill is None else prefill.of(Cut()) / prefill.of(cut)
+        return Layout(cut, round(budget.sizes.of(cut)), speedup, looked.loss(ordered.mask(cut)))
+
+    found = [measured(cut) for cut in _cuts(groups, budget, len(order), heads, config)]
+    if not found:
+        raise ConfigError(
+            "The budget must leave room for a layout that takes something out and leaves something of each layer, but none was "
+            "found. Ask for less, or for more where nothing would go."
+        )
+    return ordered, sorted(found, key=lambda layout: layout.loss)
+
+
+def _deepest(budget: Budget, layers: int) -> int:
+    """How many whole layers go when nothing else does; one stays."""
+    enough = next((count for count in range(layers) if budget.cost(Cut(count)) <= budget.goal), layers - 1)
+    return enough - (budget.at_most and budget.cost(Cut(enough)) < budget.goal)
+
+
+def budget_of(
+    model: PreTrainedModel,
+    groups: tuple[NeuronGroup, ...],
+    everything: NeuronMask,
+    layers: Units,
+    heads: Units | None,
+    config: PruneConfig,
+    needed: int,
+    prefill: Prefill | None,
+) -> Budget:
+    """Say how much has to go, or may.
+
+    Args:
+        model: The model.
+        groups: Its neuron groups.
+        everything: A mask that keeps all neurons.
+        layers: Its layers.
+        heads: Its key-value groups; None where none can go.
+        config: The settings.
+        needed: Parameters that have to go for the memory that is asked for.
+        prefill: How long passes take, where a speed is asked for.
+
+    Returns:
+        The budget.
+    """
+    ffns = [group for group in groups if group.kind == "ffn"]
+    without = everything.with_kept(everything.kept | {group.name: ~everything[group.name] for group in ffns})
+    neuron = removed_parameters(model, without, groups) / len(layers) / max(1, _width(groups))
+    head = 0.0 if heads is None else float(heads.parameters.double().mean())
+    sizes = Sizes(model.num_parameters(), len(layers), float(layers.parameters.double().mean()), head, neuron)
+    if config.speed is not None and prefill is not None:
+        return Budget(sizes, prefill, prefill.of(Cut()) / config.speed, at_most=False)
+    if config.memory is not None:
+        return Budget(sizes, None, sizes.whole - needed, at_most=False)
+    may = config.parameters or config.ratio * float(layers.parameters.sum())
+    return Budget(sizes, None, sizes.whole - may, at_most=True)
+
+
+def neurons_for(groups: tuple[NeuronGroup, ...], budget: Budget, cut: Cut, config: PruneConfig) -> Cut | None:
+    """Find how many neurons have to go, or may, beside layers and heads.
+
+    Args:
+        groups: The neuron groups of the model.
+        budget: The budget.
+        cut: What else goes.
+        config: The settings.
+
+    Returns:
+        The whole cut; None where no number of neurons keeps to the budget.
+    """
+    width = _width(groups)
+    step = config.round_to or (MULTIPLE if width >= WIDE else 1)
+    found = _narrowest(budget, cut, width, step)
+    for _ in range(REFINED):
+        if found is None or budget.prefill is None or not budget.prefill.measure(found):
+            break
+        found = _narrowest(budget, cut, width, step)
+    return found
+
+
+def _narrowest(budget: Budget, cut: Cut, width: int, step: int) -> Cut | None:
+    """The fewest neurons with which a layout costs no more than it may, or the most with which it costs as much as it must."""
+    options = [replace(cut, neurons=number) for number in range(0, width, step)]
+    if budget.at_most:
+        return next((one for one in reversed(options) if budget.cost(one) >= budget.goal), None)
+    return next((one for one in options if budget.cost(one) <= budget.goal), None)
+
+
+def _cuts(groups: tuple[NeuronGroup, ...], budget: Budget, deepest: int, units: Units | None, config: PruneConfig) -> list[Cut]:
+    """The layouts that are compared: some numbers of layers, with and without some heads, and as many neurons as it takes."""
+    heads = 0 if units is None else min(len(own.unique()) for own in units.of.values())
+    depths = sorted({round(deepest * part / max(1, DEPTHS - 1)) for part in range(DEPTHS)})
+    share = 1 - max(0.0, budget.goal) / budget.cost(Cut())
+    some = sorted({0, max(1, min(heads - 1, round(share * heads)))} if heads > 1 else {0})
+    found = (neurons_for(groups, budget, Cut(layers, own), config) for layers in depths for own in some)
+    return list(dict.fromkeys(cut for cut in found if cut is not None and cut != Cut()))
+
+
+def _width(groups: tuple[NeuronGroup, ...]) -> int:
+    """Neurons of the narrowest FFN, or of one of its experts."""
+    return min((group.size // (group.experts or 1) for group in groups if group.kind == "ffn"), default=0)
+
+
+def _heads(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> Units | None:
+    """Key-value groups, where every layer has several."""
+    try:
+        return units_of(model, groups, "heads")
+    except ConfigError:
+        return None
+
+
+def described(layouts: Sequence[Layout]) -> Iterator[tuple[Any, ...]]:
+    """Lay layouts out, for a table.
+
+    Args:
+        layouts: What was measured, the best first.
+
+    Yields:
+        A row each.
+    """
+    for number, one in enumerate(layouts):
+        speed = "" if one.speedup is None else f"{one.speedup:.2f} times"
+        mark = "chosen" if number == 0 else ""
+        cut = one.cut
+        yield f"{cut.layers}", f"{cut.heads}", f"{cut.neurons:,}", f"{one.parameters:,}", speed, f"{one.loss:.3f}", mark

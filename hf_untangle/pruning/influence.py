@@ -35,7 +35,7 @@ def influence(
     """Measure by how much the hidden states that leave a layer turn when a part of it is silenced.
 
     The influence of a unit is the mean over tokens of 1 - cos(h, h'), with h what its layer gives, and h' what it gives for the
-    same input without the unit. Without both of its blocks a layer gives what it was given, so that the influence of a whole
+    same input without the unit. Without its two blocks, a layer gives what it was given, so that the influence of a whole
     layer is the block influence of ShortGPT (Men et al. 2024, arXiv:2403.03853). Every layer runs again for each of its units.
 
     Args:

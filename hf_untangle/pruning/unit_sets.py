@@ -118,7 +118,7 @@ def units_of(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], kind: Unit
         The units.
 
     Raises:
-        ConfigError: The model has none of this kind of which some can go.
+        ConfigError: The model has no units of this kind of which some can go.
     """
     if kind in ("blocks", "layers"):
         return _whole(model, groups, kind)

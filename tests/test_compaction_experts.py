@@ -121,9 +121,8 @@ def test_a_mixture_by_hand():
     torch.testing.assert_close(block(states[None])[0].detach(), expected.detach(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "deepseek_v3"])
-def test_a_smaller_mixture_loads_bit_for_bit_where_this_package_is_missing(family, tmp_path):
-    small = cut_experts(model := mixture(family), without(model, [0, 5]))
+def test_a_smaller_mixture_loads_bit_for_bit_where_this_package_is_missing(tmp_path):
+    small = cut_experts(model := mixture("deepseek_v3"), without(model, [0, 5]))
     small.save_pretrained(tmp_path / "small")
     subprocess.run([sys.executable, "-c", APART], cwd=tmp_path, check=True, capture_output=True, timeout=120)
     assert torch.equal(load_file(tmp_path / "apart.safetensors")["logits"], logits(small))

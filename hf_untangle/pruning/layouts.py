@@ -191,9 +191,9 @@ def budget_of(
     if config.speed is not None and prefill is not None:
         return Budget(sizes, prefill, prefill.of(Cut()) / config.speed, at_most=False)
     if config.memory is not None:
-        return Budget(sizes, None, sizes.whole - needed, at_most=False)
+        return Budget(sizes, None, float(sizes.whole - needed), at_most=False)
     may = config.parameters or config.ratio * float(layers.parameters.sum())
-    return Budget(sizes, None, sizes.whole - may, at_most=True)
+    return Budget(sizes, None, float(sizes.whole - may), at_most=True)
 
 
 def neurons_for(groups: tuple[NeuronGroup, ...], budget: Budget, cut: Cut, config: PruneConfig) -> Cut | None:
@@ -210,6 +210,10 @@ def neurons_for(groups: tuple[NeuronGroup, ...], budget: Budget, cut: Cut, confi
     """
     width = _width(groups)
     step = config.round_to or (MULTIPLE if width >= WIDE else 1)
+    if budget.prefill is not None:
+        # Nothing is known of narrower layers yet: the narrowest, and one in between.
+        for number in {max(0, width - step) // step * step, width // 2 // step * step}:
+            budget.prefill.measure(replace(cut, neurons=number))
     found = _narrowest(budget, cut, width, step)
     for _ in range(REFINED):
         if found is None or budget.prefill is None or not budget.prefill.measure(found):

@@ -17,6 +17,7 @@ from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.unrouted import unrouted
 from hf_untangle.pruning import costs
 from hf_untangle.pruning.plan_controls import random_mask, smallest_mask
+from hf_untangle.pruning.sensitivity import shares_by
 
 TINY: dict[str, Any] = SMALL | {"tokens": 512, "evaluation_tokens": 256, "search_tokens": 256, "progress": False}
 LAYERS = 4
@@ -218,6 +219,29 @@ def test_the_best_layout_is_the_one_of_the_lowest_loss_and_all_keep_to_the_budge
     assert result.model.num_parameters() == pytest.approx(layouts[0].parameters, abs=200)
 
 
+def test_layers_lose_the_less_the_more_the_loss_rises_when_they_alone_lose_their_share(deep, plan, read):
+    made = plan(allocation="sensitivity", ratio=0.25)
+    ffns = [group.name for group in made.groups if group.kind == "ffn"]
+    before = next_token_metrics(deep, read, progress=False).loss
+    for name in ffns:
+        alone = untangle.NeuronMask.keep_all(made.groups, made.mask.model)
+        alone[name][made.importance[name].argsort()[:12]] = False
+        with untangle.masked(deep, alone):
+            assert made.choice.rises[name] == pytest.approx(
+                next_token_metrics(deep, read, progress=False).loss - before, abs=1e-5
+            )
+    gone = [int((~made.mask[name]).sum()) for name in ffns]
+    rises = [made.choice.rises[name] for name in ffns]
+    assert gone[rises.index(max(rises))] == min(gone) and 48 - LAYERS <= sum(gone) <= 48
+    assert "loss rises alone" in made.describe()
+
+
+def test_shares_are_inverse_to_rises_with_the_same_mean_and_never_above_nine_tenths():
+    assert shares_by([1.0, 2.0, 4.0], 0.35) == pytest.approx((0.6, 0.3, 0.15))
+    assert shares_by([1.0, 10.0, 10.0], 0.4) == pytest.approx((0.9, 0.15, 0.15))
+    assert shares_by([-1.0, 1.0, 1.0], 0.1) == pytest.approx((0.25, 0.025, 0.025))
+
+
 @pytest.mark.parametrize("settings", [{"unit": "heads", "ratio": 0.5}, {"unit": "layers"}, {"unit": "any", "ratio": 0.3}])
 def test_controls_take_as_much_as_the_plan(plan, settings):
     made = plan(**{"judge": None if settings["unit"] == "heads" else "influence"} | settings)
@@ -251,6 +275,7 @@ def test_a_plan_of_units_says_which_go_and_why(plan, settings, says):
         ({"unit": "layers", "ablation": "mean"}, "for unit='neurons' alone"),
         ({"unit": "layers", "compensate": "least-squares"}, "compensate needs a block of which a part stays"),
         ({"unit": "any", "allocation": "global"}, "allocation='global' is for neurons and heads"),
+        ({"unit": "heads", "allocation": "sensitivity"}, "allocation='sensitivity' is for neurons, got it with unit='heads'"),
         ({"target": "0.5x"}, "`target`: .*a number above 1 with an x"),
         ({"memory": "3 apples"}, "`memory`: .*a number with kB, MB or GB"),
         ({"memory": "3GB"}, "memory must be below the 0.2 MB that the weights take now, got 3GB"),

@@ -12,8 +12,9 @@ from hf_untangle.data.documents import ChatMode
 from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Ablation
 
-Allocation = Literal["uniform", "global"]
-"""Whether every layer loses the same share, or all layers compete by importance relative to their own mean."""
+Allocation = Literal["uniform", "global", "sensitivity"]
+"""Whether every layer loses the same share, all layers compete by importance relative to their own mean, or layers lose the less
+the more the loss rises when they alone lose that share."""
 
 Unit = Literal["neurons", "heads", "blocks", "layers", "experts", "any"]
 """What goes as a whole: single FFN neurons, key-value groups with their query heads, attention or FFN blocks, layers, experts,
@@ -72,7 +73,9 @@ class PruneConfig(Config):
         default=None, description="Share of the FFN neurons of each layer to remove, instead of a ratio for all."
     )
     allocation: Allocation = Field(
-        default="uniform", description="Whether every layer loses the same share, or all layers compete."
+        default="uniform",
+        description="Whether every layer loses the same share, all layers compete (`global`), or those lose less without whose "
+        "share alone the loss rises more (`sensitivity`).",
     )
     importance: str = Field(default="wanda", description="What a neuron is worth; the lowest go first.")
     ablation: Ablation = Field(
@@ -173,15 +176,16 @@ class PruneConfig(Config):
             raise ValueError(f"per_layer and ablation are for unit='neurons' alone, got them with unit={self.unit!r}")
         if self.unit not in ("neurons", "heads") and self.compensate != "none":
             raise ValueError(f"compensate needs a block of which a part stays, got it with unit={self.unit!r}")
-        if self.unit not in ("neurons", "heads") and self.allocation == "global":
-            raise ValueError(f"allocation='global' is for neurons and heads, got it with unit={self.unit!r}")
+        if self.allocation != "uniform" and self.unit not in ("neurons", "heads")[: 1 + (self.allocation == "global")]:
+            what = "neurons and heads" if self.allocation == "global" else "neurons"
+            raise ValueError(f"allocation={self.allocation!r} is for {what}, got it with unit={self.unit!r}")
         if self.target is not None and self.unit in ("blocks", "experts"):
             raise ValueError(
                 "target needs units that make a pass shorter, but a block alone leaves zeros and a token is sent to as many "
                 f"experts as before, got unit={self.unit!r}"
             )
-        if self.target is not None and self.allocation == "global":
-            raise ValueError("target needs layers that lose the same share, got allocation='global'")
+        if self.target is not None and self.allocation != "uniform":
+            raise ValueError(f"target needs layers that lose the same share, got allocation={self.allocation!r}")
         return self
 
     @model_validator(mode="after")
@@ -190,6 +194,8 @@ class PruneConfig(Config):
         budgets = [name for name in ("parameters", "memory", "target", "per_layer") if getattr(self, name) is not None]
         if len(budgets) > 1:
             raise ValueError(f"the budget must be either {' or '.join(f'`{one}`' for one in budgets)}, got both")
-        if self.allocation == "global" and self.per_layer is not None:
-            raise ValueError("`per_layer` says what each layer loses, got allocation='global' too: leave one of them out")
+        if self.allocation != "uniform" and self.per_layer is not None:
+            raise ValueError(
+                f"`per_layer` says what each layer loses, got allocation={self.allocation!r} too: leave one of them out"
+            )
         return self

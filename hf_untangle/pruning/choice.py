@@ -17,6 +17,7 @@ from hf_untangle.pruning.costs import Prefill
 from hf_untangle.pruning.layouts import Layout, Order, best_layout, described
 from hf_untangle.pruning.looked import Looked
 from hf_untangle.pruning.neuron_choice import lowest_removed, shares_of
+from hf_untangle.pruning.sensitivity import loss_rises, shares_by
 from hf_untangle.pruning.unit_choice import rank, taken
 from hf_untangle.pruning.unit_sets import Units, units_of
 
@@ -39,6 +40,8 @@ class Choice:
     """Which of them go, in order."""
     losses: dict[int, float] = field(default_factory=dict)
     """By unit that goes: the loss without it and those before it, in nats; empty where the loss did not decide."""
+    rises: dict[str, float] = field(default_factory=dict)
+    """By FFN: how much the loss rises when it alone loses the mean share, in nats; empty where that was not asked for."""
     order: Order | None = None
     """Where several kinds go at once: what goes first of each."""
     layouts: tuple[Layout, ...] = ()
@@ -127,7 +130,9 @@ def choose(looked: Looked) -> Choice:
     if config.unit == "neurons":
         ffns = tuple(group for group in groups if group.kind == "ffn")
         shares = shares_of(model, groups, everything, config, needed, prefill)
-        return Choice(lowest_removed(everything, looked.importance, ffns, shares, config))
+        rises = loss_rises(looked, ffns, shares[0]) if config.allocation == "sensitivity" else {}
+        shares = shares_by(list(rises.values()), shares[0]) if rises else shares
+        return Choice(lowest_removed(everything, looked.importance, ffns, shares, config), rises=rises)
     if config.unit == "any":
         order, layouts = best_layout(looked, needed, prefill)
         return Choice(order.mask(layouts[0].cut), order=order, layouts=tuple(layouts))

@@ -22,6 +22,8 @@ from hf_untangle.pruning.unit_sets import Units, units_of
 
 DEPTHS = 4
 """Numbers of whole layers that are tried, from none to as many as the budget takes alone."""
+CLOSE = 0.97
+"""A layout of whole layers and heads alone is compared with others if it costs no less than this part of what it may."""
 REFINED = 4
 """How often a width is timed, and found again, before it is taken as it is."""
 MULTIPLE, WIDE = 8, 128
@@ -155,7 +157,7 @@ def best_layout(looked: Looked, needed: int, prefill: Prefill | None) -> tuple[O
 def _deepest(budget: Budget, layers: int) -> int:
     """How many whole layers go when nothing else does; one stays."""
     enough = next((count for count in range(layers) if budget.cost(Cut(count)) <= budget.goal), layers - 1)
-    return enough - (budget.at_most and budget.cost(Cut(enough)) < budget.goal)
+    return max(0, enough - (budget.cost(Cut(enough)) < (1.0 if budget.at_most else CLOSE) * budget.goal))
 
 
 def budget_of(
@@ -236,8 +238,11 @@ def _cuts(groups: tuple[NeuronGroup, ...], budget: Budget, deepest: int, units: 
     depths = sorted({round(deepest * part / max(1, DEPTHS - 1)) for part in range(DEPTHS)})
     share = 1 - max(0.0, budget.goal) / budget.cost(Cut())
     some = sorted({0, max(1, min(heads - 1, round(share * heads)))} if heads > 1 else {0})
-    found = (neurons_for(groups, budget, Cut(layers, own), config) for layers in depths for own in some)
-    return list(dict.fromkeys(cut for cut in found if cut is not None and cut != Cut()))
+    tried = (neurons_for(groups, budget, Cut(layers, own), config) for layers in depths for own in some)
+    found = list(dict.fromkeys(cut for cut in tried if cut is not None and cut != Cut()))
+    # Where whole layers or heads alone are more than enough, less of them and some neurons come closer.
+    close = [cut for cut in found if cut.neurons or budget.at_most or budget.cost(cut) >= CLOSE * budget.goal]
+    return close or found
 
 
 def _width(groups: tuple[NeuronGroup, ...]) -> int:

@@ -84,7 +84,8 @@ class PrunePlan:
         """
         if self.config.unit != "neurons":
             return self.choice.table(self.config)
-        headings = ("layer", "neurons", "go", "stay", "share", f"{self.config.importance} that goes")
+        rise = ("loss rises alone",) if self.choice.rises else ()
+        headings = ("layer", "neurons", "go", "stay", "share", f"{self.config.importance} that goes", *rise)
         return rows_table(headings, (self._row(group) for group in self.groups if group.kind == "ffn"), names=0)
 
     def _row(self, group: NeuronGroup) -> tuple[str, ...]:
@@ -93,7 +94,8 @@ class PrunePlan:
         gone = int((~kept).sum())
         lost = float(worth[~kept].sum() / worth.sum().clamp_min(TINY))
         stay = group.size - gone
-        return f"{group.layer}", f"{group.size:,}", f"{gone:,}", f"{stay:,}", f"{gone / group.size:.1%}", f"{lost:.1%}"
+        rise = (f"{self.choice.rises[group.name]:.4f}",) if self.choice.rises else ()
+        return f"{group.layer}", f"{group.size:,}", f"{gone:,}", f"{stay:,}", f"{gone / group.size:.1%}", f"{lost:.1%}", *rise
 
 
 def read_blocks(source: Corpus, tokenizer: PreTrainedTokenizerBase, part: Part, config: PruneConfig) -> TokenBlocks:
@@ -183,7 +185,9 @@ def judging_work(config: PruneConfig) -> Work:
 def _reading_work(config: PruneConfig, tokens: int) -> Work:
     """What it takes to look at all neurons once."""
     gradients = "gradients" in IMPORTANCE[config.importance].needs
-    return {"statistics": tokens, "gradients": min(tokens, config.gradient_tokens) if gradients else 0}
+    judged = {"influence": config.search_tokens, "loss": config.search_tokens, "routing": tokens}.get(config.judged_by, 0)
+    work = {"statistics": tokens, "gradients": min(tokens, config.gradient_tokens) if gradients else 0}
+    return work | ({"forward": min(tokens, judged)} if judged else {})
 
 
 def _importance(

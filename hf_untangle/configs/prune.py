@@ -13,8 +13,8 @@ from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.masks.ablation import Ablation
 
 Allocation = Literal["uniform", "global", "sensitivity"]
-"""Whether every layer loses the same share, all layers compete by importance relative to their own mean, or layers lose the less
-the more the loss rises when they alone lose that share."""
+"""Whether every layer loses the same share, all layers compete by importance relative to their own mean, or layers lose the
+less, the more the loss rises when they alone lose that share."""
 
 Unit = Literal["neurons", "heads", "blocks", "layers", "experts", "any"]
 """What goes as a whole: single FFN neurons, key-value groups with their query heads, attention or FFN blocks, layers, experts,

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from hf_untangle.architecture.inference_mode import forward_replaced
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.routers import beside_experts, routed_groups, router_of
+from hf_untangle.arguments import checked_arguments
 from hf_untangle.masks.mask import NeuronMask
 
 PROJECTIONS = (nn.functional.linear, torch.matmul, Tensor.matmul, Tensor.__matmul__)
@@ -32,6 +33,7 @@ def experts_kept(group: NeuronGroup, mask: Mapping[str, Tensor]) -> Bool[Tensor,
     return mask[group.name].view(group.experts or 1, -1).any(1)
 
 
+@checked_arguments
 @contextmanager
 def unrouted(model: nn.Module, groups: tuple[NeuronGroup, ...], mask: NeuronMask) -> Iterator[nn.Module]:
     """Let no router choose an expert all of whose neurons are removed; its score is minus infinity.

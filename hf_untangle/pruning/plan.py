@@ -186,8 +186,8 @@ def _reading_work(config: PruneConfig, tokens: int) -> Work:
     """What it takes to look at all neurons once."""
     gradients = "gradients" in IMPORTANCE[config.importance].needs
     judged = {"influence": config.search_tokens, "loss": config.search_tokens, "routing": tokens}.get(config.judged_by, 0)
-    work = {"statistics": tokens, "gradients": min(tokens, config.gradient_tokens) if gradients else 0}
-    return work | ({"forward": min(tokens, judged)} if judged else {})
+    differentiated = min(tokens, config.gradient_tokens) if gradients else 0
+    return {"statistics": tokens, "gradients": differentiated, "forward": min(tokens, judged)}
 
 
 def _importance(

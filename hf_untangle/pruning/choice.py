@@ -14,12 +14,12 @@ from hf_untangle.display import rows_table
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.costs import Prefill
-from hf_untangle.pruning.layouts import Layout, Order, best_layout, described
+from hf_untangle.pruning.layouts import Candidate, Order, best_layout, described
 from hf_untangle.pruning.looked import Looked
 from hf_untangle.pruning.neuron_choice import lowest_removed, shares_of
 from hf_untangle.pruning.sensitivity import loss_rises, shares_by
 from hf_untangle.pruning.unit_choice import rank, taken
-from hf_untangle.pruning.unit_sets import Units, units_of
+from hf_untangle.pruning.unit_sets import UnitSet, units_of
 
 PREFILL_BLOCKS = 8
 """Blocks of the pass that is timed, as when a result is measured."""
@@ -32,7 +32,7 @@ class Choice:
     """What goes, and why."""
 
     mask: NeuronMask
-    units: Units | None = None
+    units: UnitSet | None = None
     """The units of which some go; None where neurons go one by one, or several kinds at once."""
     scores: Float[Tensor, " unit"] | None = None
     """What each was judged by, or shortlisted."""
@@ -44,7 +44,7 @@ class Choice:
     """By FFN: how much the loss rises when it alone loses the mean share, in nats; empty where that was not asked for."""
     order: Order | None = None
     """Where several kinds go at once: what goes first of each."""
-    layouts: tuple[Layout, ...] = ()
+    layouts: tuple[Candidate, ...] = ()
     """The ways to spend the budget that were compared, the chosen one first."""
 
     def table(self, config: PruneConfig) -> Table:
@@ -95,13 +95,15 @@ class Choice:
     def leaves_tensors(self, config: PruneConfig) -> bool:
         """Tell whether what goes is more than neurons, and is taken out, so that more than their own weights go.
 
+        Blocks stay as zeros, also where the rest is compacted.
+
         Args:
             config: The settings.
 
         Returns:
             Whether sizes before and after say how many parameters went.
         """
-        return config.unit != "neurons" and config.compact is not None
+        return config.unit not in ("neurons", "blocks") and config.compact is not None
 
     @property
     def parameters(self) -> int | None:

@@ -19,7 +19,7 @@ from hf_untangle.masks.mask import NeuronMask
 
 
 @dataclass(frozen=True, order=True)
-class Cut:
+class Reduction:
     """How much is taken out, in each of the layers that stay as much."""
 
     layers: int = 0
@@ -42,7 +42,7 @@ class Sizes:
     head: float
     neuron: float
 
-    def of(self, cut: Cut) -> float:
+    def of(self, cut: Reduction) -> float:
         """Tell how many are left.
 
         Args:
@@ -55,7 +55,7 @@ class Sizes:
         return self.whole - cut.layers * self.layer - (self.layers - cut.layers) * inside
 
 
-def sample_mask(groups: tuple[NeuronGroup, ...], everything: NeuronMask, cut: Cut) -> NeuronMask:
+def sample_mask(groups: tuple[NeuronGroup, ...], everything: NeuronMask, cut: Reduction) -> NeuronMask:
     """Remove as much of each layer as a cut says, whichever it is: how fast a model is does not depend on that.
 
     Args:
@@ -109,7 +109,7 @@ class Prefill:
         self._fixed = max(0.0, more - self._more * self._layer)
         self._ratios: dict[int, dict[int, float]] = {0: {0: 1.0}}
 
-    def of(self, cut: Cut) -> float:
+    def of(self, cut: Reduction) -> float:
         """Tell how long a pass takes, by what was timed, and in between by straight lines.
 
         Args:
@@ -120,7 +120,7 @@ class Prefill:
         """
         return self._fixed + (self._count - cut.layers) * self._layer * self._ratio(cut)
 
-    def measure(self, cut: Cut) -> bool:
+    def measure(self, cut: Reduction) -> bool:
         """Time layers of exactly these widths, where that was not done yet.
 
         Args:
@@ -137,11 +137,11 @@ class Prefill:
         known[cut.neurons] = max(after - self._fixed, 1e-9) / max(before - self._fixed, 1e-9)
         return True
 
-    def _ratio(self, cut: Cut) -> float:
+    def _ratio(self, cut: Reduction) -> float:
         """How long such a layer takes, relative to one of the original."""
         known = self._ratios.get(cut.heads) or {}
         if not known:
-            self.measure(Cut(0, cut.heads, 0))
+            self.measure(Reduction(0, cut.heads, 0))
             known = self._ratios[cut.heads]
         below = max((one for one in known if one <= cut.neurons), default=None)
         above = min((one for one in known if one >= cut.neurons), default=None)
@@ -150,7 +150,7 @@ class Prefill:
         share = 0.0 if above == below else (cut.neurons - below) / (above - below)
         return known[below] + share * (known[above] - known[below])
 
-    def _config(self, cut: Cut) -> PreTrainedConfig:
+    def _config(self, cut: Reduction) -> PreTrainedConfig:
         """The configuration of layers of such widths."""
         mask = sample_mask(self._groups, self._everything, cut)
         kind = type(self._model)

@@ -18,14 +18,14 @@ from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning.unit_sets import Units
+from hf_untangle.pruning.unit_sets import UnitSet
 from hf_untangle.pruning.watched_passes import run_watched
 
 
 def influence(
     model: PreTrainedModel,
     groups: tuple[NeuronGroup, ...],
-    units: Units,
+    units: UnitSet,
     everything: NeuronMask,
     blocks: Blocks,
     *,
@@ -79,7 +79,7 @@ Parts = dict[str, list[tuple[int, NeuronMask]]]
 """By path of a layer: the units in it, each with a mask that removes it."""
 
 
-def _by_layer(groups: tuple[NeuronGroup, ...], units: Units, everything: NeuronMask) -> Parts:
+def _by_layer(groups: tuple[NeuronGroup, ...], units: UnitSet, everything: NeuronMask) -> Parts:
     """The units of each layer."""
     parts: Parts = {}
     for group in groups:

@@ -15,10 +15,10 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.importance.observations import Neurons
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
-from hf_untangle.pruning.costs import Cut, Prefill, Sizes
+from hf_untangle.pruning.costs import Prefill, Reduction, Sizes
 from hf_untangle.pruning.looked import Looked
 from hf_untangle.pruning.unit_choice import rank
-from hf_untangle.pruning.unit_sets import Units, units_of
+from hf_untangle.pruning.unit_sets import UnitSet, units_of
 
 DEPTHS = 4
 """Numbers of whole layers that are tried, from none to as many as the budget takes alone."""
@@ -31,10 +31,10 @@ MULTIPLE, WIDE = 8, 128
 
 
 @dataclass(frozen=True)
-class Layout:
+class Candidate:
     """One way to spend the budget."""
 
-    cut: Cut
+    cut: Reduction
     parameters: int
     """Of the smaller model."""
     speedup: float | None
@@ -49,16 +49,16 @@ class Order:
 
     groups: tuple[NeuronGroup, ...]
     everything: NeuronMask
-    layers: Units
+    layers: UnitSet
     order: tuple[int, ...]
     """Layers, the first to go first."""
-    heads: Units | None
+    heads: UnitSet | None
     """Key-value groups; None where none can go."""
     head_scores: Tensor | None
     neurons: Mapping[str, Neurons]
     """The importance of the neurons of each FFN."""
 
-    def mask(self, cut: Cut) -> NeuronMask:
+    def mask(self, cut: Reduction) -> NeuronMask:
         """Remove what goes first, as much as a cut says.
 
         Args:
@@ -108,7 +108,7 @@ class Budget:
     at_most: bool
     """Whether that much may go at the most; else at the least."""
 
-    def cost(self, cut: Cut) -> float:
+    def cost(self, cut: Reduction) -> float:
         """What counts.
 
         Args:
@@ -120,7 +120,7 @@ class Budget:
         return self.sizes.of(cut) if self.prefill is None else self.prefill.of(cut)
 
 
-def best_layout(looked: Looked, needed: int, prefill: Prefill | None) -> tuple[Order, list[Layout]]:
+def best_layout(looked: Looked, needed: int, prefill: Prefill | None) -> tuple[Order, list[Candidate]]:
     """Spend one budget in several ways, and measure the loss of each.
 
     Args:
@@ -141,9 +141,9 @@ def best_layout(looked: Looked, needed: int, prefill: Prefill | None) -> tuple[O
     head_scores = None if heads is None else heads.sums(looked.importance)
     ordered = Order(groups, looked.everything, layers, order, heads, head_scores, looked.importance)
 
-    def measured(cut: Cut) -> Layout:
-        speedup = None if prefill is None else prefill.of(Cut()) / prefill.of(cut)
-        return Layout(cut, round(budget.sizes.of(cut)), speedup, looked.loss(ordered.mask(cut)))
+    def measured(cut: Reduction) -> Candidate:
+        speedup = None if prefill is None else prefill.of(Reduction()) / prefill.of(cut)
+        return Candidate(cut, round(budget.sizes.of(cut)), speedup, looked.loss(ordered.mask(cut)))
 
     found = [measured(cut) for cut in _cuts(groups, budget, len(order), heads, config)]
     if not found:
@@ -156,16 +156,16 @@ def best_layout(looked: Looked, needed: int, prefill: Prefill | None) -> tuple[O
 
 def _deepest(budget: Budget, layers: int) -> int:
     """How many whole layers go when nothing else does; one stays."""
-    enough = next((count for count in range(layers) if budget.cost(Cut(count)) <= budget.goal), layers - 1)
-    return max(0, enough - (budget.cost(Cut(enough)) < (1.0 if budget.at_most else CLOSE) * budget.goal))
+    enough = next((count for count in range(layers) if budget.cost(Reduction(count)) <= budget.goal), layers - 1)
+    return max(0, enough - (budget.cost(Reduction(enough)) < (1.0 if budget.at_most else CLOSE) * budget.goal))
 
 
 def budget_of(
     model: PreTrainedModel,
     groups: tuple[NeuronGroup, ...],
     everything: NeuronMask,
-    layers: Units,
-    heads: Units | None,
+    layers: UnitSet,
+    heads: UnitSet | None,
     config: PruneConfig,
     needed: int,
     prefill: Prefill | None,
@@ -191,14 +191,14 @@ def budget_of(
     head = 0.0 if heads is None else float(heads.parameters.double().mean())
     sizes = Sizes(model.num_parameters(), len(layers), float(layers.parameters.double().mean()), head, neuron)
     if config.speed is not None and prefill is not None:
-        return Budget(sizes, prefill, prefill.of(Cut()) / config.speed, at_most=False)
+        return Budget(sizes, prefill, prefill.of(Reduction()) / config.speed, at_most=False)
     if config.memory is not None:
         return Budget(sizes, None, float(sizes.whole - needed), at_most=False)
     may = config.parameters or config.ratio * float(layers.parameters.sum())
     return Budget(sizes, None, float(sizes.whole - may), at_most=True)
 
 
-def neurons_for(groups: tuple[NeuronGroup, ...], budget: Budget, cut: Cut, config: PruneConfig) -> Cut | None:
+def neurons_for(groups: tuple[NeuronGroup, ...], budget: Budget, cut: Reduction, config: PruneConfig) -> Reduction | None:
     """Find how many neurons have to go, or may, beside layers and heads.
 
     Args:
@@ -224,7 +224,7 @@ def neurons_for(groups: tuple[NeuronGroup, ...], budget: Budget, cut: Cut, confi
     return found
 
 
-def _narrowest(budget: Budget, cut: Cut, width: int, step: int) -> Cut | None:
+def _narrowest(budget: Budget, cut: Reduction, width: int, step: int) -> Reduction | None:
     """The fewest neurons with which a layout costs no more than it may, or the most with which it costs as much as it must."""
     options = [replace(cut, neurons=number) for number in range(0, width, step)]
     if budget.at_most:
@@ -232,14 +232,16 @@ def _narrowest(budget: Budget, cut: Cut, width: int, step: int) -> Cut | None:
     return next((one for one in options if budget.cost(one) <= budget.goal), None)
 
 
-def _cuts(groups: tuple[NeuronGroup, ...], budget: Budget, deepest: int, units: Units | None, config: PruneConfig) -> list[Cut]:
+def _cuts(
+    groups: tuple[NeuronGroup, ...], budget: Budget, deepest: int, units: UnitSet | None, config: PruneConfig
+) -> list[Reduction]:
     """The layouts that are compared: some numbers of layers, with and without some heads, and as many neurons as it takes."""
     heads = 0 if units is None else min(len(own.unique()) for own in units.of.values())
     depths = sorted({round(deepest * part / max(1, DEPTHS - 1)) for part in range(DEPTHS)})
-    share = 1 - max(0.0, budget.goal) / budget.cost(Cut())
+    share = 1 - max(0.0, budget.goal) / budget.cost(Reduction())
     some = sorted({0, max(1, min(heads - 1, round(share * heads)))} if heads > 1 else {0})
-    tried = (neurons_for(groups, budget, Cut(layers, own), config) for layers in depths for own in some)
-    found = list(dict.fromkeys(cut for cut in tried if cut is not None and cut != Cut()))
+    tried = (neurons_for(groups, budget, Reduction(layers, own), config) for layers in depths for own in some)
+    found = list(dict.fromkeys(cut for cut in tried if cut is not None and cut != Reduction()))
     # Where whole layers or heads alone are more than enough, less of them and some neurons come closer.
     close = [cut for cut in found if cut.neurons or budget.at_most or budget.cost(cut) >= CLOSE * budget.goal]
     return close or found
@@ -250,7 +252,7 @@ def _width(groups: tuple[NeuronGroup, ...]) -> int:
     return min((group.size // (group.experts or 1) for group in groups if group.kind == "ffn"), default=0)
 
 
-def _heads(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> Units | None:
+def _heads(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> UnitSet | None:
     """Key-value groups, where every layer has several."""
     try:
         return units_of(model, groups, "heads")
@@ -258,7 +260,7 @@ def _heads(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> Units | N
         return None
 
 
-def described(layouts: Sequence[Layout]) -> Iterator[tuple[Any, ...]]:
+def described(layouts: Sequence[Candidate]) -> Iterator[tuple[Any, ...]]:
     """Lay layouts out, for a table.
 
     Args:

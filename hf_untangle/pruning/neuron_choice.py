@@ -9,7 +9,7 @@ from hf_untangle.importance.observations import Neurons
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.masks.select import remove_top
-from hf_untangle.pruning.costs import Cut, Prefill
+from hf_untangle.pruning.costs import Prefill, Reduction
 from hf_untangle.pruning.layouts import budget_of, neurons_for
 from hf_untangle.pruning.unit_sets import units_of
 
@@ -74,7 +74,7 @@ def _share_for(
     """The share without which the model is as small, or as fast, as it is to be."""
     layers = units_of(model, groups, "layers")
     budget = budget_of(model, groups, everything, layers, None, config, needed, prefill)
-    cut = neurons_for(groups, budget, Cut(), config)
+    cut = neurons_for(groups, budget, Reduction(), config)
     widths = [group.size // (group.experts or 1) for group in groups if group.kind == "ffn"]
     if cut is None:
         raise ConfigError(

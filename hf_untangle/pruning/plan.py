@@ -151,7 +151,7 @@ def make_plan(
     weights = weight_norms(model, members)
     importance = _importance(model, members, blocks, statistics, weights, config, progress)
     choice = choose(Looked(model, groups, everything, importance, blocks, config, progress))
-    leaves = choice.parameters if config.compact is not None else None
+    leaves = choice.parameters if choice.leaves_tensors(config) else None
     return PrunePlan(
         mask=choice.mask,
         groups=groups,

@@ -18,14 +18,14 @@ from hf_untangle.architecture.routers import routed_groups
 from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
-from hf_untangle.pruning.unit_sets import Units
+from hf_untangle.pruning.unit_sets import UnitSet
 from hf_untangle.pruning.watched_passes import run_watched
 
 
 def routed_norms(
     model: PreTrainedModel,
     groups: tuple[NeuronGroup, ...],
-    units: Units,
+    units: UnitSet,
     blocks: Blocks,
     *,
     batch_size: BatchSize = 8,
@@ -65,7 +65,7 @@ def routed_norms(
 
 @contextmanager
 def _watched(
-    model: nn.Module, members: list[NeuronGroup], units: Units, counted: Bool[Tensor, " token"], sums: Tensor
+    model: nn.Module, members: list[NeuronGroup], units: UnitSet, counted: Bool[Tensor, " token"], sums: Tensor
 ) -> Iterator[None]:
     """Add up the norms of what experts write, and how many tokens they are sent."""
     routes: dict[str, tuple[Tensor, Tensor] | None] = {}

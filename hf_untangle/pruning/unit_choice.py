@@ -9,21 +9,21 @@ from torch import Tensor
 
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.errors import ConfigError
-from hf_untangle.pruning.costs import Cut, Prefill
+from hf_untangle.pruning.costs import Prefill, Reduction
 from hf_untangle.pruning.influence import influence
 from hf_untangle.pruning.looked import Looked
 from hf_untangle.pruning.routing import routed_norms
-from hf_untangle.pruning.unit_sets import Units
+from hf_untangle.pruning.unit_sets import UnitSet
 
 SHORTLIST = 10
 """Where units are judged by loss, only so many of the least influence are tried at a time."""
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
+class RankedUnits:
     """Units of one kind, and what each was judged by."""
 
-    units: Units
+    units: UnitSet
     scores: Float[Tensor, " unit"]
     """The lowest go first; the influence of each where the loss decides."""
     rounds: Iterator[list[int]] = field(repr=False)
@@ -32,7 +32,7 @@ class Ranking:
     """By unit that went: the loss of the model without it and those before it, in nats; filled as rounds are asked for."""
 
 
-def rank(looked: Looked, units: Units) -> Ranking:
+def rank(looked: Looked, units: UnitSet) -> RankedUnits:
     """Judge the units of a kind.
 
     Args:
@@ -51,12 +51,12 @@ def rank(looked: Looked, units: Units) -> Ranking:
     else:
         scores = influence(looked.model, looked.groups, units, looked.everything, looked.few, **looked.how)
     if judge != "loss":
-        return Ranking(units, scores, _lowest_first(units, scores))
+        return RankedUnits(units, scores, _lowest_first(units, scores))
     losses: dict[int, float] = {}
-    return Ranking(units, scores, _greedily(looked, units, scores, losses), losses)
+    return RankedUnits(units, scores, _greedily(looked, units, scores, losses), losses)
 
 
-def taken(ranking: Ranking, config: PruneConfig, needed: int, prefill: Prefill | None) -> list[int]:
+def taken(ranking: RankedUnits, config: PruneConfig, needed: int, prefill: Prefill | None) -> list[int]:
     """Take units out, in order, until the budget is spent.
 
     Args:
@@ -72,7 +72,7 @@ def taken(ranking: Ranking, config: PruneConfig, needed: int, prefill: Prefill |
         ConfigError: The budget takes nothing, or more than there is.
     """
     units, gone = ranking.units, list[int]()
-    goal = None if prefill is None or config.speed is None else prefill.of(Cut()) / config.speed
+    goal = None if prefill is None or config.speed is None else prefill.of(Reduction()) / config.speed
     for some in ranking.rounds:
         if _is_met(units, gone, needed, goal, prefill) or not _allows(units, [*gone, *some], config):
             break
@@ -89,19 +89,19 @@ def taken(ranking: Ranking, config: PruneConfig, needed: int, prefill: Prefill |
     return gone
 
 
-def _is_met(units: Units, gone: list[int], needed: int, goal: float | None, prefill: Prefill | None) -> bool:
+def _is_met(units: UnitSet, gone: list[int], needed: int, goal: float | None, prefill: Prefill | None) -> bool:
     """Tell whether as much went as has to; never where a budget only says how much may."""
     if prefill is not None and goal is not None:
         layers = len(gone) if units.kind == "layers" else 0
         heads = 0 if units.kind == "layers" else len(gone) // len(units.pools.unique())
-        cut = Cut(layers, heads)
+        cut = Reduction(layers, heads)
         if heads:
             prefill.measure(cut)
         return prefill.of(cut) <= goal
     return bool(needed) and int(units.parameters[gone].sum()) >= needed
 
 
-def _allows(units: Units, gone: list[int], config: PruneConfig) -> bool:
+def _allows(units: UnitSet, gone: list[int], config: PruneConfig) -> bool:
     """Tell whether so much may go."""
     if config.memory is not None or config.target is not None:
         return True
@@ -110,7 +110,7 @@ def _allows(units: Units, gone: list[int], config: PruneConfig) -> bool:
     return len(gone) <= config.ratio * len(units) + 1e-9
 
 
-def _check_met(units: Units, gone: list[int], config: PruneConfig, *, met: bool) -> None:
+def _check_met(units: UnitSet, gone: list[int], config: PruneConfig, *, met: bool) -> None:
     """Refuse a budget for which all that can go is not enough."""
     if (config.memory is not None or config.target is not None) and not met:
         raise ConfigError(
@@ -119,7 +119,7 @@ def _check_met(units: Units, gone: list[int], config: PruneConfig, *, met: bool)
         )
 
 
-def _lowest_first(units: Units, scores: Float[Tensor, " unit"]) -> Iterator[list[int]]:
+def _lowest_first(units: UnitSet, scores: Float[Tensor, " unit"]) -> Iterator[list[int]]:
     """One unit of every pool at a time, the lowest first, as long as every pool, and every layer, keeps one."""
     spared = {int(own[scores[own].argmax()]) for own in _apart(units)}
     orders = []
@@ -131,14 +131,14 @@ def _lowest_first(units: Units, scores: Float[Tensor, " unit"]) -> Iterator[list
         yield [order[number] for order in orders]
 
 
-def _apart(units: Units) -> list[Tensor]:
+def _apart(units: UnitSet) -> list[Tensor]:
     """The sets of units of which one has to stay each: those of every layer, or all."""
     if units.kind in ("blocks", "layers"):
         return [torch.arange(len(units))]
     return [own.unique() for own in units.of.values()]
 
 
-def _greedily(looked: Looked, units: Units, scores: Float[Tensor, " unit"], losses: dict[int, float]) -> Iterator[list[int]]:
+def _greedily(looked: Looked, units: UnitSet, scores: Float[Tensor, " unit"], losses: dict[int, float]) -> Iterator[list[int]]:
     """One unit at a time: among those of the least influence, the one without which the loss is lowest."""
     left, gone = scores.argsort(stable=True).tolist(), list[int]()
     while len(left) > 1:

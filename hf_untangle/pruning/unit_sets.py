@@ -18,7 +18,7 @@ from hf_untangle.masks.mask import NeuronMask
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
+class UnitSet:
     """Units of one kind in a model, numbered from 0."""
 
     kind: Unit
@@ -80,7 +80,7 @@ class Units:
 
         Args:
             values: One number per unit.
-            gone: Units of which there are to be as many.
+            gone: UnitSet of which there are to be as many.
 
         Returns:
             Numbers of units.
@@ -96,7 +96,7 @@ class Units:
         """Draw as many of each pool as others have gone: the control for any claim of a choice.
 
         Args:
-            gone: Units of which there are to be as many.
+            gone: UnitSet of which there are to be as many.
             seed: For the draw.
 
         Returns:
@@ -105,7 +105,9 @@ class Units:
         return self.lowest_like(torch.rand(len(self), generator=torch.Generator().manual_seed(seed)), gone)
 
 
-def units_of(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], kind: Unit, allocation: Allocation = "uniform") -> Units:
+def units_of(
+    model: PreTrainedModel, groups: tuple[NeuronGroup, ...], kind: Unit, allocation: Allocation = "uniform"
+) -> UnitSet:
     """Find the units of a kind.
 
     Args:
@@ -134,7 +136,7 @@ def units_of(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], kind: Unit
         names += [f"layer {group.layer}, {kind[:-1]} {one}" for one in range(count)]
         pools += [number if allocation == "uniform" else 0] * count
         parameters += [size] * count
-    return Units(kind, tuple(names), of, torch.tensor(pools), torch.tensor(parameters))
+    return UnitSet(kind, tuple(names), of, torch.tensor(pools), torch.tensor(parameters))
 
 
 def _divided(model: nn.Module, groups: tuple[NeuronGroup, ...], kind: Unit) -> list[tuple[NeuronGroup, Tensor]]:
@@ -154,7 +156,7 @@ def _divided(model: nn.Module, groups: tuple[NeuronGroup, ...], kind: Unit) -> l
     return found
 
 
-def _whole(model: nn.Module, groups: tuple[NeuronGroup, ...], kind: Unit) -> Units:
+def _whole(model: nn.Module, groups: tuple[NeuronGroup, ...], kind: Unit) -> UnitSet:
     """Layers, or the blocks in them, all of which compete."""
     keys = [(group.stack, group.layer, *((group.kind,) if kind == "blocks" else ())) for group in groups]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
@@ -170,7 +172,7 @@ def _whole(model: nn.Module, groups: tuple[NeuronGroup, ...], kind: Unit) -> Uni
         sizes = [sum(_size(model, _around(group)) for group in own) for own in members.values()]
     if len(numbers) < 2:  # noqa: PLR2004 (one that goes, and one that stays)
         raise ConfigError(f"At least two {kind} are needed for unit={kind!r}, got a {type(model).__name__} of one.")
-    return Units(kind, tuple(names), of, torch.zeros(len(numbers), dtype=torch.long), torch.tensor(sizes))
+    return UnitSet(kind, tuple(names), of, torch.zeros(len(numbers), dtype=torch.long), torch.tensor(sizes))
 
 
 def _around(group: NeuronGroup) -> str:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from hf_untangle.cli.main import app
 from hf_untangle.compaction import cut_vocabulary
-from hf_untangle.compaction.bpe import with_parents
+from hf_untangle.compaction.bpe import parents_of, with_parents
 from hf_untangle.errors import CompactionError, ConfigError
 from hf_untangle.recipes.read import carry_out, read_recipe
 
@@ -146,8 +146,8 @@ def test_a_size_keeps_the_most_frequent_tokens(tiny_model):
 def test_parents_are_found_through_every_merge():
     merges = [["a", "b"], ["b", "c"], ["ab", "c"], "a bc", ["x", "y"]]
     content = {"model": {"type": "BPE", "vocab": {}, "merges": merges}}
-    assert with_parents(content, ["abc"]) == {"a", "b", "c", "ab", "bc", "abc"}
-    assert with_parents(content, ["a"]) == {"a"}
+    assert with_parents(parents_of(content), ["abc"]) == {"a", "b", "c", "ab", "bc", "abc"}
+    assert with_parents(parents_of(content), ["a"]) == {"a"}
 
 
 def test_other_tokenizers_are_refused(tiny_model, tokenizer):

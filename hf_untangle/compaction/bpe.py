@@ -7,6 +7,8 @@ from hf_untangle.errors import CompactionError
 
 Content = dict[str, Any]
 """What is in a `tokenizer.json`."""
+Parents = dict[str, set[str]]
+"""By token: the halves of every merge that makes it."""
 
 
 def check_bpe(content: Content) -> None:
@@ -48,22 +50,34 @@ def always_kept(content: Content) -> set[str]:
     return (added | unknown | roots) & (model["vocab"].keys() | added)
 
 
-def with_parents(content: Content, tokens: Collection[str]) -> set[str]:
+def parents_of(content: Content) -> Parents:
+    """List what tokens are merged from.
+
+    Args:
+        content: The file of a tokenizer.
+
+    Returns:
+        By token: the halves of every merge that makes it.
+    """
+    parents: Parents = {}
+    for first, second in _merges(content["model"]):
+        parents.setdefault(first + second, set()).update((first, second))
+    return parents
+
+
+def with_parents(parents: Parents, tokens: Collection[str]) -> set[str]:
     """Add what tokens are merged from, down to the tokens that no merge makes.
 
     A text is then cut into the same tokens as before, as long as these are among the ones that stay: every merge on the way to
     one of them stays, in its order, and a merge that is gone cannot come in between.
 
     Args:
-        content: The file of a tokenizer.
-        tokens: Some of its tokens.
+        parents: What tokens are merged from.
+        tokens: Some of the tokens.
 
     Returns:
         These and all of their parents.
     """
-    parents: dict[str, set[str]] = {}
-    for first, second in _merges(content["model"]):
-        parents.setdefault(first + second, set()).update((first, second))
     found: set[str] = set()
     waiting = list(tokens)
     while waiting:

@@ -23,7 +23,7 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.assemble import assemble
-from hf_untangle.compaction.bpe import always_kept, check_bpe, cut_tokenizer, with_parents
+from hf_untangle.compaction.bpe import always_kept, check_bpe, cut_tokenizer, parents_of, with_parents
 from hf_untangle.compaction.edits import Edit, Edits
 from hf_untangle.compaction.verify import TOLERANCE
 from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
@@ -155,16 +155,17 @@ def _chosen(
     tokens = {number: token for token, number in tokenizer.get_vocab().items()}
     special = set(tokenizer.all_special_tokens) & tokenizer.get_vocab().keys()
     needed = always_kept(content) | special | {tokens[one] for one in named if one in tokens}
-    kept = with_parents(content, needed)
+    parents = parents_of(content)
+    kept = with_parents(parents, needed)
     if size is not None and len(kept) > size:
         raise ConfigError(
             f"The size must leave room for the {len(kept):,} bytes and special tokens that have to stay, got size={size:,}."
         )
     for number, _ in counts.most_common():
-        more = with_parents(content, [tokens[number]]) - kept if size is not None else {tokens[number]}
+        more = with_parents(parents, [tokens[number]]) - kept if size is not None else {tokens[number]}
         if size is None or len(kept) + len(more) <= size:
             kept |= more
-    return with_parents(content, kept)
+    return with_parents(parents, kept)
 
 
 def _rewritten(

@@ -30,7 +30,8 @@ from hf_untangle.data.corpora import Part, corpus
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
-from hf_untangle.pruning.iterative import judge, search_mask
+from hf_untangle.pruning.iterative import search_mask
+from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair, read_pair
 from hf_untangle.recipes.read import parse_override
 from hf_untangle.records.unlearning import RepairRecord, Scores

@@ -35,7 +35,8 @@ from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.dampening import dampened
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.rotation import rotate_heads_
-from hf_untangle.pruning.iterative import judge, search_mask
+from hf_untangle.pruning.iterative import search_mask
+from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Evidence, Pair, ablation_constants, gather, read_pair, remove_next
 from hf_untangle.records.unlearning import Scores
 

@@ -32,7 +32,8 @@ from hf_untangle.evaluation.next_token import next_token_metrics, relative_drop
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like
-from hf_untangle.pruning.iterative import judge, search_mask
+from hf_untangle.pruning.iterative import search_mask
+from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair, read_pair
 from hf_untangle.recipes.read import parse_override
 from hf_untangle.records.unlearning import Scores, Step

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.biases import check_biases
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
@@ -53,6 +54,7 @@ def plan(
     data: CorpusSource = "general",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    groups: tuple[NeuronGroup, ...] | None = None,
     config: PruneConfig | str = "default",
     progress: bool = True,
     **settings: Unpack[PruneSettings],
@@ -66,6 +68,7 @@ def plan(
         data: The text by which neurons are judged: a name such as `general`, `self` for text that the model writes itself, a
             file or folder, a dataset, or strings.
         tokenizer: The model's tokenizer; found by the model's name when None.
+        groups: Its neuron groups, from `neuron_groups(model, named=...)` where they cannot be found; found when None.
         config: Settings, or the name of a preset.
         progress: Whether to show progress bars.
         **settings: Fields of `PruneConfig` that override `config`, such as `ratio` and `importance`.
@@ -77,7 +80,7 @@ def plan(
     model = opened(model)
     check_savable(model)
     tokenizer = find_tokenizer(model, tokenizer)
-    groups = neuron_groups(model)
+    groups = neuron_groups(model) if groups is None else groups
     check_removable(model, groups)
     if config.compensate == "least-squares":
         check_refittable(model, members_of(groups, config))
@@ -106,6 +109,7 @@ def prune(
     data: CorpusSource | PrunePlan = "general",
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    groups: tuple[NeuronGroup, ...] | None = None,
     config: PruneConfig | str = "default",
     keep_removed: bool = False,
     progress: bool = True,
@@ -121,6 +125,7 @@ def prune(
         model: A causal language model, loaded. A name or path is loaded.
         data: The text by which neurons are judged, or a plan that was made for this model.
         tokenizer: The model's tokenizer; found by the model's name when None.
+        groups: Its neuron groups, from `neuron_groups(model, named=...)` where they cannot be found; found when None.
         config: Settings, or the name of a preset.
         keep_removed: Whether to keep the removed weights in the result, for `restore`; with `compact` the model that was
             passed in is as it was anyway.
@@ -135,9 +140,9 @@ def prune(
     tokenizer = find_tokenizer(model, tokenizer)
     plan_work(judging_work(data.config if isinstance(data, PrunePlan) else PruneConfig.resolve(config, **settings)))
     if isinstance(data, PrunePlan):
-        chosen = _checked_plan(data, model, config, dict(settings))
+        chosen = _checked_plan(data, model, groups, config, dict(settings))
     else:
-        chosen = plan(model, data, tokenizer=tokenizer, config=config, progress=progress, **settings)
+        chosen = plan(model, data, tokenizer=tokenizer, groups=groups, config=config, progress=progress, **settings)
     test = read_blocks(chosen.corpus, tokenizer, "test", chosen.config)
     phase("held-out text")
     before = footprint(model, test.first(SPEED_BLOCKS))
@@ -179,12 +184,17 @@ def prune(
 
 
 def _checked_plan(
-    chosen: PrunePlan, model: PreTrainedModel, config: PruneConfig | str, settings: dict[str, object]
+    chosen: PrunePlan,
+    model: PreTrainedModel,
+    groups: tuple[NeuronGroup, ...] | None,
+    config: PruneConfig | str,
+    settings: dict[str, object],
 ) -> PrunePlan:
     """Refuse a plan for another model, and settings that a plan has already."""
     if config != "default" or settings:
         raise ConfigError("A plan has its settings already, got others with it. Pass them to `plan`.")
-    chosen.mask.check_fits(neuron_groups(model), str(model.name_or_path))
+    groups = neuron_groups(model) if groups is None else groups
+    chosen.mask.check_fits(groups, str(model.name_or_path))
     return chosen
 
 
@@ -214,7 +224,8 @@ def _carried_out(
         remove_(held, chosen.mask, chosen.groups, constants=constants, weights=weights)
     if config.unit == "experts":
         return cut_experts(held, chosen.mask), None
-    return compact(held, chosen.mask, layout=config.compact, round_to=config.round_to), None
+    how = {"groups": chosen.groups, "layout": config.compact, "round_to": config.round_to}
+    return compact(held, chosen.mask, **how), None
 
 
 def _units(chosen: PrunePlan) -> dict[str, Any]:

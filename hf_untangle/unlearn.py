@@ -37,13 +37,14 @@ from hf_untangle.methods.keywords import MethodSettings
 from hf_untangle.methods.run import Setting
 from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.methods.snapshot import restored_on_failure
-from hf_untangle.methods.stages import Stages, check_trainable, compare_stages, origin_on, original_weights, run_stages
+from hf_untangle.methods.stages import Stages, check_trainable, compare_stages, original_weights, run_stages
 from hf_untangle.methods.work import foresee
 from hf_untangle.models import revision_of
 from hf_untangle.progress import one_bar, phase
 from hf_untangle.pruning.by_corpus import OneCorpus, by_themselves, metrics_of_each, scores_of_each
-from hf_untangle.pruning.controls import compare
+from hf_untangle.pruning.controls import Chosen, compare
 from hf_untangle.pruning.iterative import Search, search_mask
+from hf_untangle.pruning.judging import origin_on
 from hf_untangle.pruning.reading import lines_of, read_also, read_pairs, with_written_text
 from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.tasks import find_processor, open_pair, task_of
@@ -74,6 +75,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     method: str | Sequence[str] = "auto",
     mask: NeuronMask | None = None,
     tokenizer: PreTrainedTokenizerBase | Processor | None = None,
+    groups: tuple[NeuronGroup, ...] | None = None,
     config: UnlearnConfig | str = "default",
     prompts: Sequence[str] | None = None,
     also: Mapping[str, CorpusSource] | None = None,
@@ -104,6 +106,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
         mask: Where methods may write: the neurons that it removes. With `writes="neurons"` these are found when None.
         tokenizer: The model's tokenizer, or a function that makes pixel values of a list of images; found by the model's
             name when None.
+        groups: Its neuron groups, from `neuron_groups(model, named=...)` where they cannot be found; found when None.
         config: Settings, or the name of a preset: `default`, `quick` for a first look, or `paper`.
         prompts: Texts to continue before and after, for the report; the beginnings of held-out text when None.
         also: What else to measure before and after, by name: paraphrases of what is forgotten, or its neighbors.
@@ -125,7 +128,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     check_savable(model)
     task = task_of(model)
     processor = find_processor(model, task, tokenizer)
-    groups = neuron_groups(model)
+    groups = neuron_groups(model) if groups is None else groups
     check_removable(model, groups)
     choice = choose(names, model, groups, task, config, settings)
     names, (config, own) = choice.names, split_settings(choice.names, config, choice.settings)
@@ -171,7 +174,8 @@ class _Run:
         model, groups, pairs = self.model, self.groups, self.pairs
         search = search_mask(model, groups, pairs["train"], pairs["validation"], config=self.config, progress=self.progress)
         refit = self.refit(search)
-        comparison = compare(model, groups, search, pairs["test"], config=self.config, progress=self.progress, refit=refit)
+        chosen = Chosen(search.mask, search.retain, search.constants)
+        comparison = compare(model, groups, chosen, pairs["test"], config=self.config, progress=self.progress, refit=refit)
         before = self.seen()
         constants, weights = (search.constants, None) if refit is None else (refit.constants, refit.weights)
         with refitted(model, refit), masked(model, search.mask, constants=constants):
@@ -199,7 +203,8 @@ class _Run:
         tokenizer = cast(PreTrainedTokenizerBase, self.processor)
         phase("looking at the original")
         with restored_on_failure(model) as weights:
-            origin, on_test = (origin_on(model, pairs[part], config, progress=self.progress) for part in ("validation", "test"))
+            how = {"batch_size": config.batch_size, "progress": self.progress, "disruption": True}
+            origin, on_test = (origin_on(model, pairs[part], **how) for part in ("validation", "test"))
             before = self.seen()
             setting = Setting(
                 model, self.groups, tokenizer, pairs["train"], pairs["validation"], origin, config, own, progress=self.progress

@@ -4,7 +4,7 @@ import json
 from importlib import import_module
 
 import pytest
-from toy_languages import BLOCK
+from toy_languages import BLOCK, NUMBERS, WORDS
 from typer.testing import CliRunner
 
 from hf_untangle.bench import Cell, MethodsBenchConfig, MethodsBenchRecord, bench_methods
@@ -14,6 +14,7 @@ from hf_untangle.bench.methods_record import Point
 from hf_untangle.bench.methods_table import columns, methods_markdown, methods_rows, recovered
 from hf_untangle.bench.peak_memory import peak_memory
 from hf_untangle.cli.main import app
+from hf_untangle.data.splits import part_of
 from hf_untangle.errors import ConfigError
 from hf_untangle.methods.automatic import PRUNING_ALONE
 
@@ -66,6 +67,21 @@ def test_every_method_is_measured_and_attacked_alike_and_a_finished_cell_is_read
         assert f"| {' | '.join(row)} |" in table and len(row) == 1 + len(columns(record))
     assert "graddiff@neurons" in page and "<svg" in page and "http://" not in page.replace("http://www.w3.org", "")
     assert MethodsBenchRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_cell_of_another_version_or_of_other_text_to_learn_from_is_not_read_again(tokenizer, taught, monkeypatch):
+    bench = import_module("hf_untangle.bench.methods")
+    config, more = (MethodsBenchConfig.resolve(**SMALL | changed) for changed in ({}, {"steps": 5}))
+
+    def key(forget=NUMBERS, retain=WORDS, config=config):
+        return bench._key(bench._Task("toy", "float32", {}, forget, retain, config, False), taught, tokenizer, {})
+
+    train = next(row for row, text in enumerate(NUMBERS) if part_of(text) == "train")
+    others = {key(NUMBERS[:train] + NUMBERS[train + 1 :]), key(retain=WORDS[::-1]), key(config=more)}
+    monkeypatch.setattr(bench, "version", lambda _: "9.9")
+    others.add(key())
+    monkeypatch.undo()
+    assert len(others) == 4 and key() == key() and key() not in others
 
 
 def test_a_method_without_a_step_inside_the_budget_is_a_row_that_says_why(bench):

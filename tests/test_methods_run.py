@@ -15,10 +15,11 @@ from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import zeros_of
 from hf_untangle.masks.select import random_like
-from hf_untangle.methods import descent, stages
+from hf_untangle.methods import descent
 from hf_untangle.methods.registry import METHODS
 from hf_untangle.methods.rows import predicting
 from hf_untangle.methods.snapshot import Snapshot, restored_on_failure
+from hf_untangle.pruning.judging import origin_on
 
 QUICK = {
     "tokens": 1024,
@@ -68,7 +69,7 @@ def test_every_method_takes_more_from_forget_than_from_retain_inside_the_budget(
 
 def test_what_is_reported_is_measured_on_the_weights_that_are_left(call, toy_model):
     result = call("graddiff")
-    origin = stages.origin_on(toy_model, result.held_out, result.record.config, progress=False)
+    origin = origin_on(toy_model, result.held_out, batch_size=8, progress=False)
     assert origin.scores.forget == result.record.test.after.forget
     assert origin.scores.retain == result.record.test.after.retain
 

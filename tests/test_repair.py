@@ -17,7 +17,7 @@ from hf_untangle.data.batches import token_blocks
 from hf_untangle.errors import ConfigError, MaskError, StatisticsError
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.removal import remove_
-from hf_untangle.pruning.iterative import judge
+from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair
 from hf_untangle.repairs import methods, training
 from hf_untangle.repairs.training import mixed_target_loss

@@ -15,8 +15,9 @@ from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
-from hf_untangle.pruning import iterative
+from hf_untangle.pruning import iterative, judging
 from hf_untangle.pruning.iterative import Search
+from hf_untangle.pruning.judging import judge, origin_on
 from hf_untangle.pruning.step import Pair, gradient_blocks
 from hf_untangle.records.unlearning import Scores
 from hf_untangle.statistics.collect import collect
@@ -45,11 +46,11 @@ def test_each_step_removes_a_fraction_of_the_original_width_and_keeps_what_was_r
 
 
 def test_the_history_is_what_the_masks_measure(finished, toy_model, pairs):
-    again = iterative.judge(toy_model, pairs[1], batch_size=16, progress=False)
-    assert again == finished.history.base
+    how = {"batch_size": 16, "progress": False}
+    origin = origin_on(toy_model, pairs[1], **how)
+    assert origin.scores == finished.history.base == judge(toy_model, pairs[1], **how)
     with masked(toy_model, finished.mask):
-        again = iterative.judge(toy_model, pairs[1], batch_size=16, progress=False)
-    assert again == finished.history.step.scores
+        assert judge(toy_model, pairs[1], **how, origin=origin) == finished.history.step.scores
 
 
 def test_the_same_seed_gives_the_same_run(finished, search):
@@ -190,7 +191,7 @@ def judged(search, monkeypatch):
 
     def run(scores: list[Scores], **settings: object) -> Search:
         script = iter(scores)
-        monkeypatch.setattr(iterative, "judge", lambda *_, **__: next(script))
+        monkeypatch.setattr(judging, "scores_of", lambda *_, **__: next(script))
         limits = {"steps": len(scores) - 1, "retain_budget": 0.1, "perplexity_budget": 2.0, "bisections": 0}
         return search(controls=0, ffn_fraction=0.02, **limits | settings)
 
@@ -275,13 +276,13 @@ def test_without_any_budget_the_curve_is_kept_though_no_step_gains(judged, caplo
 def test_a_step_that_breaks_the_model_ends_the_run_before_it(search, monkeypatch, caplog):
     script = iter(scripted((0.5, 0.5), (0.5, 0.4)))
 
-    def judge(*_: object, **__: object) -> Scores:
+    def scores_of(*_: object, **__: object) -> Scores:
         try:
             return next(script)
         except StopIteration:
             raise StatisticsError("The loss must be a number, but it is NaN.") from None
 
-    monkeypatch.setattr(iterative, "judge", judge)
+    monkeypatch.setattr(judging, "scores_of", scores_of)
     history = search(controls=0, steps=4).history
     assert (len(history.steps), history.chosen) == (1, 1)
     assert "The run ends with step 1" in caplog.text and "NaN" in caplog.text

@@ -2,10 +2,9 @@
 
 from hf_untangle.app.strengths import Strengths
 from hf_untangle.architecture.neurons import KINDS
-from hf_untangle.reporting import formatting
 from hf_untangle.reporting.plots import removed_by_layer, trade_off
 from hf_untangle.reporting.style import KIND_NAME, inline_svg
-from hf_untangle.reporting.table import corpus_name, drop_of
+from hf_untangle.reporting.table import corpus_name, drop_between
 
 
 def describe(strengths: Strengths, strength: int) -> str:
@@ -26,8 +25,7 @@ def describe(strengths: Strengths, strength: int) -> str:
         f"{mask.removed(kind):,} of {mask.neurons(kind):,} {KIND_NAME[kind]} neurons" for kind in KINDS if mask.neurons(kind)
     ]
     costs = [
-        f"{corpus_name(strengths.record, use)} {formatting.drop(drop_of(use, step.scores, history.base))}"
-        for use in ("forget", "retain")
+        f"{corpus_name(strengths.record, use)} {drop_between(use, step.scores, history.base)}" for use in ("forget", "retain")
     ]
     which = ", the chosen one" if strength == history.chosen else ""
     return f"Step {strength} of {len(history.steps)}{which}: without {' and '.join(gone)}. Top-1 drop: {', '.join(costs)}."

@@ -15,7 +15,7 @@ from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metri
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
-from hf_untangle.pruning.iterative import judge
+from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair
 from hf_untangle.records.attacks import WHO, Who
 from hf_untangle.records.unlearning import Scores

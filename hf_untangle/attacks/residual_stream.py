@@ -14,7 +14,8 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.attacks.context import Scene
 from hf_untangle.attacks.hidden_states import States, blocks_of, chosen_layers, rewritten, states_of, whole_states
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, metrics_of, sums_of
+from hf_untangle.evaluation.block_sums import sums_of
+from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, metrics_of
 from hf_untangle.records.attacks import Reading
 
 RIDGE = 1e-3

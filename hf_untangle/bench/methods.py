@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,12 +20,14 @@ from hf_untangle.bench.methods_config import Contender, MethodsBenchConfig
 from hf_untangle.bench.methods_record import Cell, Measured, MethodsBenchRecord, Point
 from hf_untangle.bench.peak_memory import peak_memory
 from hf_untangle.by_name import Loading
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.data.corpora import CorpusSource, corpus
+from hf_untangle.data.corpora import CorpusSource, Part, corpus
 from hf_untangle.errors import BudgetError
 from hf_untangle.evaluation.kl_to_original import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.folders import cache_folder
+from hf_untangle.pruning.step import read_pair
 from hf_untangle.records.provenance import device_name, versions
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.statistics.fingerprint import weights_fingerprint
@@ -76,7 +79,7 @@ def bench_methods(
     original, tokenizer = task.load()
     blocks = _held_out(task, also or {}, tokenizer)
     examiner = _Examiner.of(original, blocks)
-    folder = cache_folder() / "bench" / f"methods-{_key(task, original, blocks)}"
+    folder = cache_folder() / "bench" / f"methods-{_key(task, original, tokenizer, blocks)}"
     cells = [
         kept(folder / f"{method}-{seed}.json", Cell, partial(_cell, task, method, seed, examiner))
         for seed in range(config.seeds)
@@ -148,11 +151,22 @@ def _held_out(task: _Task, also: Mapping[str, CorpusSource], tokenizer: PreTrain
     return {name: token_blocks(source, tokenizer, **how) for name, source in sources.items()}
 
 
-def _key(task: _Task, original: PreTrainedModel, blocks: Mapping[str, TokenBlocks]) -> str:
-    """A word for everything that a cell depends on besides its method and seed."""
-    settings = task.config.model_dump(mode="json", exclude={"methods", "seeds"})
-    read = {name: one.fingerprint for name, one in blocks.items()}
-    content = [weights_fingerprint(original), str(original.dtype), settings, read]
+def _key(task: _Task, original: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Mapping[str, TokenBlocks]) -> str:
+    """A word for everything that a cell depends on besides its method and seed: this package and what methods read included."""
+    config = task.config
+    settings = config.model_dump(mode="json", exclude={"methods", "seeds"})
+    how = UnlearnConfig(tokens=config.tokens, evaluation_tokens=config.evaluation_tokens, block_size=config.block_size)
+    learned: list[Part] = ["train", "validation"]
+    content = {
+        "weights": weights_fingerprint(original),
+        "dtype": str(original.dtype),
+        "version": version("hf-untangle"),
+        "settings": settings,
+        "measured": {name: one.fingerprint for name, one in blocks.items()},
+        "read": [
+            one.fingerprint for part in learned for one in read_pair(task.forget, task.retain, tokenizer, part, how).all()
+        ],
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

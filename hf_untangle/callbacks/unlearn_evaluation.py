@@ -14,7 +14,7 @@ from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import StatisticsError
-from hf_untangle.pruning.iterative import judge
+from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import read_pair
 
 logger = logging.getLogger("hf_untangle")

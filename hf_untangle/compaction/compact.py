@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.arguments import checked_arguments
@@ -32,6 +33,7 @@ def compact(
     model: Model | ModelName,
     mask: NeuronMask | None = None,
     *,
+    groups: tuple[NeuronGroup, ...] | None = None,
     layout: Layout = "ragged",
     round_to: int | None = None,
 ) -> Model:
@@ -46,6 +48,8 @@ def compact(
         model: A model from transformers, in floating point, or a `peft.PeftModel` of one with LoRA adapters, which are cut
             too. It is left as it was, and shares its untouched tensors with the new one. A name or path is loaded.
         mask: Which neurons stay. When None, those that are removed are read off the weights, whose columns are zero.
+        groups: Its neuron groups, from `neuron_groups(model, named=...)` where they cannot be found; found when None. Groups
+            without producers keep their places, as zeros.
         layout: `ragged`: every layer is as narrow as it can be; such a checkpoint loads with plain `from_pretrained` once
             `hf_untangle.compaction.enable_ragged_checkpoints()` was called. `uniform`: all layers get the width of the widest;
             such a checkpoint needs nothing of this package.
@@ -61,7 +65,7 @@ def compact(
     model = opened(model)
     enable_ragged_checkpoints()
     if has_adapters(model):
-        return compact_with_lora(model, mask, layout=layout, round_to=round_to)
+        return compact_with_lora(model, mask, groups=groups, layout=layout, round_to=round_to)
     check_without_adapters(model)
     assert isinstance(model, PreTrainedModel)
     groups = neuron_groups(model)

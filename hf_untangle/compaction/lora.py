@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.meta_models import skeleton
+from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.compaction.assemble import assemble
 from hf_untangle.compaction.edits import Edit, Edits, removed_neurons
@@ -44,13 +45,19 @@ def has_adapters(model: Any) -> bool:
 
 @torch.no_grad()
 def compact_with_lora(
-    model: Any, mask: NeuronMask | None = None, *, layout: Layout = "ragged", round_to: int | None = None
+    model: Any,
+    mask: NeuronMask | None = None,
+    *,
+    groups: tuple[NeuronGroup, ...] | None = None,
+    layout: Layout = "ragged",
+    round_to: int | None = None,
 ) -> Any:
     """Take removed neurons out of a model and of the LoRA adapters that are attached to it.
 
     Args:
         model: A `peft.PeftModel` with LoRA adapters on linear projections. It is left as it was.
         mask: Which neurons of the model without adapters stay; read off its weights when None.
+        groups: As in `compact`, of the model without adapters.
         layout: As in `compact`.
         round_to: As in `compact`.
 
@@ -65,7 +72,7 @@ def compact_with_lora(
 
     adapters = {name: _adapter_of(model, name) for name in model.peft_config}
     plain = _without_adapters(model)
-    groups = neuron_groups(plain)
+    groups = neuron_groups(plain) if groups is None else groups
     check_in_memory(plain, groups)
     mask = removed_neurons(plain, groups) if mask is None else mask_of_all(mask, groups, str(plain.name_or_path))
     small, _, edits = compact_verified(plain, groups, mask, assemble, layout=layout, round_to=round_to)

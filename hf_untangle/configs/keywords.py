@@ -109,9 +109,11 @@ class UnlearnSettings(TypedDict, total=False):
     retain_budget: float
     perplexity_budget: float
     disruption_budget: float | None
+    budget_confidence: float | None
     bisections: int
     tokens: int
     evaluation_tokens: int
+    evaluation_doublings: int
     block_size: int
     batch_size: BatchSizeSetting
     max_seconds: float | None

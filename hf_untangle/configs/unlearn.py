@@ -122,7 +122,14 @@ class UnlearnConfig(Config):
         default=None,
         gt=0,
         description="Mean KL(original || model) that is allowed on retain, in nats per token; pruning alone has none, "
-        "other methods 0.01. Set it to compare methods at equal disruption.",
+        "others 0.01. Set it to compare methods at equal disruption; with retain_budget=1 it judges alone, without labels.",
+    )
+    budget_confidence: float | None = Field(
+        default=None,
+        ge=0.5,
+        lt=1,
+        description="Probability with which text of the retain corpus keeps the budgets, such as 0.95; none for a budget in "
+        "expectation, which the mean over held-out text keeps. Set it where a budget must not be broken.",
     )
     bisections: int = Field(
         default=3,
@@ -140,6 +147,13 @@ class UnlearnConfig(Config):
         default=6_144,
         ge=1,
         description="Held-out tokens of each corpus that a step is judged on. Raise it for narrower intervals.",
+    )
+    evaluation_doublings: int = Field(
+        default=2,
+        ge=0,
+        le=2,
+        description="How often pruning may double the retain tokens of a judgement whose interval has the budget in it. 0 is "
+        "faster; raise it where the budget must be met closely.",
     )
     block_size: int = Field(
         default=256, ge=2, description="Tokens in a block. Raise it for long rows, which are cut into several blocks."
@@ -240,7 +254,7 @@ class UnlearnConfig(Config):
 
 PRESETS: dict[str, UnlearnConfig] = {
     "default": UnlearnConfig(),
-    "quick": UnlearnConfig(steps=2, tokens=2_048, gradient_tokens=2_048, evaluation_tokens=1_024),
+    "quick": UnlearnConfig(steps=2, tokens=2_048, gradient_tokens=2_048, evaluation_tokens=1_024, evaluation_doublings=0),
     "paper": UnlearnConfig(
         importance="abs",
         candidates=1.0,

@@ -64,6 +64,42 @@ def token_blocks(
         ConfigError: `tokens`, `block_size` or `excerpt` is too small.
         CorpusError: The part does not have enough tokens for one block.
     """
+    how = {"part": part, "block_size": block_size, "packed": packed, "excerpt": excerpt, "bos": bos}
+    blocks = as_many_blocks(source, tokenizer, tokens=tokens, **how)
+    warn_if_short(blocks, tokens, block_size)
+    return blocks
+
+
+def as_many_blocks(
+    source: CorpusSource,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tokens: int,
+    part: Part,
+    block_size: int,
+    packed: bool = True,
+    excerpt: int | None = 1000,
+    bos: Literal["count", "drop"] = "count",
+) -> TokenBlocks:
+    """Read blocks as `token_blocks` does, as many as there are up to a number of tokens, and without a warning.
+
+    Args:
+        source: As in `token_blocks`.
+        tokenizer: As there.
+        tokens: As there.
+        part: As there.
+        block_size: As there.
+        packed: As there.
+        excerpt: As there.
+        bos: As there.
+
+    Returns:
+        The blocks.
+
+    Raises:
+        ConfigError: `tokens`, `block_size` or `excerpt` is too small.
+        CorpusError: The part does not have enough tokens for one block.
+    """
     prefix = bos_prefix(tokenizer)
     if tokens < 1 or block_size <= len(prefix) or (excerpt is not None and excerpt < 1):
         raise ConfigError(
@@ -74,7 +110,7 @@ def token_blocks(
     how = {"part": part, "block_size": block_size, "packed": packed, "excerpt": excerpt, "bos": bos}
     if opened.members:
         share = max(1, tokens // len(opened.members))
-        return _taking_turns([token_blocks(one, tokenizer, tokens=share, **how) for one in opened.members], opened)
+        return taking_turns([as_many_blocks(one, tokenizer, tokens=share, **how) for one in opened.members], opened)
     documents = opened.examples(part)
     if opened.kind != "text":
         encode = Encoder(tokenizer, opened.chat, tuple(prefix))
@@ -85,7 +121,7 @@ def token_blocks(
         found = padded_rows(_texts(documents), tokenizer, tokens, block_size)
     if not found.rows:
         raise CorpusError(_too_few(found, opened, part, block_size))
-    return _blocks(found, opened, part, tokenizer, tokens - tokens % block_size, len(prefix) if bos == "drop" else 0)
+    return _blocks(found, opened, part, tokenizer, len(prefix) if bos == "drop" else 0)
 
 
 def _texts(documents: Iterator[Document]) -> Iterator[str]:
@@ -111,9 +147,7 @@ def _too_few(found: TokenRows, opened: Corpus, part: Part, block_size: int) -> s
     )
 
 
-def _blocks(
-    found: TokenRows, opened: Corpus, part: Part, tokenizer: PreTrainedTokenizerBase, asked: int, uncounted: int
-) -> TokenBlocks:
+def _blocks(found: TokenRows, opened: Corpus, part: Part, tokenizer: PreTrainedTokenizerBase, uncounted: int) -> TokenBlocks:
     """Stack rows, padded on the right, the first few positions of which do not count."""
     # Padding is masked, so where a tokenizer has none, any id of the vocabulary will do.
     ids = pad_sequence(
@@ -125,14 +159,21 @@ def _blocks(
         answers = None
     counted = (mask if answers is None else answers).clone()
     counted[:, :uncounted] = False
-    _warn_if_short(int(mask.sum()), asked, part, opened.name)
     template = template_name(tokenizer) if found.template else None
     said = understood(found, opened.kind, template, int(counted.sum()), int(mask.sum()))
     return TokenBlocks(ids, mask, counted, opened, part, found.documents, answers, understood=said)
 
 
-def _taking_turns(several: list[TokenBlocks], whole: Corpus) -> TokenBlocks:
-    """Put the blocks of several corpora together, so that any first few of them are of all."""
+def taking_turns(several: list[TokenBlocks], whole: Corpus) -> TokenBlocks:
+    """Put the blocks of several corpora together, so that any first few of them are of all.
+
+    Args:
+        several: The blocks of each.
+        whole: The corpus that has them as its members.
+
+    Returns:
+        All blocks.
+    """
     width = max(blocks.width for blocks in several)
     order = torch.cat([(torch.arange(len(one.input_ids)) + 0.5) / len(one.input_ids) for one in several]).argsort(stable=True)
     members = torch.cat([torch.full((len(one.input_ids),), number) for number, one in enumerate(several)])
@@ -154,7 +195,19 @@ def _taking_turns(several: list[TokenBlocks], whole: Corpus) -> TokenBlocks:
     )
 
 
-def _warn_if_short(had: int, asked: int, part: Part, name: str) -> None:
-    """Say in the log that a part ended before the budget was met."""
-    if had < asked:
-        logger.warning("The %s part of corpus `%s` has %d of the %d tokens that were asked for.", part, name, had, asked)
+def warn_if_short(blocks: TokenBlocks, tokens: int, block_size: int) -> None:
+    """Say in the log that the part of a corpus ended before as many tokens were read as were asked for.
+
+    Args:
+        blocks: What was read.
+        tokens: What was asked for, of all corpora together.
+        block_size: Tokens per block.
+    """
+    members = blocks.by_member().values() or [blocks]
+    share = max(1, tokens // len(members))
+    for one in members:
+        had, asked = int(one.attention_mask.sum()), share - share % block_size
+        if had < asked:
+            logger.warning(
+                "The %s part of corpus `%s` has %d of the %d tokens that were asked for.", one.part, one.corpus.name, had, asked
+            )

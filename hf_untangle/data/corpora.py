@@ -53,7 +53,7 @@ class Corpus:
     chat: ChatMode = "auto"
     """Whether documents pass through the chat template of the tokenizer."""
     own: Mapping[Part, Reader] = field(default_factory=dict)
-    """Reads the parts that the data set has as splits of its own."""
+    """Reads the parts, where the data set has splits of its own, or says how they are drawn."""
     whole: bool = False
     """Whether every part has all documents, so that a model is judged on the very rows that it is to forget."""
     two_sided: bool = False
@@ -284,7 +284,7 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
         opened = Corpus(name, "hub", hub_source(entry), entry.license, read, entry.kind, rows=rows)
     elif prefer != "hub" and (own := entry.embedded) and not (column or split):
         kind = "text" if own.rows is None else entry.kind
-        opened = Corpus(name, "embedded", own.source, own.license, own.read, kind, rows=own.rows)
+        opened = Corpus(name, "embedded", own.source, own.license, own.read, kind, own=own.parts, rows=own.rows)
     elif entry.repository is None:
         raise CorpusError(
             f"The corpus `{name}` is in this package alone, and has no other columns or splits. Leave out column=, split= "

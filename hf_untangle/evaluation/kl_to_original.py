@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +13,8 @@ from transformers import PreTrainedModel
 from hf_untangle.architecture.inference_mode import evaluation_mode, without_gradients
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.evaluation.next_token import NextTokenMetrics, logits_and_labels, metrics_of, sums_of
+from hf_untangle.evaluation.block_sums import BlockSums, by_block, scored
+from hf_untangle.evaluation.next_token import NextTokenMetrics, logits_and_labels, metrics_of
 
 TOP = 1024
 """Log-probabilities that are kept per predicted token; all other tokens share one bucket, whose probability is exact."""
@@ -163,6 +165,33 @@ def reference_predictions(model: PreTrainedModel, blocks: TokenBlocks, *, batch_
     return TopLogits.joined(found)
 
 
+def divergence_sums(model: PreTrainedModel, blocks: TokenBlocks, reference: TopLogits, *, batch_size: int) -> BlockSums:
+    """Measure next-token metrics and the divergence from the original in one pass, block by block.
+
+    Args:
+        model: The model as it is now.
+        blocks: The blocks that the reference is of.
+        reference: What the original predicted of them.
+        batch_size: Blocks in a forward pass.
+
+    Returns:
+        Sums per block. KL is exact where the whole vocabulary was kept, otherwise a lower bound, since unlikely tokens are
+        grouped.
+    """
+    rows, start = [], 0
+    with blocks.bar("evaluation on", progress=False) as bar, evaluation_mode(model), without_gradients(model):
+        for batch in blocks.batches(batch_size):
+            found = []
+            for logits, labels in _predicted(model, batch):
+                before = reference.rows(slice(start, start + len(labels))).to(logits.device)
+                found.append(torch.cat([scored(logits, labels), before.divergence(logits)[:, None]], 1).cpu())
+                start += len(labels)
+            rows.append(by_block(batch.queries()[0], found))
+            bar.update(batch.tokens)
+    whole = torch.cat(rows)
+    return BlockSums(whole[:, :4], whole[:, 4])
+
+
 def metrics_and_divergence(
     model: PreTrainedModel, blocks: TokenBlocks, reference: TopLogits, *, batch_size: int
 ) -> tuple[NextTokenMetrics, float]:
@@ -175,19 +204,10 @@ def metrics_and_divergence(
         batch_size: Blocks in a forward pass.
 
     Returns:
-        The metrics, and mean KL(original || model) per token in nats: exact where the whole vocabulary was kept, otherwise a
-        lower bound, since unlikely tokens are grouped.
+        The metrics, and mean KL(original || model) per token in nats, as `divergence_sums` has it.
     """
-    sums, total, start = torch.zeros(4, dtype=torch.float64), 0.0, 0
-    with blocks.bar("evaluation on", progress=False) as bar, evaluation_mode(model), without_gradients(model):
-        for batch in blocks.batches(batch_size):
-            for logits, labels in _predicted(model, batch):
-                sums += sums_of(logits, labels).cpu()
-                before = reference.rows(slice(start, start + len(labels))).to(logits.device)
-                total += float(before.divergence(logits).double().sum())
-                start += len(labels)
-            bar.update(batch.tokens)
-    return metrics_of(sums, blocks.corpus.name), max(0.0, total / start)
+    found = divergence_sums(model, blocks, reference, batch_size=batch_size)
+    return metrics_of(found.total, blocks.corpus.name), cast(float, found.disruption)
 
 
 def _predicted(model: PreTrainedModel, batch: TokenBlocks) -> Iterator[tuple[Tensor, Tensor]]:

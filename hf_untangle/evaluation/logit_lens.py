@@ -16,7 +16,8 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
 from hf_untangle.architecture.trace import find_blocks
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ArchitectureError
-from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, head_runs_alone, metrics_of, sums_of
+from hf_untangle.evaluation.block_sums import sums_of
+from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, head_runs_alone, metrics_of
 
 
 def layer_metrics(model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: int = 8) -> tuple[NextTokenMetrics, ...]:

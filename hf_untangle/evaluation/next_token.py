@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.forward import in_step, run_body
@@ -27,6 +26,7 @@ from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.errors import ArchitectureError, StatisticsError
+from hf_untangle.evaluation.block_sums import by_block, scored
 
 CHUNK = 2**25
 """Logits that are held in float32 at once: 128 MiB, whatever the batch and the vocabulary."""
@@ -103,7 +103,33 @@ def next_token_metrics(
         ArchitectureError: The model is an encoder with a decoder.
         CorpusError: The blocks are longer than the positions of the model.
     """
-    model = cast(PreTrainedModel, model_below(opened(model)))
+    how = {"batch_size": batch_size, "max_tokens": max_tokens, "max_seconds": max_seconds, "progress": progress}
+    parts = next_token_sums(cast(PreTrainedModel, model_below(opened(model))), blocks, **how)
+    return metrics_of(torch.cat(parts).sum(0), blocks.corpus.name)
+
+
+def next_token_sums(
+    model: PreTrainedModel,
+    blocks: TokenBlocks,
+    *,
+    batch_size: BatchSize,
+    progress: bool,
+    max_tokens: int | None = None,
+    max_seconds: int | float | None = None,
+) -> list[Float[Tensor, "block 4"]]:
+    """Measure accuracy and loss on blocks of tokens, block by block.
+
+    Args:
+        model: A causal language model, or a masked one.
+        blocks: The tokens.
+        batch_size: As in `next_token_metrics`.
+        progress: As there.
+        max_tokens: As there.
+        max_seconds: As there.
+
+    Returns:
+        The sums per block of every process, each of which reads every n-th of n blocks.
+    """
     mine = limited(blocks, max_tokens).mine()
     batches = Batches(mine, batch_size, max_seconds=max_seconds)
     device = input_device(model)
@@ -111,17 +137,16 @@ def next_token_metrics(
     def measure(batch: Blocks) -> Tensor:
         where, tokens = batch.queries()
         found = logits_and_labels(model, batch.inputs(device), where.to(device), tokens.to(device))
-        return sum((sums_of(logits, labels).cpu() for logits, labels in found), torch.zeros(4, dtype=torch.float64))
+        return by_block(where, [scored(logits, labels).cpu() for logits, labels in found])
 
-    parts = together(lambda: sums_over(model, mine, batches, measure, progress=progress))
-    return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)
+    return together(lambda: sums_over(model, mine, batches, measure, progress=progress))
 
 
 def metrics_of(sums: Float[Tensor, " metric"], name: str) -> NextTokenMetrics:
-    """Make metrics of the sums of `sums_of`.
+    """Make metrics of sums.
 
     Args:
-        sums: Of all predictions.
+        sums: Of all predictions, as `sums_of` gives them.
         name: Of the corpus, for the message.
 
     Returns:
@@ -148,27 +173,27 @@ def sums_over(
     model: PreTrainedModel,
     blocks: Blocks,
     batches: Batches,
-    measure: Callable[[Blocks], Float[Tensor, " metric"]],
+    measure: Callable[[Blocks], Float[Tensor, "block metric"]],
     *,
     progress: bool,
-) -> Float[Tensor, " metric"]:
-    """Add up what a model does on every batch.
+) -> Float[Tensor, "block metric"]:
+    """Gather what a model does on every batch, block by block.
 
     Args:
         model: The model.
         blocks: What the batches are of.
         batches: The walk over them.
-        measure: Runs the model on a batch, and gives the sums of `sums_of`.
+        measure: Runs the model on a batch, and gives a row per block: the sums of `scored` over its predictions.
         progress: Whether to show a progress bar.
 
     Returns:
-        The sums of all batches, on the CPU.
+        The rows of all blocks, in order, on the CPU.
     """
-    sums = torch.zeros(4, dtype=torch.float64)
+    found = [torch.zeros(0, 4, dtype=torch.float64)]
 
     def add(batch: Blocks) -> None:
         # Added in one step, as a batch that fails is started again.
-        sums.add_(measure(batch).cpu())
+        found.append(measure(batch).cpu())
 
     with (
         blocks.bar("evaluation on", progress=progress) as bar,
@@ -178,24 +203,7 @@ def sums_over(
     ):
         for batch in batches.run(add):
             bar.update(batch.tokens)
-    return sums
-
-
-def sums_of(logits: Float[Tensor, "token vocabulary"], labels: Int[Tensor, " token"]) -> Float[Tensor, " metric"]:
-    """Sum up how well some predictions fit.
-
-    Args:
-        logits: One row a prediction.
-        labels: What each should be.
-
-    Returns:
-        Hits among the first and the first ten, summed loss, and number of predictions.
-    """
-    logits = logits.float()
-    best = logits.topk(min(10, logits.shape[-1]), dim=-1).indices
-    hits = best == labels[:, None]
-    loss = F.cross_entropy(logits, labels, reduction="sum")
-    return torch.stack([hits[:, 0].sum(), hits.sum(), loss, torch.ones_like(labels).sum()]).double()
+    return torch.cat(found)
 
 
 def logits_and_labels(

@@ -9,13 +9,12 @@ from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.images import ImageBlocks
 from hf_untangle.distributed import together
-from hf_untangle.evaluation.next_token import NextTokenMetrics, metrics_of, next_token_metrics, sums_of, sums_over
+from hf_untangle.evaluation.block_sums import BlockSums, scored
+from hf_untangle.evaluation.next_token import NextTokenMetrics, metrics_of, next_token_sums, sums_over
 
 
-def class_metrics(
-    model: PreTrainedModel, blocks: ImageBlocks, *, batch_size: BatchSize = 8, progress: bool = True
-) -> NextTokenMetrics:
-    """Measure the accuracy and the loss of a classifier.
+def class_sums(model: PreTrainedModel, blocks: ImageBlocks, *, batch_size: BatchSize = 8, progress: bool = True) -> BlockSums:
+    """Measure the accuracy and the loss of a classifier, image by image.
 
     Args:
         model: An image classifier.
@@ -24,10 +23,7 @@ def class_metrics(
         progress: Whether to show a progress bar.
 
     Returns:
-        The metrics, over images.
-
-    Raises:
-        StatisticsError: The loss is NaN.
+        Sums per image, of which each is a block of one prediction.
     """
     mine = blocks.mine()
     batches = Batches(mine, batch_size)
@@ -35,10 +31,27 @@ def class_metrics(
 
     def measure(batch: Blocks) -> Tensor:
         logits = model(pixel_values=batch.inputs(device)["pixel_values"].to(model.dtype)).logits
-        return sums_of(logits, batch.labels().to(device))
+        return scored(logits, batch.labels().to(device)).cpu().double()
 
     parts = together(lambda: sums_over(model, mine, batches, measure, progress=progress))
-    return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)
+    return BlockSums(in_turn(parts))
+
+
+def prediction_sums(model: PreTrainedModel, blocks: Blocks, *, batch_size: BatchSize = 8, progress: bool = True) -> BlockSums:
+    """Measure accuracy and loss by what the blocks ask for, block by block.
+
+    Args:
+        model: A model of their kind.
+        blocks: Tokens, tokens some of which are hidden, or images.
+        batch_size: Blocks in one forward pass; "auto" halves them when memory runs out.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Sums per block, in order, the same in every process.
+    """
+    if isinstance(blocks, ImageBlocks):
+        return class_sums(model, blocks, batch_size=batch_size, progress=progress)
+    return BlockSums(in_turn(next_token_sums(model, blocks, batch_size=batch_size, progress=progress)))
 
 
 def prediction_metrics(
@@ -58,6 +71,19 @@ def prediction_metrics(
     Raises:
         StatisticsError: There is nothing to predict, or the loss is NaN.
     """
-    if isinstance(blocks, ImageBlocks):
-        return class_metrics(model, blocks, batch_size=batch_size, progress=progress)
-    return next_token_metrics(model, blocks, batch_size=batch_size, progress=progress)
+    return metrics_of(prediction_sums(model, blocks, batch_size=batch_size, progress=progress).total, blocks.corpus.name)
+
+
+def in_turn(parts: list[Tensor]) -> Tensor:
+    """Put the rows of several processes, each of which has every n-th block, in the order of the blocks.
+
+    Args:
+        parts: The rows of each process.
+
+    Returns:
+        All rows.
+    """
+    whole = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=parts[0].dtype)
+    for number, part in enumerate(parts):
+        whole[number :: len(parts)] = part
+    return whole

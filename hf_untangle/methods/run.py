@@ -26,7 +26,8 @@ from hf_untangle.methods.task_vector import minus_task_vector
 from hf_untangle.methods.trial import Judged, Referee, Trial, run_trial
 from hf_untangle.methods.writes import Permission, Written, writable
 from hf_untangle.progress import COST, change, phase, track
-from hf_untangle.pruning.iterative import Origin, judge, text_blocks
+from hf_untangle.pruning.judging import Origin, judge
+from hf_untangle.pruning.measuring import text_blocks
 from hf_untangle.pruning.step import Pair
 from hf_untangle.records.methods import JudgedStep, LearningRateTrial, MethodRecord
 from hf_untangle.records.scores import Scores
@@ -147,8 +148,7 @@ def _trial(setting: Setting, objective: Objective, written: Written, permission:
     proposals = PROPOSALS[method.proposals](Job(setting.model, written, objective, pace, permission))
 
     def measure() -> Scores:
-        reference = setting.origin.reference
-        return judge(setting.model, setting.validation, batch_size=config.batch_size, progress=False, reference=reference)
+        return judge(setting.model, setting.validation, batch_size=config.batch_size, progress=False, origin=setting.origin)
 
     # Strengths double, so that each of them is judged.
     every = own.evaluate_every if method.proposals == "descent" else 1

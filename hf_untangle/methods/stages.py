@@ -9,11 +9,8 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.architecture.parameters import parameter_names
-from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batch_size import first_size
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.kl_to_original import reference_predictions
 from hf_untangle.masks.hold_removed import held_parameters, zero_weights_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory, remove_
@@ -25,7 +22,8 @@ from hf_untangle.methods.snapshot import Snapshot
 from hf_untangle.models import name_and_revision
 from hf_untangle.progress import phase
 from hf_untangle.pruning.budget import check_known
-from hf_untangle.pruning.iterative import Origin, judge, search_mask, text_blocks
+from hf_untangle.pruning.iterative import search_mask
+from hf_untangle.pruning.judging import Origin, check_blocks, judge
 from hf_untangle.pruning.resume import Journal
 from hf_untangle.pruning.step import Pair, gather, neuron_scores
 from hf_untangle.records.methods import MethodRecord
@@ -89,6 +87,7 @@ def run_stages(names: tuple[str, ...], setting: Setting, mask: NeuronMask | None
     """
     model, groups = setting.model, setting.groups
     check_known(setting.origin.scores)
+    check_blocks(setting.origin, setting.config)
     name, revision = name_and_revision(model)
     held = NeuronMask.keep_all(groups, name, "zero", revision)
     forget, retain, found = _statistics(setting, held)
@@ -142,26 +141,6 @@ def _statistics(setting: Setting, everything: NeuronMask) -> tuple[ActivationSta
     return evidence.forget, evidence.retain, mask
 
 
-def origin_on(model: PreTrainedModel, pair: Pair, config: UnlearnConfig, *, progress: bool) -> Origin:
-    """Measure the original on some parts, and keep its predictions of retain.
-
-    Args:
-        model: The model before any change.
-        pair: Blocks of both corpora.
-        config: The settings.
-        progress: Whether to show progress bars.
-
-    Returns:
-        What later measurements are relative to.
-    """
-    blocks = text_blocks(pair.retain)
-    size = first_size(config.batch_size, blocks.width)
-    return Origin(
-        judge(model, pair, batch_size=config.batch_size, progress=progress),
-        reference_predictions(model, blocks, batch_size=size),
-    )
-
-
 def compare_stages(
     model: PreTrainedModel, own: Snapshot, found: Stages, test: Pair, origin: Origin, setting: Setting
 ) -> Comparison:
@@ -180,7 +159,7 @@ def compare_stages(
     """
 
     def scores() -> Scores:
-        return judge(model, test, batch_size=setting.config.batch_size, progress=setting.progress, reference=origin.reference)
+        return judge(model, test, batch_size=setting.config.batch_size, progress=setting.progress, origin=origin)
 
     phase("held-out text")
     after = scores()

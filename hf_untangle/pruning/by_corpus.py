@@ -7,7 +7,6 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.tokens import TokenBlocks
 from hf_untangle.evaluation.next_token import NextTokenMetrics
@@ -35,8 +34,8 @@ def by_themselves(test: Pair, also: Mapping[str, Blocks]) -> tuple[OneCorpus, ..
     Returns:
         The members of each corpus that is several, and the others; nothing where there is neither.
     """
-    forget = (OneCorpus("forget", name, blocks) for name, blocks in _members(test.forget).items())
-    retain = (OneCorpus("retain", name, blocks) for name, blocks in _members(test.retain).items())
+    forget = (OneCorpus("forget", name, blocks) for name, blocks in members_of(test.forget).items())
+    retain = (OneCorpus("retain", name, blocks) for name, blocks in members_of(test.retain).items())
     return (*forget, *retain, *(OneCorpus("also", name, blocks) for name, blocks in also.items()))
 
 
@@ -58,31 +57,6 @@ def metrics_of_each(
     return tuple(prediction_metrics(model, one.blocks, **how) for one in corpora)
 
 
-def metrics_by_member(
-    model: PreTrainedModel, blocks: Blocks, *, batch_size: BatchSize, progress: bool
-) -> tuple[NextTokenMetrics, dict[str, NextTokenMetrics]]:
-    """Measure a model on some blocks, and on those of each corpus that they are of, in one pass over all of them.
-
-    Args:
-        model: The model, masked or not.
-        blocks: The blocks.
-        batch_size: Blocks in a forward pass.
-        progress: Whether to show progress bars.
-
-    Returns:
-        The metrics of all blocks, and those of each corpus by name; none where there is one corpus.
-    """
-    how = {"batch_size": batch_size, "progress": progress}
-    members = {name: prediction_metrics(model, one, **how) for name, one in _members(blocks).items()}
-    if not members:
-        return prediction_metrics(model, blocks, **how), {}
-    tokens = sum(one.tokens for one in members.values())
-    means = {
-        what: sum(one.tokens * getattr(one, what) for one in members.values()) / tokens for what in ("top1", "top10", "loss")
-    }
-    return NextTokenMetrics(tokens, **means), members
-
-
 def scores_of_each(
     corpora: Iterable[OneCorpus], before: Iterable[NextTokenMetrics], after: Iterable[NextTokenMetrics]
 ) -> tuple[CorpusScores, ...]:
@@ -102,6 +76,13 @@ def scores_of_each(
     )
 
 
-def _members(blocks: Blocks) -> Mapping[str, Blocks]:
-    """The blocks of each of several corpora; nothing where they are of one."""
+def members_of(blocks: Blocks) -> Mapping[str, Blocks]:
+    """Find the blocks of each of several corpora.
+
+    Args:
+        blocks: Any blocks.
+
+    Returns:
+        The blocks of each by its name; nothing where they are of one corpus.
+    """
     return blocks.by_member() if isinstance(blocks, TokenBlocks) else {}

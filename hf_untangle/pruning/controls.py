@@ -4,6 +4,8 @@ That a capability fell says little when any mask of this size would have taken i
 (arXiv:2505.16252).
 """
 
+from dataclasses import dataclass
+
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
@@ -16,7 +18,7 @@ from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.select import random_like, top_like
 from hf_untangle.progress import phase
-from hf_untangle.pruning.iterative import Search, judge
+from hf_untangle.pruning.judging import judge, origin_on
 from hf_untangle.pruning.step import Pair
 from hf_untangle.records.unlearning import Comparison, Scores
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
@@ -26,10 +28,22 @@ RANDOM_MASKS = 3
 """Random masks that a result is compared with at the least, as one draw may be lucky."""
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What a run has chosen."""
+
+    mask: NeuronMask
+    """Which neurons stay."""
+    retain: ActivationStatistics
+    """Statistics of the original model on the retain corpus."""
+    constants: Constants | None = None
+    """What removed neurons read; zero when None."""
+
+
 def compare(
     model: PreTrainedModel,
     groups: tuple[NeuronGroup, ...],
-    search: Search,
+    chosen: Chosen,
     test: Pair,
     *,
     config: UnlearnConfig,
@@ -41,7 +55,7 @@ def compare(
     Args:
         model: The model, which is left as it was.
         groups: Its neuron groups.
-        search: The run.
+        chosen: What is removed.
         test: Held-out tokens not used for selection.
         config: The settings; `controls=0` leaves the controls out.
         progress: Whether to show progress bars.
@@ -51,26 +65,28 @@ def compare(
         The scores of all of them.
     """
 
-    def scores(mask: NeuronMask, constants: Constants | None = search.constants) -> Scores:
+    def scores(mask: NeuronMask, constants: Constants | None = chosen.constants) -> Scores:
         with masked(model, mask, constants=constants):
-            return judge(model, test, batch_size=config.batch_size, progress=progress)
+            return judge(model, test, batch_size=config.batch_size, progress=progress, origin=origin)
 
     phase("held-out text")
-    before = judge(model, test, batch_size=config.batch_size, progress=progress)
-    after, without = scores(search.mask), None
+    how = {"batch_size": config.batch_size, "progress": progress}
+    origin = origin_on(model, test, **how, disruption=config.disruption_budget is not None)
+    before = origin.scores
+    after, without = scores(chosen.mask), None
     if refit is not None:
         without = after
         with refitted(model, refit):
-            after = scores(search.mask, refit.constants)
+            after = scores(chosen.mask, refit.constants)
     if not config.controls:
         return Comparison(before=before, after=after, without_refit=without, controls=())
     return Comparison(
         before=before,
         after=after,
         without_refit=without,
-        controls=tuple(scores(random_like(search.mask, seed)) for seed in random_seeds(config)),
-        magnitude=scores(smallest_weights_like(search.mask, model, groups)),
-        retain_only=scores(least_used_like(search.mask, search.retain)),
+        controls=tuple(scores(random_like(chosen.mask, seed)) for seed in random_seeds(config)),
+        magnitude=scores(smallest_weights_like(chosen.mask, model, groups)),
+        retain_only=scores(least_used_like(chosen.mask, chosen.retain)),
     )
 
 

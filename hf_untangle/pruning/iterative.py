@@ -13,19 +13,13 @@ least. The prediction is made anew on the pruned model, so it sees what the neur
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import cast
 
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.forward import ForwardTokens, forward_tokens
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batch_size import BatchSize, first_size
-from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.data.blocks import Blocks
 from hf_untangle.errors import ConfigError, StatisticsError
-from hf_untangle.evaluation.kl_to_original import TopLogits, metrics_and_divergence, reference_predictions
-from hf_untangle.evaluation.prediction import prediction_metrics
 from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
@@ -33,22 +27,13 @@ from hf_untangle.masks.select import random_like
 from hf_untangle.models import name_and_revision
 from hf_untangle.progress import lost, phase
 from hf_untangle.pruning.budget import best_step, check_known, is_inside, is_over
-from hf_untangle.pruning.by_corpus import metrics_by_member
+from hf_untangle.pruning.judging import Judge, Origin
 from hf_untangle.pruning.resume import Journal
 from hf_untangle.pruning.step import Evidence, Pair, ablation_constants, gather, gather_again, remove_next
 from hf_untangle.records.unlearning import History, Scores, Step
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 logger = logging.getLogger("hf_untangle")
-
-
-@dataclass(frozen=True, eq=False)
-class Origin:
-    """The original model on the validation parts: what budgets are relative to."""
-
-    scores: Scores
-    reference: TopLogits | None = None
-    """What it predicted of the retain blocks, where disruption is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +70,9 @@ def search_mask(
 ) -> Search:
     """Find the neurons to remove.
 
-    The run ends at the forget target, at the step limit, or with the first step that breaks the retain budget. Of that one the
+    The run ends at the forget target, at the step limit, or with the first step that breaks a retain budget. Of that one the
     part is taken that fits, which bisection finds without another look at the neurons. The result is the step with the
-    largest selectivity among those inside the budget.
+    largest selectivity among those inside the budgets.
 
     Args:
         model: The model, which is left as it was.
@@ -107,9 +92,9 @@ def search_mask(
     """
     phase("looking at the original")
     with forward_tokens(model) as spent:
-        origin = origin or origin_of(model, validation, config, progress=progress)
-        run = _Run(model, groups, train, validation, config, progress, reference=origin.reference)
-        return _search(run, origin.scores, spent)
+        judge = Judge(model, validation, config, origin=origin, progress=progress)
+        run = _Run(model, groups, train, validation, config, progress, judge)
+        return _search(run, judge.origin.scores, spent)
 
 
 def _search(run: "_Run", base: Scores, spent: ForwardTokens) -> Search:
@@ -122,7 +107,7 @@ def _search(run: "_Run", base: Scores, spent: ForwardTokens) -> Search:
     journal = Journal.of_run(
         model,
         config=config.model_dump(),
-        tokens=[blocks.fingerprint for pair in (train, run.validation) for blocks in (pair.forget, pair.retain)],
+        tokens=[blocks.fingerprint for pair in (train, run.validation) for blocks in pair.all()],
     )
     finished = journal.read(groups)
     if finished:
@@ -148,69 +133,6 @@ def _search(run: "_Run", base: Scores, spent: ForwardTokens) -> Search:
     return Search(history, tuple(mask for _, mask in finished), original.forget, original.retain, journal, run.constants)
 
 
-def origin_of(model: PreTrainedModel, validation: Pair, config: UnlearnConfig, *, progress: bool) -> Origin:
-    """Measure the original model, and keep its predictions where a budget of disruption needs them.
-
-    Args:
-        model: The model before any change.
-        validation: Tokens that steps are judged on.
-        config: The settings.
-        progress: Whether to show progress bars.
-
-    Returns:
-        What budgets are relative to.
-    """
-    scores = judge(model, validation, batch_size=config.batch_size, progress=progress)
-    if config.disruption_budget is None:
-        return Origin(scores)
-    blocks = text_blocks(validation.retain)
-    return Origin(scores, reference_predictions(model, blocks, batch_size=first_size(config.batch_size, blocks.width)))
-
-
-def text_blocks(blocks: Blocks) -> TokenBlocks:
-    """Blocks of text, of which a disruption can be measured.
-
-    Args:
-        blocks: Any blocks.
-
-    Returns:
-        The same.
-
-    Raises:
-        ConfigError: They are of another task than predicting the next token.
-    """
-    if blocks.task != "next token":
-        raise ConfigError(
-            f"disruption_budget needs a causal language model, got one that predicts a {blocks.task}. Leave it out."
-        )
-    return cast(TokenBlocks, blocks)
-
-
-def judge(
-    model: PreTrainedModel, held_out: Pair, *, batch_size: BatchSize, progress: bool, reference: TopLogits | None = None
-) -> Scores:
-    """Measure a model on held-out blocks of both corpora.
-
-    Args:
-        model: The model, masked or not.
-        held_out: The blocks.
-        batch_size: Blocks in a forward pass.
-        progress: Whether to show progress bars.
-        reference: What the original predicted of the retain blocks, to measure the disruption.
-
-    Returns:
-        The scores.
-    """
-    forget = prediction_metrics(model, held_out.forget, batch_size=batch_size, progress=progress)
-    if reference is None:
-        retain, members = metrics_by_member(model, held_out.retain, batch_size=batch_size, progress=progress)
-        return Scores(forget=forget, retain=retain, members=tuple(members.items()))
-    blocks = text_blocks(held_out.retain)
-    size = first_size(batch_size, blocks.width)
-    retain, disruption = metrics_and_divergence(model, blocks, reference, batch_size=size)
-    return Scores(forget=forget, retain=retain, disruption=disruption)
-
-
 @dataclass(frozen=True, eq=False)
 class _Attempt:
     """A step that was tried, or a part of it."""
@@ -230,10 +152,10 @@ class _Run:
     validation: Pair
     config: UnlearnConfig
     progress: bool
+    judge: Judge
+    """Measures a step beside the original."""
     constants: Constants | None = None
     """What removed neurons read, found on the original model; zero when None."""
-    reference: TopLogits | None = None
-    """What the original predicted of the retain blocks."""
 
     def step(self, before: NeuronMask | None, number: int, original: Evidence, base: Scores) -> tuple[Step, NeuronMask]:
         """Remove the next neurons, and judge what is left."""
@@ -285,18 +207,13 @@ class _Run:
         pruned = remove_next(mask, evidence, self.groups, self.config, share)
         if pruned == mask:
             return None
-        with masked(self.model, pruned, constants=self.constants):
-            return _Attempt(share, pruned, self.judge())
-
-    def judge(self) -> Scores:
-        """Scores of the model as it is now."""
-        how = {"batch_size": self.config.batch_size, "progress": self.progress}
-        return judge(self.model, self.validation, reference=self.reference, **how)
+        return _Attempt(share, pruned, self.judge(lambda: masked(self.model, pruned, constants=self.constants)))
 
     def with_controls(self, step: Step, mask: NeuronMask) -> Step:
         """The step beside random masks of the same size."""
-        controls = []
-        for seed in range(self.config.seed, self.config.seed + self.config.controls):
-            with masked(self.model, random_like(mask, seed), constants=self.constants):
-                controls.append(self.judge())
-        return step.model_copy(update={"controls": tuple(controls)})
+
+        def scores(seed: int) -> Scores:
+            return self.judge.once(lambda: masked(self.model, random_like(mask, seed), constants=self.constants))
+
+        seeds = range(self.config.seed, self.config.seed + self.config.controls)
+        return step.model_copy(update={"controls": tuple(map(scores, seeds))})

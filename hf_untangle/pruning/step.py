@@ -14,6 +14,7 @@ from hf_untangle.data.batch_size import BatchSize, fraction
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import CorpusSource, Part
+from hf_untangle.data.held_out import held_out_blocks
 from hf_untangle.data.two_corpora import two_corpora
 from hf_untangle.display import fields_repr
 from hf_untangle.importance.observations import Observations
@@ -39,7 +40,13 @@ class Pair:
 
     forget: Blocks
     retain: Blocks
+    further: tuple[Blocks | None, ...] = ()
+    """More blocks of every retain corpus, which are read only where a judgement is close; None where there are no more."""
     __repr__ = fields_repr
+
+    def all(self) -> tuple[Blocks, ...]:
+        """All blocks: forget, retain, and what there is further of retain."""
+        return self.forget, self.retain, *(one for one in self.further if one is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +107,14 @@ def read_pair(
         config: The settings.
 
     Returns:
-        The blocks.
+        The blocks. Held-out ones are spread over all documents that are read; of the validation part there are further ones.
     """
-    tokens = config.tokens if part == "train" else config.evaluation_tokens
-
-    how = {"block_size": config.block_size, "packed": config.packed, "bos": config.bos}
-    opened = two_corpora(forget, retain, chat=config.chat, split=config.split)
-    return Pair(*(token_blocks(one, tokenizer, tokens=tokens, part=part, **how) for one in opened))
+    how = {"part": part, "block_size": config.block_size, "packed": config.packed, "bos": config.bos}
+    gone, kept = two_corpora(forget, retain, chat=config.chat, split=config.split)
+    if part == "train":
+        return Pair(*(token_blocks(one, tokenizer, tokens=config.tokens, **how) for one in (gone, kept)))
+    forgotten, retained = (held_out_blocks(one, tokenizer, tokens=config.evaluation_tokens, **how) for one in (gone, kept))
+    return Pair(forgotten.first, retained.first, retained.further if part == "validation" else ())
 
 
 def gather(

@@ -30,7 +30,7 @@ from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.progress import one_bar, phase, plan_work, predict
-from hf_untangle.pruning.iterative import judge
+from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.tasks import task_of
 from hf_untangle.pruning.work import seconds_per_token

@@ -17,6 +17,19 @@ def percent(share: float) -> str:
     return "n/a" if math.isnan(share) else f"{share:z.1%}"
 
 
+def between(low: float, high: float) -> str:
+    """Write an interval of shares.
+
+    Args:
+        low: Its lower end.
+        high: Its upper end.
+
+    Returns:
+        `1.9% to 4.3%`.
+    """
+    return f"{percent(low)} to {percent(high)}"
+
+
 def points(difference: float) -> str:
     """Write a difference of two shares in percentage points.
 

@@ -12,6 +12,7 @@ from hf_untangle.reporting import formatting
 from hf_untangle.reporting.attacks import attack_rows, attack_sentences, attack_settings, attacked
 from hf_untangle.reporting.card_text import limits, origin, removed, selectivity, settings, title
 from hf_untangle.reporting.evaluation import asked_rows
+from hf_untangle.reporting.frontier import frontier_rows, is_movable
 from hf_untangle.reporting.methods import method_sentences
 from hf_untangle.reporting.repairs import repair_sentences
 from hf_untangle.reporting.style import PALETTE, inline_svg
@@ -33,7 +34,7 @@ CAPTIONS = {
         "What forgetting cost",
         "Relative loss of top-1 accuracy on the validation parts, step by step from the original model at the origin. Above "
         "the dashed line more is forgotten than lost. The ringed step was chosen: the most selective one inside the retain "
-        "budget. The table above shows the held-out test parts.",
+        "budget. Thin lines are intervals of 95% over blocks. The first table shows the held-out test parts.",
     ),
     "attacks": Caption(
         "What attacks brought back",
@@ -83,6 +84,8 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
         repairs=repair_sentences(record),
         trained=method_sentences(record),
+        frontier=frontier_rows(record),
+        movable=is_movable(record),
         attacks=[_attack(one) for one in record.attacks],
         key_numbers=key_numbers(record),
         run=_run(record),

@@ -38,8 +38,8 @@ SMALLEST = 0.003
 def trade_off(record: UnlearnRecord) -> Figure:
     """Draw what every step took from the forget corpus against what it took from the retain corpus.
 
-    Both are relative drops of top-1 accuracy on the validation parts, which is what steps were chosen by. Above the
-    diagonal, more is forgotten than lost. The band is the retain budget.
+    Both are relative drops of top-1 accuracy on the validation parts, which is what steps were chosen by, with their 95%
+    intervals over blocks. Above the diagonal, more is forgotten than lost. The band is the retain budget.
 
     Args:
         record: The run.
@@ -56,6 +56,7 @@ def trade_off(record: UnlearnRecord) -> Figure:
         _frame(axes, [*run, *(point for points in random for point in points)])
         axes.set_xlabel(f"top-1 lost on {plain(corpus_name(record, 'retain'))} (retain)")
         axes.set_ylabel(f"top-1 lost on {plain(corpus_name(record, 'forget'))} (forget)")
+        _draw_intervals(axes, run, [step.scores for step in history.steps])
         lines = [_draw_diagonal(axes), _draw_random(axes, random), _draw_run(axes, run, history.chosen)]
         labels = _run_labels(run, history.chosen) + _random_labels(random) + _draw_budget(axes, record.config.retain_budget)
         every = [[point] for points in random for point in points]
@@ -156,6 +157,21 @@ def _draw_run(axes: Axes, run: list[Point], chosen: int) -> list[Point]:
     axes.plot(*zip(*run, strict=True), "o", color=RUN.light, markersize=5.5, markeredgecolor=PAGE.light)
     axes.plot(*run[chosen - 1], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK.light, markeredgewidth=1.4)
     return line
+
+
+def _draw_intervals(axes: Axes, run: list[Point], steps: list[Scores]) -> None:
+    """Draw how far a step may be off on either corpus, where that was measured, as far as the axes go."""
+    sides = (axes.get_xlim(), axes.get_ylim())
+    for point, scores in zip(run, steps, strict=True):
+        if scores.retain_paired is None or scores.forget_paired is None:
+            continue
+        ends = scores.retain_paired.drop.interval(), scores.forget_paired.drop.interval()
+        (left, right), (low, high) = (
+            (max(one, side[0]), min(other, side[1])) for (one, other), side in zip(ends, sides, strict=True)
+        )
+        how = {"color": RUN.light, "linewidth": 0.8, "alpha": 0.6}
+        axes.plot([left, right], [point[1]] * 2, **how)
+        axes.plot([point[0]] * 2, [low, high], **how)
 
 
 def _run_labels(run: list[Point], chosen: int) -> list[Label]:

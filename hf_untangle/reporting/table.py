@@ -144,7 +144,7 @@ def comparison_table(record: UnlearnRecord) -> Table:
         A table; print it with `rich.print`.
     """
     words = wording(record)
-    caption = f"{words.predicts} prediction on held-out {words.material}; the drop is relative"
+    caption = f"{words.predicts} prediction on held-out {words.material}; the drop is relative{_in_intervals(record)}"
     table = Table(box=box.SIMPLE_HEAD, caption=caption, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("", "top-1", "drop", "top-10", "perplexity"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
@@ -198,7 +198,9 @@ def budget_verdict(record: UnlearnRecord) -> str:
     if math.isnan(lost):
         return f"No verdict on the budget of {budget}: the original model predicts nothing of {retain}."
     verdict = "Within budget" if lost <= record.config.retain_budget else "Over budget"
-    return f"{verdict}: {retain} lost {formatting.percent(max(lost, 0.0))} on held-out text, of {budget} allowed."
+    paired = record.final.retain_paired
+    between = "" if paired is None else f" ({formatting.between(*paired.drop.interval())} with a confidence of 95%)"
+    return f"{verdict}: {retain} lost {formatting.percent(max(lost, 0.0))}{between} on held-out text, of {budget} allowed."
 
 
 def selectivity_verdict(record: UnlearnRecord) -> str | None:
@@ -253,10 +255,29 @@ def drop_of(use: Use, scores: Scores, base: Scores) -> float:
         base: The scores of the original model.
 
     Returns:
-        1 - after / before; NaN where the original model had no hit that could be lost.
+        1 - after / before, on all blocks that were read of either; NaN where the original model had no hit that could be lost.
     """
-    before = _metrics(use, base).top1
-    return relative_drop(before, _metrics(use, scores).top1) if before else math.nan
+    if not _metrics(use, base).top1:
+        return math.nan
+    return scores.forget_drop(base) if use == "forget" else scores.retain_drop(base)
+
+
+def drop_between(use: Use, scores: Scores, base: Scores) -> str:
+    """Write the relative drop of top-1 on one corpus, with the interval that it lies in.
+
+    Args:
+        use: Which corpus.
+        scores: The scores of a pruned model.
+        base: The scores of the original model.
+
+    Returns:
+        `3.1% (1.9% to 4.3%)`, at a confidence of 95%; the drop alone where its error was not measured.
+    """
+    drop, paired = (
+        formatting.drop(drop_of(use, scores, base)),
+        scores.forget_paired if use == "forget" else scores.retain_paired,
+    )
+    return drop if paired is None else f"{drop} ({formatting.between(*paired.drop.interval())})"
 
 
 def mean_drop(use: Use, models: Sequence[Scores], base: Scores) -> float:
@@ -284,6 +305,11 @@ def _control(record: UnlearnRecord) -> str:
     return "update" if record.training else "mask"
 
 
+def _in_intervals(record: UnlearnRecord) -> str:
+    """The end of a caption, where drops stand with their intervals."""
+    return "" if record.test.after.retain_paired is None else ", in brackets its 95% interval over blocks"
+
+
 def _by_chance(record: UnlearnRecord, base: Scores) -> str:
     """What random masks or updates do, as the end of a sentence; nothing when there are none."""
     controls, what = record.test.controls, _control(record)
@@ -304,10 +330,19 @@ def _cells(use: Use, models: Sequence[Scores], base: Scores | None) -> Cells:
     metrics = [_metrics(use, scores) for scores in models]
     return Cells(
         top1=formatting.mean([each.top1 for each in metrics], formatting.percent),
-        drop="" if base is None else formatting.mean([drop_of(use, scores, base) for scores in models], formatting.drop),
+        drop=_drop(use, models, base),
         top10=formatting.mean([each.top10 for each in metrics], formatting.percent),
         perplexity=formatting.mean([each.perplexity for each in metrics], formatting.perplexity),
     )
+
+
+def _drop(use: Use, models: Sequence[Scores], base: Scores | None) -> str:
+    """Write the drop of one model with its interval, or the mean of several with their spread."""
+    if base is None:
+        return ""
+    if len(models) == 1:
+        return drop_between(use, models[0], base)
+    return formatting.mean([drop_of(use, scores, base) for scores in models], formatting.drop)
 
 
 def _metrics(use: Use, scores: Scores) -> NextTokenMetrics:

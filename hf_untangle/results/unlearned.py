@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
 from hf_untangle.architecture.commit import undone_on_failure
+from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_calls
 from hf_untangle.attacks.run import attack
@@ -37,6 +38,7 @@ from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.adapter_path import write_adapter_path
 from hf_untangle.reporting.report import write_report
 from hf_untangle.results.base import Result
+from hf_untangle.results.strength import move_, step_at
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
 
 STATISTICS = {"forget": "statistics-forget.safetensors", "retain": "statistics-retain.safetensors"}
@@ -180,6 +182,45 @@ class UnlearnResult(Result):
         )
         self._update(metrics=(*self.record.metrics, found))
         return self
+
+    @all_or_nothing
+    def at_strength(
+        self,
+        strength: int | None = None,
+        *,
+        forget_drop: float | None = None,
+        retain_drop: float | None = None,
+        groups: tuple[NeuronGroup, ...] | None = None,
+        progress: bool = True,
+    ) -> "UnlearnResult":
+        """Make another step of the run the result: the model is given its weights back, and what that step removes is removed.
+
+        Args:
+            strength: The number of the step, as on the page and in `mask_path`, from 1.
+            forget_drop: Instead of it, the weakest step that takes at least this share of forget's top-1.
+            retain_drop: Instead of it, the step that takes most of forget, for at most this share of retain's top-1.
+            groups: The neuron groups that the run was given, where they cannot be found; found when None.
+            progress: Whether to show progress bars.
+
+        Returns:
+            This result at that step, measured on the test parts beside new controls. Attacks, other metrics and what else was
+            measured (`also`) leave the record, as they are of another model. An error or an interruption leaves everything
+            as it was.
+
+        Raises:
+            ConfigError: Not exactly one point is asked for, or there is no such step.
+            BudgetError: No step takes so much of forget, or so little of retain.
+            MaskError: The removed weights were not kept (`keep_removed=True`), or the model was more than pruned.
+        """
+        step = step_at(self.history, strength, forget_drop, retain_drop)
+        tokenizer = self.tokenizer if isinstance(self.tokenizer, PreTrainedTokenizerBase) else None
+        with undone_on_failure() as undo:
+            undo.callback(vars(self).update, dict(vars(self)))
+            how = {"statistics": self.retain, "test": self.held_out, "groups": groups, "progress": progress}
+            moved = move_(self.model, tokenizer, self.removed, self.record, step, mask=self.mask_path[step - 1], **how)
+            self.mask, self.removed, self.record = moved.mask, moved.removed, moved.record
+            self._weights_changed()
+            return self
 
     def to_adapter(self, folder: str | Path) -> Path:
         """Write the mask as a stock peft adapter of the original model, which hides what this result has removed.

@@ -12,7 +12,7 @@ from hf_untangle.methods.work import tokens_of, unlearning_work
 from hf_untangle.progress import passes
 
 DEFAULT = UnlearnConfig()
-QUICKER = ("steps", "tokens", "gradient_tokens", "evaluation_tokens")
+QUICKER = ("steps", "tokens", "gradient_tokens", "evaluation_tokens", "evaluation_doublings")
 
 
 def test_settings_can_be_changed_without_changing_those_they_come_from():

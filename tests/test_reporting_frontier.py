@@ -53,6 +53,22 @@ def test_table_and_verdict_say_how_far_they_may_be_off(record):
     )
 
 
+def test_the_verdict_of_several_corpora_is_that_of_the_one_which_lost_most(record):
+    before, after = record.test.before, record.test.after
+    members = {
+        name: (("a", scores(0.5, a).retain), ("self", scores(0.5, b).retain))
+        for name, a, b in (("before", 0.3, 0.4), ("after", 0.3, 0.2))
+    }
+    test = record.test.model_copy(
+        update={
+            "before": before.model_copy(update={"members": members["before"]}),
+            "after": after.model_copy(update={"members": members["after"], "members_paired": (("self", CHANGE),)}),
+        }
+    )
+    verdict = budget_verdict(record.model_copy(update={"test": test}))
+    assert verdict.startswith("Over budget: self lost 50.0% (-2.0% to 55.4% with")
+
+
 def test_the_page_has_the_frontier_and_says_how_to_move_along_it(record):
     page = report_page(record, {})
     assert "<h2>The frontier</h2>" in page and page.count(BETWEEN) >= 8

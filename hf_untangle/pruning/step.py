@@ -112,9 +112,12 @@ def read_pair(
     how = {"part": part, "block_size": config.block_size, "packed": config.packed, "bos": config.bos}
     gone, kept = two_corpora(forget, retain, chat=config.chat, split=config.split)
     if part == "train":
-        return Pair(*(token_blocks(one, tokenizer, tokens=config.tokens, **how) for one in (gone, kept)))
+        return Pair(
+            token_blocks(gone, tokenizer, tokens=config.tokens, **how),
+            token_blocks(kept, tokenizer, tokens=config.tokens, **how),
+        )
     forgotten, retained = (held_out_blocks(one, tokenizer, tokens=config.evaluation_tokens, **how) for one in (gone, kept))
-    return Pair(forgotten.first, retained.first, retained.further if part == "validation" else ())
+    return Pair(forgotten.first, retained.first, further=retained.further if part == "validation" else ())
 
 
 def gather(

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
+from hf_untangle.records.scores import Paired
 from hf_untangle.records.unlearning import Scores, UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.task_terms import wording
@@ -193,14 +194,22 @@ def budget_verdict(record: UnlearnRecord) -> str:
     Returns:
         A sentence that begins with `Within budget` or `Over budget`.
     """
-    lost, budget = drop_of("retain", record.final, record.test.before), formatting.percent(record.config.retain_budget)
-    retain = corpus_name(record, "retain")
+    retain, lost, paired = _costliest(record)
+    budget = formatting.percent(record.config.retain_budget)
     if math.isnan(lost):
         return f"No verdict on the budget of {budget}: the original model predicts nothing of {retain}."
     verdict = "Within budget" if lost <= record.config.retain_budget else "Over budget"
-    paired = record.final.retain_paired
     between = "" if paired is None else f" ({formatting.between(*paired.drop.interval())} with a confidence of 95%)"
     return f"{verdict}: {retain} lost {formatting.percent(max(lost, 0.0))}{between} on held-out text, of {budget} allowed."
+
+
+def _costliest(record: UnlearnRecord) -> tuple[str, float, Paired | None]:
+    """The retain corpus, or of several the one that lost most, with its drop, and with its error where that was measured."""
+    before, after = record.test.before, record.final
+    known, paired = {name: one.top1 for name, one in before.members if one.top1}, dict(after.members_paired)
+    each = [(name, relative_drop(known[name], one.top1), paired.get(name)) for name, one in after.members if name in known]
+    whole = (corpus_name(record, "retain"), drop_of("retain", after, before), after.retain_paired)
+    return max(each, key=lambda one: one[1], default=whole)
 
 
 def selectivity_verdict(record: UnlearnRecord) -> str | None:

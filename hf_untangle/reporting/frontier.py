@@ -43,9 +43,10 @@ def is_movable(record: UnlearnRecord) -> bool:
         record: The run.
 
     Returns:
-        True for a run of pruning alone, whose steps are masks.
+        True for a run of pruning alone, whose steps are masks, as long as nothing else was done to its model.
     """
-    return record.methods == ("prune",) and record.refit is None and record.config.ablation != "mode"
+    masks = record.methods == ("prune",) and record.refit is None and record.config.ablation != "mode"
+    return masks and not record.repairs and record.compaction is None
 
 
 def _row(step: Step, record: UnlearnRecord) -> FrontierRow:

@@ -7,7 +7,7 @@ import torch
 from toy_languages import NUMBERS, SMALL, WORDS
 
 import hf_untangle as untangle
-from hf_untangle.errors import ArchitectureError, MaskError
+from hf_untangle.errors import ArchitectureError, CompactionError, MaskError
 from hf_untangle.masks.mask import NeuronMask
 
 NAMED = {"model.layers.*.mlp.down_proj": "ffn"}
@@ -15,7 +15,13 @@ CALLS = ("unlearn", "prune", "compaction.compact", "results.strength")
 
 
 @pytest.fixture
-def groups(toy_model, monkeypatch):
+def found(toy_model):
+    """All groups of the toy model, with their producers."""
+    return untangle.neuron_groups(toy_model)
+
+
+@pytest.fixture
+def groups(toy_model, found, monkeypatch):
     """The FFNs of the toy model, named by hand; nothing else finds any."""
     named = untangle.neuron_groups(toy_model, named=NAMED)
 
@@ -50,12 +56,16 @@ def test_pruning_takes_them_with_its_plan(toy_model, tokenizer, groups):
         untangle.prune(toy_model, plan, tokenizer=tokenizer, groups=groups[:1], progress=False)
 
 
-def test_compaction_takes_them_and_what_has_no_producers_keeps_its_place(toy_model, groups):
-    mask = NeuronMask.keep_all(groups, str(toy_model.name_or_path))
+def test_compaction_takes_those_that_are_given_and_nothing_of_those_without_producers(toy_model, found, groups):
+    mask = NeuronMask.keep_all(found, str(toy_model.name_or_path))
     first = groups[0].name
     mask = mask.with_kept(dict(mask) | {first: torch.arange(groups[0].size) >= 8})
     with pytest.raises(ArchitectureError, match="not understood"):
         untangle.compact(toy_model, mask)
-    smaller = untangle.compact(toy_model, mask, groups=groups)
-    weight = smaller.get_submodule(first).weight
-    assert weight.shape == toy_model.get_submodule(first).weight.shape and not weight[:, :8].any()
+    smaller = untangle.compact(toy_model, mask, groups=found)
+    assert smaller.get_submodule(first).weight.shape[1] == groups[0].size - 8
+    of_named = NeuronMask.keep_all(groups, str(toy_model.name_or_path)).with_kept(
+        {group.name: mask[group.name] for group in groups}
+    )
+    with pytest.raises(CompactionError, match="Nothing can be taken out"):
+        untangle.compact(toy_model, of_named, groups=groups)

@@ -48,8 +48,7 @@ def compact(
         model: A model from transformers, in floating point, or a `peft.PeftModel` of one with LoRA adapters, which are cut
             too. It is left as it was, and shares its untouched tensors with the new one. A name or path is loaded.
         mask: Which neurons stay. When None, those that are removed are read off the weights, whose columns are zero.
-        groups: Its neuron groups, from `neuron_groups(model, named=...)` where they cannot be found; found when None. Groups
-            without producers keep their places, as zeros.
+        groups: Its neuron groups; found when None. Those without producers, as they are named by hand, keep their places.
         layout: `ragged`: every layer is as narrow as it can be; such a checkpoint loads with plain `from_pretrained` once
             `hf_untangle.compaction.enable_ragged_checkpoints()` was called. `uniform`: all layers get the width of the widest;
             such a checkpoint needs nothing of this package.

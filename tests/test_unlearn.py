@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hf_untangle as untangle
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import token_blocks
+from hf_untangle.data.corpora import corpus
+from hf_untangle.data.held_out import held_out_blocks
 from hf_untangle.errors import (
     ArchitectureError,
     BudgetError,
@@ -110,7 +112,7 @@ def test_the_result_is_measured_on_parts_that_nothing_was_chosen_by(result, taug
     ]
     assert len(fingerprints) == 6
     for use, texts in (("forget", NUMBERS), ("retain", WORDS)):
-        blocks = token_blocks(texts, tokenizer, tokens=1024, part="test", block_size=32)
+        blocks = held_out_blocks(corpus(texts), tokenizer, tokens=1024, part="test", block_size=32).first
         for scores, model in ((result.record.test.before, taught), (result.record.test.after, result.model)):
             metrics = next_token_metrics(model, blocks, progress=False)
             assert getattr(scores, use).top1 == pytest.approx(metrics.top1)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_untangle.pruning import iterative
+from hf_untangle.pruning import iterative, judging
 from hf_untangle.pruning import resume as journal
 from hf_untangle.pruning.resume import Journal
 from hf_untangle.records import provenance
@@ -15,19 +15,20 @@ def interrupt(monkeypatch):
     """Press Ctrl-C when a function of the loop is called for the n-th time, once."""
 
     def arrange(function: str, call: int) -> None:
-        calls, real = iter(range(1, 1000)), getattr(iterative, function)
+        where = judging if function == "measure" else iterative
+        calls, real = iter(range(1, 1000)), getattr(where, function)
 
         def interrupted(*args: object, **kwargs: object) -> object:
             if next(calls) == call:
                 raise KeyboardInterrupt
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(iterative, function, interrupted)
+        monkeypatch.setattr(where, function, interrupted)
 
     return arrange
 
 
-IN_STEP_2 = [("gather_again", 1), ("remove_next", 2), ("judge", 3), ("random_like", 1)]
+IN_STEP_2 = [("gather_again", 1), ("remove_next", 2), ("measure", 3), ("random_like", 1)]
 
 
 @pytest.mark.parametrize(("function", "call"), IN_STEP_2)

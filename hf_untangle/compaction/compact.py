@@ -67,7 +67,7 @@ def compact(
         return compact_with_lora(model, mask, groups=groups, layout=layout, round_to=round_to)
     check_without_adapters(model)
     assert isinstance(model, PreTrainedModel)
-    groups = neuron_groups(model)
+    groups = neuron_groups(model) if groups is None else groups
     check_in_memory(model, groups)
     mask = removed_neurons(model, groups) if mask is None else mask_of_all(mask, groups, *name_and_revision(model))
     shorter = without_layers(model, groups, mask)

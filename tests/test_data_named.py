@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub import constants
 
-from hf_untangle.data import corpora, embedded, hub
+from hf_untangle.data import corpora, embedded
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.corpora import corpus
 from hf_untangle.data.documents import Pair, as_document
@@ -49,7 +49,7 @@ def opened(monkeypatch) -> list[tuple]:
         return FAKE_ROWS[where]
 
     monkeypatch.setattr(corpora, "hub_is_reachable", lambda: True)
-    monkeypatch.setattr(hub, "load_dataset", fake_load)
+    monkeypatch.setattr("datasets.load_dataset", fake_load)
     return calls
 
 
@@ -121,7 +121,7 @@ def test_what_the_hub_refuses_is_an_error_that_names_the_corpus(opened, monkeypa
     def refuse(*_, **__):
         raise ConnectionError("it is gated.")
 
-    monkeypatch.setattr(hub, "load_dataset", refuse)
+    monkeypatch.setattr("datasets.load_dataset", refuse)
     with pytest.raises(CorpusError, match="`wmdp-bio-forget` could not be read from cais/.* it is gated. Log in"):
         list(corpus("wmdp-bio-forget").read())
     with pytest.raises(CorpusError, match="`code` could not be read .* HF_HUB_OFFLINE=1 to take its embedded form"):

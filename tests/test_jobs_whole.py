@@ -104,7 +104,7 @@ def test_a_failed_repair_leaves_the_unlearned_result(whole, tmp_path, monkeypatc
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hf_untangle.results.unlearned.repair_measured", interrupted)
+    monkeypatch.setattr("hf_untangle.repairs.repair.repair_measured", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole(repair=REPAIR), progress=False)
     assert UnlearnRecord.model_validate_json((tmp_path / "out" / MARKER).read_text()).repairs == ()

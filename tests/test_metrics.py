@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import evaluate
 import numpy as np
@@ -14,11 +14,10 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-import hf_untangle
 from hf_untangle.errors import ConfigError
-from hf_untangle.metrics.registry import METRICS, metric
+from hf_untangle.metrics.module import metric
+from hf_untangle.metrics.registry import METRICS
 
-ROOT = Path(hf_untangle.__file__).parents[1]
 EXAMPLES = {
     "answer_probability": {"predictions": [[-1.0, -2.0], [0.0]]},
     "exact_memorization": {"predictions": [[1, 2], [3]], "references": [[1, 9], [3]]},
@@ -45,25 +44,25 @@ def result(name: str, **columns):
     return metric(name, keep_in_memory=True).compute(**columns)
 
 
-def in_two_processes(name: str, folder: Path) -> dict[str, float]:
-    """What this process computes of its own rows and of those that a second process has added."""
-    columns, shared = EXAMPLES[name], {"num_process": 2, "experiment_id": "two", "cache_dir": str(folder), "timeout": 300}
-    (folder / "rows.json").write_text(json.dumps({key: rows[1::2] for key, rows in columns.items()}))
-    script = f"""
-import json
+SHARED = """
+import json, os, sys
 from pathlib import Path
 from hf_untangle.metrics import metric
-module = metric({name!r}, process_id=1, **{shared!r})
-module.add_batch(**json.loads(Path("rows.json").read_text()))
-Path("second.json").write_text(json.dumps(module.compute()))
+rank, columns = int(os.environ["RANK"]), json.loads(Path("columns.json").read_text())
+module = metric(sys.argv[1], process_id=rank, num_process=2, experiment_id="two", cache_dir=".", timeout=300)
+module.add_batch(**{key: rows[rank::2] for key, rows in columns.items()})
+Path(f"found-{rank}.json").write_text(json.dumps(module.compute()))
 """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    second = subprocess.Popen([sys.executable, "-c", script], cwd=folder, env=environment)
-    module = metric(name, process_id=0, **shared)
-    module.add_batch(**{key: rows[::2] for key, rows in columns.items()})
-    found = module.compute()
-    assert second.wait(timeout=300) == 0
-    assert json.loads((folder / "second.json").read_text()) is None
+
+
+def in_two_processes(forked: Callable[..., Any], name: str, folder: Path) -> dict[str, float]:
+    """What a process computes of its own rows and of those that a second process has added."""
+    (folder / "columns.json").write_text(json.dumps(EXAMPLES[name]))
+    (folder / "shared.py").write_text(SHARED)
+    done = forked(folder, "shared.py", name, ranks=2)
+    assert done.returncode == 0, done.stderr
+    found, second = (json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2))
+    assert second is None
     return found
 
 
@@ -89,14 +88,14 @@ def test_batches_give_what_all_rows_at_once_give(name):
     assert module.compute() == result(name, **columns)
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
-    assert in_two_processes("membership_auc", tmp_path) == result("membership_auc", **EXAMPLES["membership_auc"])
+def test_two_processes_give_what_one_gives(forked, tmp_path):
+    assert in_two_processes(forked, "membership_auc", tmp_path) == result("membership_auc", **EXAMPLES["membership_auc"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(METRICS) - {"membership_auc", "rouge"}))
-def test_two_processes_give_what_one_gives_for_every_metric(name, tmp_path):
-    assert in_two_processes(name, tmp_path) == result(name, **EXAMPLES[name])
+def test_two_processes_give_what_one_gives_for_every_metric(forked, name, tmp_path):
+    assert in_two_processes(forked, name, tmp_path) == result(name, **EXAMPLES[name])
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():

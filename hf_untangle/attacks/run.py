@@ -15,13 +15,14 @@ from hf_untangle.attacks.registry import ATTACKS
 from hf_untangle.attacks.report import AttackReport
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.attacks.subject import Unlearned, scene_of
+from hf_untangle.attacks.work import attack_work
 from hf_untangle.by_name import ModelName
 from hf_untangle.configs.attack import Attack, AttackConfig
 from hf_untangle.configs.keywords import AttackSettings
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
-from hf_untangle.progress import Work, one_bar, phase, plan_work, predict
+from hf_untangle.progress import one_bar, phase, plan_work, predict
 from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading
 from hf_untangle.records.provenance import device_name
@@ -153,37 +154,3 @@ def _check(result: Unlearned) -> None:
             f"Attacks run in one process, as their time limits do, but there are {place()[1]}. Save the result, and run "
             "`hf-untangle attack FOLDER` without a launcher."
         )
-
-
-KINDS = 3
-"""Models that are attacked: the result, the original and a random mask; a gold model makes four."""
-
-
-def trainings(config: AttackConfig) -> int:
-    """Count the trainings of all attacks.
-
-    Args:
-        config: The settings.
-
-    Returns:
-        How many models are trained.
-    """
-    runs = KINDS * config.seeds
-    searched = runs + (KINDS if config.tune_all else 1) * (len(config.relearnings()) - 1)
-    per_attack = {"relearn": searched, "held-out-facts": searched, "benign": runs}
-    return sum(per_attack.get(name, 0) for name in config.attacks)
-
-
-def attack_work(config: AttackConfig) -> Work:
-    """Count what attacks do when none meets its time limit.
-
-    Args:
-        config: The settings.
-
-    Returns:
-        Tokens of each kind of work.
-    """
-    trained, runs = trainings(config), KINDS * config.seeds
-    training = config.training(config.seed)
-    tokens = trained * config.steps * training.passes * training.batch_size * training.block_size
-    return {"training": tokens, "forward": config.evaluation_tokens * (trained * (config.points + 1) + 8 * runs)}

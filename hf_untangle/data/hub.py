@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import cast
 
-from datasets import load_dataset
-
 from hf_untangle.data.catalogue import NamedCorpus
 from hf_untangle.data.documents import Document
 from hf_untangle.data.row_formats import Row
@@ -64,6 +62,8 @@ def hub_rows(name: str, entry: NamedCorpus) -> Iterator[Row]:
 
 def _stream(entry: NamedCorpus) -> Iterator[Row]:
     """Open the data set as a stream."""
+    from datasets import load_dataset  # It takes a second to import, which corpora from elsewhere do not need.
+
     if entry.files:
         files = {entry.split: f"hf://datasets/{entry.repository}@{entry.files}"}
         return iter(load_dataset("parquet", data_files=files, split=entry.split, streaming=True))

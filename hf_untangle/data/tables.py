@@ -1,6 +1,7 @@
 """Rows in memory, in whatever they come: data sets, frames, lists and iterators; and mappings of splits of these."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -8,8 +9,6 @@ from functools import partial
 from itertools import tee
 from pathlib import Path
 from typing import Any, cast
-
-from datasets import Dataset, IterableDataset
 
 from hf_untangle.data.catalogue import CORPORA, OWN
 from hf_untangle.data.chat_turns import is_chat
@@ -40,7 +39,8 @@ def opened_table(source: Any) -> Table | None:
     Returns:
         The rows, or None where the source holds no rows.
     """
-    if isinstance(source, Dataset | IterableDataset):
+    library = sys.modules.get("datasets")  # A data set only comes from where its library was imported.
+    if library is not None and isinstance(source, library.Dataset | library.IterableDataset):
         name = source.info.dataset_name or "dataset"
         license = source.info.license or "unknown"
         return Table(name, f"{type(source).__name__} `{name}`", license, lambda: cast(Iterator[Row], iter(source)))

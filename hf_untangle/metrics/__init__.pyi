@@ -7,8 +7,8 @@ from hf_untangle.metrics.answers import multiple_choice as multiple_choice
 from hf_untangle.metrics.answers import truth_ratio as truth_ratio
 from hf_untangle.metrics.membership import membership_auc as membership_auc
 from hf_untangle.metrics.membership import privacy_leakage as privacy_leakage
+from hf_untangle.metrics.module import metric as metric
 from hf_untangle.metrics.registry import METRICS as METRICS
-from hf_untangle.metrics.registry import metric as metric
 from hf_untangle.metrics.texts import python_parses as python_parses
 from hf_untangle.metrics.texts import repetition as repetition
 from hf_untangle.metrics.texts import rouge as rouge

@@ -15,7 +15,7 @@ from hf_untangle.architecture.reads_tokens import check_reads_tokens_alone
 from hf_untangle.architecture.sharding import own_class
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.corpora import Corpus, CorpusSource, Part
-from hf_untangle.data.images import ImageClasses, Processor, image_blocks, image_classes
+from hf_untangle.data.images import ImageClasses, Processor, image_blocks
 from hf_untangle.data.masked_tokens import mask_tokens
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.data.tokens import Task
@@ -76,6 +76,8 @@ def open_pair(
         ConfigError: Classes of images came for a language model.
     """
     if task == "class":
+        from hf_untangle.data.image_sets import image_classes  # It imports `datasets`, which texts may not need.
+
         gone = image_classes(cast(Any, forget))
         return gone, gone.others() if retain is None else image_classes(cast(Any, retain))
     if isinstance(forget, ImageClasses) or isinstance(retain, ImageClasses):

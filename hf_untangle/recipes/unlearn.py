@@ -10,7 +10,7 @@ from hf_untangle import models
 from hf_untangle.compaction.saving import bytes_of
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.corpora import Corpus
-from hf_untangle.data.images import ImageClasses, image_classes
+from hf_untangle.data.images import ImageClasses
 from hf_untangle.methods.automatic import choose
 from hf_untangle.methods.choose import AUTO, PRUNE, method_names, split_settings
 from hf_untangle.models import Kind
@@ -138,7 +138,11 @@ def plan(recipe: Recipe) -> Plan:
 
 def _open(recipe: Recipe, choice: CorpusChoice) -> Corpus | ImageClasses:
     """Open what a recipe names: a corpus of text, or classes of images."""
-    return image_classes(choice.source) if recipe.kind == "image-classifier" else choice.open()
+    if recipe.kind != "image-classifier":
+        return choice.open()
+    from hf_untangle.data.image_sets import image_classes
+
+    return image_classes(choice.source)
 
 
 def _load(recipe: Recipe, progress: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:

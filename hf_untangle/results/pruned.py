@@ -24,7 +24,6 @@ from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.pruning.plan import PrunePlan, read_blocks
 from hf_untangle.records.compression import CorpusMetricsRecord, PruneRecord
 from hf_untangle.records.saved import corpus_again, read_removed, read_run_record, same_tokens
-from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.compression_page import write_prune_report
 from hf_untangle.results.base import Result
 from hf_untangle.statistics.activation_statistics import FILE as STATISTICS
@@ -93,6 +92,8 @@ class PruneResult(Result):
         Raises:
             ConfigError: A setting is unknown or out of its range.
         """
+        from hf_untangle.repairs.repair import repair_measured  # It imports peft, which takes seconds.
+
         repaired = repair_measured(
             self.model,
             self.mask if self.record.config.compact is None else None,

@@ -12,7 +12,6 @@ from hf_untangle.architecture.commit import undone_on_failure
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_calls
-from hf_untangle.attacks.run import attack
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.configs.attack import AttackConfig
@@ -34,7 +33,6 @@ from hf_untangle.pruning.extra_metrics import ask
 from hf_untangle.pruning.step import Pair
 from hf_untangle.records.saved import read_removed
 from hf_untangle.records.unlearning import History, UnlearnRecord
-from hf_untangle.repairs.repair import repair_measured
 from hf_untangle.reporting.adapter_path import write_adapter_path
 from hf_untangle.reporting.report import write_report
 from hf_untangle.results.base import Result
@@ -98,6 +96,8 @@ class UnlearnResult(Result):
         Raises:
             ConfigError: The model is no causal language model, or a setting is unknown or out of its range.
         """
+        from hf_untangle.repairs.repair import repair_measured  # It imports peft, which takes seconds.
+
         corpus = self.held_out.retain.corpus if retain is None else retain
         if self.record.task != "next token" or isinstance(corpus, ImageClasses):
             raise ConfigError(f"Repair trains a causal language model, but this one predicts a {self.record.task}.")
@@ -143,6 +143,8 @@ class UnlearnResult(Result):
             ConfigError: A setting is unknown or out of its range, the model is no causal language model, or the original is
                 not the one that the result was made from.
         """
+        from hf_untangle.attacks.run import attack  # It imports peft, which takes seconds.
+
         what = {"config": config, "original": original, "gold": gold, "neighbor": neighbor}
         report = attack(self, **what, progress=progress, **settings)  # type: ignore[arg-type]
         self._update(attacks=(*self.record.attacks, report.record))

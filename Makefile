@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= 2
+# Every process of a test would compile this package and its dependencies anew.
+unexport PYTHONDONTWRITEBYTECODE
 # pyright asks no registry whether it is the newest.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export NO_MKDOCS_2_WARNING := 1
@@ -15,7 +17,7 @@ demo: $(STAMP)
 # Tiny tensors are slower with a second thread, and the second core has tests of its own.
 test: export OMP_NUM_THREADS := 1
 test: $(STAMP)
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 slow: $(STAMP)
 	$(BIN)/pytest -q -m slow

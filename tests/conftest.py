@@ -2,6 +2,7 @@
 
 import gc
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import run_forked, start_server
 from hub_server import WRITER, running_hub
 from huggingface_hub import constants, hf_api
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -60,6 +62,26 @@ FAMILIES: dict[str, dict] = {
     "gpt_neox": COMMON,
 }
 """Settings of a tiny model of every family: 2 layers, 4 heads, grouped queries where the family has them."""
+
+
+LONGEST = (
+    "test_docs_code.py",
+    "test_callbacks_matrix.py",
+    "test_cli_processes.py",
+    "test_support_table.py",
+    "test_interruptions.py",
+    "test_ablation.py",
+    "test_compaction.py",
+    "test_compaction_folders.py",
+    "test_statistics.py",
+    "test_adapter.py",
+)
+"""Files that take longest: they come first, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -223,6 +245,13 @@ def project(taught, tokenizer, tmp_path_factory) -> Path:
     for name, texts in (("numbers", NUMBERS), ("words", WORDS)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return folder
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run a command or a script in processes of its own, which need not wait for imports; see `run_forked`."""
+    start_server()
+    return partial(run_forked, tmp_path_factory.mktemp("forked"))
 
 
 @pytest.fixture

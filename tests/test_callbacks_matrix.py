@@ -1,9 +1,6 @@
 """All callbacks in all conditions of a training: each cell trains a tiny model for a few steps."""
 
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,19 +130,11 @@ def test_a_callback_agrees_with_the_best_model_that_is_loaded_at_the_end(name, l
 
 
 @pytest.fixture(scope="module")
-def ranks(tokenizer, tmp_path_factory) -> list[dict[str, Any]]:
-    """What two processes saw that trained with each of the callbacks, on batches of their own: one launch, ten seconds."""
+def ranks(tokenizer, forked, tmp_path_factory) -> list[dict[str, Any]]:
+    """What two processes saw that trained with each of the callbacks, on batches of their own: one launch."""
     folder = tmp_path_factory.mktemp("processes")
     tokenizer.save_pretrained(folder / "tokenizer")
-    tests = Path(__file__).parent
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--standalone"]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
-    run = [*command, str(tests / "callback_runs.py"), str(folder)]
-    done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=540, check=False)
+    done = forked(folder, Path(__file__).parent / "callback_runs.py", folder, ranks=2)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(2)]
 

@@ -1,21 +1,18 @@
 """Every command and every recipe as a program: with `--json`, standard output is one JSON value to the last byte."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from forked import COMMAND
 from toy_languages import BLOCK
 
 from hf_untangle.cli.main import BENCHMARKS, RECIPE_COMMANDS, app
 
-TESTS = Path(__file__).parent
-RECIPES = sorted((TESTS.parent / "recipes").rglob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
 NAMES = ["numbers.jsonl", "words.jsonl"]
 SMALL = ("--set", f"block_size={BLOCK}", "--set", "tokens=512", "--set", "evaluation_tokens=256", "--set", "batch_size=16")
 CORPORA = ("--forget", NAMES[0], "--retain", NAMES[1])
@@ -66,25 +63,15 @@ class Done(NamedTuple):
         return json.loads(self.stdout, parse_constant=pytest.fail)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Iterator[Callable[..., Done]]:
+@pytest.fixture(scope="session")
+def run(forked) -> Callable[..., Done]:
     """Run a command in a process of its own."""
-    place = tmp_path_factory.mktemp("run")
-    where = {"HF_UNTANGLE_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
-    call = [sys.executable, "-W", "ignore", str(TESTS / "forked_commands.py")]
-    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(call, env=os.environ | where, text=True, **streams) as server:
-        assert server.stdin is not None and server.stdout is not None
 
-        def one(folder: Path, *words: object) -> Done:
-            files = {name: place / name for name in ("stdout", "stderr")}
-            job = {"folder": str(folder), "words": list(map(str, words))} | {name: str(at) for name, at in files.items()}
-            server.stdin.write(json.dumps(job) + "\n")
-            server.stdin.flush()
-            return Done(int(server.stdout.readline()), *(files[name].read_text(encoding="utf-8") for name in files))
+    def one(folder: Path, *words: object) -> Done:
+        done = forked(folder, COMMAND, *words)
+        return Done(done.returncode, done.stdout, done.stderr)
 
-        yield one
-        server.stdin.close()
+    return one
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from forked import COMMAND
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compensation.refit import least_squares
@@ -32,17 +34,22 @@ output: OUTPUT
 """
 
 
-@pytest.fixture
-def launch(project):
-    """Run a module or a script in so many processes, inside the project."""
+@pytest.fixture(params=["forked", pytest.param("torchrun", marks=pytest.mark.slow)])
+def launch(request, forked, project):
+    """Run the command line or a script in so many processes, inside the project."""
 
-    def run(processes: int, *words: str) -> subprocess.CompletedProcess[str]:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
-        command = [*launcher, *words]
-        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=900)
+    def forks(processes: int, *words: str) -> subprocess.CompletedProcess[str]:
+        return forked(project, *words, ranks=processes)
 
-    return run
+    return forks if request.param == "forked" else partial(torchrun, project)
+
+
+def torchrun(folder: Path, processes: int, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line or a script as users do."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    what = ["-m", "hf_untangle", *words[1:]] if words[0] == COMMAND else words
+    return subprocess.run([*launcher, *what], cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def test_one_process_has_the_first_place_and_all_blocks(blocks):
@@ -133,7 +140,7 @@ def test_one_two_and_four_processes_find_the_same_mask_and_one_of_them_writes(la
     for processes in (1, 2, 4):
         recipe = project / f"{processes}.yaml"
         recipe.write_text(UNLEARN.replace("OUTPUT", f"out-{processes}"))
-        done = launch(processes, "-m", "hf_untangle", "run", str(recipe))
+        done = launch(processes, COMMAND, "run", str(recipe))
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Saved in") == 1
         masks.append(NeuronMask.load(project / f"out-{processes}" / "mask.safetensors"))
@@ -153,10 +160,10 @@ print("continued")
 """
 
 
-def test_a_failure_in_one_process_ends_all_with_its_message(launch, tmp_path):
+def test_a_failure_in_one_process_ends_all_with_its_message(tmp_path):
     script = tmp_path / "failing.py"
     script.write_text(FAILING)
-    done = launch(2, str(script))
+    done = torchrun(tmp_path, 2, str(script))
     assert done.returncode != 0
     assert "continued" not in done.stdout
     assert "process 1 failed, so all end: ValueError: the second disk is full" in done.stderr

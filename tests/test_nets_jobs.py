@@ -1,9 +1,6 @@
 """Ticket search as a recipe and as a command, and on several processes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -96,12 +93,10 @@ distributed.destroy_process_group()
 """
 
 
-def test_two_islands_agree_on_the_best_of_both(tmp_path):
+def test_two_islands_agree_on_the_best_of_both(forked, tmp_path):
     script = tmp_path / "islands.py"
     script.write_text(ISLANDS)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "PYTHONPATH": str(RECIPES.parent)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, cwd=tmp_path)
+    done = forked(tmp_path, script, ranks=2)
     assert done.returncode == 0, done.stderr
     saw = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
     (steps, fitness, masks), (other_steps, other_fitness, other_masks) = saw

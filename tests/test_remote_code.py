@@ -2,11 +2,10 @@
 
 import ast
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked import COMMAND
 
 import hf_untangle as untangle
 from hf_untangle.data.tokenizers import find_tokenizer
@@ -69,10 +68,9 @@ def test_code_of_a_checkpoint_is_neither_run_nor_asked_for(checkpoint, mark, rea
     assert not mark.exists()
 
 
-def test_code_of_a_checkpoint_runs_where_that_was_asked_for(checkpoint, mark):
-    command = [sys.executable, "-m", "hf_untangle", "groups", str(checkpoint)]
+def test_code_of_a_checkpoint_runs_where_that_was_asked_for(forked, checkpoint, mark):
     for words, ran in (([], False), (["--trust-remote-code"], True)):
-        done = subprocess.run([*command, *words], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        done = forked(ROOT, COMMAND, "groups", checkpoint, *words)
         assert done.returncode != 0, "the code makes no model, whether it runs or not"
         assert mark.exists() == ran
 

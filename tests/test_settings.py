@@ -1,8 +1,6 @@
 """Settings are said the same in four places: the page on `unlearn`, `help`, `--help`, and the types of keywords."""
 
 import inspect
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
@@ -51,9 +49,8 @@ def test_the_keywords_that_a_type_checker_knows_are_the_settings_of_the_call(nam
     assert set(get_type_hints(hint.__args__[0])) == {field for config in configs for field in config.model_fields}
 
 
-def test_page_and_keywords_are_written_as_the_settings_are():
-    call = [sys.executable, "scripts/write_settings.py", "--check"]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+def test_page_and_keywords_are_written_as_the_settings_are(forked):
+    done = forked(ROOT, "scripts/write_settings.py", "--check")
     assert (done.returncode, done.stdout) == (0, "Settings are written down as they are.\n")
 
 

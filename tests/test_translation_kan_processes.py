@@ -1,22 +1,20 @@
 """Two processes that share a corpus find the same as one."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
 PROCESS = """
-import sys
+import os
 import torch
 import torch.distributed as dist
 from transformers import OPTConfig, OPTForCausalLM
 from hf_untangle.translation.kan.convert import to_kan_
 from hf_untangle.translation.kan.edge_statistics import collect_edge_statistics, combine_statistics
 
-rank, processes, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 torch.set_num_threads(1)
-dist.init_process_group("gloo", f"file://{folder}/meeting{processes}", rank=rank, world_size=processes)
+dist.init_process_group("gloo")
 torch.manual_seed(0)
 sizes = {"vocab_size": 64, "hidden_size": 16, "ffn_dim": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 model = to_kan_(OPTForCausalLM(OPTConfig(**sizes, max_position_embeddings=32, word_embed_proj_dim=16)))
@@ -25,18 +23,19 @@ found = [None] * processes
 dist.all_gather_object(found, collect_edge_statistics(model, batches[rank::processes]))
 joined = {name: combine_statistics([part[name] for part in found]) for name in found[0]}
 ids = torch.arange(1, 17)[None]
-torch.save(model(ids).logits.detach(), f"{folder}/logits{processes}.{rank}.pt")
+torch.save(model(ids).logits.detach(), f"logits{processes}.{rank}.pt")
 parts = {name: (s.tokens, s.mean, s.mean_abs) for name, s in joined.items()}
-torch.save(parts, f"{folder}/{processes}.{rank}.pt")
+torch.save(parts, f"{processes}.{rank}.pt")
 dist.destroy_process_group()
 """
 
 
-def test_two_processes_find_the_same_as_one(tmp_path: Path):
-    command = [sys.executable, "-W", "ignore", "-c", PROCESS]
+def test_two_processes_find_the_same_as_one(forked, tmp_path: Path):
+    (tmp_path / "process.py").write_text(PROCESS)
+    for count in (1, 2):
+        done = forked(tmp_path, "process.py", ranks=count)
+        assert done.returncode == 0, done.stderr
     jobs = [(0, 1), (0, 2), (1, 2)]  # rank and number of processes
-    running = [subprocess.Popen([*command, str(rank), str(count), str(tmp_path)]) for rank, count in jobs]
-    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
     alone, *together = (torch.load(tmp_path / f"{count}.{rank}.pt") for rank, count in jobs)
     logits = [torch.load(tmp_path / f"logits{count}.{rank}.pt") for rank, count in jobs]
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -29,9 +30,9 @@ def fused_refused(owners: Iterable[Owned]) -> Iterator[None]:
     called: set[str] = set()
     with ExitStack() as hooks:
         for name, owner, projections in owners:
-            hooks.callback(owner.register_forward_pre_hook(_noting(ran, name)).remove)
+            hooks.callback(owner.register_forward_pre_hook(partial(_note, ran, name)).remove)
             for projection in projections:
-                hooks.callback(projection.register_forward_pre_hook(_noting(called, name)).remove)
+                hooks.callback(projection.register_forward_pre_hook(partial(_note, called, name)).remove)
         yield
     if fused := sorted(ran - called):
         raise ArchitectureError(
@@ -41,13 +42,9 @@ def fused_refused(owners: Iterable[Owned]) -> Iterator[None]:
         )
 
 
-def _noting(names: set[str], name: str) -> Any:
-    """A hook that notes that a module ran."""
-
-    def note(*_: Any) -> None:
-        names.add(name)
-
-    return note
+def _note(names: set[str], name: str, *_: Any) -> None:
+    """Note that a module ran."""
+    names.add(name)
 
 
 def owner_of(model: nn.Module, name: str) -> nn.Module:

@@ -11,6 +11,7 @@ Two things are done to the pass, and together they answer every question without
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -183,61 +184,80 @@ def _plain_vectors(model: nn.Module) -> dict[str, Float[Tensor, " width"]]:
 @contextmanager
 def _cut_residual(module: nn.Module, block: Block, record: Trace) -> Iterator[None]:
     """Make the hidden state that enters a block a leaf of the graph."""
-
-    def cut(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        given = dict(enumerate(args)) | kwargs
-        key = next((key for key, value in given.items() if isinstance(value, Tensor) and value.is_floating_point()), None)
-        if key is None:
-            return args, kwargs
-        leaf = given[key].detach().requires_grad_(torch.is_grad_enabled())
-        if block.residual is None and record.is_on:
-            block.residual = leaf
-        # Some blocks add in place, which a leaf forbids, so they get a copy that the gradient passes through.
-        given[key] = leaf.clone()
-        return tuple(given[index] for index in range(len(args))), {name: given[name] for name in kwargs}
-
     with ExitStack() as hooks:
-        hooks.callback(module.register_forward_pre_hook(cut, with_kwargs=True).remove)
+        hooks.callback(module.register_forward_pre_hook(partial(_cut, block, record), with_kwargs=True).remove)
         yield
+
+
+def _cut(
+    block: Block, record: Trace, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a block, with its hidden state as a leaf."""
+    given = dict(enumerate(args)) | kwargs
+    key = next((key for key, value in given.items() if isinstance(value, Tensor) and value.is_floating_point()), None)
+    if key is None:
+        return args, kwargs
+    leaf = given[key].detach().requires_grad_(torch.is_grad_enabled())
+    if block.residual is None and record.is_on:
+        block.residual = leaf
+    # Some blocks add in place, which a leaf forbids, so they get a copy that the gradient passes through.
+    given[key] = leaf.clone()
+    return tuple(given[index] for index in range(len(args))), {name: given[name] for name in kwargs}
+
+
+@dataclass(frozen=True, eq=False)
+class _Watched:
+    """A projection, or the experts of a layer, as the pass goes through them."""
+
+    name: str
+    block: Block
+    record: Trace
+    read: list[Tensor] = field(default_factory=list)
+    """What it has read last."""
+    called: list[Call] = field(default_factory=list)
+    """Its first call."""
 
 
 @contextmanager
 def _replaced_output(module: nn.Module, name: str, block: Block, record: Trace, write: Writer) -> Iterator[None]:
     """Record what a projection reads when it runs first, and replace what it writes."""
-    read: list[Tensor] = []
-    called: list[Call] = []
-
-    def remember(_: nn.Module, args: tuple[Any, ...]) -> None:
-        read[:] = args[:1]
-
-    def replace(_: nn.Module, __: tuple[Any, ...], output: Any) -> Tensor | None:
-        # Some routers are linear projections that return more than what they project.
-        if not isinstance(output, Tensor):
-            return None
-        leaf = write(name, output).requires_grad_(torch.is_grad_enabled())
-        written = leaf.clone()
-        if record.is_on and not called:
-            called.append(Call(name, block, read[0], leaf, written))
-            record.calls.append(called[0])
-        return written
-
+    watched = _Watched(name, block, record)
     with ExitStack() as hooks:
         # First of all hooks, so that a mask that is being tried hides no neuron.
-        hooks.callback(module.register_forward_pre_hook(remember, prepend=True).remove)
-        hooks.callback(module.register_forward_hook(replace).remove)
+        hooks.callback(module.register_forward_pre_hook(partial(_remember, watched), prepend=True).remove)
+        hooks.callback(module.register_forward_hook(partial(_replace, watched, write)).remove)
         yield
+
+
+def _remember(watched: _Watched, _: nn.Module, args: tuple[Any, ...]) -> None:
+    """Note what a projection is about to read."""
+    watched.read[:] = args[:1]
+
+
+def _replace(watched: _Watched, write: Writer, _: nn.Module, __: tuple[Any, ...], output: Any) -> Tensor | None:
+    """What a projection writes instead of its output, and a record of its first call."""
+    # Some routers are linear projections that return more than what they project.
+    if not isinstance(output, Tensor):
+        return None
+    leaf = write(watched.name, output).requires_grad_(torch.is_grad_enabled())
+    written = leaf.clone()
+    if watched.record.is_on and not watched.called:
+        watched.called.append(Call(watched.name, watched.block, watched.read[0], leaf, written))
+        watched.record.calls.append(watched.called[0])
+    return written
 
 
 @contextmanager
 def _noted_experts(module: nn.Module, name: str, block: Block, record: Trace) -> Iterator[None]:
     """Record when the experts of a layer run first."""
-    noted: list[str] = []
-
-    def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not noted:
-            record.calls.append(Call(f"{name}.{READS}", block, args[0] if args else kwargs["hidden_states"], None, None))
-        noted.append(name)
-
+    watched = _Watched(f"{name}.{READS}", block, record)
     with ExitStack() as hooks:
-        hooks.callback(module.register_forward_pre_hook(note, with_kwargs=True).remove)
+        hooks.callback(module.register_forward_pre_hook(partial(_note_experts, watched), with_kwargs=True).remove)
         yield
+
+
+def _note_experts(watched: _Watched, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Record the first call of experts."""
+    if not watched.called:
+        watched.called.append(Call(watched.name, watched.block, args[0] if args else kwargs["hidden_states"], None, None))
+        watched.record.calls.append(watched.called[0])

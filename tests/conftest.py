@@ -95,10 +95,9 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def imports_are_never_garbage() -> None:
-    """A Trainer collects garbage when it begins, which takes a second as long as all imported modules are looked through."""
-    gc.collect()
+@pytest.fixture(scope="module", autouse=True)
+def what_is_there_is_no_garbage() -> None:
+    """A Trainer collects garbage when it begins, which takes seconds where it looks through all that earlier files left."""
     gc.freeze()
 
 

@@ -1,5 +1,6 @@
 """One recipe does a whole job: unlearn, repair, save, compact, push; and everything is checked before it begins."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def test_a_failed_repair_leaves_the_unlearned_result(whole, tmp_path, monkeypatc
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hf_untangle.repairs.repair.repair_measured", interrupted)
+    monkeypatch.setattr(import_module("hf_untangle.repairs.repair"), "repair_measured", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carry_out(whole(repair=REPAIR), progress=False)
     assert UnlearnRecord.model_validate_json((tmp_path / "out" / MARKER).read_text()).repairs == ()

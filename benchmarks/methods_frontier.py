@@ -46,6 +46,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {
     "plain graddiff": ("graddiff", ("general",), PLAIN),
     "auto": (TRAINED, ("general", "self"), COMPOSITION),
     "auto without self": (TRAINED, ("general",), COMPOSITION),
+    "half power": (TRAINED, ("general", "self"), {**COMPOSITION, "beta": 0.5}),
     "wga": (TRAINED, ("general", "self"), {**COMPOSITION, "beta": 1.0}),
     "ascent": ("graddiff", ("general", "self"), COMPOSITION),
     "npo": ("npo", ("general", "self"), {**COMPOSITION, "beta": 3.0}),

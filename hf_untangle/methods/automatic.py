@@ -28,7 +28,7 @@ TRAINED = "wga"
 COMPOSITION: Mapping[str, Any] = {
     "retain_objective": "kl",
     "alpha": 5.0,
-    "beta": 0.5,
+    "beta": 0.2,
     "steps": 20,
     "evaluate_every": 5,
     "search": (1.0,),

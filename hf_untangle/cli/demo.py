@@ -10,6 +10,7 @@ from hf_untangle.cli.run import do
 DEMO: dict[str, Any] = {
     "task": "unlearn",
     "model": "smollm2",
+    "method": "prune",
     "forget": {"source": "code", "prefer": "embedded"},
     "retain": {"source": "general", "prefer": "embedded"},
     "prompts": ["def fibonacci(n):\n", "The history of the Roman Empire began when"],

@@ -74,7 +74,17 @@ def method_rows() -> list[tuple[str, str, str, str, str, str]]:
         For each: its name, what it does, its source, forward passes per step, forward passes once, and memory besides the
         model.
     """
-    rows = [("prune", "neurons that matter more to forget than to retain", "arXiv:2403.01267", "-", "see --dry-run", "-")]
+    rows = [
+        (
+            "auto",
+            "wga beside KL to the original where weights can be trained, else prune",
+            "docs/how-to/methods.md",
+            "6",
+            "1",
+            "",
+        ),
+        ("prune", "neurons that matter more to forget than to retain", "arXiv:2403.01267", "-", "see --dry-run", "-"),
+    ]
     for name, method in METHODS.items():
         cost = cost_of(method)
         memory = f"{cost.trained:g} x {WRITTEN[method.writes]}; {cost.reference} of the original"

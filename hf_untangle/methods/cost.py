@@ -75,14 +75,7 @@ def method_rows() -> list[tuple[str, str, str, str, str, str]]:
         model.
     """
     rows = [
-        (
-            "auto",
-            "wga beside KL to the original where weights can be trained, else prune",
-            "docs/how-to/methods.md",
-            "6",
-            "1",
-            "",
-        ),
+        ("auto", "wga with KL on retain where weights can be trained, or prune", "methods.md", "6", "1", "-"),
         ("prune", "neurons that matter more to forget than to retain", "arXiv:2403.01267", "-", "see --dry-run", "-"),
     ]
     for name, method in METHODS.items():

@@ -34,7 +34,7 @@ def test_costs_count_passes():
     assert costs["graddiff"].per_step == 6 and costs["npo"].once == 1 and costs["dpo"].per_step == 9
     assert costs["rmu"].per_step == pytest.approx(2), "passes end behind a third of the layers"
     assert costs["repselect"].per_step == 0 and costs["repselect"].once == 6
-    assert [row[0] for row in method_rows()] == ["prune", *METHODS]
+    assert [row[0] for row in method_rows()] == ["auto", "prune", *METHODS]
 
 
 @pytest.mark.usefixtures("no_report", "here")

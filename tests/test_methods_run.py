@@ -240,7 +240,7 @@ def test_a_random_update_of_equal_size_takes_less(call):
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
-        ("npoo", {}, r"method must be one of prune, graddiff, .*, got `npoo` \(did you mean `npo`\?\)"),
+        ("npoo", {}, r"method must be one of auto, prune, graddiff, .*, got `npoo` \(did you mean `npo`\?\)"),
         (["npo", "npo"], {}, "Every method must be named once"),
         ([], {}, "Every method must be named once, got \\[\\]"),
         (["snip_set_difference", "npo"], {}, "snip_set_difference must come last, got `npo` after it"),

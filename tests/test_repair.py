@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from toy_languages import BLOCK, NUMBERS, TOY_CONFIG, WORDS
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 import hf_untangle as untangle
+from hf_untangle.architecture.inference_mode import forward_replaced
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.repair import LEARNING_RATE
 from hf_untangle.data.batches import token_blocks
@@ -20,7 +22,7 @@ from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair
 from hf_untangle.repairs import methods, training
-from hf_untangle.repairs.training import mixed_target_loss
+from hf_untangle.repairs.distillation import Teacher, mixed_target_loss
 
 SMALL = {"steps": 30, "step_tokens": 512, "block_size": BLOCK, "batch_size": 16, "evaluation_tokens": 1024}
 METHODS = [{"method": "lora", "learning_rate": 5e-3}, {"method": "full", "learning_rate": 1e-3}]
@@ -182,16 +184,69 @@ def kl(one, other, ids) -> float:
     return float(F.kl_div(q, p, log_target=True, reduction="sum"))
 
 
+def taught_by(taught, blocks, *, top=258, temperature=1.0):
+    """What the original predicts of some blocks; of all 258 tokens unless told otherwise."""
+    return Teacher.of(taught, blocks, top=top, temperature=temperature, batch_size=1, progress=False)
+
+
 def test_the_mixed_loss_is_the_usual_one_and_the_divergence_up_to_the_entropy_of_the_original(taught, model, test_pair):
-    ids = test_pair.retain.input_ids[:2]
+    blocks = test_pair.retain[:2]
+    ids, teacher = blocks.input_ids, taught_by(taught, blocks)
     outputs = model(ids)
     log_q, log_p = outputs.logits[:, :-1].log_softmax(-1), taught(ids).logits[:, :-1].log_softmax(-1)
     usual = model(ids, labels=ids).loss
     divergence = (log_p.exp() * (log_p - log_q)).sum(-1).mean()
     entropy = -(log_p.exp() * log_p).sum(-1).mean()
     for share in (0.0, 0.3, 1.0):
-        loss = mixed_target_loss(outputs, ids, original=taught, share=share)
+        loss = mixed_target_loss(outputs, ids, teacher=teacher, share=share)
         torch.testing.assert_close(loss, (1 - share) * usual + share * (divergence + entropy))
+
+
+@pytest.mark.parametrize(("top", "temperature"), [(258, 2.5), (4, 1.0), (4, 0.5)])
+def test_tokens_that_the_teacher_does_not_keep_count_as_one_at_any_temperature(taught, model, test_pair, top, temperature):
+    blocks = test_pair.retain[:3]
+    ids = blocks.input_ids[[2, 0]]
+    p, q = ((one(ids).logits[:, :-1] / temperature).softmax(-1) for one in (taught, model))
+    kept = taught(ids).logits[:, :-1].argsort(dim=-1, descending=True)[..., :top]
+    # The token that follows is always among them.
+    missing = ~(kept == ids[:, 1:, None]).any(-1)
+    kept[..., -1] = torch.where(missing, ids[:, 1:], kept[..., -1])
+    expected = -(p.gather(-1, kept) * q.gather(-1, kept).log()).sum(-1)
+    if top < 258:
+        rest_p, rest_q = (1 - one.gather(-1, kept).sum(-1) for one in (p, q))
+        expected = expected - rest_p * rest_q.log()
+    loss = mixed_target_loss(model(ids), ids, teacher=taught_by(taught, blocks, top=top, temperature=temperature), share=1.0)
+    torch.testing.assert_close(loss, temperature**2 * expected.mean(), rtol=1e-3, atol=1e-4)
+
+
+def test_the_loss_is_least_where_the_model_predicts_as_the_original(taught, test_pair):
+    blocks = test_pair.retain[:2]
+    teacher, ids = taught_by(taught, blocks, top=8, temperature=2.0), blocks.input_ids
+    logits = taught(ids).logits.detach().requires_grad_(True)
+    mixed_target_loss(SimpleNamespace(logits=logits), ids, teacher=teacher, share=1.0).backward()
+    torch.testing.assert_close(logits.grad, torch.zeros_like(logits), rtol=0, atol=1e-6)
+
+
+def test_a_teacher_knows_the_blocks_that_it_has_read_and_no_others(taught, test_pair):
+    teacher = taught_by(taught, test_pair.retain[:2], top=4)
+    assert len(teacher.rows) == 2
+    with pytest.raises(ConfigError, match="Every block must be one that the original has read"):
+        teacher.predictions(test_pair.retain.input_ids[2:3], test_pair.retain.input_ids[2:3])
+
+
+def test_the_original_reads_every_block_once(taught, repair):
+    """Steps that need blocks again take what is kept of them."""
+    read, real = [], taught.forward
+
+    def counted(*args, **kwargs):
+        read.append(len(kwargs["input_ids"]))
+        return real(*args, **kwargs)
+
+    with forward_replaced(taught, counted):
+        record = repair(distill=True, original=taught, method="full", learning_rate=1e-3, steps=4, retain=WORDS[:12])
+    assert sum(read) == record.corpus["blocks"] < record.tokens / BLOCK
+    assert record.settings["distill"] == 1.0
+    assert record.after.retain.loss < record.before.retain.loss
 
 
 def test_the_original_is_only_read(taught, repair, untouched):

@@ -29,7 +29,18 @@ class RepairConfig(Config):
     weight_decay: float = Field(default=0.0, ge=0, description="Decay of the weights, as AdamW takes it.")
     rank: int = Field(default=16, ge=1, description="With method=lora, the rank of the adapter.")
     distill: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the original model's predictions in the target; the rest is the text."
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the original model's predictions in the target, True for all of it; the rest is the text.",
+    )
+    distill_top: int = Field(
+        default=128,
+        ge=1,
+        description="Most likely tokens that are kept of each prediction of the original; all others count as one.",
+    )
+    distill_temperature: float = Field(
+        default=1.0, gt=0, description="What logits are divided by to distill; above 1, unlikely tokens count more."
     )
     block_size: int = Field(default=256, ge=2, description="Tokens in a block.")
     chat: ChatMode = Field(

@@ -36,6 +36,7 @@ from hf_untangle.pruning.tasks import task_of
 from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.records.compression import PruneRepairRecord
 from hf_untangle.records.unlearning import RepairRecord, Scores
+from hf_untangle.repairs.distillation import Teacher
 from hf_untangle.repairs.methods import REPAIRS
 from hf_untangle.repairs.training import train_
 
@@ -140,14 +141,15 @@ def repair_measured(
     tokens = config.steps * config.passes * config.batch_size * config.block_size
     blocks = token_blocks(retain, tokenizer, tokens=tokens, block_size=config.block_size, excerpt=None)
     announce(f"{blocks.corpus.name}: {blocks.understood}", progress=progress)
-    teacher = _teacher(model, config, original)
+    _check_original(model, config, original)
 
+    teacher: Teacher | None = None
     seconds = 0.0
 
     def train(trainee: nn.Module, compute: torch.dtype) -> None:
         nonlocal seconds
         start = time.perf_counter()
-        train_(trainee, blocks, config, compute=compute, original=teacher, callbacks=held, progress=progress)
+        train_(trainee, blocks, config, compute=compute, teacher=teacher, callbacks=held, progress=progress)
         seconds = time.perf_counter() - start
         phase("after")
 
@@ -157,11 +159,14 @@ def repair_measured(
         return next_token_metrics(repaired, test, batch_size=config.batch_size, progress=progress)
 
     judged = (test.forget.tokens + test.retain.tokens if isinstance(test, Pair) else test.tokens) // place()[1]
-    plan_work({"training": tokens // place()[1], "forward": 2 * judged})
+    plan_work({"training": tokens // place()[1], "forward": 2 * judged + bool(config.distill) * blocks.tokens // place()[1]})
     if progress:
         predict(lambda: seconds_per_token(model, blocks))
     phase("before")
     before = measure(model)
+    if config.distill and original is not None:
+        phase("what the original predicts")
+        teacher = _teacher(model, blocks, config, original, progress)
     phase("training")
     after, trained = REPAIRS[config.method](model, config, train, measure)
     record: Any = RepairRecord if isinstance(test, Pair) else PruneRepairRecord
@@ -205,12 +210,10 @@ def _check_task(model: PreTrainedModel) -> None:
         )
 
 
-def _teacher(
-    model: PreTrainedModel, config: RepairConfig, original: PreTrainedModel | ModelName | None
-) -> PreTrainedModel | None:
-    """The original model, loaded where its name was given; nothing where the settings ask for none."""
+def _check_original(model: PreTrainedModel, config: RepairConfig, original: PreTrainedModel | ModelName | None) -> None:
+    """Refuse to learn from no model, or from the one that learns."""
     if not config.distill:
-        return None
+        return
     if original is None:
         raise ConfigError(
             f"distill={config.distill:g} learns from the model before pruning, but none was given. Pass `original=`, a model "
@@ -220,7 +223,21 @@ def _teacher(
         raise ConfigError(
             "The original must be the model before pruning, got the pruned model itself. Load the original a second time."
         )
-    return opened(original, dtype=model.dtype).to(model.device)  # type: ignore[arg-type]
+
+
+def _teacher(
+    model: PreTrainedModel, blocks: TokenBlocks, config: RepairConfig, original: PreTrainedModel | ModelName, progress: bool
+) -> Teacher:
+    """What the original predicts of the training blocks; where its name was given, it leaves memory before the training."""
+    loaded: Any = opened(original, dtype=model.dtype)
+    return Teacher.of(
+        loaded.to(model.device),
+        blocks,
+        top=config.distill_top,
+        temperature=config.distill_temperature,
+        batch_size=config.batch_size,
+        progress=progress,
+    )
 
 
 def _name_of(original: PreTrainedModel | ModelName | None) -> str | None:

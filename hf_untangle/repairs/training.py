@@ -1,26 +1,23 @@
 """One training run on a retain corpus, by the Trainer of transformers."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.callbacks.progress import ProgressBarCallback
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.data.documents import IGNORED
 from hf_untangle.distributed import place
 from hf_untangle.folders import temporary_folder
 from hf_untangle.progress import track
 from hf_untangle.randomness import random_state_kept
+from hf_untangle.repairs.distillation import Teacher, mixed_target_loss
 
 INPUTS = ("input_ids", "attention_mask")
 """What a causal language model reads of a batch."""
@@ -32,7 +29,7 @@ def train_(
     config: RepairConfig,
     *,
     compute: torch.dtype = torch.float32,
-    original: PreTrainedModel | None = None,
+    teacher: Teacher | None = None,
     callbacks: Sequence[Callable[[Trainer], TrainerCallback]] = (),
     progress: bool = True,
 ) -> None:
@@ -43,7 +40,7 @@ def train_(
         blocks: The tokens; they come again when the steps need more.
         config: The settings.
         compute: In what the passes are computed where weights are float32: mixed precision when it is not float32.
-        original: The model whose predictions are the target, for the share that `config.distill` says.
+        teacher: Whose predictions are the target, for the share that `config.distill` says.
         callbacks: Make the callbacks of the run, each from its trainer.
         progress: Whether to show a progress bar.
     """
@@ -51,7 +48,7 @@ def train_(
     work: dict[str, Any] = {"kind": "training", "weight": config.passes * config.batch_size * config.block_size}
     bar = track(f"training on {blocks.corpus.name}", config.steps, unit="step", progress=progress, **work)
     seen: dict[str, Tensor] = {}
-    mixed = partial(mixed_target_loss, original=original, share=config.distill, inputs=seen) if original is not None else None
+    mixed = None if teacher is None else partial(mixed_target_loss, teacher=teacher, share=config.distill, inputs=seen)
     with temporary_folder() as folder, random_state_kept(), _inputs_kept(trainee, seen), bar as opened:
         arguments = _arguments(str(folder), trainee, config, compute)
         counting = ProgressBarCallback(opened)
@@ -60,43 +57,6 @@ def train_(
             trainer.add_callback(make(trainer))
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-
-
-def mixed_target_loss(
-    outputs: Any,
-    labels: Int[Tensor, "block position"],
-    num_items_in_batch: Tensor | int | None = None,
-    *,
-    original: PreTrainedModel,
-    share: float,
-    inputs: Mapping[str, Tensor] | None = None,
-) -> Float[Tensor, ""]:
-    """Cross-entropy against a mixture of the text and what the original model predicts of it.
-
-    With q the model's prediction of a token, p the original's, y the token itself and s the share, the loss of a token is
-    -(1 - s) log q(y) - s sum_v p(v) log q(v). Its gradient is that of (1 - s) times the usual loss and s times KL(p || q),
-    which is distillation at temperature 1 (arXiv:1503.02531).
-
-    Args:
-        outputs: What the model gave, with `logits`.
-        labels: The tokens to predict, and IGNORED for all others.
-        num_items_in_batch: What the sum over tokens is divided by; their own number when None.
-        original: The model to learn from, which is only read.
-        share: Its share s, from 0 to 1.
-        inputs: What the model was called with; the labels where all of them count.
-
-    Returns:
-        The loss of a token.
-    """
-    with evaluation_mode(original), torch.no_grad():
-        read = {name: tensor for name, tensor in (inputs or {"input_ids": labels}).items() if name in INPUTS}
-        known = labels[:, 1:] != IGNORED
-        target = original(**read, use_cache=False).logits[:, :-1][known].float().softmax(-1)
-    log_q = outputs.logits[:, :-1][known].float().log_softmax(-1)
-    of_text = F.nll_loss(log_q, labels[:, 1:][known], reduction="sum")
-    of_original = -(target.to(log_q.device) * log_q).sum()
-    tokens = known.sum() if num_items_in_batch is None else num_items_in_batch
-    return ((1 - share) * of_text + share * of_original) / tokens
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from transformers import LlamaForCausalLM
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.evaluation.next_token import next_token_metrics
-from hf_untangle.importance.registry import IMPORTANCE
+from hf_untangle.importance.registry import IMPORTANCE, needs_of
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
@@ -162,7 +162,7 @@ def found(bench: Bench, mask: NeuronMask, kind: Kind | None = None) -> float:
 def table_of_importances(benches: list[Bench]) -> None:
     """Print how many of the planted neurons each importance finds with each score."""
     print(f"\n| planted neurons found, % | {' | '.join(VARIANTS)} |\n|{'---|' * (1 + len(VARIANTS))}")
-    for importance in IMPORTANCE:
+    for importance in (name for name in IMPORTANCE if "second moments" not in needs_of(name)):
         cells = []
         for settings in VARIANTS.values():
             masks = [chosen(bench, {"importance": importance} | settings) for bench in benches]

@@ -17,7 +17,8 @@ from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.compact import compact
 from hf_untangle.compaction.experts import cut_experts
 from hf_untangle.compaction.saving import check_savable
-from hf_untangle.compensation.refit import Refit, check_refittable, least_squares, refitted
+from hf_untangle.compensation.choose import REFITS, refit_by
+from hf_untangle.compensation.refit import Refit, check_refittable, refitted
 from hf_untangle.configs.keywords import PruneSettings
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks
@@ -82,7 +83,7 @@ def plan(
     tokenizer = find_tokenizer(model, tokenizer)
     groups = neuron_groups(model) if groups is None else groups
     check_removable(model, groups)
-    if config.compensate == "least-squares":
+    if config.compensate in REFITS:
         check_refittable(model, members_of(groups, config))
     if config.ablation != "zero":
         check_biases(model, [group.name for group in groups if group.kind == "ffn"])
@@ -200,11 +201,12 @@ def _checked_plan(
 
 def _refit(model: PreTrainedModel, chosen: PrunePlan, tokenizer: PreTrainedTokenizerBase, progress: bool) -> Refit | None:
     """Refit what is kept on the text by which neurons were judged, where that is wanted."""
-    if chosen.config.compensate != "least-squares":
+    config = chosen.config
+    if config.compensate not in REFITS:
         return None
-    blocks = read_blocks(chosen.corpus, tokenizer, "train", chosen.config)
-    how = {"batch_size": chosen.config.batch_size, "progress": progress}
-    return least_squares(model, chosen.mask, chosen.groups, blocks, constants=chosen.constants, **how)
+    blocks = read_blocks(chosen.corpus, tokenizer, "train", config)
+    how = {"steps": config.block_steps, "batch_size": config.batch_size, "progress": progress}
+    return refit_by(config.compensate, model, chosen.mask, chosen.groups, blocks, constants=chosen.constants, **how)
 
 
 def _carried_out(

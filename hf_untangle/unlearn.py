@@ -16,7 +16,8 @@ from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.saving import check_savable
-from hf_untangle.compensation.refit import Refit, check_refittable, least_squares, refitted
+from hf_untangle.compensation.choose import REFITS, refit_by
+from hf_untangle.compensation.refit import Refit, check_refittable, refitted
 from hf_untangle.configs.keywords import UnlearnSettings
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
@@ -132,7 +133,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     check_removable(model, groups)
     choice = choose(names, model, groups, task, config, settings)
     names, (config, own) = choice.names, split_settings(choice.names, config, choice.settings)
-    if config.compensate == "least-squares":
+    if config.compensate in REFITS:
         check_refittable(model, [group for group in groups if config.fractions()[group.kind]])
     if config.ablation != "zero":
         check_biases(model, [group.name for group in groups if config.fractions()[group.kind]])
@@ -192,10 +193,9 @@ class _Run:
 
     def refit(self, search: Search) -> Refit | None:
         """Refit what is kept, where that is wanted, on the retain corpus alone: nothing of the forget corpus may come back."""
-        if self.config.compensate != "least-squares":
-            return None
-        how = {"constants": search.constants, "batch_size": self.config.batch_size, "progress": self.progress}
-        return least_squares(self.model, search.mask, self.groups, self.pairs["train"].retain, **how)
+        config, retain = self.config, self.pairs["train"].retain
+        how = {"steps": config.block_steps, "batch_size": config.batch_size, "progress": self.progress}
+        return refit_by(config.compensate, self.model, search.mask, self.groups, retain, constants=search.constants, **how)
 
     def apply(self, names: tuple[str, ...], own: MethodConfig, mask: NeuronMask | None, keep_removed: bool) -> UnlearnResult:
         """Apply methods that write to the model on their way, and undo all of it when something fails."""

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.projections import matrix_of, place_of
-from hf_untangle.compensation import Gram, collect_grams, gram, least_squares, refitted
+from hf_untangle.compensation import least_squares, refitted
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.ablation import mean_ablation
@@ -27,6 +27,7 @@ from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.undo_removal import RemovedWeights, cut_out_, put_back_
 from hf_untangle.records.compression import PruneRecord
 from hf_untangle.reporting.card_text import limits
+from hf_untangle.statistics import Gram, collect_grams, gram
 from hf_untangle.statistics.collect import collect, run_over
 
 QUIET = {"progress": False}

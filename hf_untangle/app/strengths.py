@@ -186,8 +186,8 @@ def _constants(folder: Path, record: UnlearnRecord) -> Constants | None:
     """What removed neurons of the run read."""
     if record.refit is not None:
         raise MaskError(
-            "A run with compensate=least-squares cannot be shown, as only its last step is refitted, and no mask holds that. "
-            f"Open report.html in `{folder}`, or run it again with compensate=none."
+            f"A run with compensate={record.config.compensate} cannot be shown, as its last step alone is refitted, and no "
+            f"mask holds that. Open report.html in `{folder}`, or run it again with compensate=none."
         )
     if record.config.ablation == "mode":
         raise MaskError(

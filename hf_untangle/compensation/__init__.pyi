@@ -1,7 +1,6 @@
 """The public names of this room, and where each is defined."""
 
-from hf_untangle.compensation.gram import Gram as Gram
-from hf_untangle.compensation.gram import collect_grams as collect_grams
+from hf_untangle.compensation.reconstruct import reconstruct as reconstruct
 from hf_untangle.compensation.refit import Compensation as Compensation
 from hf_untangle.compensation.refit import Refit as Refit
 from hf_untangle.compensation.refit import least_squares as least_squares

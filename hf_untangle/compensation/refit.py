@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -20,7 +20,6 @@ from hf_untangle.architecture.sharding import is_shard
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.architecture.wrappers import model_below
 from hf_untangle.arguments import checked_arguments, checked_calls
-from hf_untangle.compensation.gram import Gram, collect_grams, passes_of, shape_of
 from hf_untangle.compensation.ridge import RIDGES, Prediction, predict, squared_error
 from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
@@ -30,9 +29,11 @@ from hf_untangle.masks.ablation import Constants
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import check_removable, low_rank_factors
 from hf_untangle.models import name_and_revision
+from hf_untangle.statistics.gram import Gram, collect_grams, passes_of, shape_of
 
-Compensation = Literal["none", "mean", "least-squares"]
-"""What makes up for removed neurons: nothing, their mean in a bias, or a refit of the weights that stay."""
+Compensation = Literal["none", "mean", "least-squares", "block"]
+"""What makes up for removed neurons: nothing, their mean in a bias, a refit of the output weights that stay, or one with a
+training of each block after it."""
 
 
 def with_ablation(settings: Any) -> Any:
@@ -65,8 +66,8 @@ class Refit:
     """New weights of output projections, and how they came about."""
 
     weights: dict[str, Tensor]
-    """The whole weight of each refitted projection, on the CPU and as its parameter has it: columns of removed neurons are as
-    they were, and still to be removed."""
+    """The whole weight of each refitted projection, and of what computes its neurons where that was trained, on the CPU and as
+    its parameter has it: columns and rows of removed neurons are as they were, and still to be removed."""
     constants: Constants | None
     """What removed neurons are to read at removal, from then on in a bias; zero when None."""
     ridges: dict[str, float | None]
@@ -76,6 +77,9 @@ class Refit:
     tokens: int
     """How many tokens it was fitted on, those held out at first included."""
     seconds: float
+    block_errors: dict[str, float] = field(default_factory=dict)
+    """By group whose block was trained: squared error of what the block writes on held-out blocks, relative to that of the
+    refit alone; empty where nothing was trained."""
     __repr__ = fields_repr
 
 
@@ -122,7 +126,7 @@ def least_squares(
     check_refittable(model, groups)
     by_name = {group.name: group for group in groups}
     gone = [by_name[name] for name, kept in mask.items() if not kept.all()]
-    fitted, held_out = _parted(blocks)
+    fitted, held_out = parted(blocks)
     with_bias = constants is not None or all(place_of(model, group.name).bias is not None for group in gone)
     found: dict[str, _Found] = {}
     for some in passes_of(model, gone, copies=2):
@@ -156,9 +160,23 @@ def refitted(model: nn.Module, refit: Refit | None) -> Iterator[nn.Module]:
     Yields:
         The same model.
     """
-    below = model_below(model)
-    weights = {place_of(below, name).weight: weight for name, weight in (refit.weights if refit else {}).items()}
-    here = {name: own for name in weights if not ((own := below.get_parameter(name)).is_meta or is_shard(own))}
+    with exchanged(model_below(model), refit.weights if refit else {}):
+        yield model
+
+
+@contextmanager
+def exchanged(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Give projections other weights inside the `with` block, and their own ones, bit for bit, after it.
+
+    Args:
+        model: The model, below adapters.
+        weights: By projection, as their parameters have them.
+
+    Yields:
+        Nothing.
+    """
+    weights = {place_of(model, name).weight: weight for name, weight in weights.items()}
+    here = {name: own for name in weights if not ((own := model.get_parameter(name)).is_meta or is_shard(own))}
     elsewhere = weights.keys() - here.keys()
     # What is in memory is exchanged and not overwritten, so that nothing is copied to be undone.
     with undone_on_failure() as undo, ExitStack() as back:
@@ -166,10 +184,10 @@ def refitted(model: nn.Module, refit: Refit | None) -> Iterator[nn.Module]:
             for stack in (undo, back):
                 stack.callback(setattr, parameter, "data", parameter.data)
             parameter.data = weights[name].to(parameter.device)
-        own = [Edit(name, (slice(None),), read_parameter(below, name).cpu().clone()) for name in elsewhere]
-        write_parameters_(below, [Edit(name, (slice(None),), weights[name]) for name in elsewhere])
-        yield model
-        write_parameters_(below, own)
+        own = [Edit(name, (slice(None),), read_parameter(model, name).cpu().clone()) for name in elsewhere]
+        write_parameters_(model, [Edit(name, (slice(None),), weights[name]) for name in elsewhere])
+        yield
+        write_parameters_(model, own)
 
 
 def check_refittable(model: nn.Module, groups: Sequence[NeuronGroup]) -> None:
@@ -259,8 +277,18 @@ class _Fit:
         return self.kept.view(shape_of(self.group)[0], -1)[expert]
 
 
-def _parted(blocks: Blocks) -> tuple[Blocks, Blocks]:
-    """Hold the last blocks out, as they are of other documents than most of the rest."""
+def parted(blocks: Blocks) -> tuple[Blocks, Blocks]:
+    """Hold the last blocks out, as they are of other documents than most of the rest.
+
+    Args:
+        blocks: All blocks.
+
+    Returns:
+        Those to fit, and those that are held out.
+
+    Raises:
+        ConfigError: There are too few.
+    """
     count = len(blocks.counted)
     held_out = max(1, count // HELD_OUT)
     if count < 2:

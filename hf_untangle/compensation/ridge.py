@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hf_untangle.compensation.gram import Gram
+from hf_untangle.statistics.gram import Gram
 
 RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0)
 """What is tried, relative to the mean of the squares of the neurons that stay."""

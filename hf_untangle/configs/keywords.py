@@ -54,6 +54,7 @@ class PruneSettings(TypedDict, total=False):
     importance: str
     ablation: Ablation
     compensate: Compensation
+    block_steps: int
     compact: Literal["uniform", "ragged"] | None
     round_to: int | None
     tokens: int
@@ -79,6 +80,8 @@ class RepairSettings(TypedDict, total=False):
     weight_decay: float
     rank: int
     distill: float
+    distill_top: int
+    distill_temperature: float
     block_size: int
     chat: ChatMode
     batch_size: int
@@ -100,6 +103,7 @@ class UnlearnSettings(TypedDict, total=False):
     veto: float
     ablation: Ablation
     compensate: Compensation
+    block_steps: int
     candidates: float
     retain_weight: float
     gradient_tokens: int

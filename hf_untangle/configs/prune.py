@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hf_untangle.compensation.reconstruct import STEPS
 from hf_untangle.compensation.refit import Compensation, with_ablation
 from hf_untangle.config import Config, known
 from hf_untangle.data.documents import ChatMode
@@ -83,8 +84,10 @@ class PruneConfig(Config):
     )
     compensate: Compensation = Field(
         default="none",
-        description="What makes up for removed neurons: nothing, their mean in a bias, or new weights for the kept ones.",
+        description="What makes up for removed neurons: nothing, their mean in a bias, new output weights for the kept ones in "
+        "closed form (`least-squares`), or a training of each block after that (`block`).",
     )
+    block_steps: int = Field(default=STEPS, ge=1, description="With compensate=block, steps of training per block.")
     compact: Literal["uniform", "ragged"] | None = Field(
         default=None, description="Take removed neurons out of the tensors: all layers as wide as the widest, or each as it is."
     )

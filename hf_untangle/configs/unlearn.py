@@ -7,11 +7,12 @@ from pydantic import Field, field_validator, model_validator
 
 from hf_untangle.architecture.neurons import KINDS, Kind
 from hf_untangle.arguments import checked_calls
+from hf_untangle.compensation.reconstruct import STEPS
 from hf_untangle.compensation.refit import Compensation, with_ablation
 from hf_untangle.config import BatchSizeSetting, Config, known
 from hf_untangle.data.documents import ChatMode
 from hf_untangle.data.two_corpora import Split
-from hf_untangle.importance.registry import IMPORTANCE, parts
+from hf_untangle.importance.registry import IMPORTANCE, needs_of, parts
 from hf_untangle.importance.scores import SCORES, Epsilon
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.select import HEAD_SCORE, Scope
@@ -73,7 +74,11 @@ class UnlearnConfig(Config):
     compensate: Compensation = Field(
         default="none",
         description="What makes up for removed neurons at the end: nothing, their mean, or new output weights for kept ones, "
-        "fitted on retain alone (`least-squares`). Set it where retain must be as it was; forget may come back in part.",
+        "fitted on retain alone (`least-squares`), or a training of each block after that (`block`). Set it where retain must "
+        "be as it was; forget may come back in part.",
+    )
+    block_steps: int = Field(
+        default=STEPS, ge=1, description="With compensate=block, steps of training per block. Raise it with more tokens."
     )
     candidates: float = Field(
         default=4.0,
@@ -205,7 +210,12 @@ class UnlearnConfig(Config):
     @classmethod
     def _known_importances(cls, value: str) -> str:
         """Refuse an importance that does not exist, also among several."""
-        return "+".join(known(name, IMPORTANCE) for name in parts(value))
+        names = [known(name, IMPORTANCE) for name in parts(value)]
+        if "second moments" in needs_of("+".join(names)):
+            raise ValueError(
+                f"importance must compare two corpora, got {value!r}, which `prune` takes: it refits on one corpus"
+            )
+        return "+".join(names)
 
     @field_validator("score", "head_score")
     @classmethod

@@ -1,5 +1,6 @@
 """The public names of this room, and where each is defined."""
 
+from hf_untangle.importance.brain_surgeon import brain_surgeon as brain_surgeon
 from hf_untangle.importance.criteria import fisher as fisher
 from hf_untangle.importance.criteria import root_mean_square as root_mean_square
 from hf_untangle.importance.entropy import always_off as always_off

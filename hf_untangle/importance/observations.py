@@ -9,11 +9,12 @@ from torch import Tensor
 from hf_untangle.arguments import checked_calls
 from hf_untangle.display import fields_repr
 from hf_untangle.errors import StatisticsError
+from hf_untangle.statistics.gram import Gram
 from hf_untangle.statistics.moments import Moments
 from hf_untangle.statistics.saliency import Saliency
 from hf_untangle.statistics.weight_norms import WeightNorms
 
-Need = Literal["activations", "roots", "gradients", "weights"]
+Need = Literal["activations", "roots", "gradients", "weights", "second moments"]
 """What an importance is computed from; the rest need not be collected."""
 
 Neurons = Float[Tensor, " neuron"]
@@ -34,6 +35,10 @@ class Observations:
     """Name of the group, which sets its random numbers apart from those of others."""
     seed: int = 0
     """For the importance that is drawn at random."""
+    gram: Gram | None = None
+    """Second moments of the neurons over a corpus."""
+    reads: Float[Tensor, "expert output neuron"] | None = None
+    """The weights of the projection that reads them, which are needed with second moments."""
     __repr__ = fields_repr
 
     @property
@@ -56,6 +61,15 @@ class Observations:
         if self.weights is None:
             raise StatisticsError(_missing("norms of weights", "pass those of `weight_norms`"))
         return self.weights
+
+    @property
+    def second_moments(self) -> tuple[Gram, Float[Tensor, "expert output neuron"]]:
+        """The second moments, and the weights that read the neurons, where there are any."""
+        if self.gram is None or self.reads is None:
+            raise StatisticsError(
+                _missing("second moments", "pass the sums of `collect_grams` and the weights of `read_matrix`")
+            )
+        return self.gram, self.reads
 
 
 def _missing(what: str, remedy: str) -> str:

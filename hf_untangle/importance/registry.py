@@ -8,6 +8,7 @@ import torch
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance import criteria
+from hf_untangle.importance.brain_surgeon import brain_surgeon
 from hf_untangle.importance.observations import Need, Neurons, Observations
 
 
@@ -51,6 +52,7 @@ IMPORTANCE: dict[str, Importance] = {
     "snip": _of(criteria.connection_sensitivity, "gradients"),
     "fisher": _of(criteria.fisher, "gradients"),
     "magnitude": _of(criteria.magnitude, "weights"),
+    "obs": _of(brain_surgeon, "second moments"),
     "random": _of(criteria.random, "activations"),
 }
 """Every importance by name. Names may be joined by `+`: their scores are then fused by rank."""

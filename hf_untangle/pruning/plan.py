@@ -6,7 +6,10 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.architecture.parameters import read_matrix
 from hf_untangle.arguments import checked_calls
+from hf_untangle.compensation.choose import REFITS
+from hf_untangle.compensation.reconstruct import BATCH
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
@@ -26,6 +29,7 @@ from hf_untangle.pruning.step import ablation_constants
 from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import collect
+from hf_untangle.statistics.gram import collect_grams, passes_of
 from hf_untangle.statistics.saliency import collect_saliency
 from hf_untangle.statistics.weight_norms import WeightNorms, weight_norms
 
@@ -176,18 +180,23 @@ def judging_work(config: PruneConfig) -> Work:
     Returns:
         Tokens of each kind of work that this process does.
     """
-    refits = config.compensate == "least-squares"
+    refits = config.compensate in REFITS
+    trained = config.compensate == "block"
     # The original, the result, the smallest weights, and random masks; after a refit the result without it too.
     judged = (3 + config.controls + refits) * config.evaluation_tokens
-    return {"statistics": refits * config.tokens // place()[1], "forward": judged // place()[1]}
+    # Through the layers once more for what goes into blocks, and once for what they write. An FFN is about half of a layer.
+    read = (refits + 2 * trained) * config.tokens
+    steps = trained * config.block_steps * min(config.batch_size, BATCH) * config.block_size // 2
+    return {"statistics": read // place()[1], "forward": judged // place()[1], "training": steps}
 
 
 def _reading_work(config: PruneConfig, tokens: int) -> Work:
     """What it takes to look at all neurons once."""
     gradients = "gradients" in IMPORTANCE[config.importance].needs
     judged = {"influence": config.search_tokens, "loss": config.search_tokens, "routing": tokens}.get(config.judged_by, 0)
+    passes = 1 + ("second moments" in IMPORTANCE[config.importance].needs)
     differentiated = min(tokens, config.gradient_tokens) if gradients else 0
-    return {"statistics": tokens, "gradients": differentiated, "forward": min(tokens, judged)}
+    return {"statistics": passes * tokens, "gradients": differentiated, "forward": min(tokens, judged)}
 
 
 def _importance(
@@ -206,7 +215,22 @@ def _importance(
         few = blocks.first(max(1, config.gradient_tokens // config.block_size))
         # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
         saliency = collect_saliency(model, few, groups=members, batch_size=max(1, config.batch_size // 4), progress=progress)
+    if "second moments" in importance.needs:
+        return _by_second_moments(model, members, blocks, config, progress)
     return {
         name: importance(Observations(moments, saliency.get(name), weights[name], name, config.seed))
         for name, moments in statistics.items()
     }
+
+
+def _by_second_moments(
+    model: PreTrainedModel, members: tuple[NeuronGroup, ...], blocks: TokenBlocks, config: PruneConfig, progress: bool
+) -> dict[str, Neurons]:
+    """What every neuron is worth by its second moments, as many groups at a time as memory has room for."""
+    found: dict[str, Neurons] = {}
+    for some in passes_of(model, members, copies=1):
+        grams = collect_grams(model, blocks, some, batch_size=config.batch_size, progress=progress)
+        for group in some:
+            seen = Observations(gram=grams.pop(group.name), reads=read_matrix(model, group.name).weight)
+            found[group.name] = IMPORTANCE[config.importance](seen)
+    return found

@@ -77,6 +77,9 @@ class RefitRecord(Frozen):
     errors: dict[str, Share]
     """By group: squared error of what the projection writes on blocks that were held out, relative to that without a refit."""
     seconds: Seconds
+    block_errors: dict[str, Share] = {}
+    """By group whose block was trained after that: squared error of what the block writes on held-out blocks, relative to that
+    of the refit alone; empty where nothing was trained."""
 
     @classmethod
     def of(cls, refit: Refit | None) -> "RefitRecord | None":
@@ -90,4 +93,19 @@ class RefitRecord(Frozen):
         """
         if refit is None:
             return None
-        return cls(tokens=refit.tokens, ridges=refit.ridges, errors=refit.errors, seconds=refit.seconds)
+        return cls(
+            tokens=refit.tokens,
+            ridges=refit.ridges,
+            errors=refit.errors,
+            seconds=refit.seconds,
+            block_errors=refit.block_errors,
+        )
+
+    @property
+    def trained(self) -> str:
+        """What was trained after the refit, as the end of a sentence; nothing where nothing was."""
+        if not self.block_errors:
+            return ""
+        better = [error for error in self.block_errors.values() if error < 1]
+        said = f", which left {min(better):.0%} to {max(better):.0%} of the refit's held-out error" if better else ""
+        return f", and then {len(better)} of {len(self.block_errors)} blocks were trained to write what they had written{said}"

@@ -160,7 +160,8 @@ def _about_refit(record: UnlearnRecord) -> tuple[str, ...]:
     count = sum(ridge is not None for ridge in record.refit.ridges.values())
     return (
         f"{count} of {len(record.refit.ridges)} output projections were refitted in closed form on "
-        f"{formatting.amount(record.refit.tokens)} tokens of retain alone, which brought top-1 on {' and on '.join(changes)}. "
+        f"{formatting.amount(record.refit.tokens)} tokens of retain alone{record.refit.trained}. That brought top-1 on "
+        f"{' and on '.join(changes)}. "
         "Steps and controls have no refit.",
     )
 

@@ -164,6 +164,7 @@ def _refit(record: PruneRecord) -> tuple[str, ...]:
         f"{len(ridges)} of {len(record.refit.ridges)} output projections were refitted in closed form on "
         f"{formatting.amount(record.refit.tokens)} tokens of {corpus_of(record)}"
         + (f", with ridges of {chosen} times the mean square of the kept neurons" if chosen else "")
+        + record.refit.trained
         + ". Random masks and the smallest weights have no refit: compare them with the row without one.",
     )
 

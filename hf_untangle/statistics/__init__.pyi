@@ -4,6 +4,8 @@ from hf_untangle.statistics.activation_statistics import ActivationStatistics as
 from hf_untangle.statistics.card import statistics_card as statistics_card
 from hf_untangle.statistics.collect import collect as collect
 from hf_untangle.statistics.fingerprint import weights_fingerprint as weights_fingerprint
+from hf_untangle.statistics.gram import Gram as Gram
+from hf_untangle.statistics.gram import collect_grams as collect_grams
 from hf_untangle.statistics.head_entropy import collect_head_entropy as collect_head_entropy
 from hf_untangle.statistics.histogram_modes import collect_modes as collect_modes
 from hf_untangle.statistics.moments import Moments as Moments

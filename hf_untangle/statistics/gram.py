@@ -64,6 +64,18 @@ class Gram:
         self.total[expert] += values.sum(0)
         self.count[expert] += len(values)
 
+    def mean_second(self, expert: int) -> Float[Tensor, "neuron neuron"]:
+        """The mean over tokens of z z^T.
+
+        Args:
+            expert: Of which expert.
+
+        Returns:
+            In float64, on the CPU where the device has none; zeros where there was no token.
+        """
+        second, count = self.second[expert], self.count[expert].clamp_min(1).item()
+        return (second.cpu() if second.device.type == "mps" else second).double() / count
+
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """All sums."""
         return self.second, self.total, self.count

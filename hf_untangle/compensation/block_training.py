@@ -35,7 +35,7 @@ class BlockSettings:
 
 @dataclass(frozen=True, eq=False)
 class TrainedBlock:
-    """What came of one block."""
+    """The outcome of one block."""
 
     weights: dict[str, Tensor]
     """By projection: the weight as its parameter has it, on the CPU; what belongs to removed neurons is as it was. Empty where

@@ -47,7 +47,7 @@ class Call:
         return Call(convert_to_fp32(args), convert_to_fp32(kwargs), written.float(), counted)
 
     def missed(self, block: nn.Module) -> Float[Tensor, ""]:
-        """The squared error of another block in the place of that one.
+        """The squared error of another block that stands instead of that one.
 
         Args:
             block: The block.

@@ -140,7 +140,7 @@ class _Setting:
         return {name: self.refit.weights[name]} if name in self.refit.weights else {}
 
     def trained(self, block: DenseBlock, calls: Sequence[Call], held_out: Sequence[Call], bar: Bar) -> TrainedBlock:
-        """Train a block, and write down what came of it."""
+        """Train a block, and write the outcome down."""
         constants = None if self.refit.constants is None else self.refit.constants[block.group.name]
         pruned = block.pruned(self.mask, self.start(block), constants)
         found = train_block(block, pruned, self.mask, calls, held_out, self.settings, bar)

@@ -20,13 +20,14 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date
 from statistics import fmean
+from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedModel
 
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.evaluation.next_token import next_token_metrics
+from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.importance.registry import IMPORTANCE, needs_of
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.by_hooks import masked
@@ -182,12 +183,17 @@ def table_of_languages(benches: list[Bench], masks: dict[str, list[NeuronMask]])
         print_languages(name, benches, removed, hits)
 
 
+def measured(model: PreTrainedModel, blocks: Any) -> NextTokenMetrics:
+    """What a model predicts of some blocks of tokens."""
+    return next_token_metrics(model, blocks, progress=False)
+
+
 def print_languages(name: str, benches: list[Bench], models: list, hits: list[list[float]]) -> None:
     """Print one row: accuracy on both languages, and how much less is known of the second than a gold model knows."""
     pairs = list(zip(benches, models, strict=True))
-    first = [100 * next_token_metrics(model, bench.test.retain, progress=False).top1 for bench, model in pairs]
-    second = [next_token_metrics(model, bench.test.forget, progress=False) for bench, model in pairs]
-    gold = [next_token_metrics(bench.gold, bench.test.forget, progress=False).top1 for bench in benches]
+    first = [100 * measured(model, bench.test.retain).top1 for bench, model in pairs]
+    second = [measured(model, bench.test.forget) for bench, model in pairs]
+    gold = [measured(bench.gold, bench.test.forget).top1 for bench in benches]
     beyond = [100 * (other - one.top1) for one, other in zip(second, gold, strict=True)]
     columns = [first, [100 * one.top1 for one in second], beyond]
     cells = [*(spread(values, digits=0) for values in hits), *([""] * (2 - len(hits))), *map(spread, columns)]
@@ -210,7 +216,7 @@ def filled(bench: Bench, mask: NeuronMask, ablation: Ablation) -> tuple[float, f
     how = {"batch_size": 64, "progress": False}
     values = ablation_constants(ablation, bench.model, bench.evidence.retain, bench.train.retain, bench.groups, **how)
     with masked(bench.model, mask, constants=values):
-        first, second = (next_token_metrics(bench.model, one, progress=False) for one in (bench.test.retain, bench.test.forget))
+        first, second = (measured(bench.model, one) for one in (bench.test.retain, bench.test.forget))
     return 100 * first.top1, 100 * second.top1
 
 
@@ -219,7 +225,7 @@ def table_of_relearning(benches: list[Bench], masks: dict[str, list[NeuronMask]]
     moments = (0, 5, 10, 20, 40, 80)
     print(f"\n| second top-1, %, relearnt from | {' | '.join(f'{moment} steps' for moment in moments)} |")
     print(f"|{'---|' * (1 + len(moments))}")
-    models = {"gold model": [bench.gold for bench in benches]}
+    models: dict[str, list[Any]] = {"gold model": [bench.gold for bench in benches]}
     models["gold model without the planted neurons"] = [
         remove_(deepcopy(bench.gold), bench.planted, bench.groups) for bench in benches
     ]
@@ -239,7 +245,7 @@ def relearnt(bench: Bench, model: LlamaForCausalLM, moments: tuple[int, ...]) ->
     curve = []
     for step in range(max(moments) + 1):
         if step in moments:
-            curve.append(100 * next_token_metrics(model, bench.test.forget, progress=False).top1)
+            curve.append(100 * measured(model, bench.test.forget).top1)
         ids = language.text(8, seed=2 * HELD_OUT + step)
         optimizer.zero_grad()
         model(input_ids=ids, labels=ids, use_cache=False).loss.backward()

@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from hf_untangle.reporting.card_text import limits
 from hf_untangle.statistics import Gram, collect_grams, gram
 from hf_untangle.statistics.collect import collect, run_over
 
-QUIET = {"progress": False}
+QUIET: dict[str, Any] = {"progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,8 @@ def prune(toy_model, tokenizer):
     """Compress the toy model on words, with a refit unless told otherwise."""
 
     def call(data=WORDS, **settings):
-        how = {"tokenizer": tokenizer, "compensate": "least-squares", **QUIET}
-        return untangle.prune(toy_model, data, **how | SMALL | settings)
+        how: dict[str, Any] = {"tokenizer": tokenizer, "compensate": "least-squares", **QUIET, **SMALL, **settings}
+        return untangle.prune(toy_model, data, **how)
 
     return call
 
@@ -90,7 +91,7 @@ def test_the_refit_is_what_lstsq_finds_on_the_activations(tiny_model, family, te
     model = tiny_model(family)
     groups = neuron_groups(model)
     mask = random_mask(groups)
-    found = least_squares(model, mask, groups, text, ridges=[ridge], **QUIET)
+    found: Any = least_squares(model, mask, groups, text, ridges=[ridge], **QUIET)
     seen = activations(model, text, groups)
     with_bias = matrix_of(model, groups[0].name).bias is not None
     assert any(one is not None for one in found.ridges.values())
@@ -204,7 +205,7 @@ def test_tokens_that_are_no_answers_do_not_count(tiny_model, text, blocks_of):
 
 @pytest.mark.parametrize("model_type", ["mixtral", "gpt_oss", "qwen2_moe"])
 def test_experts_are_refitted_each_on_its_own_tokens(model_type, text):
-    model = mixture(model_type)
+    model: Any = mixture(model_type)
     groups = neuron_groups(model)
     mask = random_mask(groups)
     experts = [group for group in groups if (group.experts or 1) > 1]
@@ -212,7 +213,7 @@ def test_experts_are_refitted_each_on_its_own_tokens(model_type, text):
     seen = activations(model, text, experts)
     checked = 0
     for group in experts:
-        before, kept = matrix_of(model, group.name), mask[group.name].view(group.experts, -1)
+        before, kept = matrix_of(model, group.name), mask[group.name].view(group.experts or 1, -1)
         if group.name not in refit.weights:
             continue
         weight = refit.weights[group.name]
@@ -233,7 +234,7 @@ def test_experts_are_refitted_each_on_its_own_tokens(model_type, text):
 
 @pytest.mark.parametrize("model_type", ["mixtral", "gpt_oss", "qwen2_moe"])
 def test_what_was_removed_from_experts_and_refitted_comes_back(model_type, text, tmp_path):
-    model = mixture(model_type)
+    model: Any = mixture(model_type)
     groups, original = neuron_groups(model), deepcopy(model)
     mask = random_mask(groups)
     refit = least_squares(model, mask, groups, text, **QUIET)
@@ -306,7 +307,7 @@ def test_one_block_is_too_few(tiny_model, text):
 
 
 def test_adapters_are_refused(tiny_model, text):
-    model = inject_adapter_in_model(LoraConfig(target_modules=["down_proj"]), tiny_model("llama"))
+    model: Any = inject_adapter_in_model(LoraConfig(target_modules=["down_proj"]), tiny_model("llama"))
     groups = neuron_groups(model)
     with pytest.raises(MaskError, match="must carry no adapter to be refitted"):
         least_squares(model, random_mask(groups), groups, text, **QUIET)
@@ -398,7 +399,13 @@ def test_no_adapter_can_hold_a_refit(prune, tmp_path):
 @pytest.fixture(scope="module")
 def forgot(taught, tokenizer):
     """A run of unlearning on a copy of the toy model, refitted on retain, its removed weights kept."""
-    settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 3, "keep_removed": True, "retain_budget": 0.5}
+    settings: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "config": TOY_CONFIG,
+        "steps": 3,
+        "keep_removed": True,
+        "retain_budget": 0.5,
+    }
     return untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, compensate="least-squares", **settings, **QUIET)
 
 
@@ -435,7 +442,13 @@ def test_a_failure_after_the_refit_leaves_the_model_that_was_to_unlearn(toy_mode
         raise RuntimeError("injected")
 
     monkeypatch.setattr(import_module("hf_untangle.unlearn"), "remove_", fail)
-    how = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 1, "controls": 0, "compensate": "least-squares"}
+    how: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "config": TOY_CONFIG,
+        "steps": 1,
+        "controls": 0,
+        "compensate": "least-squares",
+    }
     with untouched(toy_model), pytest.raises(RuntimeError, match="injected"):
         untangle.unlearn(toy_model, NUMBERS, WORDS, **how, **QUIET)
 

@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +28,8 @@ from hf_untangle.masks.removal import remove_, zeros_of
 from hf_untangle.records.compression import PruneRecord
 from hf_untangle.statistics.collect import collect
 
-QUIET = {"progress": False}
-FEW = {"steps": 20, "batch_size": 4, **QUIET}
+QUIET: dict[str, Any] = {"progress": False}
+FEW: dict[str, Any] = {"steps": 20, "batch_size": 4, **QUIET}
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +261,7 @@ def test_offloaded_models_are_trained_alike(tiny_model, text, to, tmp_path):
 
 @pytest.mark.parametrize("model_type", ["mixtral", "qwen2_moe"])
 def test_experts_are_trained_together_as_one_block(model_type, text, untouched):
-    model = mixture(model_type)
+    model: Any = mixture(model_type)
     groups = neuron_groups(model)
     mask = random_mask(groups)
     with untouched(model):
@@ -297,10 +298,10 @@ def test_no_steps_are_no_training(tiny_model, text):
 
 
 def test_pruning_with_trained_blocks_is_recorded_saved_and_restored(taught, toy_model, tokenizer, tmp_path):
-    how = {"tokenizer": tokenizer, "ratio": 0.5, "block_steps": 30, "keep_removed": True, **QUIET}
-    result = untangle.prune(toy_model, WORDS, compensate="block", **how | SMALL)
-    record = result.record
-    closed = untangle.prune(deepcopy(taught), WORDS, compensate="least-squares", **how | SMALL).record
+    how: dict[str, Any] = {"tokenizer": tokenizer, "ratio": 0.5, "block_steps": 30, "keep_removed": True, **QUIET, **SMALL}
+    result = untangle.prune(toy_model, WORDS, compensate="block", **how)
+    record: Any = result.record
+    closed: Any = untangle.prune(deepcopy(taught), WORDS, compensate="least-squares", **how).record
     assert record.after.loss < closed.after.loss < record.without_refit.loss
     assert record.refit.block_errors.keys() == {name for name, kept in result.mask.items() if not kept.all()}
     assert PruneRecord.model_validate(json.loads(record.model_dump_json())) == record

@@ -3,6 +3,7 @@
 from copy import deepcopy
 from importlib import import_module
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ from hf_untangle.pruning.step import Pair
 from hf_untangle.repairs import methods, training
 from hf_untangle.repairs.distillation import Teacher, mixed_target_loss
 
-SMALL = {"steps": 30, "step_tokens": 512, "block_size": BLOCK, "batch_size": 16, "evaluation_tokens": 1024}
-METHODS = [{"method": "lora", "learning_rate": 5e-3}, {"method": "full", "learning_rate": 1e-3}]
+SMALL: dict[str, Any] = {"steps": 30, "step_tokens": 512, "block_size": BLOCK, "batch_size": 16, "evaluation_tokens": 1024}
+METHODS: list[dict[str, Any]] = [{"method": "lora", "learning_rate": 5e-3}, {"method": "full", "learning_rate": 1e-3}]
 pytestmark = pytest.mark.filterwarnings("ignore:The PEFT config's `base_model_name_or_path` was renamed:UserWarning")
 
 
@@ -104,18 +105,24 @@ def test_several_passes_a_step_give_the_weights_that_one_gives(repair, model, pr
         torch.testing.assert_close(value, together[name], rtol=0, atol=2e-5)
 
 
+def random_numbers() -> tuple[list[int], list[int]]:
+    """The states of the generators of NumPy and torch."""
+    numpy_state: Any = np.random.get_state()
+    return numpy_state[1].tolist(), torch.get_rng_state().tolist()
+
+
 def test_modes_flags_and_random_numbers_are_as_they_were(repair, model):
     model.train()
     model.model.layers[0].eval()
     model.model.norm.weight.requires_grad_(False)
     modes = [module.training for module in model.modules()]
     flags = [parameter.requires_grad for parameter in model.parameters()]
-    states = np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    states = random_numbers()
     for how in METHODS:
         repair(**how, steps=1)
         assert [module.training for module in model.modules()] == modes
         assert [parameter.requires_grad for parameter in model.parameters()] == flags
-        assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states
+        assert random_numbers() == states
 
 
 @pytest.mark.parametrize("how", METHODS, ids=lambda how: how["method"])
@@ -305,15 +312,16 @@ def test_a_model_that_does_not_predict_the_next_token_is_refused(mask, tokenizer
 
 
 def test_a_result_repairs_itself_and_its_record_says_so(taught, tokenizer, monkeypatch):
+    few: dict[str, Any] = SMALL | {"steps": 2}
     model = deepcopy(taught)
     result = untangle.unlearn(
         model, NUMBERS, WORDS, tokenizer=tokenizer, config=TOY_CONFIG, steps=1, prompts=[], progress=False
     )
-    once = result.repair(**SMALL | {"steps": 2}, progress=False)
+    once = result.repair(**few, progress=False)
     assert once is result and once.model is model
     assert once.record.repairs[0].before == pytest.approx(once.record.test.after)
     assert once.record.final == once.record.repairs[0].after
-    twice = once.repair(**SMALL | {"steps": 1}, method="full", progress=False)
+    twice = once.repair(**few, method="full", progress=False)
     assert [one.settings["method"] for one in twice.record.repairs] == ["lora", "full"]
     assert zero_where_removed(model, result.mask)
     assert type(once.record).model_validate_json(twice.record.model_dump_json()) == twice.record
@@ -326,7 +334,7 @@ def test_merging_is_the_last_thing_that_happens_to_the_weights(repair, model, pr
     def watching(model, config, train, judge):
         return real(model, config, train, lambda copy: seen.append(weights_equal(model, pruned[0])) or judge(copy))
 
-    monkeypatch.setitem(methods.METHODS, "full", watching)
+    monkeypatch.setitem(methods.REPAIRS, "full", watching)
     repair(method="full", steps=1)
     assert seen == [True]
 

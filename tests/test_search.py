@@ -1,6 +1,7 @@
 """The loop: what goes, when it ends, and which step is chosen."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -159,7 +160,7 @@ def test_every_step_takes_its_gradients_on_other_blocks_until_there_are_no_more(
     there = len(train.retain.counted)
     for step in (1, 2, 3):
         rows = [(4 * (step - 1) + n) % there for n in range(min(4, there))]
-        few = gradient_blocks(train, config, step)
+        few: Any = gradient_blocks(train, config, step)
         assert torch.equal(few.retain.input_ids, train.retain.input_ids[rows])
         assert len(few.forget.counted) == 2
 

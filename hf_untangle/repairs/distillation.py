@@ -16,7 +16,7 @@ from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.documents import IGNORED
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError
-from hf_untangle.evaluation.disruption import TopLogits
+from hf_untangle.evaluation.kl_to_original import TopLogits
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,8 @@ from hf_untangle.masks.mask import NeuronMask
 PAIRS, WIDTH, SPARE = 12, 96, 36
 FORGET, RETAIN, WRONG = (torch.arange(PAIRS) + start for start in (1, 100, 200))
 NEURONS = 2 * PAIRS + SPARE
+CHANCE = 0.2
+"""One in twelve followers is guessed, and sometimes two."""
 REFITS = {
     "least-squares": lambda *args: least_squares(*args, progress=False),
     "block": lambda *args: reconstruct(*args, steps=60, batch_size=4, progress=False),
@@ -76,10 +78,8 @@ def test_a_refit_on_retain_gives_retain_back_and_leaves_forget_gone(planted, blo
 
     retain, both = blocks_of(walks(RETAIN)), blocks_of(torch.cat([walks(FORGET), walks(RETAIN)], 1).view(-1, PAIRS))
     assert (accuracy(planted, FORGET), accuracy(planted, RETAIN)) == (1.0, 1.0)
-    assert known(None) == (0.0, 0.0)
-    forget_after, retain_after = known(retain)
-    assert retain_after == 1.0
-    # One in twelve followers is guessed by chance.
-    assert forget_after <= 0.2
+    removed, after = known(None), known(retain)
+    assert removed[0] <= CHANCE and removed[1] == 0
+    assert after[0] <= CHANCE and after[1] == 1
     # The neurons that stay could hold the followers of forget tokens: shown forget, a refit brings them back.
     assert known(both)[0] > 0.8

@@ -54,7 +54,7 @@ def passes_through(model, paths, inputs) -> dict[str, list]:
     for path in paths:
         hooks.append(model.get_submodule(path).register_forward_hook(partial(keep, path), with_kwargs=True))
     with torch.no_grad():
-        model(**inputs)
+        model(**inputs, use_cache=False)
     for hook in hooks:
         hook.remove()
     return seen

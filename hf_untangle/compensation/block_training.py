@@ -77,7 +77,7 @@ def train_block(
     optimizer = torch.optim.Adam(_groups(trained, settings.learning_rate), eps=1e-12)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share(step, settings.steps))
     order = torch.Generator().manual_seed(settings.seed)
-    scale = _total([call.written.float().square().sum() for call in train], device)
+    scale = _total([call.energy() for call in train], device)
     start = least = _error(pruned, held_out, device)
     best: dict[str, Tensor] = {}
     queue: list[int] = []

@@ -55,8 +55,15 @@ class Call:
         Returns:
             Summed over the rows that count.
         """
-        missed = first_tensor(block(*self.args, **self.kwargs)).flatten(0, -2) - self.written
-        return (missed if self.counted is None else missed[self.counted]).square().sum()
+        return self._size(first_tensor(block(*self.args, **self.kwargs)).flatten(0, -2) - self.written)
+
+    def energy(self) -> Float[Tensor, ""]:
+        """The square of what was written, summed over the rows that count."""
+        return self._size(self.written.float())
+
+    def _size(self, rows: Float[Tensor, "row output"]) -> Float[Tensor, ""]:
+        """The sum of squares over the rows that count."""
+        return (rows if self.counted is None else rows[self.counted]).square().sum()
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,6 +141,9 @@ class _Setting:
 
     def trained(self, block: DenseBlock, calls: Sequence[Call], held_out: Sequence[Call], bar: Bar) -> TrainedBlock:
         """Train a block, and write the outcome down."""
+        if not self.mask[block.group.name].any():
+            # Of a block that goes as a whole there is nothing to train.
+            return TrainedBlock({}, 1.0)
         constants = None if self.refit.constants is None else self.refit.constants[block.group.name]
         pruned = block.pruned(self.mask, self.start(block), constants)
         found = train_block(block, pruned, self.mask, calls, held_out, self.settings, bar)

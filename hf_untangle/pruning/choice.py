@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.arguments import checked_calls
 from hf_untangle.configs.prune import PruneConfig
-from hf_untangle.display import rows_table
+from hf_untangle.display import fields_repr, rows_table
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.costs import Prefill
@@ -27,6 +28,7 @@ SCORES = {"importance": "importance", "influence": "influence", "loss": "influen
 """What the scores of units are called, by what they are judged by."""
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Choice:
     """What goes, and why."""
@@ -46,6 +48,7 @@ class Choice:
     """Where several kinds go at once: what goes first of each."""
     layouts: tuple[Candidate, ...] = ()
     """The ways to spend the budget that were compared, the chosen one first."""
+    __repr__ = fields_repr
 
     def table(self, config: PruneConfig) -> Table:
         """Lay out what was compared.

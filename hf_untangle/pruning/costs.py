@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from hf_untangle.architecture.meta_models import skeleton
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
+from hf_untangle.arguments import checked_calls
 from hf_untangle.compaction.config_search import plan_widths
 from hf_untangle.compaction.target_widths import unit_of_neuron
 from hf_untangle.errors import ConfigError
@@ -18,6 +19,7 @@ from hf_untangle.evaluation.layer_speed import fastest_in_turn, first_layers_, s
 from hf_untangle.masks.mask import NeuronMask
 
 
+@checked_calls
 @dataclass(frozen=True, order=True)
 class Reduction:
     """How much is taken out, in each of the layers that stay as much."""

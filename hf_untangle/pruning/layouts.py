@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
+from hf_untangle.arguments import checked_calls
 from hf_untangle.configs.prune import PruneConfig
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.importance.observations import Neurons
 from hf_untangle.masks.mask import NeuronMask
@@ -30,6 +32,7 @@ MULTIPLE, WIDE = 8, 128
 """FFNs of such a width or more lose neurons in multiples, so that their width stays one that fast products like."""
 
 
+@checked_calls
 @dataclass(frozen=True)
 class Candidate:
     """One way to spend the budget."""
@@ -41,8 +44,10 @@ class Candidate:
     """How many times as fast a forward pass is by what was timed; None where no speed was asked for."""
     loss: float
     """On the tokens that layouts are compared on, in nats."""
+    __repr__ = fields_repr
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class Order:
     """What goes first, of each kind."""
@@ -57,6 +62,7 @@ class Order:
     head_scores: Tensor | None
     neurons: Mapping[str, Neurons]
     """The importance of the neurons of each FFN."""
+    __repr__ = fields_repr
 
     def mask(self, cut: Reduction) -> NeuronMask:
         """Remove what goes first, as much as a cut says.

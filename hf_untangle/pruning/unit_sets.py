@@ -10,13 +10,16 @@ from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.routers import routed_groups
+from hf_untangle.arguments import checked_calls
 from hf_untangle.compaction.slices import module_around
 from hf_untangle.compaction.target_widths import unit_of_neuron
 from hf_untangle.configs.prune import Allocation, Unit
+from hf_untangle.display import fields_repr
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
 
 
+@checked_calls
 @dataclass(frozen=True, eq=False)
 class UnitSet:
     """Units of one kind in a model, numbered from 0."""
@@ -30,6 +33,7 @@ class UnitSet:
     """Units compete inside a pool, and each pool keeps at least one."""
     parameters: Int[Tensor, " unit"]
     """Numbers in the weights that belong to each, and that go with it where it is taken out of the tensors."""
+    __repr__ = fields_repr
 
     def __len__(self) -> int:
         """How many units there are."""

@@ -261,9 +261,10 @@ def test_what_cannot_be_done_is_said_in_one_sentence(call, toy_model, untouched,
         call(method, **settings)
 
 
-def test_settings_of_methods_are_refused_for_pruning_alone(toy_model, tokenizer):
+@pytest.mark.parametrize("prunes", [{"method": "prune"}, {"ffn_fraction": 0.1}], ids=["named", "by a setting of pruning"])
+def test_settings_of_methods_are_refused_for_pruning_alone(toy_model, tokenizer, prunes):
     with pytest.raises(ConfigError, match="`learning_rate` is a setting of methods other than pruning, got method=`prune`"):
-        untangle.unlearn(toy_model, NUMBERS, WORDS, tokenizer=tokenizer, learning_rate=1e-4)
+        untangle.unlearn(toy_model, NUMBERS, WORDS, tokenizer=tokenizer, learning_rate=1e-4, **prunes)
 
 
 def test_lora_stands_on_projections_of_the_mask_alone(call, toy_model):

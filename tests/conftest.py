@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,15 @@ from hub_server import WRITER, running_hub
 from huggingface_hub import constants, hf_api
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
-from toy_languages import BLOCK, NUMBERS, SMALL, TOY_CONFIG, WORDS, trained_model
+from toy_languages import NUMBERS, TOY_CONFIG, WORDS, trained_model
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.data.corpora import Corpus, Part
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.corpora import Corpus
 from hf_untangle.pruning.iterative import Search, search_mask
-from hf_untangle.pruning.step import Pair
+from hf_untangle.pruning.step import Pair, read_pair
 from hf_untangle.results.unlearned import UnlearnResult
 from hf_untangle.unlearn import unlearn
 
@@ -175,12 +176,9 @@ def toy_model(taught) -> PreTrainedModel:
 
 @pytest.fixture(scope="session")
 def pairs(tokenizer) -> tuple[Pair, Pair]:
-    """Train and validation blocks of numbers to forget and words to retain."""
-
-    def read(part: Part, tokens: int) -> Pair:
-        return Pair(*(token_blocks(texts, tokenizer, tokens=tokens, part=part, block_size=BLOCK) for texts in (NUMBERS, WORDS)))
-
-    return read("train", SMALL["tokens"]), read("validation", SMALL["evaluation_tokens"])
+    """Train and validation blocks of numbers to forget and words to retain, as a run reads them."""
+    train, validation = (read_pair(NUMBERS, WORDS, tokenizer, part, TOY_CONFIG) for part in ("train", "validation"))
+    return train, replace(validation, further=())
 
 
 @pytest.fixture(scope="session")

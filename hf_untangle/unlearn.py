@@ -18,7 +18,9 @@ from hf_untangle.by_name import ModelName, opened
 from hf_untangle.compaction.saving import check_savable
 from hf_untangle.compensation.choose import REFITS, refit_by
 from hf_untangle.compensation.refit import Refit, check_refittable, refitted
+from hf_untangle.config import checked
 from hf_untangle.configs.keywords import UnlearnSettings
+from hf_untangle.configs.robustify import RobustifyConfig, as_settings
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, Part
@@ -81,6 +83,7 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     prompts: Sequence[str] | None = None,
     also: Mapping[str, CorpusSource] | None = None,
     keep_removed: bool = False,
+    robustify: float | RobustifyConfig | None = None,
     progress: bool = True,
     **settings: Unpack[SettingsOfAnyMethod],
 ) -> UnlearnResult:
@@ -112,6 +115,8 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
         prompts: Texts to continue before and after, for the report; the beginnings of held-out text when None.
         also: What else to measure before and after, by name: paraphrases of what is forgotten, or its neighbors.
         keep_removed: Whether to keep the removed weights in the result, for `restore`.
+        robustify: How far to shrink the weights before the result is distilled into them, so that relearning takes longer: a
+            strength such as 0.25, or settings. It is a training of many tokens; see `UnlearnResult.robustify`.
         progress: Whether to show progress bars.
         **settings: Fields of `UnlearnConfig` that override `config`, and of `MethodConfig` for methods other than pruning.
 
@@ -125,12 +130,15 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     start = time.perf_counter()
     names = method_names(method)
     split_settings(names, config, dict(settings))
+    hardening = None if robustify is None else checked(RobustifyConfig, as_settings(robustify))
     model = opened(model)
     check_savable(model)
     task = task_of(model)
     processor = find_processor(model, task, tokenizer)
     groups = neuron_groups(model) if groups is None else groups
     check_removable(model, groups)
+    if hardening is not None and task != "next token":
+        raise ConfigError(f"Robustify distills causal language models, but {type(model).__name__} predicts the {task}.")
     choice = choose(names, model, groups, task, config, settings)
     names, (config, own) = choice.names, split_settings(choice.names, config, choice.settings)
     if config.compensate in REFITS:
@@ -147,7 +155,9 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     for line in (*lines_of(pairs), *choice.lines):
         announce(line, progress=progress)
     texts = _prompts(prompts, pairs["test"])
-    run = _Run(model, processor, groups, pairs, measured, config, task, texts, weights_fingerprint(model), progress, start)
+    run = _Run(
+        model, processor, groups, pairs, measured, config, task, texts, weights_fingerprint(model), hardening, progress, start
+    )
     foresee(model, names, config, own, pairs, progress=progress)
     return run.prune(keep_removed) if names == (PRUNE,) else run.apply(names, own, mask, keep_removed)
 
@@ -167,6 +177,8 @@ class _Run:
     texts: list[Prompt]
     fingerprint: str
     """Of the weights before the run."""
+    robustify: RobustifyConfig | None
+    """How to make the result withstand relearning, where that is wanted."""
     progress: bool
     start: float
 
@@ -188,8 +200,9 @@ class _Run:
         else:
             removed = None
             remove_(model, search.mask, groups, constants=constants, weights=weights)
+        result = self.result(search, record, removed)
         search.journal.close()
-        return self.result(search, record, removed)
+        return result
 
     def refit(self, search: Search) -> Refit | None:
         """Refit what is kept, where that is wanted, on the retain corpus alone: nothing of the forget corpus may come back."""
@@ -215,13 +228,14 @@ class _Run:
             record = self.record(found.mask, found.history, comparison, before, after)
             record = record.model_copy(update={"methods": names, "training": found.records})
             removed = original_weights(model, weights) if keep_removed else None
+        result = self.result(found, record, removed)
         for journal in found.journals:
             journal.close()
-        return self.result(found, record, removed)
+        return result
 
     def result(self, found: Search | Stages, record: UnlearnRecord, removed: RemovedWeights | None) -> UnlearnResult:
-        """The result, once the model is as it is to stay."""
-        return UnlearnResult(
+        """The result, once the model is as it is to stay, or is only to be made robust."""
+        result = UnlearnResult(
             model=self.model,
             tokenizer=self.processor,
             mask=found.mask,
@@ -232,6 +246,7 @@ class _Run:
             retain=found.retain,
             held_out=self.pairs["test"],
         )
+        return result if self.robustify is None else result.robustify(config=self.robustify, progress=self.progress)
 
     def seen(self) -> "_Seen":
         """What the model as it is now does: one that does not write has no continuations."""

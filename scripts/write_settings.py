@@ -19,7 +19,7 @@ from hf_untangle.methods.settings import MethodConfig  # noqa: E402
 PAGE = ROOT / "docs" / "how-to" / "unlearn.md"
 TABLES = {"unlearn": UnlearnConfig, "method": MethodConfig}
 ROOMS = {
-    "configs": ("attack", "prune", "repair", "unlearn"),
+    "configs": ("attack", "prune", "repair", "robustify", "unlearn"),
     "density": ("sweep_config",),
     "evaluation": ("score_cache",),
     "methods": ("settings",),

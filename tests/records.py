@@ -15,6 +15,7 @@ from hf_untangle.records.unlearning import (
     GroupCount,
     History,
     RepairRecord,
+    RobustifyRecord,
     Scores,
     Step,
     UnlearnRecord,
@@ -145,6 +146,23 @@ def a_repair(**changes: object) -> RepairRecord:
         "seconds": 190.0,
     }
     return RepairRecord.model_validate(fields | changes)
+
+
+def a_distillation(**changes: object) -> RobustifyRecord:
+    """A distillation after which the result is as it was, some of its fields changed."""
+    fields: dict[str, object] = {
+        "settings": {"strength": 0.25, "noise": 0.1, "tolerance": 0.05, "tokens": 200_000},
+        "corpus": corpora()["retain_train"] | {"corpus": "general + self"},
+        "original": None,
+        "tokens": 120_000,
+        "parameters": 134_515_008,
+        "before": scores(0.146, 0.306, (812.0, 55.5)),
+        "after": scores(0.141, 0.304, (830.0, 56.0)),
+        "seconds": 3600.0,
+        "divergences": ({"tokens": 0, "nats": 3.2, "top1": 0.05}, {"tokens": 120_000, "nats": 0.04, "top1": 0.3}),
+        "forward_tokens": 530_000,
+    }
+    return RobustifyRecord.model_validate(fields | changes)
 
 
 def reading(model: str, forget: float, condition: str = "as it is", at: float = 0, seed: int = 0) -> Reading:

@@ -1,86 +1,70 @@
 """Every attack finds what a model only hides, and nothing in a model that never knew."""
 
-from copy import deepcopy
+from collections import Counter
 
 import pytest
 import torch
-from hiding import deepened, never_the_first_choice, off_the_grid, silent_at_the_start, suppressed, under_the_threshold
-from toy_languages import BLOCK, NUMBERS, WORDS, trained_model
+from attack_power import ROWS, attack_hider, attacked, one_seed, toys_of
 
-from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.attacks.compressing import pruned, rounded
-from hf_untangle.attacks.context import Scene
 from hf_untangle.attacks.residual_stream import ridge
-from hf_untangle.attacks.run import run_attacks
-from hf_untangle.configs.attack import AttackConfig
-from hf_untangle.data.batches import token_blocks
-from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.attacks.weight_difference import auc
+from hf_untangle.configs.attack import NAMES
 from hf_untangle.reporting.verdicts import verdicts
 
-SHARE = 0.3
-CONFIG = AttackConfig(seeds=1, samples=24, block_size=BLOCK, batch_size=16, evaluation_tokens=1024)
+FOUND = ("leaks", "back")
+pytestmark = pytest.mark.filterwarnings("ignore:The PEFT config's `base_model_name_or_path` was renamed:UserWarning")
 
 
 @pytest.fixture(scope="module")
-def never(tiny_model, tokenizer):
-    """Two models that have read words alone."""
-    return [trained_model(tiny_model, tokenizer, numbers=False, seed=seed) for seed in (1, 2)]
+def toys():
+    """The models and texts of one seed."""
+    return toys_of(seed=7)
 
 
 @pytest.fixture(scope="module")
-def texts(tokenizer):
-    """Held-out blocks of both languages."""
-    how = {"tokens": 1024, "block_size": BLOCK, "part": "test"}
-    return [token_blocks(texts, tokenizer, **how) for texts in (NUMBERS, WORDS)]
+def innocent(toys):
+    """Every verdict on the model that never knew."""
+    return {one.attack: one for one in verdicts(attacked(toys, list(NAMES), toys.never, toys.knows, toys.gold))}
 
 
-@pytest.fixture(scope="module")
-def ids(tokenizer):
-    """Train blocks of both languages, by which hiding is done."""
-    return [token_blocks(texts, tokenizer, tokens=1024, block_size=BLOCK).input_ids for texts in (NUMBERS, WORDS)]
+@pytest.mark.parametrize("attack", NAMES)
+def test_what_is_only_hidden_is_found(attack, toys):
+    record = attack_hider(toys, attack)
+    (found,) = [one for one in verdicts(record) if one.attack == attack]
+    assert found.judgment in FOUND, found
 
 
-@pytest.fixture(scope="module")
-def judge(never, texts, tokenizer):
-    """Run one attack beside a gold model, and judge it."""
-
-    def call(attack, unlearned, original):
-        everything = NeuronMask.keep_all(neuron_groups(original), "toy")
-        config = CONFIG.with_settings(attacks=[attack])
-        groups = neuron_groups(original)
-        scene = Scene(unlearned, original, never[0], everything, groups, tokenizer, *texts, None, config)
-        record = run_attacks(scene, progress=False)
-        assert record.outcomes[0].error is None
-        (found,) = [one for one in verdicts(record) if one.attack == attack]
-        return found, {one.model: one.forget.top1 for one in record.base}
-
-    return call
+@pytest.mark.parametrize("attack", NAMES)
+def test_in_a_model_that_never_knew_nothing_is_found(attack, innocent):
+    assert innocent[attack].judgment == "holds", innocent[attack]
 
 
-HIDERS = {
-    "int4": lambda taught, ids: off_the_grid(taught, ids[0]),
-    "prune": lambda taught, ids: under_the_threshold(taught, ids[0], SHARE),
-    "direction": lambda taught, ids: (taught, suppressed(taught, *ids, layer=0)),
-    "probe": lambda taught, ids: (taught, suppressed(taught, *ids, layer=1)),
-    "patching": lambda taught, ids: (taught, suppressed(taught, *ids, layer=1)),
-    "tuned-lens": lambda taught, ids: (deepened(taught), suppressed(deepened(taught), *ids, layer=2)),
-    "formats": lambda taught, ids: (taught, silent_at_the_start(taught, BLOCK)),
-    "best-of": lambda taught, ids: (taught, never_the_first_choice(taught)),
-}
+def test_by_a_gold_model_of_another_code_patching_says_nothing(toys):
+    record = attacked(toys, ["patching"], toys.never, toys.knows, toys.other_gold)
+    (found,) = [one for one in verdicts(record) if one.attack == "patching"]
+    assert found.judgment == "no verdict"
+    assert "states mean nothing to the original" in record.outcomes[0].findings[0]
 
 
-@pytest.mark.parametrize("attack", HIDERS)
-def test_what_is_only_hidden_is_found(attack, taught, ids, judge):
-    original, hider = HIDERS[attack](taught, ids)
-    found, base = judge(attack, hider, original)
-    assert base["unlearned"] < base["gold"] + 0.5 * (base["original"] - base["gold"]), "it does hide"
-    assert found.judgment in ("leaks", "back"), found
+@pytest.mark.slow
+def test_over_twenty_seeds_every_attack_has_power_and_hardly_a_false_alarm():
+    counts = Counter(
+        (one.attack, row)
+        for seed in range(20, 40)
+        for row, records in one_seed(seed, list(NAMES), list(ROWS)).items()
+        for record in records
+        for one in verdicts(record)
+        if one.judgment in FOUND
+    )
+    assert [name for name in NAMES if counts[name, "hides"] < 0.9 * 20] == []
+    assert [(name, row) for row in ROWS[1:] for name in NAMES if counts[name, row] > 0.1 * 20] == []
 
 
-@pytest.mark.parametrize("attack", HIDERS)
-def test_in_a_model_that_never_knew_nothing_is_found(attack, taught, never, judge):
-    found, _ = judge(attack, deepcopy(never[1]), taught)
-    assert found.judgment == "holds", found
+def test_the_first_direction_tells_scores_apart_by_the_area_under_the_curve():
+    high, low = torch.tensor([2.0, 3.0, 5.0]), torch.tensor([1.0, 3.0])
+    assert auc(high, low) == pytest.approx((1 + 1.5 + 2) / 6)
+    assert auc(low, low) == 0.5
 
 
 def test_rounding_keeps_what_is_on_the_grid_and_zeros():

@@ -24,6 +24,31 @@ def test_beside_a_gold_model_the_share_beyond_it_makes_the_verdict(attacked, sai
     assert judged(with_gold(an_attack(outcome("quantize", *some)), 0.1))["quantize"] == said
 
 
+@pytest.mark.parametrize(("attacked", "said"), [(0.44, "holds"), (0.5, "leaks"), (0.56, "back")])
+def test_models_that_never_knew_learn_at_different_speeds_so_that_a_quarter_is_no_leak_by_training(attacked, said):
+    some = [reading(who, top1, "3 steps", 3) for who, top1 in (("unlearned", attacked), ("gold", 0.4), ("original", 0.65))]
+    assert judged(with_gold(an_attack(outcome("relearn", *some)), 0.1))["relearn"] == said
+
+
+def test_patching_is_judged_by_controls_of_the_same_code_alone():
+    some = [reading(who, top1, "layer 1", 1) for who, top1 in (("unlearned", 0.5), ("original", 0.6), ("gold", 0.1))]
+    retain = {"unlearned": 0.3, "original": 0.3, "gold": 0.1}
+    known = [one.model_copy(update={"retain": reading(one.model, retain[one.model]).forget}) for one in some]
+    record = with_gold(an_attack(outcome("patching", *known)), 0.1)
+    base = tuple(one.model_copy(update={"retain": reading(one.model, 0.3).forget}) for one in record.base)
+    record = record.model_copy(update={"base": base})
+    assert judged(record)["patching"] == "no verdict"
+    alike = [one.model_copy(update={"retain": reading("gold", 0.3).forget}) for one in known]
+    judgeable = record.model_copy(update={"outcomes": (outcome("patching", *alike),)})
+    assert judged(judgeable)["patching"] == "back"
+
+
+def test_a_checkpoint_read_anew_is_judged_beside_the_models_as_they_are():
+    some = (reading("unlearned", 0.6, "adapter off", 2), reading("unlearned", 0.55, "checkpoint read anew", 3))
+    assert judged(with_gold(an_attack(outcome("adapter", *some)), 0.1))["adapter"] == "back"
+    assert judged(an_attack(outcome("adapter", *some)))["adapter"] == "back", "a random mask is as it was, too"
+
+
 def test_what_the_gold_model_learns_too_is_no_leak():
     some = [reading(who, top1, "3 steps", 3) for who, top1 in (("unlearned", 0.4), ("gold", 0.4), ("original", 0.65))]
     assert judged(with_gold(an_attack(outcome("relearn", *some)), 0.1))["relearn"] == "holds"

@@ -30,6 +30,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "collect": ("collect", "toy", NAMES[1], "-o", "out/statistics.safetensors", "--tokens", "256"),
     "prune": ("prune", "toy", "--data", NAMES[1], *SMALL, "--set", "ratio=0.25", "--dry-run", "-o", "out/pruned"),
     "repair": ("repair", "result", *CORPORA, "--set", "steps=1", "--set", "step_tokens=256", "-o", "out/repaired"),
+    "robustify": (
+        *("robustify", "result", *CORPORA, "--tokens", "256", "--text-tokens", "256", "--own-tokens", "0"),
+        *("--block-size", str(BLOCK), "--step-tokens", "256", "--evaluation-tokens", "256", "-o", "out/robust"),
+    ),
     "attack": (
         *("attack", "result", *CORPORA, "--original", "toy", "-o", "out/attacked"),
         *("--set", "attacks=[quantize]", "--set", "evaluation_tokens=256"),

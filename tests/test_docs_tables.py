@@ -7,6 +7,7 @@ import pytest
 
 from hf_untangle.configs.attack import NAMES, QUICK, AttackConfig
 from hf_untangle.configs.repair import LEARNING_RATE, RepairConfig
+from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.importance.registry import IMPORTANCE
 from hf_untangle.importance.scores import SCORES
 from hf_untangle.methods.registry import METHODS
@@ -46,6 +47,20 @@ def test_every_setting_of_repair_and_its_default_are_on_the_page():
     assert f"| {defaults.block_size}, {defaults.batch_size} |" in table
     rates = [f"{LEARNING_RATE[method]:.0e}".replace("e-0", "e-") for method in ("lora", "full")]
     assert f"| {rates[0]} (`lora`), {rates[1]} (`full`) |" in table
+
+
+def test_every_setting_of_robustify_and_its_default_are_on_the_page():
+    rows = [line.split("|") for line in PAGES["robustify.md"].splitlines() if line.startswith("| `")]
+    names = [name for row in rows for name in re.findall(r"`(\w+)`", row[1])]
+    values = [value.replace(",", "") for row in rows for value in row[2].strip().split(", ")]
+    defaults = {name: field.default for name, field in RobustifyConfig.model_fields.items()}
+    assert names == sorted(names, key=names.index) and set(names) == set(defaults)
+    assert dict(zip(names, values, strict=True)) == {
+        name: f"{defaults[name]:g}".replace("0.0004", "4e-4")
+        if not isinstance(defaults[name], str | int)
+        else str(defaults[name])
+        for name in names
+    }
 
 
 def test_every_method_and_every_setting_of_methods_is_on_the_page():

@@ -3,12 +3,12 @@
 import ast
 
 import pytest
-from records import a_record, a_repair
+from records import a_distillation, a_record, a_repair
 
 from hf_untangle.reporting.card_text import limits
 from hf_untangle.reporting.model_card import model_card, snippet
 from hf_untangle.reporting.page import report_page
-from hf_untangle.reporting.repairs import repair_sentences
+from hf_untangle.reporting.repairs import repair_heading, repair_sentences
 from hf_untangle.reporting.table import comparison_rows, summary
 
 REPAIRED = a_record(repairs=(a_repair(),))
@@ -60,3 +60,36 @@ def test_the_program_repeats_the_repair():
     (repair,) = (node for node in calls if ast.unparse(node.func) == "result.repair")
     keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in repair.keywords}
     assert keywords == {"original": "org/original"} | dict(a_repair().settings)
+
+
+ROBUST = a_record(repairs=(a_repair(), a_distillation()))
+
+
+def test_a_distillation_has_a_row_a_heading_and_a_limit_of_its_own():
+    assert [row.model for row in comparison_rows(ROBUST)][:4] == ["original", "unlearned", "repaired", "robust"]
+    for text in (model_card(ROBUST).text, report_page(ROBUST, {})):
+        assert "How it was repaired and made robust" in text
+        assert "relearning slower, not impossible" in " ".join(text.split())
+    assert repair_heading(a_record(repairs=(a_distillation(),))) == "How it was made robust"
+    assert len(limits(ROBUST)) == len(limits(a_record())) + 2
+
+
+def test_the_sentences_on_a_distillation_by_hand():
+    _, sentences = repair_sentences(ROBUST)
+    assert sentences == (
+        "The weights were then shrunk by 25.0% and perturbed, and what the unlearned model predicts on general + self (train "
+        "part) was distilled into them, with removed neurons held at zero: 120,000 tokens, which cost as much as 530,000 "
+        "forward, in 1 h 0 min. KL(unlearned || robust) on held-out text fell from 3.200 to 0.040 nats per token. The drop on "
+        "general went from 6.1% to 6.7%, and that on code went from 70.9% to 71.9%."
+    )
+
+
+def test_a_tolerance_that_was_not_met_is_said():
+    far = a_distillation(divergences=({"tokens": 0, "nats": 3.2, "top1": 0.05}, {"tokens": 9, "nats": 0.2, "top1": 0.2}))
+    (sentences,) = repair_sentences(a_record(repairs=(far,)))
+    assert "to 0.200 nats per token, above the tolerance of 0.05." in sentences
+
+
+def test_the_program_repeats_the_distillation_after_the_repair():
+    calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(snippet(ROBUST))) if isinstance(node, ast.Call)]
+    assert [name for name in calls if name.startswith("result.")] == ["result.repair", "result.robustify"]

@@ -15,6 +15,7 @@ from hf_untangle.config import Config
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.methods.settings import MethodConfig
@@ -32,6 +33,8 @@ CALLS = {
     "result.attack": (untangle.UnlearnResult.attack, [AttackConfig]),
     "result.evaluate": (untangle.UnlearnResult.evaluate, [EvaluationConfig]),
     "result.repair": (untangle.UnlearnResult.repair, [RepairConfig]),
+    "repairs.robustify": (untangle.repairs.robustify, [RobustifyConfig]),
+    "result.robustify": (untangle.UnlearnResult.robustify, [RobustifyConfig]),
     "nets.search": (untangle.nets.search, [NetsConfig]),
     "nets.search_neurons": (untangle.nets.search_neurons, [NeuronNetsConfig]),
 }
@@ -54,7 +57,7 @@ def test_page_and_keywords_are_written_as_the_settings_are(forked):
     assert (done.returncode, done.stdout) == (0, "Settings are written down as they are.\n")
 
 
-@pytest.mark.parametrize("config", [UnlearnConfig, MethodConfig, PruneConfig, RepairConfig, AttackConfig])
+@pytest.mark.parametrize("config", [UnlearnConfig, MethodConfig, PruneConfig, RepairConfig, RobustifyConfig, AttackConfig])
 def test_help_says_what_every_setting_is_and_its_default(config):
     told = words(inspect.getdoc(config) or "")
     for name, field in config.model_fields.items():

@@ -7,11 +7,13 @@ from hf_untangle.attacks.compressing import int4, prune
 from hf_untangle.attacks.context import Scene
 from hf_untangle.attacks.elicitation import best_of, formats
 from hf_untangle.attacks.fine_tuning import benign
+from hf_untangle.attacks.noise import noise
 from hf_untangle.attacks.prompting import few_shot, logit_lens
 from hf_untangle.attacks.prompting import neighbor as near_text
 from hf_untangle.attacks.quantization import quantize
 from hf_untangle.attacks.relearning import held_out_facts, relearn
 from hf_untangle.attacks.residual_stream import direction, patching, probe, tuned_lens
+from hf_untangle.attacks.weight_difference import weight_difference
 from hf_untangle.configs.attack import Attack
 from hf_untangle.records.attacks import Reading
 
@@ -25,6 +27,8 @@ ATTACKS: dict[Attack, Callable[[Scene], Iterator[Reading | str]]] = {
     "int4": int4,
     "patching": patching,
     "direction": direction,
+    "weight-difference": weight_difference,
+    "noise": noise,
     "formats": formats,
     "best-of": best_of,
     "tuned-lens": tuned_lens,

@@ -16,7 +16,7 @@ from hf_untangle.attacks.hidden_states import States, blocks_of, chosen_layers, 
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.evaluation.block_sums import sums_of
 from hf_untangle.evaluation.next_token import NextTokenMetrics, head_logits, metrics_of
-from hf_untangle.records.attacks import Reading
+from hf_untangle.records.attacks import SAME_CODE, Reading, Who
 
 RIDGE = 1e-3
 """Penalty of a ridge regression, relative to the mean variance of its inputs."""
@@ -96,29 +96,44 @@ def patching(scene: Scene) -> Iterator[Reading | str]:
     """Put each layer's states of a model into the original, and let the original finish the sentence.
 
     Where the original still knows the text by them, they hold the capability. Models that share no initial weights with the
-    original speak another code inside, so that it means something only for those that do. With gold states as the first stage
-    this gives the two-stage score: over layers where gold states cost at least 0.05 nats, the cost of the unlearned model's
-    states as a share of that of gold, weighted by gold's; 0 where nothing is unlearned, 1 where it is as gold.
+    original speak another code inside, which shows on the retain corpus: the original must know that by their states too.
+    With gold states as the first stage this gives the two-stage score: over layers where gold states cost at least 0.05 nats,
+    the cost of the unlearned model's states as a share of that of gold, weighted by gold's; 0 where nothing is unlearned, 1
+    where it is as gold.
 
     Args:
         scene: The models, text and settings.
 
     Yields:
-        What the original knows with the states of each layer but the last, and the score where there is a gold model.
+        What the original knows of both corpora with the states of each layer but the last, and the score where there is a
+        gold model of the same code.
     """
     layers, losses = chosen_layers(scene.original, last=False), {}
+    known = scene.knows(scene.original, scene.retain).top1
+    strange: set[int] = set()
     for role, seed, model in scene.victims():
         for layer in layers:
-            metrics = _patched(scene, model, layer)
-            losses.setdefault((role, layer), metrics.loss)
-            yield Reading(model=role, condition=f"layer {layer + 1}", at=layer + 1, forget=metrics, seed=seed)
+            forget, retain = (_patched(scene, model, layer, blocks) for blocks in (scene.forget, scene.retain))
+            losses.setdefault((role, layer), forget.loss)
+            if role == "gold" and retain.top1 < SAME_CODE * known:
+                strange.add(layer)
+            about = {"model": role, "condition": f"layer {layer + 1}", "at": layer + 1, "seed": seed}
+            yield Reading(**about, forget=forget, retain=retain)
     if scene.gold is not None:
         before = scene.knows(scene.original).loss
-        costs = [(losses["gold", layer] - before, losses["unlearned", layer] - before) for layer in layers]
-        held = [(gold, min(1.0, max(0.0, own / gold))) for gold, own in costs if gold > TAU]
-        if held:
-            score = sum(gold * share for gold, share in held) / sum(gold for gold, _ in held)
-            yield f"Two-stage patching: {score:.2f} of what gold lacks is gone from inner layers ({len(held)} layers)."
+        yield _two_stage_score(losses, before, [layer for layer in layers if layer not in strange])
+
+
+def _two_stage_score(losses: dict[tuple[Who, int], float], before: float, layers: list[int]) -> str:
+    """Say the score over the layers in which the gold model speaks the original's code."""
+    costs = [(losses["gold", layer] - before, losses["unlearned", layer] - before) for layer in layers]
+    held = [(gold, min(1.0, max(0.0, own / gold))) for gold, own in costs if gold > TAU]
+    if not layers:
+        return "Patching: the gold model's states mean nothing to the original, on retain too, so they are no yardstick."
+    if not held:
+        return f"Two-stage patching: no layer of the gold model costs the original more than {TAU} nats."
+    score = sum(gold * share for gold, share in held) / sum(gold for gold, _ in held)
+    return f"Two-stage patching: {score:.2f} of what gold lacks is gone from inner layers ({len(held)} layers)."
 
 
 def ridge(inputs: States, outputs: Float[Tensor, "token out"]) -> "_Affine":
@@ -176,11 +191,11 @@ def _read(model: PreTrainedModel, states: Tensor, blocks: TokenBlocks) -> NextTo
     return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)
 
 
-def _patched(scene: Scene, model: PreTrainedModel, layer: int) -> NextTokenMetrics:
-    """What the original knows with one layer's states of another model."""
+def _patched(scene: Scene, model: PreTrainedModel, layer: int, blocks: TokenBlocks) -> NextTokenMetrics:
+    """What the original knows of some text with one layer's states of another model."""
     parts = []
     original = scene.original
-    for batch in scene.forget.batches(scene.config.batch_size):
+    for batch in blocks.batches(scene.config.batch_size):
         states = whole_states(model, batch, layer)
         where, tokens = (one.to(original.device) for one in batch.queries())
         with evaluation_mode(original), torch.inference_mode():
@@ -188,4 +203,4 @@ def _patched(scene: Scene, model: PreTrainedModel, layer: int) -> NextTokenMetri
                 body = original.base_model(**batch.inputs(original.device), **uncached(original))
             found = head_logits(original, body, body.last_hidden_state[where], tokens)
             parts += [sums_of(logits, labels).cpu() for logits, labels in found]
-    return metrics_of(torch.stack(parts).sum(0), scene.forget.corpus.name)
+    return metrics_of(torch.stack(parts).sum(0), blocks.corpus.name)

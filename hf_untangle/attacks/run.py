@@ -15,6 +15,7 @@ from hf_untangle.attacks.registry import ATTACKS
 from hf_untangle.attacks.report import AttackReport
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.attacks.subject import Unlearned, scene_of
+from hf_untangle.attacks.weight_space import weight_space
 from hf_untangle.attacks.work import attack_work
 from hf_untangle.by_name import ModelName
 from hf_untangle.configs.attack import Attack, AttackConfig
@@ -24,9 +25,10 @@ from hf_untangle.distributed import place
 from hf_untangle.errors import ConfigError
 from hf_untangle.progress import one_bar, phase, plan_work, predict
 from hf_untangle.pruning.work import seconds_per_token
-from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading
+from hf_untangle.records.attacks import AttackOutcome, AttackRecord, Reading, Who
 from hf_untangle.records.provenance import device_name
 from hf_untangle.records.saved import result_folder
+from hf_untangle.records.unlearning import Scores
 
 logger = logging.getLogger("hf_untangle")
 
@@ -92,6 +94,7 @@ def run_attacks(scene: Scene, *, progress: bool = True) -> AttackRecord:
         predict(lambda: seconds_per_token(scene.unlearned, scene.forget), quick, at_most=config.total_seconds)
     phase("models as they are")
     base = _as_they_are(scene)
+    moved = weight_space(scene, *(_scores_in(base, who) for who in ("original", "unlearned"))) if config.weight_space else None
     outcomes = []
     for number, name in enumerate(config.attacks, 1):
         phase(f"{name}, attack {number} of {len(config.attacks)}")
@@ -104,6 +107,7 @@ def run_attacks(scene: Scene, *, progress: bool = True) -> AttackRecord:
         corpus=scene.forget.record(),
         base=base,
         outcomes=tuple(outcomes),
+        weight_space=moved,
         device=device_name(scene.unlearned),
         date=date.today().isoformat(),
         seconds=time.perf_counter() - start,
@@ -143,6 +147,13 @@ def _as_they_are(scene: Scene) -> tuple[Reading, ...]:
         for who, seed, model in scene.victims()
         for scores in [scene.judge(model)]
     )
+
+
+def _scores_in(base: tuple[Reading, ...], who: Who) -> Scores:
+    """What one model knows of both corpora as it is."""
+    one = next(one for one in base if one.model == who)
+    assert one.retain is not None
+    return Scores(forget=one.forget, retain=one.retain)
 
 
 def _check(result: Unlearned) -> None:

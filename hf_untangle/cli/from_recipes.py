@@ -123,6 +123,8 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     choices = [choice for choice in _choices(annotation) if choice is not type(None)]
+    # A number may stand for settings, whose fields `--set` reaches.
+    choices = [float] if float in choices and any(map(_is_settings, choices)) else choices
     if len(choices) == 1:
         return _kind_of_one(choices[0])
     if any(get_origin(choice) is tuple for choice in choices):
@@ -131,6 +133,12 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
         choice in (str, int, float, bool) or get_origin(choice) is Literal or _takes_text(choice) for choice in choices
     )
     return (str, False) if simple else (None, False)
+
+
+def _is_settings(annotation: Any) -> bool:
+    """Whether a type is that of settings."""
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return hasattr(kind, "model_fields") and not _takes_text(kind)
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

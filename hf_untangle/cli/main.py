@@ -21,6 +21,11 @@ RECIPE_COMMANDS: dict[str, RecipeCommand] = {
     "repair": RecipeCommand(
         "repair", "Train a result on its retain corpus, while removed neurons stay removed, and save it anew.", ("folder",)
     ),
+    "robustify": RecipeCommand(
+        "robustify",
+        "Distill a result into its own shrunk and perturbed weights, so that it withstands relearning.",
+        ("folder",),
+    ),
     "restore": RecipeCommand("restore", "Undo a result: put back exactly what was removed, where it was kept.", ("folder",)),
     "attack": RecipeCommand(
         "attack",

@@ -20,6 +20,8 @@ Attack = Literal[
     "int4",
     "patching",
     "direction",
+    "weight-difference",
+    "noise",
     "formats",
     "best-of",
     "tuned-lens",
@@ -37,6 +39,9 @@ class AttackConfig(Config):
     """The settings of the attacks."""
 
     attacks: tuple[Attack, ...] = Field(default=NAMES, min_length=1, description="Which attacks to run.")
+    weight_space: bool = Field(
+        default=True, description="Say how far, and in how many directions, the weights have moved, and what lies on the way."
+    )
     seeds: int = Field(default=3, ge=1, description="How often to repeat what is drawn: samples, training, random masks.")
     max_seconds: float = Field(default=1800.0, gt=0, description="The longest time for one attack.")
     total_seconds: float | None = Field(

@@ -20,6 +20,7 @@ class AttackSettings(TypedDict, total=False):
     """Single fields of `AttackConfig`, which says what each is."""
 
     attacks: Sequence[Attack]
+    weight_space: bool
     seeds: int
     max_seconds: float
     total_seconds: float | None
@@ -85,6 +86,26 @@ class RepairSettings(TypedDict, total=False):
     block_size: int
     chat: ChatMode
     batch_size: int
+    evaluation_tokens: int
+    seed: int
+
+
+class RobustifySettings(TypedDict, total=False):
+    """Single fields of `RobustifyConfig`, which says what each is."""
+
+    strength: float
+    noise: float
+    tokens: int
+    tolerance: float
+    checks: int
+    text_tokens: int
+    own_tokens: int
+    learning_rate: float
+    warmup: float
+    step_tokens: int
+    block_size: int
+    batch_size: int
+    chat: ChatMode
     evaluation_tokens: int
     seed: int
 

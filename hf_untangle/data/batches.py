@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -162,6 +163,20 @@ def _blocks(found: TokenRows, opened: Corpus, part: Part, tokenizer: PreTrainedT
     template = template_name(tokenizer) if found.template else None
     said = understood(found, opened.kind, template, int(counted.sum()), int(mask.sum()))
     return TokenBlocks(ids, mask, counted, opened, part, found.documents, answers, understood=said)
+
+
+def joined_blocks(several: list[TokenBlocks]) -> TokenBlocks:
+    """Put blocks of several corpora together, however many there are of each, so that they take turns.
+
+    Args:
+        several: Blocks.
+
+    Returns:
+        All of them, as blocks of one corpus with members.
+    """
+    members = tuple(one.corpus for one in several)
+    about = {name: " + ".join(getattr(one, name) for one in members) for name in ("name", "source", "license")}
+    return taking_turns(several, replace(members[0], origin="several", members=members, **about))
 
 
 def taking_turns(several: list[TokenBlocks], whole: Corpus) -> TokenBlocks:

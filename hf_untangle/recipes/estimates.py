@@ -6,6 +6,7 @@ Work is counted in parameters times tokens, and memory in tensors; docs/how-to/r
 from hf_untangle.attacks.work import attack_work, trainings
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batch_size import first_size
 from hf_untangle.methods.choose import PRUNE
@@ -90,6 +91,30 @@ def repair_stage(size: ModelSize, config: RepairConfig, test_tokens: int) -> Sta
         forward=(2 * test_tokens + (tokens if config.distill else 0)) * whole,
         backward=int(TRAINING * tokens * whole),
         memory=PROGRAM + size.weights + copies + teacher + graph_bytes(size, batch),
+    )
+
+
+def robustify_stage(size: ModelSize, config: RobustifyConfig, test_tokens: int) -> Stage:
+    """Estimate `robustify`, where its tolerance is not met before all tokens are read.
+
+    The student is a copy in float32, with a gradient and two moments per weight; the unlearned model beside it is its teacher.
+
+    Args:
+        size: The model.
+        config: The settings.
+        test_tokens: Tokens that each evaluation reads.
+
+    Returns:
+        The stage.
+    """
+    whole, tokens = size.body + size.head, config.distilled_tokens
+    checked = (config.checks + 1) * config.evaluation_tokens
+    return Stage(
+        "robustify",
+        f"strength {config.strength:g}, at most {amount(tokens)} tokens",
+        forward=(2 * test_tokens + tokens + checked + config.own_tokens) * whole,
+        backward=int(TRAINING * tokens * whole),
+        memory=PROGRAM + size.weights + 4 * 4 * size.parameters + graph_bytes(size, config.block_size * config.batch_size),
     )
 
 

@@ -1,4 +1,4 @@
-"""What one recipe does with a model that has unlearned: repair, attack, save, compact and push it."""
+"""What one recipe does with a model that has unlearned: repair, make robust, attack, save, compact and push it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,12 +8,13 @@ from transformers import PreTrainedModel
 
 from hf_untangle.compaction.folder_to_folder import FolderRecord
 from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
 from hf_untangle.folders import check_apart, check_replaceable
 from hf_untangle.recipes.attack import Attacks, show_attacks
 from hf_untangle.recipes.compact import Compaction, show_compaction
-from hf_untangle.recipes.estimates import attack_stage, repair_stage
+from hf_untangle.recipes.estimates import attack_stage, repair_stage, robustify_stage
 from hf_untangle.recipes.model_size import ModelSize
 from hf_untangle.recipes.plan import Stage, size_in_words
 from hf_untangle.recipes.push import PushTarget
@@ -29,6 +30,7 @@ class Afterwards:
     license: str | None
     """The license of the original model, for the card."""
     repair: RepairConfig | None
+    robustify: RobustifyConfig | None
     attack: Attacks | None
     compact: Compaction | None
     push: PushTarget | None
@@ -66,9 +68,9 @@ class Afterwards:
     def carry_out(
         self, result: UnlearnResult, *, original: PreTrainedModel | str, progress: bool
     ) -> tuple[UnlearnResult, dict[str, Any]]:
-        """Repair, attack, save, compact and push, in this order.
+        """Repair, make robust, attack, save, compact and push, in this order.
 
-        The result is saved before it is repaired and before it is attacked too, so that nothing is lost where a later stage
+        The result is saved before each training and before it is attacked too, so that nothing is lost where a later stage
         fails: each of them can be done again from the folder.
 
         Args:
@@ -83,6 +85,9 @@ class Afterwards:
         if self.repair is not None:
             result.save_pretrained(self.output, license=self.license)
             result.repair(original=original, config=self.repair, progress=progress)
+        if self.robustify is not None:
+            result.save_pretrained(self.output, license=self.license)
+            result.robustify(config=self.robustify, progress=progress)
         result.save_pretrained(self.output, license=self.license)
         if self.attack is not None:
             result = self.attack.carry_out(result, original=original, progress=progress)
@@ -102,6 +107,8 @@ class Afterwards:
             The stages, in order.
         """
         stages = [] if self.repair is None else [repair_stage(size, self.repair, test_tokens)]
+        if self.robustify is not None:
+            stages.append(robustify_stage(size, self.robustify, test_tokens))
         if self.attack is not None:
             stages.append(attack_stage(size, self.attack.config()))
         stages.append(Stage("save", f"{size_in_words(size.weights)} into {self.output}"))

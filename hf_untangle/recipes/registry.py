@@ -30,6 +30,7 @@ JOBS: dict[str, str] = {
     "vocabulary": "hf_untangle.recipes.vocabulary",
     "restore": "hf_untangle.recipes.restore",
     "repair": "hf_untangle.recipes.repair",
+    "robustify": "hf_untangle.recipes.robustify",
     "unlearn": "hf_untangle.recipes.unlearn",
 }
 """The module of each task, imported when a recipe names it."""

@@ -13,6 +13,7 @@ from hf_untangle.config import Config
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.density.sweep_config import SweepConfig
 from hf_untangle.evaluation.score_cache import EvaluationConfig
@@ -28,6 +29,7 @@ SETTINGS: dict[str, tuple[type[Config], ...]] = {
     "methods": (MethodsBenchConfig,),
     "prune": (PruneConfig,),
     "repair": (RepairConfig,),
+    "robustify": (RobustifyConfig,),
     "unlearn": (UnlearnConfig, MethodConfig),
 }
 """What the key `settings` of a task may hold; of a name that two of them have, the first one's is meant."""

@@ -1,4 +1,4 @@
-"""Unlearn: load a model, take a capability out of it, repair, attack, save, compact and push what is left."""
+"""Unlearn: load a model, take a capability out of it, repair, make it robust, attack, save, compact and push what is left."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
 from hf_untangle.compaction.saving import bytes_of
+from hf_untangle.config import checked
 from hf_untangle.configs.repair import RepairConfig
+from hf_untangle.configs.robustify import Robustify, RobustifyConfig, as_settings
 from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.images import ImageClasses
 from hf_untangle.methods.automatic import choose
@@ -57,6 +59,10 @@ class Recipe(ModelOption):
         default=False, description="Write what was removed beside the result, so that `restore` can undo it."
     )
     repair: RepairConfig | None = Field(default=None, description="Train on the retain corpus afterwards; `{}` for defaults.")
+    robustify: float | Robustify | None = Field(
+        default=None,
+        description="Distill the result so that it withstands relearning: a strength such as 0.25, or settings.",
+    )
     attack: Attacks | None = Field(default=None, description="Try to get back what was forgotten; `{quick: true}` is short.")
     compact: Compaction | None = Field(default=None, description="Write a smaller checkpoint too, without what was removed.")
     push: PushTarget | None = Field(default=None, description="Push the result to the Hub, as small as it is then.")
@@ -73,7 +79,8 @@ class Recipe(ModelOption):
         """What to do once the model has unlearned."""
         embedded = models.EMBEDDED.get(self.model)
         license = embedded.license if embedded else None
-        return Afterwards(self.output, license, self.repair, self.attack, self.compact, self.push)
+        robust = None if self.robustify is None else checked(RobustifyConfig, as_settings(self.robustify))
+        return Afterwards(self.output, license, self.repair, robust, self.attack, self.compact, self.push)
 
 
 def run(recipe: Recipe, *, progress: bool = True) -> Outcome:

@@ -8,6 +8,8 @@ from hf_untangle.records.base import Frozen, Metrics, Seconds
 Who = Literal["unlearned", "original", "random mask", "gold"]
 """The role of an attacked model: the result, or what it is compared with."""
 WHO: tuple[Who, ...] = get_args(Who)
+SAME_CODE = 0.5
+"""Share of its accuracy on retain that the original must keep with another model's states, or they are in another code."""
 
 
 class Reading(Frozen):
@@ -42,6 +44,34 @@ class AttackOutcome(Frozen):
     """What went wrong, where something did; what was measured before stands."""
 
 
+class PathPoint(Frozen):
+    """A model on the straight line from the original weights to the unlearned ones."""
+
+    share: float
+    """How much of the way, from 0 (the original) to 1 (the unlearned model)."""
+    forget: Metrics
+    retain: Metrics
+
+
+class WeightSpace(Frozen):
+    """Where unlearning has moved the weights."""
+
+    relative_distance: float
+    """||W_u - W_0|| / ||W_0|| over all weights, in the Euclidean norm."""
+    changed: float
+    """Share of the weights that differ at all."""
+    effective_rank: float
+    """Of the update of an output projection: the exponential of the entropy of its energies; a mean by energy."""
+    width: int
+    """The largest rank that such an update can have."""
+    energy_of_top: float
+    """Share of the energy (squared singular values) of such an update that its largest singular values hold."""
+    top: int
+    """How many those are."""
+    path: tuple[PathPoint, ...]
+    """The models on the straight line, both ends among them."""
+
+
 class AttackRecord(Frozen):
     """All attacks of one call, beside the same models without any."""
 
@@ -56,6 +86,8 @@ class AttackRecord(Frozen):
     base: tuple[Reading, ...]
     """Every model as it is."""
     outcomes: tuple[AttackOutcome, ...]
+    weight_space: WeightSpace | None = None
+    """How the weights of the unlearned model differ from the original's; None where that was not looked at."""
     device: str
     date: str
     """Day on which they ran, as YYYY-MM-DD."""

@@ -129,6 +129,31 @@ class RepairRecord(TrainingRecord):
     """The same once it was repaired."""
 
 
+class Divergence(Frozen):
+    """How far a student was from its teacher at one time, on held-out text of the retain corpus."""
+
+    tokens: Count
+    """Tokens that it had been trained on."""
+    nats: float = Field(ge=0)
+    """Mean KL(teacher || student) per token."""
+    top1: float = Field(ge=0, le=1)
+    """The student's top-1 accuracy there."""
+
+
+class RobustifyRecord(RepairRecord):
+    """A distillation of a model that has unlearned into its own weights, shrunk and perturbed."""
+
+    divergences: tuple[Divergence, ...] = Field(min_length=1)
+    """Student and teacher, from before the first step on."""
+    forward_tokens: Count
+    """What it cost, as a number of tokens in forward passes: three and one of the teacher per token, checks and own text."""
+
+    @property
+    def is_within_tolerance(self) -> bool:
+        """Whether the student came as near to the unlearned model as was asked for."""
+        return self.divergences[-1].nats <= float(self.settings["tolerance"])
+
+
 class CompactionRecord(Frozen):
     """How removed neurons were taken out of the tensors of a result, which held them as zeros before."""
 
@@ -185,8 +210,8 @@ class UnlearnRecord(RunRecord):
     """What the model predicts, and all scores are about."""
     test: Comparison
     continuations: tuple[Continuation, ...]
-    repairs: tuple[RepairRecord, ...] = ()
-    """What was done since to get the retain corpus back, in order."""
+    repairs: tuple[RobustifyRecord | RepairRecord, ...] = ()
+    """What was done since to get the retain corpus back, or to withstand relearning, in order."""
     attacks: tuple[AttackRecord, ...] = ()
     """What was tried on the model as it is now to get the forget corpus back."""
     metrics: tuple[MetricsRecord, ...] = ()

@@ -1,4 +1,4 @@
-"""Getting back what pruning took from the retain corpus, while removed neurons stay removed."""
+"""Training after unlearning: retain comes back, or relearning takes longer; removed neurons stay removed."""
 
 from hf_untangle.doors import open_door
 

@@ -81,7 +81,7 @@ def repair(
     """
     config = RepairConfig.resolve(config, **settings)
     given, model = model, opened(model)
-    _check_task(model)
+    check_task(model)
     tokenizer = find_tokenizer(model, tokenizer)
 
     def read(source: Corpus) -> TokenBlocks:
@@ -131,7 +131,7 @@ def repair_measured(
         MaskError: The mask is not this model's, or its neurons were not removed.
         ConfigError: `distill` has no original to learn from, or the model is no causal language model.
     """
-    _check_task(model)
+    check_task(model)
     check_without_adapters(model)
     held: tuple[Callable[[Trainer], MaskCallback], ...] = ()
     if mask is not None:
@@ -201,11 +201,19 @@ def check_removed(model: PreTrainedModel, mask: NeuronMask, groups: tuple[Neuron
         )
 
 
-def _check_task(model: PreTrainedModel) -> None:
-    """Refuse a model that does not predict the next token."""
+def check_task(model: PreTrainedModel, what: str = "Repair trains") -> None:
+    """Refuse a model that does not predict the next token.
+
+    Args:
+        model: The model.
+        what: What needs one, in words.
+
+    Raises:
+        ConfigError: It predicts something else.
+    """
     if task_of(model) != "next token":
         raise ConfigError(
-            f"Repair trains causal language models, but {type(model).__name__} predicts the {task_of(model)}. Train it with "
+            f"{what} causal language models, but {type(model).__name__} predicts the {task_of(model)}. Train it with "
             "your own Trainer, and add `MaskCallback(trainer, mask)` so that what was removed stays removed."
         )
 

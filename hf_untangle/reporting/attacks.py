@@ -104,7 +104,27 @@ def attack_sentences(record: AttackRecord) -> tuple[str, ...]:
     Returns:
         Sentences, in the order of the attacks.
     """
-    return tuple(sentence for outcome in record.outcomes for sentence in _sentences(record, outcome))
+    found = [sentence for outcome in record.outcomes for sentence in _sentences(record, outcome)]
+    return (*_weights_in_words(record), *found)
+
+
+def _weights_in_words(record: AttackRecord) -> list[str]:
+    """Say how the weights differ from the original's, where that was looked at."""
+    moved = record.weight_space
+    if moved is None:
+        return []
+    forget, retain = (
+        ", ".join(f"{one.loss:.2f}" for one in losses)
+        for losses in zip(*((point.forget, point.retain) for point in moved.path), strict=True)
+    )
+    return [
+        f"The weights moved by {formatting.percent(moved.relative_distance)} of their norm, "
+        f"{formatting.percent(moved.changed)} of them at all; the update of an output projection has an effective rank of "
+        f"{moved.effective_rank:.1f} of {moved.width}, and its {moved.top} largest singular values hold "
+        f"{formatting.percent(moved.energy_of_top)} of its energy.",
+        f"On the straight line from the original to the unlearned model, the losses at {len(moved.path)} "
+        f"points are, on {record.corpus['corpus']} {forget} nats, and on the retain corpus {retain}.",
+    ]
 
 
 def attack_settings(record: AttackRecord) -> str:

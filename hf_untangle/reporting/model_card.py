@@ -15,7 +15,7 @@ from hf_untangle.reporting.attacks import attack_markdown, attack_settings
 from hf_untangle.reporting.card_text import AnyRecord, limits, removed, selectivity, settings, short_name, title
 from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.methods import method_arguments, method_sentences
-from hf_untangle.reporting.repairs import repair_arguments, repair_sentences
+from hf_untangle.reporting.repairs import repair_arguments, repair_heading, repair_sentences
 from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, corpus_rows, summary, understood_lines
 from hf_untangle.reporting.task_terms import wording
 from hf_untangle.reporting.templating import render
@@ -53,6 +53,7 @@ def model_card(record: UnlearnRecord, license: str | None = None) -> ModelCard:
         asked=asked_rows(record),
         removed=removed(record),
         repairs=repair_sentences(record),
+        repair_heading=repair_heading(record),
         trained=method_sentences(record),
         attacks=[(attack_settings(one), attack_markdown(one)) for one in record.attacks],
         selectivity=selectivity(record),

@@ -14,7 +14,7 @@ from hf_untangle.reporting.card_text import limits, origin, removed, selectivity
 from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.frontier import frontier_rows, is_movable
 from hf_untangle.reporting.methods import method_sentences
-from hf_untangle.reporting.repairs import repair_sentences
+from hf_untangle.reporting.repairs import repair_heading, repair_sentences
 from hf_untangle.reporting.style import PALETTE, inline_svg
 from hf_untangle.reporting.table import comparison_rows, corpus_name, corpus_rows, drop_of, summary, understood_lines
 from hf_untangle.reporting.task_terms import wording
@@ -83,6 +83,7 @@ def report_page(record: UnlearnRecord, figures: dict[str, Figure]) -> str:
         asked=asked_rows(record),
         figures=[(CAPTIONS[name], _drawing(name, figures[name])) for name in CAPTIONS if name in figures],
         repairs=repair_sentences(record),
+        repair_heading=repair_heading(record),
         trained=method_sentences(record),
         frontier=frontier_rows(record),
         movable=is_movable(record),

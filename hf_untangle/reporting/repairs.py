@@ -1,9 +1,17 @@
 """What the page, the card and the program that repeats a run say about its repairs."""
 
-from hf_untangle.records.unlearning import RepairRecord, UnlearnRecord
+from hf_untangle.records.unlearning import RepairRecord, RobustifyRecord, UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.table import Use, corpus_name, drop_of
 
+_REPAIRED = (
+    "The repaired model was trained on other text of {retain}, the original model was not: a part of what it gained there is "
+    "fitting that corpus, and text of other kinds may have gained less or lost."
+)
+_ROBUST = (
+    "Shrinking and distilling makes relearning slower, not impossible, and keeps what the text shows that was distilled on: "
+    "run the attacks on the robust model, and measure what else it must be able to do."
+)
 IN_WORDS = {"lora": "a low-rank adapter, merged into the weights in the end", "full": "all weights"}
 """What each method trains, in words."""
 
@@ -29,24 +37,41 @@ def repair_limits(record: UnlearnRecord) -> tuple[str, ...]:
     Returns:
         Sentences; none where there was no repair.
     """
-    if not record.repairs:
-        return ()
-    return (
-        f"The repaired model was trained on other text of {corpus_name(record, 'retain')}, the original model was not: a part "
-        "of what it gained there is fitting that corpus, and text of other kinds may have gained less or lost.",
-    )
+    repaired = [one for one in record.repairs if not isinstance(one, RobustifyRecord)]
+    robust = len(repaired) < len(record.repairs)
+    return (*((_REPAIRED.format(retain=corpus_name(record, "retain")),) if repaired else ()), *((_ROBUST,) if robust else ()))
 
 
-def repair_arguments(record: UnlearnRecord) -> tuple[dict[str, str], ...]:
-    """Write the keywords of the calls that repeat the repairs.
+def repair_heading(record: UnlearnRecord) -> str:
+    """Say what the sentences on repairs are about.
 
     Args:
         record: The run.
 
     Returns:
-        Python for every keyword, a mapping for each repair.
+        A heading.
     """
-    return tuple({name: repr(value) for name, value in _keywords(repair).items()} for repair in record.repairs)
+    robust = [isinstance(one, RobustifyRecord) for one in record.repairs]
+    said = (["repaired"] if not all(robust) else []) + (["made robust"] if any(robust) else [])
+    return f"How it was {' and '.join(said)}"
+
+
+def repair_arguments(record: UnlearnRecord) -> tuple[tuple[str, dict[str, str]], ...]:
+    """Write the calls that repeat the repairs.
+
+    Args:
+        record: The run.
+
+    Returns:
+        For each repair the method of the result, and Python for every keyword.
+    """
+    return tuple(
+        (
+            "robustify" if isinstance(repair, RobustifyRecord) else "repair",
+            {name: repr(value) for name, value in _keywords(repair).items()},
+        )
+        for repair in record.repairs
+    )
 
 
 def _keywords(repair: RepairRecord) -> dict[str, object]:
@@ -57,6 +82,12 @@ def _keywords(repair: RepairRecord) -> dict[str, object]:
 
 def _sentences(record: UnlearnRecord, repair: RepairRecord) -> str:
     """What one repair did."""
+    drops = f"The drop on {_change(record, repair, 'retain')}, and that on {_change(record, repair, 'forget')}."
+    return f"{_robust(repair) if isinstance(repair, RobustifyRecord) else _repaired(repair)} {drops}"
+
+
+def _repaired(repair: RepairRecord) -> str:
+    """How a model was trained to get the retain corpus back."""
     settings, corpus = repair.settings, repair.corpus
     method = IN_WORDS.get(str(settings["method"]), str(settings["method"]))
     teacher = f", and {formatting.percent(float(settings['distill']))} of the target was what the original predicts"
@@ -64,8 +95,23 @@ def _sentences(record: UnlearnRecord, repair: RepairRecord) -> str:
         f"The model was then trained on {corpus['corpus']} alone ({corpus['source']}, {corpus['part']} part), with removed "
         f"neurons held at zero: {method}, {formatting.amount(repair.parameters)} parameters, {settings['steps']} steps, "
         f"{formatting.amount(repair.tokens)} tokens, in {formatting.duration(repair.seconds)}"
-        f"{teacher if repair.original else ''}. The drop on {_change(record, repair, 'retain')}, "
-        f"and that on {_change(record, repair, 'forget')}."
+        f"{teacher if repair.original else ''}."
+    )
+
+
+def _robust(repair: RobustifyRecord) -> str:
+    """How a model was distilled into its own weights."""
+    settings, corpus, last = repair.settings, repair.corpus, repair.divergences[-1]
+    first = repair.divergences[0]
+    met = "" if repair.is_within_tolerance else f", above the tolerance of {settings['tolerance']:g}"
+    strength, seconds = formatting.percent(float(settings["strength"])), formatting.duration(repair.seconds)
+    tokens, cost = formatting.amount(repair.tokens), formatting.amount(repair.forward_tokens)
+    distance = f"from {first.nats:.3f} to {last.nats:.3f} nats per token{met}"
+    return (
+        f"The weights were then shrunk by {strength} and perturbed, and what the unlearned model predicts on "
+        f"{corpus['corpus']} ({corpus['part']} part) was distilled into them, with removed neurons held at zero: "
+        f"{tokens} tokens, which cost as much as {cost} forward, in {seconds}. "
+        f"KL(unlearned || robust) on held-out text fell {distance}."
     )
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hf_untangle.evaluation.next_token import NextTokenMetrics, relative_drop
 from hf_untangle.records.scores import Paired
-from hf_untangle.records.unlearning import Scores, UnlearnRecord
+from hf_untangle.records.unlearning import RobustifyRecord, Scores, UnlearnRecord
 from hf_untangle.reporting import formatting
 from hf_untangle.reporting.task_terms import wording
 
@@ -49,12 +49,15 @@ def comparison_rows(record: UnlearnRecord) -> tuple[Row, ...]:
         record: The run.
 
     Returns:
-        The original, the unlearned model, the same after each repair and, where there are controls, the mean of the random
-        masks with its sample standard deviation, and the masks by magnitude and by the retain corpus alone.
+        The original, the unlearned model, the same after each repair or distillation and, where there are controls, the mean of
+        the random masks with its sample standard deviation, and the masks by magnitude and by the retain corpus alone.
     """
     test = record.test
     rows = [_row("original", [test.before], None), _row("unlearned", [test.after], test.before)]
-    rows += [_row("repaired", [repair.after], test.before) for repair in record.repairs]
+    rows += [
+        _row("robust" if isinstance(repair, RobustifyRecord) else "repaired", [repair.after], test.before)
+        for repair in record.repairs
+    ]
     if test.controls:
         rows.append(_row(control_name(record), test.controls, test.before))
     rows += [_row(name, [one], test.before) for name, one in named_controls(record).items()]

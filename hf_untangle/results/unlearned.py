@@ -15,9 +15,10 @@ from hf_untangle.arguments import checked_calls
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.configs.attack import AttackConfig
-from hf_untangle.configs.keywords import AttackSettings, RepairSettings
+from hf_untangle.configs.keywords import AttackSettings, RepairSettings, RobustifySettings
 from hf_untangle.configs.repair import RepairConfig
-from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.configs.robustify import RobustifyConfig
+from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.images import ImageClasses
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
@@ -98,15 +99,15 @@ class UnlearnResult(Result):
         """
         from hf_untangle.repairs.repair import repair_measured  # It imports peft, which takes seconds.
 
-        corpus = self.held_out.retain.corpus if retain is None else retain
-        if self.record.task != "next token" or isinstance(corpus, ImageClasses):
+        kept = self.held_out.retain.corpus if retain is None else retain
+        if self.record.task != "next token" or isinstance(kept, ImageClasses):
             raise ConfigError(f"Repair trains a causal language model, but this one predicts a {self.record.task}.")
         with undone_on_failure() as undo:
             repaired = repair_measured(
                 self.model,
                 self.mask,
                 self.held_out,
-                corpus,
+                kept,
                 RepairConfig.resolve(config, **settings),
                 tokenizer=cast(PreTrainedTokenizerBase, self.tokenizer),
                 original=self.original_name if original is None else original,
@@ -114,6 +115,51 @@ class UnlearnResult(Result):
             )
             undo.callback(setattr, self, "record", self.record)
             self._weights_changed(repairs=(*self.record.repairs, repaired))
+            return self
+
+    @all_or_nothing
+    def robustify(
+        self,
+        retain: CorpusSource | None = None,
+        *,
+        config: RobustifyConfig | str = "default",
+        progress: bool = True,
+        **settings: Unpack[RobustifySettings],
+    ) -> "UnlearnResult":
+        """Distill the model into its own shrunk and perturbed weights, in place, so that relearning takes longer.
+
+        Args:
+            retain: The corpus to distill on, its train part alone; the run's own when None.
+            config: Settings, or the name of a preset.
+            progress: Whether to show progress bars.
+            **settings: Fields of `RobustifyConfig` that override `config`, such as `strength` or `tokens`.
+
+        Returns:
+            This result, with the distillation among the repairs of its record, measured on the test parts that the run was
+            measured on. Attacks and metrics of the weights before leave the record. Removed neurons stay at exactly zero. An
+            error or an interruption leaves the model and the record as they were.
+
+        Raises:
+            ConfigError: The model is no causal language model, or a setting is unknown or out of its range.
+        """
+        from hf_untangle.repairs.robustify import robustify_measured  # It imports peft, which takes seconds.
+
+        kept = self.held_out.retain.corpus if retain is None else corpus(retain)
+        gone = self.held_out.forget.corpus
+        if self.record.task != "next token" or isinstance(kept, ImageClasses) or isinstance(gone, ImageClasses):
+            raise ConfigError(f"Robustify distills a causal language model, but this one predicts a {self.record.task}.")
+        with undone_on_failure() as undo:
+            robust = robustify_measured(
+                self.model,
+                self.mask,
+                self.held_out,
+                (gone, kept),
+                RobustifyConfig.resolve(config, **settings),
+                tokenizer=cast(PreTrainedTokenizerBase, self.tokenizer),
+                progress=progress,
+            )
+            undo.callback(setattr, self, "record", self.record)
+            self._weights_changed(repairs=(*self.record.repairs, robust))
             return self
 
     def attack(

@@ -42,9 +42,10 @@ class Call:
         Returns:
             Copies, where it is another device or dtype.
         """
-        here = send_to_device((self.args, self.kwargs, self.written, self.counted), device)
+        here: Any = send_to_device((self.args, self.kwargs, self.written, self.counted), device)
         args, kwargs, written, counted = here
-        return Call(convert_to_fp32(args), convert_to_fp32(kwargs), written.float(), counted)
+        inputs: Any = convert_to_fp32((args, kwargs))
+        return Call(*inputs, written.float(), counted)
 
     def missed(self, block: nn.Module) -> Float[Tensor, ""]:
         """The squared error of another block that stands instead of that one.

@@ -153,10 +153,14 @@ def read_parts(
         count = config.tokens if part == "train" else config.evaluation_tokens
         gone, kept = cast(tuple[ImageClasses, ImageClasses], corpora)
         read = cast(Processor, processor)
-        return Pair(*(image_blocks(one, read, part=part, images=count) for one in (gone, kept)))
+        forget_images, retain_images = (image_blocks(one, read, part=part, images=count) for one in (gone, kept))
+        return Pair(forget_images, retain_images)
     tokenizer = cast(PreTrainedTokenizerBase, processor)
     forget, retain = cast(tuple[Corpus, Corpus], corpora)
     pair = read_pair(forget, retain, tokenizer, part, config)
     if task == "next token":
         return pair
-    return Pair(*(mask_tokens(cast(Any, blocks), tokenizer, seed=config.seed) for blocks in (pair.forget, pair.retain)))
+    gone_words, kept_words = (
+        mask_tokens(cast(Any, blocks), tokenizer, seed=config.seed) for blocks in (pair.forget, pair.retain)
+    )
+    return Pair(gone_words, kept_words)

@@ -31,6 +31,7 @@ from hf_untangle.data.embedded import Embedded
 from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.models import EMBEDDED
 from hf_untangle.papers.contrast.contrast_config import ContrastExperimentConfig
+from hf_untangle.survey.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -147,4 +148,5 @@ def given(project: Path, unlearned: Any) -> dict[str, Callable[[], Any]]:
         "arguments": lambda: a_trainer(torch.nn.Linear(1, 1), Path("run")).args,
         "trainer": lambda: a_trainer(load(), Path("run")),
         "tokenized": examples,
+        "llava": lambda: tiny_model("llava", "image-text"),
     }

@@ -45,6 +45,7 @@ from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.records.unlearning import Divergence, RobustifyRecord
+from hf_untangle.repairs.distillation import Teacher
 from hf_untangle.repairs.methods import REPAIRS
 from hf_untangle.repairs.repair import check_removed, check_task
 from hf_untangle.repairs.shrink_and_perturb import shrink_and_perturb_
@@ -157,9 +158,11 @@ def robustify_measured(
             RemovedNeurons(student, mask, groups).zero_weights_()
         watch.compute = compute
         watch.look(cast(PreTrainedModel, student))
-        how: dict[str, Any] = {"original": model, "callbacks": (*held, lambda _: watch), "progress": progress}
         if not watch.is_met:
-            train_(student, blocks, training, compute=compute, **how)
+            how = {"top": training.distill_top, "temperature": training.distill_temperature, "batch_size": config.batch_size}
+            teacher = Teacher.of(model, blocks, progress=progress, **how)
+            callbacks = (*held, lambda _: watch)
+            train_(student, blocks, training, compute=compute, teacher=teacher, callbacks=callbacks, progress=progress)
         phase("after")
 
     def measure(one: PreTrainedModel) -> Any:

@@ -366,7 +366,7 @@ def test_a_pruned_and_refitted_model_is_restored(prune, taught, toy_model, tmp_p
     assert same(result.restore(), taught)
 
 
-@pytest.mark.parametrize("place", ["least_squares", "next_token_metrics", "weights_fingerprint", "zeros_of"])
+@pytest.mark.parametrize("place", ["refit_by", "next_token_metrics", "weights_fingerprint", "zeros_of"])
 def test_a_failure_anywhere_leaves_the_model_as_it_was(prune, toy_model, untouched, monkeypatch, place):
     calls = []
 

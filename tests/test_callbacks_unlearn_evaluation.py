@@ -9,10 +9,12 @@ from trainers import a_trainer
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.callbacks.mask import MaskCallback
 from hf_untangle.callbacks.unlearn_evaluation import UnlearnEvaluationCallback
+from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.removal import remove_
+from hf_untangle.pruning.step import read_pair
 
 KEYS = {f"untangle/unlearn/{use}_{what}" for use in ("forget", "retain") for what in ("top1", "loss")}
 SMALL = {"evaluation_tokens": 512, "block_size": BLOCK}
@@ -58,8 +60,8 @@ def test_scores_are_logged_before_every_few_steps_and_at_the_end(evaluated, prun
 def test_the_scores_are_those_of_held_out_text(evaluated, pruned, tokenizer):
     trainer = evaluated(pruned, max_steps=2)
     trainer.train()
-    for use, texts in (("forget", NUMBERS), ("retain", WORDS)):
-        blocks = token_blocks(texts, tokenizer, tokens=512, part="validation", block_size=BLOCK)
+    held_out = read_pair(NUMBERS, WORDS, tokenizer, "validation", UnlearnConfig(**SMALL))
+    for use, blocks in (("forget", held_out.forget), ("retain", held_out.retain)):
         metrics = next_token_metrics(pruned, blocks, progress=False)
         assert logged(trainer)[-1][f"untangle/unlearn/{use}_top1"] == metrics.top1
         assert logged(trainer)[-1][f"untangle/unlearn/{use}_loss"] == metrics.loss

@@ -332,7 +332,7 @@ def test_a_job_that_compacts_pushes_the_smaller_checkpoint_with_all_that_belongs
     hub: HubServer, result, tmp_path
 ):
     small, output = Compaction(output=str(tmp_path / "small"), layout="ragged", round_to=8), str(tmp_path / "out")
-    job = Afterwards(output, "apache-2.0", None, None, small, PushTarget(repository="me/small"))
+    job = Afterwards(output, "apache-2.0", None, None, None, small, PushTarget(repository="me/small"))
     _, came = job.carry_out(result, original="", progress=False)
     pulled = AutoModelForCausalLM.from_pretrained("me/small")
     assert pulled.num_parameters() == came["compacted"]["parameters_after"] < result.model.num_parameters()

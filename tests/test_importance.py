@@ -14,6 +14,7 @@ from hf_untangle.importance.registry import IMPORTANCE, needs_of
 from hf_untangle.importance.scores import SCORES, Epsilon, difference, distance, forget_only, fused, rank, ratio, retain_only
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.step import Evidence, neuron_scores, remove_next
+from hf_untangle.statistics import Gram
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.moments import MomentAccumulator, Moments
 from hf_untangle.statistics.saliency import Saliency
@@ -75,7 +76,14 @@ def test_an_importance_says_all_that_it_needs(name):
     activations = z if "activations" in needs else None
     if "activations" in needs and "roots" not in needs:
         activations = replace(z, root=None)
-    seen = Observations(activations, sums if "gradients" in needs else None, norms if "weights" in needs else None)
+    gram = Gram(torch.eye(3)[None], doubles(1, 1, 1)[None], torch.ones(1)) if "second moments" in needs else None
+    seen = Observations(
+        activations,
+        sums if "gradients" in needs else None,
+        norms if "weights" in needs else None,
+        gram=gram,
+        reads=None if gram is None else torch.ones(1, 2, 3),
+    )
     assert IMPORTANCE[name](seen).shape == (3,)
 
 

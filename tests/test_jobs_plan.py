@@ -72,9 +72,17 @@ def test_a_dry_run_reads_no_weights(recipe, checkpoint):
 
 
 def test_a_dry_run_takes_overrides_and_refuses_what_a_run_refuses(recipe):
-    assert "4 steps" in dry_run(recipe(), "--set", "settings.steps=4").stdout
+    assert "4 steps" in dry_run(recipe(method="prune"), "--set", "settings.steps=4").stdout
     result = dry_run(recipe(), "--set", "settings.stepz=4")
     assert (result.exit_code, "no setting `stepz`" in result.stderr) == (3, True)
+
+
+def test_a_dry_run_says_what_auto_is_expected_to_be(recipe):
+    def stages(**changes: Any) -> list[str]:
+        return [stage["stage"] for stage in json.loads(dry_run(recipe(**changes), "--json").stdout)["stages"]]
+
+    assert "wga" in stages() and "unlearn" not in stages()
+    assert "unlearn" in stages(settings={"ffn_fraction": 0.1}) and "wga" not in stages(settings={"ffn_fraction": 0.1})
 
 
 def test_a_task_without_an_estimate_says_so(tmp_path):

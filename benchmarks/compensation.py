@@ -59,7 +59,7 @@ def main() -> None:
     print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {model.dtype}")
     print(f"{args.tokens:,} tokens to calibrate on, held-out tokens: { {name: one.tokens for name, one in test.items()} }")
     print(f"original: perplexity { {name: round(one, 1) for name, one in dense.items()} }\n")
-    print(f"| ratio | calibrated on | importance | compensation | {' | '.join(test)} | what came of it | seconds |")
+    print(f"| ratio | calibrated on | importance | compensation | {' | '.join(test)} | what a cell gave | seconds |")
     print(f"|---|---|---|---|{'---|' * len(test)}---|---|")
     for mix in filter(None, (args.mixes or "general").split(",")):
         source = texts["general"] if mix == "general" else corpus(list(texts.values()))

@@ -105,8 +105,10 @@ def test_distillation_ends_when_the_student_is_near_enough(robustify):
 def test_the_cost_is_known_beforehand_and_written_down(robustify):
     config = RobustifyConfig(**SMALL)
     assert config.distilled_tokens == 15_360
-    assert config.forward_tokens == 4 * 15_360 + 3 * 1024
-    assert robustify().forward_tokens == config.forward_tokens
+    assert config.forward_tokens == 3 * 15_360 + config.text_tokens + 2 * config.own_tokens + 3 * 1024
+    record = robustify()
+    read = record.corpus["tokens"]
+    assert record.forward_tokens == 3 * 15_360 + read + config.own_tokens + 3 * 1024 <= config.forward_tokens
 
 
 def test_the_model_writes_text_to_distill_on_too(robustify):

@@ -8,8 +8,8 @@ from hf_untangle.config import Config
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.documents import ChatMode
 
-FORWARDS = 4
-"""Passes forward that a token of distillation costs: one of the teacher, and three for the student's pass there and back."""
+FORWARDS = 3
+"""Passes forward that a token of distillation costs the student, there and back; the teacher reads its text once."""
 
 
 class RobustifyConfig(Config):
@@ -66,8 +66,9 @@ class RobustifyConfig(Config):
 
     @property
     def forward_tokens(self) -> int:
-        """What `robustify` costs at the most, as a number of tokens in forward passes: distillation, checks and own text."""
-        return FORWARDS * self.distilled_tokens + (self.checks + 1) * self.evaluation_tokens + self.own_tokens
+        """What `robustify` costs at the most, as tokens in forward passes: distillation, the teacher, checks and own text."""
+        read_once = self.text_tokens + 2 * self.own_tokens
+        return FORWARDS * self.distilled_tokens + read_once + (self.checks + 1) * self.evaluation_tokens
 
 
 def as_settings(value: Any) -> Any:

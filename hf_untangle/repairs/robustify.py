@@ -184,7 +184,7 @@ def robustify_measured(
         after=after,
         seconds=time.perf_counter() - start,
         divergences=tuple(watch.curve),
-        forward_tokens=FORWARDS * tokens + checked + config.own_tokens,
+        forward_tokens=FORWARDS * tokens + (blocks.tokens if tokens else 0) + checked + config.own_tokens,
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Unpack, cast
 
@@ -27,7 +27,7 @@ from hf_untangle.data.corpora import CorpusSource, Part
 from hf_untangle.data.images import ImageClasses, Processor
 from hf_untangle.data.tokens import Task
 from hf_untangle.data.understood import announce
-from hf_untangle.errors import ConfigError
+from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.evaluation.generation import continuations
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.masks.by_hooks import masked
@@ -159,7 +159,15 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
         model, processor, groups, pairs, measured, config, task, texts, weights_fingerprint(model), hardening, progress, start
     )
     foresee(model, names, config, own, pairs, progress=progress)
-    return run.prune(keep_removed) if names == (PRUNE,) else run.apply(names, own, mask, keep_removed)
+    if names == (PRUNE,):
+        return run.prune(keep_removed)
+    try:
+        return run.apply(names, own, mask, keep_removed)
+    except BudgetError:
+        if choice.instead is None or mask is not None:
+            raise
+    announce("method: prune, as training took nothing inside the budget", progress=progress)
+    return replace(run, config=choice.instead).prune(keep_removed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from toy_languages import BLOCK, NUMBERS, WORDS
 import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.errors import ConfigError
+from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.methods import automatic
 from hf_untangle.methods.automatic import COMPOSITION, PRUNING_ALONE, TRAINED, choose
 from hf_untangle.methods.choose import split_settings
@@ -43,6 +43,22 @@ def test_auto_trains_inside_the_budget_and_the_record_repeats_it(toy_model, toke
     assert result.record.test.after.selectivity(result.record.test.before) > 0.1
     assert result.history.step.scores.disruption <= 0.1
     assert f"method: {TRAINED}" in capsys.readouterr().err
+
+
+def test_a_model_from_which_training_takes_nothing_is_pruned(toy_model, tokenizer, capsys, monkeypatch):
+    monkeypatch.setattr(automatic, "COMPOSITION", {**COMPOSITION, "steps": 1, "evaluate_every": 1})
+    monkeypatch.setattr(automatic, "RELATIVE_RATE", 1e-9)
+    how = {"tokenizer": tokenizer, "prompts": [], **SMALL, "retain_budget": 0.9, "perplexity_budget": 1e9}
+    result = untangle.unlearn(toy_model, NUMBERS, WORDS, **how)
+    assert result.record.methods == ("prune",) and result.mask.removed("ffn") > 0
+    assert result.record.config.disruption_budget is None
+    assert "method: prune, as training took nothing inside the budget" in capsys.readouterr().err
+
+
+def test_training_that_was_asked_for_is_not_pruning(toy_model, tokenizer, untouched):
+    how = {"tokenizer": tokenizer, "prompts": [], "progress": False, **SMALL, "steps": 1}
+    with untouched(toy_model), pytest.raises(BudgetError, match="by `wga`"):
+        untangle.unlearn(toy_model, NUMBERS, WORDS, learning_rate=1e-12, **how)
 
 
 def test_settings_of_the_caller_come_first(chosen):

@@ -60,6 +60,8 @@ class Choice:
     """Which method `auto` is and why; nothing where the caller chose."""
     with_own_text: bool = False
     """Whether text that the model writes itself is retained beside `general`, where the caller names no retain corpus."""
+    instead: UnlearnConfig | None = None
+    """How to prune where training takes nothing inside the budget; None where the caller set something of training."""
 
     def retaining(self, corpora: Opened, model: PreTrainedModel, *, named: bool) -> Opened:
         """Retain text of the model's own too, which holds what it does far beyond one corpus.
@@ -108,7 +110,9 @@ def choose(  # noqa: PLR0913 (what a choice depends on)
     found: dict[str, Any] = {**COMPOSITION, **BUDGET, **(FIRST_LOOK if config == "quick" else {})}
     if model is not None:
         found["learning_rate"] = rate_for(model, groups)
-    return Choice((TRAINED,), found | dict(settings), (line,), with_own_text=True)
+    pruned = set(settings) <= set(UnlearnConfig.model_fields)
+    instead = UnlearnConfig.resolve(config, **settings) if pruned else None
+    return Choice((TRAINED,), found | dict(settings), (line,), with_own_text=True, instead=instead)
 
 
 def rate_for(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> float:

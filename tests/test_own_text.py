@@ -118,6 +118,12 @@ def test_pruning_needs_no_text_but_the_models_own(toy_model, tokenizer):
     assert plan.mask.removed("ffn") > 0
 
 
+def test_a_few_texts_are_told_from_the_forget_corpus_as_well_as_many(tokenizer):
+    """With the corpus large and the texts few, what no other text holds must not decide."""
+    words, numbers = WORDS[:6], NUMBERS[:3]
+    assert writing._unlike([*words, *numbers[:1]], NUMBERS[3:] * 20, tokenizer) == words
+
+
 def test_names_in_a_list_are_corpora():
     assert [one.name for one in corpus(["general", "self"]).members] == ["general", "self"]
 

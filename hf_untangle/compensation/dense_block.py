@@ -43,9 +43,9 @@ class Call:
             Copies, where it is another device or dtype.
         """
         here: Any = send_to_device((self.args, self.kwargs, self.written, self.counted), device)
-        args, kwargs, written, counted = here
-        inputs: Any = convert_to_fp32((args, kwargs))
-        return Call(*inputs, written.float(), counted)
+        inputs: Any = convert_to_fp32(here[:2])
+        args, kwargs = inputs
+        return Call(args, kwargs, here[2].float(), here[3])
 
     def missed(self, block: nn.Module) -> Float[Tensor, ""]:
         """The squared error of another block that stands instead of that one.

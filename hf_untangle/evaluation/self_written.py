@@ -69,7 +69,7 @@ def own_text(
         texts: How many texts to write, of up to 200 tokens; those that are blank or too like `unlike` are left out.
         shares: What share of them each part gets; 60% to train on and 20% for each of the others when None.
         unlike: A corpus that is to be forgotten: a text is left out whose tokens are likelier by their frequencies in it than
-            by those in all texts that were written.
+            by an even mixture of these and those in all other texts that were written.
         temperature: Of the samples; 1 is the model's own distribution.
         seed: Of the samples.
 
@@ -234,17 +234,21 @@ def _beginning_of_a_turn(tokenizer: PreTrainedTokenizerBase) -> list[int] | None
 
 
 def _unlike(texts: list[str], forget: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The texts that are likelier by the frequencies of tokens in the other texts than by those in the forget corpus."""
+    """The texts that no frequencies of tokens in the forget corpus explain better than half of these and half of the others'.
+
+    The other texts are few, and most tokens of a text are in none of them: mixed with the forget corpus such a token speaks for
+    it by a factor of 2, whatever their number.
+    """
     encoded = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
     gone = Counter(token for text in forget for token in tokenizer.encode(text, add_special_tokens=False))
     every = Counter(token for ids in encoded for token in ids)
-    gone_total, every_total = gone.total() + len(tokenizer), every.total() + len(tokenizer)
+    gone_total, every_total = gone.total() + len(tokenizer), every.total()
 
     def is_like_forget(ids: list[int]) -> bool:
         # Its own tokens are taken out of the count, or a rare one would speak for itself.
-        own = Counter(ids)
-        in_others = sum(n * math.log((every[token] - n + 1) / (every_total - len(ids))) for token, n in own.items())
-        return sum(n * math.log((gone[token] + 1) / gone_total) for token, n in own.items()) > in_others
+        own, others = Counter(ids), max(1, every_total - len(ids))
+        odds = ((every[token] - n) / others * gone_total / (gone[token] + 1) for token, n in own.items())
+        return sum(-n * math.log((1 + ratio) / 2) for n, ratio in zip(own.values(), odds, strict=True)) > 0
 
     return [text for text, ids in zip(texts, encoded, strict=True) if not is_like_forget(ids)]
 

@@ -3,8 +3,10 @@
 import math
 
 import pytest
+import tokenizers
 import torch
 from toy_languages import NUMBERS, SMALL, WORDS
+from transformers import PreTrainedTokenizerFast
 
 import hf_untangle as untangle
 from hf_untangle.data.corpora import corpus
@@ -118,10 +120,17 @@ def test_pruning_needs_no_text_but_the_models_own(toy_model, tokenizer):
     assert plan.mask.removed("ffn") > 0
 
 
-def test_a_few_texts_are_told_from_the_forget_corpus_as_well_as_many(tokenizer):
-    """With the corpus large and the texts few, what no other text holds must not decide."""
-    words, numbers = WORDS[:6], NUMBERS[:3]
-    assert writing._unlike([*words, *numbers[:1]], NUMBERS[3:] * 20, tokenizer) == words
+def test_a_few_texts_are_told_from_the_forget_corpus_as_well_as_many():
+    """Where the vocabulary is large and the texts are few, how seldom a word is in them says little."""
+    code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)]
+    prose = ["the dog ran to the house of the man", "the man saw the sea and the ships", "a song of the sea and of the wind"]
+    last = "def h ( x ) : return f1 ( x ) and g ( x )"
+    known = dict.fromkeys(word for text in [*code, *prose, last] for word in text.split())
+    words = [*known, *(f"other{n}" for n in range(50_000 - len(known)))]
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: number for number, word in enumerate(words)}, "other0"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    large = PreTrainedTokenizerFast(tokenizer_object=model)
+    assert writing._unlike([*prose, last], code, large) == prose
 
 
 def test_names_in_a_list_are_corpora():

@@ -236,8 +236,8 @@ def _beginning_of_a_turn(tokenizer: PreTrainedTokenizerBase) -> list[int] | None
 def _unlike(texts: list[str], forget: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The texts that no frequencies of tokens in the forget corpus explain better than half of these and half of the others'.
 
-    The other texts are few, and most tokens of a text are not in any of them: mixed with the forget corpus such a token speaks for
-    it by a factor of 2, whatever their number.
+    The other texts are few, and most tokens of a text are not in any of them: mixed with the forget corpus such a token speaks
+    for it by a factor of 2, whatever their number.
     """
     encoded = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
     gone = Counter(token for text in forget for token in tokenizer.encode(text, add_special_tokens=False))

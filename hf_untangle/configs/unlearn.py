@@ -127,7 +127,7 @@ class UnlearnConfig(Config):
         default=None,
         gt=0,
         description="Mean KL(original || model) that is allowed on retain, in nats per token; pruning alone has none, "
-        "others 0.01. Set it to compare methods at equal disruption; with retain_budget=1 it judges alone, without labels.",
+        "`auto` 0.1, others 0.01. Set it to compare methods at equal disruption; with retain_budget=1 it judges alone.",
     )
     budget_confidence: float | None = Field(
         default=None,

@@ -24,7 +24,7 @@ from hf_untangle.methods.writes import matrices_in_layers
 from hf_untangle.pruning.tasks import Opened
 
 TRAINED = "wga"
-"""The method that won in `benchmarks/frontier_methods.py`."""
+"""The method that won in `benchmarks/methods_frontier.py`."""
 COMPOSITION: Mapping[str, Any] = {
     "retain_objective": "kl",
     "alpha": 5.0,
@@ -45,7 +45,7 @@ PRUNING_ALONE = frozenset(
     + ("checkpoint_every", "bos")
 )
 """Settings that say something about pruning alone: to set one of them is to mean pruning."""
-BUDGET: Mapping[str, Any] = {"disruption_budget": 0.05}
+BUDGET: Mapping[str, Any] = {"disruption_budget": 0.1}
 """Its budget on the retain corpus beside those of pruning."""
 
 

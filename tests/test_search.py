@@ -25,8 +25,9 @@ from hf_untangle.statistics.collect import collect
 
 
 def without_seconds(search: Search) -> str:
+    """A history without times, and without counts, which are a few tokens more on a model that is seen for the first time."""
     return search.history.model_copy(
-        update={"steps": tuple(step.model_copy(update={"seconds": 0.0}) for step in search.history.steps)}
+        update={"steps": tuple(step.model_copy(update={"seconds": 0.0, "forward_tokens": 0}) for step in search.history.steps)}
     ).model_dump_json()
 
 

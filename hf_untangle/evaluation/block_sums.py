@@ -89,7 +89,7 @@ def sums_of(logits: Float[Tensor, "prediction vocabulary"], labels: Int[Tensor, 
     return scored(logits, labels).double().sum(0)
 
 
-def by_block(where: Bool[Tensor, "block position"], parts: list[Float[Tensor, "some metric"]]) -> Float[Tensor, "block metric"]:
+def by_block(where: Bool[Tensor, "block position"], parts: list[Float[Tensor, "_ metric"]]) -> Float[Tensor, "block metric"]:
     """Sum predictions up block by block.
 
     Args:

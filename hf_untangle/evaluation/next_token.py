@@ -116,7 +116,7 @@ def next_token_sums(
     progress: bool,
     max_tokens: int | None = None,
     max_seconds: int | float | None = None,
-) -> list[Float[Tensor, "block 4"]]:
+) -> list[Float[Tensor, "_ 4"]]:
     """Measure accuracy and loss on blocks of tokens, block by block.
 
     Args:

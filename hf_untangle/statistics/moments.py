@@ -213,7 +213,7 @@ class MomentAccumulator:
         return Moments(count, total, absolute, square, positive, *root or [None], routed=routed, spread=spread)
 
 
-def pieces(activations: Float[Tensor, "token neuron"]) -> tuple[Float[Tensor, "some neuron"], ...]:
+def pieces(activations: Float[Tensor, "token neuron"]) -> tuple[Float[Tensor, "_ neuron"], ...]:
     """Cut activations into as many tokens as are best summed at a time.
 
     Args:

@@ -107,7 +107,7 @@ def segment(network: nn.Module | ReluNetwork, start: Float[Tensor, "..."], end: 
 
 
 @checked_arguments
-def polygons(regions: Regions) -> list[Float[Tensor, "corner 2"]]:
+def polygons(regions: Regions) -> list[Float[Tensor, "_ 2"]]:
     """Find the corners of regions in the plane.
 
     Args:

@@ -15,7 +15,7 @@ from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.masks.removal import remove_
 from hf_untangle.records.unlearning import RobustifyRecord, UnlearnRecord
-from hf_untangle.repairs.shrink_and_perturb import shrink_and_perturb_
+from hf_untangle.repairs.robustify import shrink_and_perturb_
 
 SMALL = {
     "strength": 0.3,

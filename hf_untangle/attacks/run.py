@@ -16,9 +16,8 @@ from hf_untangle.attacks.report import AttackReport
 from hf_untangle.attacks.saved import read_saved
 from hf_untangle.attacks.subject import Unlearned, scene_of
 from hf_untangle.attacks.weight_space import weight_space
-from hf_untangle.attacks.work import attack_work
 from hf_untangle.by_name import ModelName
-from hf_untangle.configs.attack import Attack, AttackConfig
+from hf_untangle.configs.attack import Attack, AttackConfig, attack_work
 from hf_untangle.configs.keywords import AttackSettings
 from hf_untangle.data.corpora import CorpusSource
 from hf_untangle.distributed import place

@@ -3,8 +3,7 @@
 Work is counted in parameters times tokens, and memory in tensors; docs/how-to/recipes.md says how far off they are.
 """
 
-from hf_untangle.attacks.work import attack_work, trainings
-from hf_untangle.configs.attack import AttackConfig
+from hf_untangle.configs.attack import AttackConfig, attack_work, trainings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.configs.unlearn import UnlearnConfig

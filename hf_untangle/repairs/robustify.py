@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Unpack, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -48,7 +48,6 @@ from hf_untangle.records.unlearning import Divergence, RobustifyRecord
 from hf_untangle.repairs.distillation import Teacher
 from hf_untangle.repairs.methods import REPAIRS
 from hf_untangle.repairs.repair import check_removed, check_task
-from hf_untangle.repairs.shrink_and_perturb import shrink_and_perturb_
 from hf_untangle.repairs.training import train_
 from hf_untangle.reporting.formatting import amount
 
@@ -251,3 +250,30 @@ class _Watch(TrainerCallback):
         if state.global_step % every == 0 or state.global_step == state.max_steps:
             self.look(cast(PreTrainedModel, model_below(kwargs["model"])), state.global_step)
             control.should_training_stop |= self.is_met
+
+
+@torch.no_grad()
+def shrink_and_perturb_(model: nn.Module, strength: float, noise: float, seed: int) -> None:
+    """Write W <- (1 - a) W + a b N to every weight (arXiv:1910.08475), as UNDO does first (arXiv:2506.06278).
+
+    N is drawn as Xavier initialization draws a matrix, from a normal distribution of variance 2 / (inputs + outputs); of
+    vectors, such as biases and the scales of norms, it is zero.
+
+    Args:
+        model: The model, changed in place. Tied weights are changed once.
+        strength: The share a, from 0 to 1.
+        noise: The factor b.
+        seed: For the draw, which is the same on every device.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.mul_(1 - strength)
+        if noise and parameter.ndim > 1:
+            parameter.add_(_fresh(parameter, generator), alpha=strength * noise)
+
+
+def _fresh(parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Freshly initialized weights of the shape of others; of a stack of experts every matrix by itself."""
+    *_, outputs, inputs = parameter.shape
+    drawn = torch.randn(parameter.shape, generator=generator) * (2 / (inputs + outputs)) ** 0.5
+    return drawn.to(parameter)

@@ -16,8 +16,8 @@ from hf_untangle.reporting.card_text import AnyRecord, limits, removed, selectiv
 from hf_untangle.reporting.evaluation import asked_rows
 from hf_untangle.reporting.methods import method_arguments, method_sentences
 from hf_untangle.reporting.repairs import repair_arguments, repair_heading, repair_sentences
-from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, corpus_rows, summary, understood_lines
-from hf_untangle.reporting.task_terms import wording
+from hf_untangle.reporting.table import USES, Use, comparison_rows, corpus_name, corpus_rows, summary
+from hf_untangle.reporting.task_terms import understood_lines, wording
 from hf_untangle.reporting.templating import render
 
 

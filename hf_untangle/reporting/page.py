@@ -16,8 +16,8 @@ from hf_untangle.reporting.frontier import frontier_rows, is_movable
 from hf_untangle.reporting.methods import method_sentences
 from hf_untangle.reporting.repairs import repair_heading, repair_sentences
 from hf_untangle.reporting.style import PALETTE, inline_svg
-from hf_untangle.reporting.table import comparison_rows, corpus_name, corpus_rows, drop_of, summary, understood_lines
-from hf_untangle.reporting.task_terms import wording
+from hf_untangle.reporting.table import comparison_rows, corpus_name, corpus_rows, drop_of, summary
+from hf_untangle.reporting.task_terms import understood_lines, wording
 from hf_untangle.reporting.templating import render
 from hf_untangle.reporting.verdicts import verdict_rows, verdict_sentences
 

@@ -77,19 +77,6 @@ def control_name(record: UnlearnRecord) -> str:
     return f"random {_control(record)}" if seeds == 1 else f"random (mean of {seeds})"
 
 
-def understood_lines(record: UnlearnRecord) -> tuple[str, ...]:
-    """Say what rows with answers were taken for.
-
-    Args:
-        record: The run.
-
-    Returns:
-        One line per use whose test part has answers.
-    """
-    tests = ((use, record.corpora[f"{use}_test"]) for use in USES)
-    return tuple(f"{use}: {one['corpus']}: {one['understood']} in the test part" for use, one in tests if "understood" in one)
-
-
 @dataclass(frozen=True)
 class CorpusRow:
     """One of several corpora by itself, before and after."""

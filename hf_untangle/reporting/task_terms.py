@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_untangle.data.tokens import Task
+from hf_untangle.records.unlearning import UnlearnRecord
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,16 @@ def wording(record: Any) -> Wording:
     """
     task: Task = getattr(record, "task", "next token")
     return WORDING[task]
+
+
+def understood_lines(record: UnlearnRecord) -> tuple[str, ...]:
+    """Say what rows with answers were taken for.
+
+    Args:
+        record: The run.
+
+    Returns:
+        One line per use whose test part has answers.
+    """
+    tests = ((use, record.corpora[f"{use}_test"]) for use in ("forget", "retain"))
+    return tuple(f"{use}: {one['corpus']}: {one['understood']} in the test part" for use, one in tests if "understood" in one)

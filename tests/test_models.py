@@ -39,7 +39,7 @@ def test_an_unknown_dtype_is_an_error(saved):
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(ArchitectureError, match="must be a folder with a checkpoint, a model on the Hub, or one of .'smollm2'"):
+    with pytest.raises(ArchitectureError, match="must be a folder with a checkpoint, .* or one of .*'smollm2'"):
         load(str(tmp_path / "none"))
 
 

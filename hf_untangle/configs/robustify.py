@@ -65,10 +65,14 @@ class RobustifyConfig(Config):
         return training.steps * training.passes * training.batch_size * training.block_size
 
     @property
+    def read_tokens(self) -> int:
+        """Tokens that are run forward alone at the most: the text by its teacher, text of its own, and checks."""
+        return self.text_tokens + 2 * self.own_tokens + (self.checks + 1) * self.evaluation_tokens
+
+    @property
     def forward_tokens(self) -> int:
-        """What `robustify` costs at the most, as tokens in forward passes: distillation, the teacher, checks and own text."""
-        read_once = self.text_tokens + 2 * self.own_tokens
-        return FORWARDS * self.distilled_tokens + read_once + (self.checks + 1) * self.evaluation_tokens
+        """What `robustify` costs at the most, as a number of tokens in forward passes."""
+        return FORWARDS * self.distilled_tokens + self.read_tokens
 
 
 def as_settings(value: Any) -> Any:

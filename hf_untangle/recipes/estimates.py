@@ -107,11 +107,10 @@ def robustify_stage(size: ModelSize, config: RobustifyConfig, test_tokens: int) 
         The stage.
     """
     whole, tokens = size.body + size.head, config.distilled_tokens
-    checked = (config.checks + 1) * config.evaluation_tokens
     return Stage(
         "robustify",
         f"strength {config.strength:g}, at most {amount(tokens)} tokens",
-        forward=(2 * test_tokens + tokens + checked + config.own_tokens) * whole,
+        forward=(2 * test_tokens + config.read_tokens) * whole,
         backward=int(TRAINING * tokens * whole),
         memory=PROGRAM + size.weights + 4 * 4 * size.parameters + graph_bytes(size, config.block_size * config.batch_size),
     )

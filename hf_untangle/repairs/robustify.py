@@ -143,7 +143,7 @@ def robustify_measured(
         corpora[1], tokenizer, tokens=config.evaluation_tokens, part="validation", block_size=config.block_size
     )
     judged = (test.forget.tokens + test.retain.tokens) // place()[1]
-    plan_work({"training": most // place()[1], "forward": most // place()[1] + 2 * judged})
+    plan_work({"training": most // place()[1], "forward": blocks.tokens // place()[1] + 2 * judged})
     if progress:
         predict(lambda: seconds_per_token(model, blocks))
     reference = reference_predictions(model, held_out, batch_size=config.batch_size)

@@ -25,6 +25,8 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import Corpus
+from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.iterative import Search, search_mask
 from hf_untangle.pruning.step import Pair, read_pair
 from hf_untangle.results.unlearned import UnlearnResult
@@ -210,6 +212,13 @@ def unlearned(taught, tokenizer) -> UnlearnResult:
     """Three steps on a copy of the toy model, the removed weights kept; a test that changes its model takes a copy."""
     settings = {"tokenizer": tokenizer, "config": TOY_CONFIG, "steps": 3, "controls": 1, "progress": False}
     return unlearn(deepcopy(taught), NUMBERS, WORDS, keep_removed=True, **settings)
+
+
+@pytest.fixture(scope="session")
+def strongly_pruned(taught, finished) -> tuple[PreTrainedModel, NeuronMask]:
+    """The toy model after the strongest step of its run, which costs the retain corpus something too, with its mask."""
+    model, mask = deepcopy(taught), finished.masks[-1]
+    return remove_(model, mask, neuron_groups(model)), mask
 
 
 @pytest.fixture

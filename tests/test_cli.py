@@ -55,12 +55,6 @@ def recipe(tmp_path):
     return write
 
 
-@pytest.fixture
-def no_report(monkeypatch):
-    """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
-
-
 def parsed(result: Result) -> Any:
     """Read standard output, which must be nothing but strict JSON."""
 

@@ -19,7 +19,6 @@ from hf_untangle.configs.repair import LEARNING_RATE
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.errors import ConfigError, MaskError, StatisticsError
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
-from hf_untangle.masks.removal import remove_
 from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair
 from hf_untangle.repairs import methods, training
@@ -30,23 +29,16 @@ METHODS: list[dict[str, Any]] = [{"method": "lora", "learning_rate": 5e-3}, {"me
 pytestmark = pytest.mark.filterwarnings("ignore:The PEFT config's `base_model_name_or_path` was renamed:UserWarning")
 
 
-@pytest.fixture(scope="module")
-def pruned(taught, finished):
-    """The toy model after the strongest step of its run, which costs the retain corpus something too, with its mask."""
-    model, mask = deepcopy(taught), finished.masks[-1]
-    return remove_(model, mask, neuron_groups(model)), mask
+@pytest.fixture
+def model(strongly_pruned):
+    """A copy of the pruned model."""
+    return deepcopy(strongly_pruned[0])
 
 
 @pytest.fixture
-def model(pruned):
-    """A copy of the pruned model."""
-    return deepcopy(pruned[0])
-
-
-@pytest.fixture(scope="module")
-def mask(pruned):
+def mask(strongly_pruned):
     """Which of its neurons stayed."""
-    return pruned[1]
+    return strongly_pruned[1]
 
 
 @pytest.fixture
@@ -80,9 +72,9 @@ def test_retain_comes_back_and_removed_neurons_stay_at_exactly_zero(repair, mode
 
 
 @pytest.mark.parametrize("how", METHODS, ids=lambda how: how["method"])
-def test_the_scores_are_those_of_the_model_before_and_after(repair, model, pruned, test_pair, how):
+def test_the_scores_are_those_of_the_model_before_and_after(repair, model, strongly_pruned, test_pair, how):
     record = repair(**how, steps=3)
-    for scores, which in ((record.before, pruned[0]), (record.after, model)):
+    for scores, which in ((record.before, strongly_pruned[0]), (record.after, model)):
         assert scores == judge(which, test_pair, batch_size=16, progress=False)
 
 
@@ -96,10 +88,10 @@ def test_weights_keep_their_dtype_and_their_zeros(repair, model, mask, how, dtyp
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_several_passes_a_step_give_the_weights_that_one_gives(repair, model, pruned):
+def test_several_passes_a_step_give_the_weights_that_one_gives(repair, model, strongly_pruned):
     repair(method="full", steps=2, batch_size=16)
     together = deepcopy(model.state_dict())
-    model.load_state_dict(pruned[0].state_dict())
+    model.load_state_dict(strongly_pruned[0].state_dict())
     repair(method="full", steps=2, batch_size=4)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, together[name], rtol=0, atol=2e-5)
@@ -126,10 +118,10 @@ def test_modes_flags_and_random_numbers_are_as_they_were(repair, model):
 
 
 @pytest.mark.parametrize("how", METHODS, ids=lambda how: how["method"])
-def test_the_same_call_gives_the_same_model(repair, model, pruned, how):
+def test_the_same_call_gives_the_same_model(repair, model, strongly_pruned, how):
     first = repair(**how, steps=3)
     weights = deepcopy(model.state_dict())
-    model.load_state_dict(pruned[0].state_dict())
+    model.load_state_dict(strongly_pruned[0].state_dict())
     assert repair(**how, steps=3).after == first.after
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
@@ -171,10 +163,12 @@ def test_a_lora_that_is_not_finite_is_not_merged(repair, model, untouched):
         repair(method="lora", learning_rate=1e30, steps=4)
 
 
-def test_distillation_brings_the_model_nearer_to_the_original_than_text_alone(taught, pruned, mask, tokenizer, test_pair):
+def test_distillation_brings_the_model_nearer_to_the_original_than_text_alone(
+    taught, strongly_pruned, mask, tokenizer, test_pair
+):
     distances = {}
     for share in (0.0, 1.0):
-        model = deepcopy(pruned[0])
+        model = deepcopy(strongly_pruned[0])
         settings = SMALL | {"method": "full", "learning_rate": 1e-3, "distill": share}
         record = untangle.repair(
             model, mask, WORDS, forget=NUMBERS, tokenizer=tokenizer, original=taught, progress=False, **settings
@@ -182,7 +176,7 @@ def test_distillation_brings_the_model_nearer_to_the_original_than_text_alone(ta
         assert record.original == (str(taught.name_or_path) if share else None)
         distances[share] = kl(taught, model, test_pair.retain.input_ids)
         assert zero_where_removed(model, mask)
-    assert distances[1.0] < distances[0.0] < kl(taught, pruned[0], test_pair.retain.input_ids)
+    assert distances[1.0] < distances[0.0] < kl(taught, strongly_pruned[0], test_pair.retain.input_ids)
 
 
 def kl(one, other, ids) -> float:
@@ -328,12 +322,12 @@ def test_a_result_repairs_itself_and_its_record_says_so(taught, tokenizer, monke
     assert type(once.record).model_validate_json(twice.record.model_dump_json()) == twice.record
 
 
-def test_merging_is_the_last_thing_that_happens_to_the_weights(repair, model, pruned, monkeypatch):
+def test_merging_is_the_last_thing_that_happens_to_the_weights(repair, model, strongly_pruned, monkeypatch):
     seen = []
     real = methods.by_all_weights
 
     def watching(model, config, train, judge):
-        return real(model, config, train, lambda copy: seen.append(weights_equal(model, pruned[0])) or judge(copy))
+        return real(model, config, train, lambda copy: seen.append(weights_equal(model, strongly_pruned[0])) or judge(copy))
 
     monkeypatch.setitem(methods.REPAIRS, "full", watching)
     repair(method="full", steps=1)

@@ -13,7 +13,6 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.errors import ConfigError, MaskError
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
-from hf_untangle.masks.removal import remove_
 from hf_untangle.records.unlearning import RobustifyRecord, UnlearnRecord
 from hf_untangle.repairs.robustify import shrink_and_perturb_
 
@@ -33,25 +32,18 @@ SMALL = {
 module = import_module("hf_untangle.repairs.robustify")
 
 
-@pytest.fixture(scope="module")
-def pruned(taught, finished):
-    """The toy model after the strongest step of its run, with its mask."""
-    model, mask = deepcopy(taught), finished.masks[-1]
-    return remove_(model, mask, neuron_groups(model)), mask
-
-
 @pytest.fixture
-def model(pruned):
+def model(strongly_pruned):
     """A copy of the pruned model."""
-    return deepcopy(pruned[0])
+    return deepcopy(strongly_pruned[0])
 
 
 @pytest.fixture
-def robustify(model, pruned, tokenizer):
+def robustify(model, strongly_pruned, tokenizer):
     """Distill the pruned model on words, unless told otherwise."""
 
     def call(**settings):
-        defaults = {"mask": pruned[1], "tokenizer": tokenizer, "progress": False}
+        defaults = {"mask": strongly_pruned[1], "tokenizer": tokenizer, "progress": False}
         return untangle.repairs.robustify(model, NUMBERS, WORDS, **defaults | SMALL | settings)
 
     return call
@@ -78,20 +70,20 @@ def test_without_noise_weights_only_shrink_and_every_draw_has_its_seed():
     assert torch.equal(first.weight, 0.75 * before)
 
 
-def test_the_student_comes_near_the_unlearned_model_and_removed_neurons_stay_at_exactly_zero(robustify, model, pruned):
+def test_the_student_comes_near_the_unlearned_model_and_removed_neurons_stay_at_exactly_zero(robustify, model, strongly_pruned):
     record = robustify()
     first, *_, last = record.divergences
     assert (first.tokens, last.tokens) == (0, 15_360)
     assert last.nats < 0.25 * first.nats
     assert record.after.retain.top1 > 0.8 * record.before.retain.top1
-    assert all_zero(held_parameters(model, pruned[1], neuron_groups(model)))
-    assert not torch.equal(model.lm_head.weight, pruned[0].lm_head.weight)
+    assert all_zero(held_parameters(model, strongly_pruned[1], neuron_groups(model)))
+    assert not torch.equal(model.lm_head.weight, strongly_pruned[0].lm_head.weight)
 
 
-def test_a_stronger_one_begins_farther_away(robustify, model, pruned):
+def test_a_stronger_one_begins_farther_away(robustify, model, strongly_pruned):
     begins = []
     for strength in (0.1, 0.6):
-        model.load_state_dict(pruned[0].state_dict())
+        model.load_state_dict(strongly_pruned[0].state_dict())
         begins.append(robustify(strength=strength, tokens=512).divergences[0].nats)
     assert begins[0] < begins[1]
 
@@ -138,8 +130,8 @@ def test_wrong_settings_are_named(robustify, wrong, message):
         robustify(**wrong)
 
 
-def test_a_model_that_still_has_its_neurons_is_refused(taught, pruned, tokenizer, untouched):
-    how = {"mask": pruned[1], "tokenizer": tokenizer, "progress": False}
+def test_a_model_that_still_has_its_neurons_is_refused(taught, strongly_pruned, tokenizer, untouched):
+    how = {"mask": strongly_pruned[1], "tokenizer": tokenizer, "progress": False}
     with untouched(taught), pytest.raises(MaskError, match="must be zero in the weights"):
         untangle.repairs.robustify(taught, NUMBERS, WORDS, **how, **SMALL)
 

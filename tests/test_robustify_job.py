@@ -27,12 +27,6 @@ SMALL = {
 pytestmark = pytest.mark.usefixtures("no_report")
 
 
-@pytest.fixture
-def no_report(monkeypatch):
-    """Save without the report, which takes seconds to draw."""
-    monkeypatch.setattr("hf_untangle.results.unlearned.write_report", lambda *_, **__: None)
-
-
 @pytest.fixture(autouse=True)
 def inside(project, monkeypatch):
     """Work in the project."""

@@ -74,6 +74,17 @@ def test_a_setting_of_pruning_means_pruning(chosen, name):
     assert chosen(UnlearnConfig(**{name: value})).names == ("prune",)
 
 
+SHARED = frozenset(
+    ("tokens", "evaluation_tokens", "block_size", "batch_size", "packed", "chat", "split", "steps", "controls", "seed")
+    + ("forget_target", "retain_budget", "perplexity_budget", "disruption_budget", "budget_confidence", "bisections")
+)
+"""Settings that training goes by as well."""
+
+
+def test_every_setting_is_one_of_pruning_alone_or_one_that_training_goes_by_too():
+    assert set(UnlearnConfig.model_fields) == SHARED | PRUNING_ALONE and not SHARED & PRUNING_ALONE
+
+
 def test_what_is_not_of_pruning_alone_leaves_the_choice_open(chosen):
     shared = set(UnlearnConfig.model_fields) - PRUNING_ALONE
     defaults = {name: getattr(UnlearnConfig(), name) for name in shared}
@@ -129,7 +140,7 @@ def test_a_model_that_is_too_large_to_be_trained_here_is_pruned(chosen, toy_mode
 
 def test_methods_that_are_named_are_left_alone(toy_model):
     choice = choose(("prune", "npo"), toy_model, neuron_groups(toy_model), "next token", "default", {"beta": 1.0})
-    assert choice == automatic.Choice(("prune", "npo"), {"beta": 1.0})
+    assert choice == automatic.ChosenMethod(("prune", "npo"), {"beta": 1.0})
 
 
 def retained(choice, model, forget, retain=None) -> tuple[str, ...]:

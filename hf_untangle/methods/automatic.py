@@ -42,7 +42,7 @@ weights of large models are small. It is 1e-4 for SmolLM2-135M (0.19), and 1e-5 
 PRUNING_ALONE = frozenset(
     ("importance", "score", "ffn_eps", "attention_eps", "ffn_fraction", "attention_fraction", "scope", "head_score", "veto")
     + ("ablation", "compensate", "candidates", "retain_weight", "gradient_tokens", "iterative", "max_seconds")
-    + ("checkpoint_every", "bos")
+    + ("checkpoint_every", "bos", "block_steps", "evaluation_doublings")
 )
 """Settings that say something about pruning alone: to set one of them is to mean pruning."""
 BUDGET: Mapping[str, Any] = {"disruption_budget": 0.1}
@@ -50,7 +50,7 @@ BUDGET: Mapping[str, Any] = {"disruption_budget": 0.1}
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenMethod:
     """What `auto` is for one model."""
 
     names: tuple[str, ...]
@@ -87,7 +87,7 @@ def choose(  # noqa: PLR0913 (what a choice depends on)
     task: Task,
     config: UnlearnConfig | str,
     settings: Mapping[str, Any],
-) -> Choice:
+) -> ChosenMethod:
     """Choose the method for a model where the caller left it open.
 
     Args:
@@ -102,17 +102,17 @@ def choose(  # noqa: PLR0913 (what a choice depends on)
         The method, with its settings.
     """
     if names != (AUTO,):
-        return Choice(names, dict(settings))
+        return ChosenMethod(names, dict(settings))
     why_not = _why_no_training(model, groups, task, config, settings)
     if why_not is not None:
-        return Choice((PRUNE,), dict(settings), (f"method: prune, as {why_not}",))
+        return ChosenMethod((PRUNE,), dict(settings), (f"method: prune, as {why_not}",))
     line = f"method: {TRAINED} with KL to the original on retain, which forgets most for its disruption (`auto`)"
     found: dict[str, Any] = {**COMPOSITION, **BUDGET, **(FIRST_LOOK if config == "quick" else {})}
     if model is not None:
         found["learning_rate"] = rate_for(model, groups)
     pruned = set(settings) <= set(UnlearnConfig.model_fields)
     instead = UnlearnConfig.resolve(config, **settings) if pruned else None
-    return Choice((TRAINED,), found | dict(settings), (line,), with_own_text=True, instead=instead)
+    return ChosenMethod((TRAINED,), found | dict(settings), (line,), with_own_text=True, instead=instead)
 
 
 def rate_for(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> float:

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 import hf_untangle as untangle
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compensation import least_squares, reconstruct, refitted
-from hf_untangle.compensation.dense_block import Call, DenseBlock
+from hf_untangle.compensation.dense_block import BlockCall, DenseBlock
 from hf_untangle.compensation.layer_by_layer import LayerByLayer, first_tensor
 from hf_untangle.errors import ArchitectureError, ConfigError, MaskError
 from hf_untangle.masks.ablation import mean_ablation
@@ -278,11 +278,11 @@ def test_tokens_that_do_not_count_are_no_part_of_an_error():
     block, counted = nn.Linear(3, 2), torch.tensor([True, False, True])
     states, written = torch.randn(1, 3, 3), torch.randn(3, 2)
     with torch.no_grad():
-        call = Call((states,), {}, written, counted)
+        call = BlockCall((states,), {}, written, counted)
         expected = (block(states)[0, [0, 2]] - written[[0, 2]]).square().sum()
         torch.testing.assert_close(call.missed(block), expected)
         torch.testing.assert_close(call.energy(), written[[0, 2]].square().sum())
-        everything = Call((states,), {}, written, None)
+        everything = BlockCall((states,), {}, written, None)
         torch.testing.assert_close(everything.missed(block), (block(states)[0] - written).square().sum())
 
 

@@ -16,7 +16,7 @@ from toy_languages import SMALL, WORDS
 import hf_untangle
 from hf_untangle.attacks.report import AttackReport
 from hf_untangle.data.facts.invented import Facts
-from hf_untangle.data.image_sets import image_classes
+from hf_untangle.data.image_classes import image_classes
 from hf_untangle.data.images import image_blocks
 from hf_untangle.data.masked_tokens import MaskedTokenBlocks
 from hf_untangle.display import LINES, ROWS, WIDTH, fields_repr, first_screen, rows_table, short_repr, table_html, table_text

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants
 
 from hf_untangle import models
-from hf_untangle.data.image_sets import image_classes
+from hf_untangle.data.image_classes import image_classes
 from hf_untangle.errors import UntangleError
 from hf_untangle.folders import MARKER
 from hf_untangle.hub import reachable

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForImageClassification, AutoModelF
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.documents import IGNORED
-from hf_untangle.data.image_sets import image_classes
+from hf_untangle.data.image_classes import image_classes
 from hf_untangle.data.images import image_blocks
 from hf_untangle.data.masked_tokens import mask_tokens
 from hf_untangle.errors import ConfigError, CorpusError, TokenizerError

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hf_untangle.architecture.parameters import read_parameter
 from hf_untangle.architecture.projections import place_of
-from hf_untangle.compensation.dense_block import Call, DenseBlock
+from hf_untangle.compensation.dense_block import BlockCall, DenseBlock
 from hf_untangle.distributed import sum_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.progress import Bar
@@ -49,8 +49,8 @@ def train_block(
     block: DenseBlock,
     pruned: nn.Module,
     mask: NeuronMask,
-    train: Sequence[Call],
-    held_out: Sequence[Call],
+    train: Sequence[BlockCall],
+    held_out: Sequence[BlockCall],
     settings: BlockSettings,
     bar: Bar,
 ) -> TrainedBlock:
@@ -118,7 +118,7 @@ def _settle_gradient_(parameter: nn.Parameter, removed: Sequence[Any]) -> None:
 
 
 @torch.no_grad()
-def _error(pruned: nn.Module, calls: Sequence[Call], device: torch.device) -> float:
+def _error(pruned: nn.Module, calls: Sequence[BlockCall], device: torch.device) -> float:
     """The squared error on some calls of every process."""
     return _total([call.on(device).missed(pruned) for call in calls], device)
 

@@ -23,7 +23,7 @@ from hf_untangle.masks.removal import zeros_of
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class BlockCall:
     """One pass of a batch through a block, on the CPU."""
 
     args: tuple[Any, ...]
@@ -33,7 +33,7 @@ class Call:
     counted: Bool[Tensor, " row"] | None
     """Which rows count; None when all do."""
 
-    def on(self, device: torch.device) -> "Call":
+    def on(self, device: torch.device) -> "BlockCall":
         """The same on another device, in float32.
 
         Args:
@@ -45,7 +45,7 @@ class Call:
         here: Any = send_to_device((self.args, self.kwargs, self.written, self.counted), device)
         inputs: Any = convert_to_fp32(here[:2])
         args, kwargs = inputs
-        return Call(args, kwargs, here[2].float(), here[3])
+        return BlockCall(args, kwargs, here[2].float(), here[3])
 
     def missed(self, block: nn.Module) -> Float[Tensor, ""]:
         """The squared error of another block that stands instead of that one.
@@ -179,7 +179,7 @@ class DenseBlock:
         bias += (written if place.is_stack else written[0]).to(bias)
 
 
-def record_calls(blocks: Sequence[DenseBlock], layers: LayerByLayer, number: int) -> dict[str, list[tuple[int, Call]]]:
+def record_calls(blocks: Sequence[DenseBlock], layers: LayerByLayer, number: int) -> dict[str, list[tuple[int, BlockCall]]]:
     """Run a layer on every batch, and keep what goes into some of its blocks and comes out of them.
 
     Args:
@@ -193,7 +193,7 @@ def record_calls(blocks: Sequence[DenseBlock], layers: LayerByLayer, number: int
     Raises:
         StatisticsError: Some tokens do not count, and which of them a block has seen is not known.
     """
-    found: dict[str, list[tuple[int, Call]]] = {block.group.name: [] for block in blocks}
+    found: dict[str, list[tuple[int, BlockCall]]] = {block.group.name: [] for block in blocks}
     seen: list[tuple[str, tuple[Any, ...], dict[str, Any], Tensor]] = []
 
     def keep(name: str) -> Any:
@@ -209,7 +209,7 @@ def record_calls(blocks: Sequence[DenseBlock], layers: LayerByLayer, number: int
         for batch, index in layers.run(number):
             for name, args, kwargs, output in seen:
                 written = output.flatten(0, -2)
-                found[name].append((index, Call(args, kwargs, written, _counted(batch.counted, len(written), name))))
+                found[name].append((index, BlockCall(args, kwargs, written, _counted(batch.counted, len(written), name))))
             seen.clear()
     return found
 

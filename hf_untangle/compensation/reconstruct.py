@@ -20,7 +20,7 @@ from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.untouched import all_or_nothing
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.compensation.block_training import BlockSettings, TrainedBlock, train_block
-from hf_untangle.compensation.dense_block import Call, DenseBlock, record_calls
+from hf_untangle.compensation.dense_block import BlockCall, DenseBlock, record_calls
 from hf_untangle.compensation.finished_blocks import FinishedBlocks
 from hf_untangle.compensation.layer_by_layer import LayerByLayer
 from hf_untangle.compensation.refit import Refit, exchanged, least_squares, parted
@@ -139,7 +139,7 @@ class _Setting:
         name = block.group.name
         return {name: self.refit.weights[name]} if name in self.refit.weights else {}
 
-    def trained(self, block: DenseBlock, calls: Sequence[Call], held_out: Sequence[Call], bar: Bar) -> TrainedBlock:
+    def trained(self, block: DenseBlock, calls: Sequence[BlockCall], held_out: Sequence[BlockCall], bar: Bar) -> TrainedBlock:
         """Train a block, and write the outcome down."""
         if not self.mask[block.group.name].any():
             # Of a block that goes as a whole there is nothing to train.

@@ -7,4 +7,4 @@ from hf_untangle.data.corpora import Corpus as Corpus
 from hf_untangle.data.corpora import Part as Part
 from hf_untangle.data.corpora import corpus as corpus
 from hf_untangle.data.facts.invented import invented_facts as invented_facts
-from hf_untangle.data.image_sets import image_classes as image_classes
+from hf_untangle.data.image_classes import image_classes as image_classes

@@ -16,8 +16,8 @@ from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.costs import Prefill
 from hf_untangle.pruning.layouts import Candidate, Order, best_layout, described
-from hf_untangle.pruning.looked import Looked
 from hf_untangle.pruning.neuron_choice import lowest_removed, shares_of
+from hf_untangle.pruning.scored_model import ScoredModel
 from hf_untangle.pruning.sensitivity import loss_rises, shares_by
 from hf_untangle.pruning.unit_choice import rank, taken
 from hf_untangle.pruning.unit_sets import UnitSet, units_of
@@ -114,11 +114,11 @@ class Choice:
         return None if self.units is None else int(self.units.parameters[list(self.gone)].sum())
 
 
-def choose(looked: Looked) -> Choice:
+def choose(scored: ScoredModel) -> Choice:
     """Choose what goes.
 
     Args:
-        looked: The model and the text.
+        scored: The model and the text.
 
     Returns:
         The choice.
@@ -126,23 +126,23 @@ def choose(looked: Looked) -> Choice:
     Raises:
         ConfigError: The budget takes nothing, or cannot be kept.
     """
-    model, groups, everything, config = looked.model, looked.groups, looked.everything, looked.config
+    model, groups, everything, config = scored.model, scored.groups, scored.everything, scored.config
     needed = _parameters_needed(model, config)
     prefill = None
     if config.speed is not None:
-        some = looked.blocks.first(PREFILL_BLOCKS)
+        some = scored.blocks.first(PREFILL_BLOCKS)
         prefill = Prefill(model, groups, everything, (len(some.counted), int(some.counted.shape[1])))
     if config.unit == "neurons":
         ffns = tuple(group for group in groups if group.kind == "ffn")
         shares = shares_of(model, groups, everything, config, needed, prefill)
-        rises = loss_rises(looked, ffns, shares[0]) if config.allocation == "sensitivity" else {}
+        rises = loss_rises(scored, ffns, shares[0]) if config.allocation == "sensitivity" else {}
         shares = shares_by(list(rises.values()), shares[0]) if rises else shares
-        return Choice(lowest_removed(everything, looked.importance, ffns, shares, config), rises=rises)
+        return Choice(lowest_removed(everything, scored.importance, ffns, shares, config), rises=rises)
     if config.unit == "any":
-        order, layouts = best_layout(looked, needed, prefill)
+        order, layouts = best_layout(scored, needed, prefill)
         return Choice(order.mask(layouts[0].cut), order=order, layouts=tuple(layouts))
     units = units_of(model, groups, config.unit, config.allocation)
-    ranking = rank(looked, units)
+    ranking = rank(scored, units)
     gone = taken(ranking, config, needed, prefill)
     return Choice(units.without(everything, gone), units, ranking.scores, tuple(gone), ranking.losses)
 

@@ -18,7 +18,7 @@ from hf_untangle.importance.observations import Neurons
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.pruning.costs import Prefill, Reduction, Sizes
-from hf_untangle.pruning.looked import Looked
+from hf_untangle.pruning.scored_model import ScoredModel
 from hf_untangle.pruning.unit_choice import rank
 from hf_untangle.pruning.unit_sets import UnitSet, units_of
 
@@ -126,11 +126,11 @@ class Budget:
         return self.sizes.of(cut) if self.prefill is None else self.prefill.of(cut)
 
 
-def best_layout(looked: Looked, needed: int, prefill: Prefill | None) -> tuple[Order, list[Candidate]]:
+def best_layout(scored: ScoredModel, needed: int, prefill: Prefill | None) -> tuple[Order, list[Candidate]]:
     """Spend one budget in several ways, and measure the loss of each.
 
     Args:
-        looked: The model and the text.
+        scored: The model and the text.
         needed: Parameters that have to go for the memory that is asked for.
         prefill: How long passes take, where a speed is asked for.
 
@@ -140,16 +140,16 @@ def best_layout(looked: Looked, needed: int, prefill: Prefill | None) -> tuple[O
     Raises:
         ConfigError: No layout keeps to the budget.
     """
-    model, groups, config = looked.model, looked.groups, looked.config
+    model, groups, config = scored.model, scored.groups, scored.config
     layers, heads = units_of(model, groups, "layers"), _heads(model, groups)
-    budget = budget_of(model, groups, looked.everything, layers, heads, config, needed, prefill)
-    order = tuple(one for some in islice(rank(looked, layers).rounds, _deepest(budget, len(layers))) for one in some)
-    head_scores = None if heads is None else heads.sums(looked.importance)
-    ordered = Order(groups, looked.everything, layers, order, heads, head_scores, looked.importance)
+    budget = budget_of(model, groups, scored.everything, layers, heads, config, needed, prefill)
+    order = tuple(one for some in islice(rank(scored, layers).rounds, _deepest(budget, len(layers))) for one in some)
+    head_scores = None if heads is None else heads.sums(scored.importance)
+    ordered = Order(groups, scored.everything, layers, order, heads, head_scores, scored.importance)
 
     def measured(cut: Reduction) -> Candidate:
         speedup = None if prefill is None else prefill.of(Reduction()) / prefill.of(cut)
-        return Candidate(cut, round(budget.sizes.of(cut)), speedup, looked.loss(ordered.mask(cut)))
+        return Candidate(cut, round(budget.sizes.of(cut)), speedup, scored.loss(ordered.mask(cut)))
 
     found = [measured(cut) for cut in _cuts(groups, budget, len(order), heads, config)]
     if not found:

@@ -23,8 +23,8 @@ from hf_untangle.masks.removal import removed_parameters
 from hf_untangle.models import name_and_revision
 from hf_untangle.progress import Work, phase, plan_work, predict
 from hf_untangle.pruning.choice import Choice, check_budget, choose, members_of
-from hf_untangle.pruning.looked import Looked
 from hf_untangle.pruning.neuron_choice import TINY
+from hf_untangle.pruning.scored_model import ScoredModel
 from hf_untangle.pruning.step import ablation_constants
 from hf_untangle.pruning.work import seconds_per_token
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
@@ -154,7 +154,7 @@ def make_plan(
     statistics = collect(model, blocks, groups=members, roots="roots" in IMPORTANCE[config.importance].needs, **how)
     weights = weight_norms(model, members)
     importance = _importance(model, members, blocks, statistics, weights, config, progress)
-    choice = choose(Looked(model, groups, everything, importance, blocks, config, progress))
+    choice = choose(ScoredModel(model, groups, everything, importance, blocks, config, progress))
     leaves = choice.parameters if choice.leaves_tensors(config) else None
     return PrunePlan(
         mask=choice.mask,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.masks.select import remove_top
-from hf_untangle.pruning.looked import Looked
+from hf_untangle.pruning.scored_model import ScoredModel
 
 MOST = 0.9
 """No layer loses a larger share."""
@@ -12,20 +12,20 @@ LEAST = 0.1
 """Rises below this part of the median count as it: next to nothing is told from nothing by few tokens."""
 
 
-def loss_rises(looked: Looked, ffns: Sequence[NeuronGroup], share: float) -> dict[str, float]:
+def loss_rises(scored: ScoredModel, ffns: Sequence[NeuronGroup], share: float) -> dict[str, float]:
     """Let every FFN alone lose its least important neurons, and measure by how much the loss rises.
 
     Args:
-        looked: The model and the text.
+        scored: The model and the text.
         ffns: The FFNs.
         share: The share of the neurons of one that goes.
 
     Returns:
         Nats per token, by group; one pass over the tokens of the search for each.
     """
-    scores = {name: -worth for name, worth in looked.importance.items()}
-    before = looked.loss(looked.everything)
-    return {group.name: looked.loss(remove_top(looked.everything, scores, (group,), {"ffn": share})) - before for group in ffns}
+    scores = {name: -worth for name, worth in scored.importance.items()}
+    before = scored.loss(scored.everything)
+    return {group.name: scored.loss(remove_top(scored.everything, scores, (group,), {"ffn": share})) - before for group in ffns}
 
 
 def shares_by(rises: Sequence[float], share: float) -> tuple[float, ...]:

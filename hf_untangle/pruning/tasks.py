@@ -76,7 +76,7 @@ def open_pair(
         ConfigError: Classes of images came for a language model.
     """
     if task == "class":
-        from hf_untangle.data.image_sets import image_classes  # It imports `datasets`, which texts may not need.
+        from hf_untangle.data.image_classes import image_classes  # It imports `datasets`, which texts may not need.
 
         gone = image_classes(cast(Any, forget))
         return gone, gone.others() if retain is None else image_classes(cast(Any, retain))

@@ -11,8 +11,8 @@ from hf_untangle.configs.prune import PruneConfig
 from hf_untangle.errors import ConfigError
 from hf_untangle.pruning.costs import Prefill, Reduction
 from hf_untangle.pruning.influence import influence
-from hf_untangle.pruning.looked import Looked
 from hf_untangle.pruning.routing import routed_norms
+from hf_untangle.pruning.scored_model import ScoredModel
 from hf_untangle.pruning.unit_sets import UnitSet
 
 SHORTLIST = 10
@@ -32,28 +32,28 @@ class RankedUnits:
     """By unit that went: the loss of the model without it and those before it, in nats; filled as rounds are asked for."""
 
 
-def rank(looked: Looked, units: UnitSet) -> RankedUnits:
+def rank(scored: ScoredModel, units: UnitSet) -> RankedUnits:
     """Judge the units of a kind.
 
     Args:
-        looked: The model and the text.
+        scored: The model and the text.
         units: The units.
 
     Returns:
         The units in the order in which they go. Losses are measured one round at a time, as rounds are asked for: of those
         units whose influence is lowest, the one without which the loss is lowest, given what went before.
     """
-    judge = looked.config.judged_by
+    judge = scored.config.judged_by
     if judge == "importance":
-        scores = units.sums(looked.importance)
+        scores = units.sums(scored.importance)
     elif judge == "routing":
-        scores = routed_norms(looked.model, looked.groups, units, looked.blocks, **looked.how)
+        scores = routed_norms(scored.model, scored.groups, units, scored.blocks, **scored.how)
     else:
-        scores = influence(looked.model, looked.groups, units, looked.everything, looked.few, **looked.how)
+        scores = influence(scored.model, scored.groups, units, scored.everything, scored.few, **scored.how)
     if judge != "loss":
         return RankedUnits(units, scores, _lowest_first(units, scores))
     losses: dict[int, float] = {}
-    return RankedUnits(units, scores, _greedily(looked, units, scores, losses), losses)
+    return RankedUnits(units, scores, _greedily(scored, units, scores, losses), losses)
 
 
 def taken(ranking: RankedUnits, config: PruneConfig, needed: int, prefill: Prefill | None) -> list[int]:
@@ -138,11 +138,13 @@ def _apart(units: UnitSet) -> list[Tensor]:
     return [own.unique() for own in units.of.values()]
 
 
-def _greedily(looked: Looked, units: UnitSet, scores: Float[Tensor, " unit"], losses: dict[int, float]) -> Iterator[list[int]]:
+def _greedily(
+    scored: ScoredModel, units: UnitSet, scores: Float[Tensor, " unit"], losses: dict[int, float]
+) -> Iterator[list[int]]:
     """One unit at a time: among those of the least influence, the one without which the loss is lowest."""
     left, gone = scores.argsort(stable=True).tolist(), list[int]()
     while len(left) > 1:
-        found = {one: looked.loss(units.without(looked.everything, [*gone, one])) for one in left[:SHORTLIST]}
+        found = {one: scored.loss(units.without(scored.everything, [*gone, one])) for one in left[:SHORTLIST]}
         best = min(found, key=lambda one: found[one])
         losses[best] = found[best]
         gone.append(best)

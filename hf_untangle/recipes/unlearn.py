@@ -147,7 +147,7 @@ def _open(recipe: Recipe, choice: CorpusChoice) -> Corpus | ImageClasses:
     """Open what a recipe names: a corpus of text, or classes of images."""
     if recipe.kind != "image-classifier":
         return choice.open()
-    from hf_untangle.data.image_sets import image_classes
+    from hf_untangle.data.image_classes import image_classes
 
     return image_classes(choice.source)
 

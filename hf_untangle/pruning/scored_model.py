@@ -1,4 +1,4 @@
-"""A model whose neurons were looked at: all that a choice is made from."""
+"""A model whose neurons have scores: all that a choice is made from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from hf_untangle.masks.mask import NeuronMask
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class ScoredModel:
     """A model, a text, and what every neuron is worth on it."""
 
     model: PreTrainedModel

@@ -28,6 +28,8 @@ from hf_untangle.records.provenance import device_name, versions
 logger = logging.getLogger("hf_untangle")
 
 ORIGINAL, GOLD = "original", "gold"
+ROWS = sorted(set(FactsBenchConfig.model_fields) - {"methods"})
+"""Settings that a row depends on: another method in the list leaves the rows of the others as they are."""
 
 
 @checked_arguments
@@ -67,7 +69,7 @@ def bench_facts(
     folders = {which: tuned(which, base, facts, config, progress=progress) for which in (ORIGINAL, GOLD)}
     first, tokenizer = loaded(folders[ORIGINAL])
     workshop = Workshop(folders[ORIGINAL], Examiner(tokenizer, facts, config), progress)
-    book = _Book(cache_folder() / "bench" / f"facts-rows-{base.key(config)}", workshop)
+    book = _Book(cache_folder() / "bench" / f"facts-rows-{base.key(config, ROWS)}", workshop)
     rows = [
         book.row(ORIGINAL, lambda: (first, None)),
         book.row(GOLD, lambda: (loaded(folders[GOLD])[0], None)),
@@ -123,7 +125,7 @@ class _Book:
         """Measure nothing yet.
 
         Args:
-            folder: Where the rows of exactly these settings are kept.
+            folder: Where the rows of these settings are kept, by the name of the method.
             workshop: What measures.
         """
         self._folder, self._workshop = folder, workshop

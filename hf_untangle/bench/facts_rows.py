@@ -54,8 +54,12 @@ class Workshop:
         config, facts = self.config, self.examiner.facts
         model, tokenizer = loaded(self.original)
         names = name.split("+")
-        own: dict[str, Any] = {} if names == ["prune"] else {"steps": config.steps, "step_rows": config.step_rows}
-        own |= {"ffn_fraction": config.prune_fraction, "attention_fraction": config.prune_fraction}
+        own: dict[str, Any] = {}
+        # `auto` is taken as users get it: a setting of pruning would make it prune, and one of training keep it from that.
+        if names not in (["prune"], ["auto"]):
+            own |= {"steps": config.steps, "step_rows": config.step_rows}
+        if "prune" in names:
+            own |= {"ffn_fraction": config.prune_fraction, "attention_fraction": config.prune_fraction}
         result = unlearn(
             model,
             _corpus("forget", facts.forget),

@@ -12,6 +12,7 @@ from hf_untangle.data import corpora, embedded
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.data.corpora import corpus
 from hf_untangle.data.documents import Pair, as_document
+from hf_untangle.data.public_sets import PUBLIC_SETS
 from hf_untangle.errors import CorpusError
 from hf_untangle.hub import reachable as reachability
 
@@ -32,7 +33,6 @@ FAKE_ROWS = {
         {"text": "A paper.", "meta": {"pile_set_name": "ArXiv"}},
     ],
     "cais/wmdp-bio-forget-corpus": [{"text": "withheld"}],
-    "cais/wmdp-corpora": [{"text": "paper"}],
     "locuslab/TOFU": [{"question": "Who?", "answer": "Nobody."}],
 }
 
@@ -58,7 +58,7 @@ def offline(monkeypatch) -> None:
     monkeypatch.setattr(corpora, "hub_is_reachable", lambda: False)
 
 
-@pytest.mark.parametrize("name", [name for name, entry in CORPORA.items() if entry.repository])
+@pytest.mark.parametrize("name", [name for name, entry in CORPORA.items() if entry.repository and name not in PUBLIC_SETS])
 def test_every_named_corpus_reads_documents_from_the_hub(opened, name):
     taken = corpus(name)
     assert (taken.name, taken.origin, taken.license) == (name, "hub", CORPORA[name].license)
@@ -150,10 +150,10 @@ def test_offline_what_only_the_hub_has_is_an_error(offline, name, choices):
         corpus(name, **choices)
 
 
-def test_only_code_python_other_code_general_and_facts_are_embedded():
+def test_only_code_python_other_code_general_facts_and_snippets_need_no_hub():
     embedded = [name for name, entry in CORPORA.items() if entry.embedded]
     assert embedded[:4] == ["code", "python", "other-code", "general"]
-    assert all(name.startswith("facts-") for name in embedded[4:])
+    assert all(name.startswith(("facts-", "snippets-")) for name in embedded[4:])
 
 
 def test_facts_are_in_this_package_alone(opened):

@@ -1,42 +1,16 @@
 """The corpora that have a name: where each lives on the Hub, and what stands in for it offline."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
-from hf_untangle.data.embedded import GENERAL_PROSE, OTHER_CODE, STANDARD_LIBRARY, WORLD_FACTS, Embedded, invented
+from hf_untangle.data.embedded import GENERAL_PROSE, OTHER_CODE, STANDARD_LIBRARY, WORLD_FACTS, invented
 from hf_untangle.data.facts.invented import FactSplit
-from hf_untangle.data.row_formats import Kind, Row
+from hf_untangle.data.named import NamedCorpus
+from hf_untangle.data.public_sets import PUBLIC_SETS
+from hf_untangle.data.row_formats import Row
+from hf_untangle.data.snippets import SNIPPETS
 
 OWN = "self"
 """The corpus that a model writes itself, and its origin."""
-
-
-@dataclass(frozen=True)
-class NamedCorpus:
-    """A data set on the Hub and how its rows become documents."""
-
-    summary: str
-    """What the documents are, in a few words."""
-    repository: str | None
-    """Identifier of the data set on the Hub; None for one that is in this package alone."""
-    license: str
-    """SPDX expression after the data set's card, or "unknown" where it gives none."""
-    config: str | None = None
-    """Configuration of the data set, when it has several."""
-    files: str | None = None
-    """Parquet files to read instead, relative to the repository, where `datasets` has no other way in."""
-    split: str = "train"
-    """Split of the data set."""
-    columns: tuple[str, ...] = ("text",)
-    """Columns that make a document, joined by a newline; none where rows are taken as they are, such as questions."""
-    kind: Kind = "text"
-    """What one document is called."""
-    keep: Callable[[Row], bool] | None = None
-    """Which rows belong to the corpus; all of them without it."""
-    join: Callable[[Iterable[str]], Iterator[str]] | None = None
-    """How rows become documents where a document spans many rows."""
-    embedded: Embedded | None = None
-    """What is taken when the Hub cannot be reached, or where it has no such data set."""
 
 
 def _is_toxic(row: Row) -> bool:
@@ -68,16 +42,6 @@ def _articles(lines: Iterable[str]) -> Iterator[str]:
             article = ""
         article += line
     yield article
-
-
-def _wmdp(summary: str, config: str) -> NamedCorpus:
-    """Describe one of the WMDP corpora (arXiv 2403.03218)."""
-    return NamedCorpus(summary, "cais/wmdp-corpora", "MIT", config=config)
-
-
-def _tofu(config: str, summary: str) -> NamedCorpus:
-    """Describe one split of TOFU (arXiv 2401.06121); a document is a question and its answer."""
-    return NamedCorpus(summary, "locuslab/TOFU", "MIT", config=config, columns=(), kind="pair")
 
 
 def _facts(split: FactSplit, summary: str) -> NamedCorpus:
@@ -132,20 +96,7 @@ CORPORA: dict[str, NamedCorpus] = {
         files="refs/convert/parquet/default/partial-train/*.parquet",
         keep=_is_not_code,
     ),
-    "wmdp-bio-forget": NamedCorpus(
-        "biology papers with hazardous knowledge (access on request)",
-        "cais/wmdp-bio-forget-corpus",
-        "unknown",
-    ),
-    "wmdp-bio-retain": _wmdp("biology papers of general knowledge", "bio-retain-corpus"),
-    "wmdp-cyber-forget": _wmdp("passages on cyber attacks", "cyber-forget-corpus"),
-    "wmdp-cyber-retain": _wmdp("passages on general computing", "cyber-retain-corpus"),
-    "tofu-forget01": _tofu("forget01", "questions on 1% of 200 invented authors"),
-    "tofu-forget05": _tofu("forget05", "questions on 5% of 200 invented authors"),
-    "tofu-forget10": _tofu("forget10", "questions on 10% of 200 invented authors"),
-    "tofu-retain99": _tofu("retain99", "questions on the other 99% of 200 invented authors"),
-    "tofu-retain95": _tofu("retain95", "questions on the other 95% of 200 invented authors"),
-    "tofu-retain90": _tofu("retain90", "questions on the other 90% of 200 invented authors"),
+    **PUBLIC_SETS,
     "facts-forget": _facts("forget", "questions on 12 invented people, places and works"),
     "facts-retain": _facts("retain", "questions on 48 other invented people, places and works"),
     "facts-neighbors": _facts("neighbors", "questions on 12 others of the same professions and kinds as in facts-forget"),
@@ -153,5 +104,6 @@ CORPORA: dict[str, NamedCorpus] = {
     "facts-world": NamedCorpus(
         "questions on the real world", None, "Apache-2.0", columns=(), kind="pair", embedded=WORLD_FACTS
     ),
+    **SNIPPETS,
 }
 """Every named corpus, by its name."""

@@ -12,7 +12,8 @@ from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.catalogue import CORPORA, OWN
 from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
 from hf_untangle.data.files import check_files, exists, file_documents, may_be_a_path, split_column
-from hf_untangle.data.hub import hub_documents, hub_rows, hub_source
+from hf_untangle.data.hub import hub_documents, hub_rows
+from hf_untangle.data.named import hub_source
 from hf_untangle.data.opening import kind_of
 from hf_untangle.data.row_formats import Kind, Shape
 from hf_untangle.data.rows import Rows, documents_of, filled_rows, find_shape

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import cast
 
-from hf_untangle.data.catalogue import NamedCorpus
 from hf_untangle.data.documents import Document
+from hf_untangle.data.named import NamedCorpus, hub_source
 from hf_untangle.data.row_formats import Row
 from hf_untangle.data.rows import documents_of, find_shape, text_columns
 from hf_untangle.errors import CorpusError
@@ -25,19 +25,6 @@ def hub_documents(name: str, entry: NamedCorpus) -> Iterator[str | Document]:
     shape = text_columns(entry.columns) if entry.columns else find_shape(rows, None, None, repository)
     documents = documents_of(rows, shape, None, repository)
     yield from entry.join(cast(Iterator[str], documents)) if entry.join else documents
-
-
-def hub_source(entry: NamedCorpus) -> str:
-    """Say where a named corpus lives on the Hub.
-
-    Args:
-        entry: The named corpus.
-
-    Returns:
-        For instance `Salesforce/wikitext (wikitext-2-raw-v1, train)`.
-    """
-    within = (entry.config, entry.files, entry.split)
-    return f"{entry.repository} ({', '.join(part for part in within if part)})"
 
 
 def hub_rows(name: str, entry: NamedCorpus) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from hf_untangle.data.corpora import Corpus, corpus
 from hf_untangle.data.documents import Chat, Content, Message, Pair, as_document, spoken
 from hf_untangle.data.files import exists
 from hf_untangle.data.opening import kind_of
-from hf_untangle.data.row_formats import ANSWERS, PROMPTS, shape_of
+from hf_untangle.data.row_formats import ANSWERS, ASKED, PROMPTS, right_choice, shape_of
 from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.data.tables import opened_table
 from hf_untangle.errors import CorpusError
@@ -116,13 +116,13 @@ def _question(row: Any, number: int, name: str) -> Question:
         row = {"messages": row}
     if not isinstance(row, Mapping):
         raise CorpusError(f"Pairs must be rows with `prompt` and `answer`, but {where} is a {type(row).__name__}.")
-    values = {field: next((row[alias] for alias in aliases if alias in row), None) for field, aliases in NAMES.items()}
+    names = NAMES if row.get("choices") is None else NAMES | {"prompt": ASKED}
+    values = {field: next((row[alias] for alias in aliases if alias in row), None) for field, aliases in names.items()}
     if not isinstance(values["prompt"], str) or not isinstance(values["answer"], str | int):
         return _of_shape(row, where)
     choices = tuple(values["choices"] or ())
     answer = values["answer"]
-    if isinstance(answer, int) and 0 <= answer < len(choices):
-        answer = choices[answer]
+    answer = right_choice(answer, choices) or answer
     if not isinstance(answer, str) or (choices and answer not in choices):
         raise _unreadable(row, where)
     asked = _of_content(Pair(_with_input(row, values["prompt"]), answer, row.get("system") or None), where)

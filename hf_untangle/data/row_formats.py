@@ -20,7 +20,9 @@ Kind = Literal["text", "chat", "pair", "tokenized row"]
 
 CHATS = ("messages", "conversations", "conversation")
 PROMPTS = ("prompt", "question", "instruction", "query")
-ANSWERS = ("completion", "answer", "output", "response")
+ANSWERS = ("completion", "answer", "output", "response", "gt")
+ASKED = ("question", *PROMPTS)
+"""The same where there are choices: a set that has both a question and a prompt lists the choices in the prompt."""
 MASKS = ("completion_mask", "assistant_masks", "assistant_mask")
 Read = Callable[[Row, str], Iterator[tuple[Content, Side | None]]]
 """Makes documents of a row, which is called by its second argument in errors."""
@@ -57,7 +59,7 @@ def shape_of(sample: list[Row]) -> Shape | None:
     Returns:
         The shape, or None where no columns but texts are known.
     """
-    for look in (_tokenized, _chat, _preference, _pair):
+    for look in (_tokenized, _chat, _preference, _choice, _pair):
         shape = look(sample)
         if shape is not None:
             return shape
@@ -175,6 +177,38 @@ def _pair(sample: list[Row]) -> Shape | None:
 
     columns = (prompt, answer, "label") if labelled else (prompt, answer)
     return Shape("pair", columns, read, two_sided=labelled, parted_by=(prompt,) * labelled)
+
+
+def _choice(sample: list[Row]) -> Shape | None:
+    """A question with choices, and the number of the right one, from 0: a prompt with its completion."""
+    prompt = next((name for name in ASKED if _filled(sample, name, _is_text)), None)
+    rows = [row for row in sample if row.get("choices") is not None]
+    if prompt is None or not rows or any(right_choice(row.get("answer"), row["choices"]) is None for row in rows):
+        return None
+
+    def read(row: Row, where: str) -> Iterator[tuple[Content, Side | None]]:
+        right = right_choice(row["answer"], row["choices"])
+        if right is None:
+            raise CorpusError(f"An answer must be the number of one of the choices, from 0, but {where} has {row['answer']!r}.")
+        yield Pair(row[prompt], right, _system(row), joined=True), None
+
+    return Shape("pair", (prompt, "choices", "answer"), read)
+
+
+def right_choice(answer: Any, choices: Any) -> str | None:
+    """Find the choice that an answer is the number of.
+
+    Args:
+        answer: A number from 0, which public sets write as text too.
+        choices: What there is to choose from.
+
+    Returns:
+        The choice; None where the answer is no number of one.
+    """
+    if isinstance(answer, str) and answer.isdigit() and answer not in choices:
+        answer = int(answer)
+    is_number = isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices)
+    return choices[answer] if is_number else None
 
 
 def _completed(prompt: Any, completion: Any, row: Row) -> Content:

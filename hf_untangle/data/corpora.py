@@ -13,7 +13,6 @@ from hf_untangle.data.catalogue import CORPORA, OWN
 from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
 from hf_untangle.data.files import check_files, exists, file_documents, may_be_a_path, split_column
 from hf_untangle.data.hub import hub_documents, hub_rows
-from hf_untangle.data.named import hub_source
 from hf_untangle.data.opening import kind_of
 from hf_untangle.data.row_formats import Kind, Shape
 from hf_untangle.data.rows import Rows, documents_of, filled_rows, find_shape
@@ -282,7 +281,7 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
     rows = None if entry.columns else partial(hub_rows, name, entry)
     if prefer != "embedded" and entry.repository and hub_is_reachable():
         read = partial(hub_documents, name, entry)
-        opened = Corpus(name, "hub", hub_source(entry), entry.license, read, entry.kind, rows=rows)
+        opened = Corpus(name, "hub", entry.place, entry.license, read, entry.kind, rows=rows)
     elif prefer != "hub" and (own := entry.embedded) and not (column or split):
         kind = "text" if own.rows is None else entry.kind
         opened = Corpus(name, "embedded", own.source, own.license, own.read, kind, own=own.parts, rows=own.rows)
@@ -293,7 +292,7 @@ def _named(name: str, column: str | None, split: str | None, prefer: Prefer) -> 
         )
     else:
         raise CorpusError(
-            f"The corpus `{name}` has to come from {hub_source(entry)} on the Hub, which does not answer or "
+            f"The corpus `{name}` has to come from {entry.place} on the Hub, which does not answer or "
             "is switched off (HF_HUB_OFFLINE, prefer). Connect to the Hub or pass a file of your own."
         )
     logger.info("Corpus `%s` is taken from %s (%s).", name, opened.source, opened.origin)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import cast
 
 from hf_untangle.data.documents import Document
-from hf_untangle.data.named import NamedCorpus, hub_source
+from hf_untangle.data.named import NamedCorpus
 from hf_untangle.data.row_formats import Row
 from hf_untangle.data.rows import documents_of, find_shape, text_columns
 from hf_untangle.errors import CorpusError
@@ -42,9 +42,7 @@ def hub_rows(name: str, entry: NamedCorpus) -> Iterator[Row]:
         yield from filter(entry.keep, rows) if entry.keep else rows
     except Exception as error:  # Gated, renamed, no such split, connection lost: each has its own kind.
         without = "Set HF_HUB_OFFLINE=1 to take its embedded form." if entry.embedded else "Log in if it is gated."
-        raise CorpusError(
-            f"The corpus `{name}` could not be read from {hub_source(entry)} on the Hub: {error} {without}"
-        ) from error
+        raise CorpusError(f"The corpus `{name}` could not be read from {entry.place} on the Hub: {error} {without}") from error
 
 
 def _stream(entry: NamedCorpus) -> Iterator[Row]:

@@ -34,15 +34,8 @@ class NamedCorpus:
     embedded: Embedded | None = None
     """What is taken when the Hub cannot be reached, or where it has no such data set."""
 
-
-def hub_source(entry: NamedCorpus) -> str:
-    """Say where a named corpus lives on the Hub.
-
-    Args:
-        entry: The named corpus.
-
-    Returns:
-        For instance `Salesforce/wikitext (wikitext-2-raw-v1, train)`.
-    """
-    within = (entry.config, entry.files, entry.split)
-    return f"{entry.repository} ({', '.join(part for part in within if part)})"
+    @property
+    def place(self) -> str:
+        """Where it lives on the Hub, for instance `Salesforce/wikitext (wikitext-2-raw-v1, train)`."""
+        within = (self.config, self.files, self.split)
+        return f"{self.repository} ({', '.join(part for part in within if part)})"

@@ -1,10 +1,10 @@
-"""What gradient methods take from `code` for what they disrupt in prose that no one told them of, and what comes back.
+"""What methods take from `code` for what they disrupt in prose that no one told them of, and what comes back.
 
     python benchmarks/methods_frontier.py --text prose.txt                        # plain GradDiff, and what `auto` is
-    python benchmarks/methods_frontier.py --text prose.txt --runs auto --seeds 3  # on three sets of train documents
+    python benchmarks/methods_frontier.py --text prose.txt --runs prune,auto --seeds 3  # on three sets of train documents
     python benchmarks/methods_frontier.py --text prose.txt --runs auto --set alpha=20 --set retain_objective=nll
 
-SmolLM2-135M-Instruct in float32. Every row is one judgement on held-out test parts, and on the first 2,048
+SmolLM2-135M-Instruct. Every row is one judgement on held-out test parts, and on the first 2,048
 tokens of the file: relative change of top-1 accuracy, and KL(original || model) in nats per token over the whole vocabulary.
 In the end all weights are trained on code that was not used, 512 tokens per step at a learning rate of 2e-5: the lines that
 begin with `relearned` say how much of code is missing then.
@@ -15,7 +15,7 @@ import platform
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,11 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+import hf_untangle as untangle
 from hf_untangle import models
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.data.batches import TokenBlocks, token_blocks
-from hf_untangle.data.corpora import Corpus, corpus
+from hf_untangle.data.corpora import Corpus, Part, Reader, corpus
 from hf_untangle.evaluation.self_written import own_text
 from hf_untangle.methods.automatic import COMPOSITION, TRAINED
 from hf_untangle.methods.combined_loss import Ask, prepare
@@ -51,28 +52,51 @@ RUNS: dict[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {
     "ascent": ("graddiff", ("general", "self"), COMPOSITION),
     "npo": ("npo", ("general", "self"), {**COMPOSITION, "beta": 3.0}),
 }
-"""Method, retain corpora and settings of every run."""
+"""Method, retain corpora and settings of every run that trains."""
+PRUNING = "prune"
+"""The run that removes neurons, with the settings of `unlearn(method="prune")` and no budget."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", required=True, type=Path, help="prose of another kind, in one file")
-    parser.add_argument("--runs", default="plain graddiff,auto", help="which of: " + ", ".join(RUNS))
+    parser.add_argument("--runs", default="plain graddiff,auto", help="which of: " + ", ".join((PRUNING, *RUNS)))
     parser.add_argument("--seeds", type=int, default=1, help="orders of the train documents, of which the first are read")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="key=value")
     args = parser.parse_args()
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, float32, {date.today()}")
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {args.dtype}, {date.today()}")
     print("| run | set | step | code | general | KL | unseen prose | KL | seconds |\n|---|---|---|---|---|---|---|---|---|")
-    for name in args.runs.split(","):
-        for seed in range(args.seeds):
-            run(name.strip(), seed, dict(map(parse_override, args.settings)), args.text)
+    changed = dict(map(parse_override, args.settings))
+    for seed in range(args.seeds):
+        for name in args.runs.split(","):
+            if name.strip() == PRUNING:
+                prune(seed, changed, args.text, args.dtype)
+            else:
+                run(name.strip(), seed, changed, args.text, args.dtype)
 
 
-def run(name: str, seed: int, changed: dict[str, Any], text: Path) -> None:
+def prune(seed: int, changed: dict[str, Any], text: Path, dtype: models.Dtype) -> None:
+    """Prune with one set of blocks, judge the mask of every step, and teach the last one again."""
+    model, tokenizer = models.load("smollm2", dtype=dtype)
+    referee = Referee.of(model, tokenizer, text)
+    free = {"retain_budget": 1.0, "perplexity_budget": float("inf"), "controls": 0, "seed": seed}
+    how = {"method": PRUNING, "tokenizer": tokenizer, "prompts": [], "progress": False}
+    found = untangle.unlearn(model, with_shuffled("code", seed), with_shuffled("general", seed), **how, **free, **changed)
+    seconds = found.record.seconds / len(found.mask_path)
+    model, _ = models.load("smollm2", dtype=dtype)
+    for step, mask in enumerate(found.mask_path, 1):
+        with untangle.masked(model, mask):
+            print(f"| {PRUNING} | {seed} | {step} | {referee.judged(model)} | {seconds * step:.0f} |", flush=True)
+    code = token_blocks(shuffled("code", seed), tokenizer, tokens=(64 + RELEARNED) * WIDTH, part="train", block_size=WIDTH)
+    teach_again(PRUNING, seed, found.model, code.rows(slice(64, 64 + RELEARNED)), referee)
+
+
+def run(name: str, seed: int, changed: dict[str, Any], text: Path, dtype: models.Dtype) -> None:
     """Unlearn with one composition and one set of blocks, and teach it again."""
     method, retained, settings = RUNS[name]
     own = MethodConfig(**{**settings, **changed})
-    model, tokenizer = models.load("smollm2", dtype="float32")
+    model, tokenizer = models.load("smollm2", dtype=dtype)
     rows = own.steps * ROWS
     code = token_blocks(shuffled("code", seed), tokenizer, tokens=(rows + RELEARNED) * WIDTH, part="train", block_size=WIDTH)
     forget, unused = code.rows(slice(0, rows)), code.rows(slice(rows, rows + RELEARNED))
@@ -90,6 +114,11 @@ def run(name: str, seed: int, changed: dict[str, Any], text: Path) -> None:
                 print(f"| {name} | {seed} | {step} | {referee.judged(model)} | {paused - start:.0f} |", flush=True)
                 start += time.perf_counter() - paused
         opened.finish_()
+    teach_again(name, seed, model, unused, referee)
+
+
+def teach_again(name: str, seed: int, model: PreTrainedModel, unused: TokenBlocks, referee: "Referee") -> None:
+    """Print what is missing of code while the model is trained on code that was not used."""
     for step in relearned(model, unused):
         print(f"| {name}, relearned | {seed} | {step} | {referee.change('code', model):+.1%} | | | | | |", flush=True)
 
@@ -99,6 +128,13 @@ def shuffled(name: str, seed: int) -> Corpus:
     texts = list(corpus(name).documents("train"))
     random.Random(seed).shuffle(texts)
     return corpus(texts, name=name, split="all")
+
+
+def with_shuffled(name: str, seed: int) -> Corpus:
+    """A corpus whose train documents are in another order for every seed."""
+    whole = corpus(name)
+    parts: dict[Part, Reader] = {part: partial(whole.documents, part) for part in ("validation", "test")}
+    return replace(whole, own={"train": partial(shuffled(name, seed).documents, "train"), **parts})
 
 
 @dataclass(frozen=True, eq=False)

@@ -158,7 +158,8 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     run = _Run(
         model, processor, groups, pairs, measured, config, task, texts, weights_fingerprint(model), hardening, progress, start
     )
-    foresee(model, names, config, own, pairs, progress=progress)
+    quick = split_settings(names, "quick", choice.settings | dict(choice.first_look))
+    foresee(model, names, (config, own), quick, pairs, progress=progress)
     if names == (PRUNE,):
         return run.prune(keep_removed)
     try:

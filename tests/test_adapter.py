@@ -374,8 +374,8 @@ def test_the_command_writes_all_steps(saved, result, tmp_path):
     assert NeuronMask.from_adapter(tmp_path / "ladder" / "step-02") == result.mask_path[1]
 
 
-def test_the_recipe_writes_the_strengths_of_the_demo(saved, result, tmp_path):
-    recipe = Path(__file__).parents[1] / "recipes" / "adapter" / "strengths-of-the-demo.yaml"
+def test_the_recipe_writes_the_strengths_of_a_run(saved, result, tmp_path):
+    recipe = Path(__file__).parents[1] / "recipes" / "adapter" / "strengths-of-smollm2-without-code.yaml"
     assert run("run", recipe, "--set", f"source={saved}", "--set", f"output={tmp_path / 'out'}").exit_code == 0
     assert NeuronMask.from_adapter(tmp_path / "out" / "step-03") == result.mask_path[2]
 

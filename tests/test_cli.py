@@ -18,6 +18,7 @@ from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.catalogue import CORPORA
 from hf_untangle.folders import MARKER
 from hf_untangle.masks.mask import NeuronMask
+from hf_untangle.methods.automatic import PRUNING_ALONE
 from hf_untangle.pruning import iterative
 from hf_untangle.recipes.read import check_recipe
 from hf_untangle.records.unlearning import UnlearnRecord
@@ -284,7 +285,9 @@ def test_an_interruption_ends_with_130_and_the_same_command_goes_on(run, recipe,
 def test_the_demo_is_a_recipe_that_needs_no_network():
     recipe: Any = check_recipe(DEMO | {"output": "out"})
     assert recipe.model in models.EMBEDDED
-    assert (recipe.forget.prefer, recipe.retain.prefer) == ("embedded", "embedded")
+    assert recipe.method == "auto" and not set(recipe.settings) & PRUNING_ALONE
+    prose, own = recipe.retain.several
+    assert (recipe.forget.prefer, prose.prefer, own.source) == ("embedded", "embedded", "self")
     quick: Any = check_recipe(DEMO | QUICK | {"output": "out"})
     assert UnlearnConfig.resolve(quick.preset, **quick.settings) == UnlearnConfig.presets()["quick"]
 

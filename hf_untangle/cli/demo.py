@@ -10,11 +10,10 @@ from hf_untangle.cli.run import do
 DEMO: dict[str, Any] = {
     "task": "unlearn",
     "model": "smollm2",
-    "method": "prune",
     "forget": {"source": "code", "prefer": "embedded"},
-    "retain": {"source": "general", "prefer": "embedded"},
+    "retain": [{"source": "general", "prefer": "embedded"}, "self"],
     "prompts": ["def fibonacci(n):\n", "The history of the Roman Empire began when"],
-    "settings": {"steps": 5, "tokens": 8_192, "gradient_tokens": 4_096, "evaluation_tokens": 4_096},
+    "settings": {"steps": 15, "evaluation_tokens": 4_096},
 }
 QUICK: dict[str, Any] = {"preset": "quick", "settings": {}}
 """What shows the same with fewer steps and tokens."""
@@ -22,7 +21,7 @@ QUICK: dict[str, Any] = {"preset": "quick", "settings": {}}
 
 def demo(
     output: OutputOption = "out/demo",
-    quick: Annotated[bool, typer.Option("--quick", help="Two steps on fewer tokens: smaller effects, sooner.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Eight steps on fewer tokens: smaller effects, sooner.")] = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:

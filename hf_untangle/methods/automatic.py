@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
@@ -56,6 +56,8 @@ class ChosenMethod:
     names: tuple[str, ...]
     settings: dict[str, Any]
     """All settings of the run, those of the caller first."""
+    first_look: Mapping[str, Any] = field(default_factory=dict)
+    """What the preset `quick` makes of the settings that the caller left open."""
     lines: tuple[str, ...] = ()
     """Which method `auto` is and why; nothing where the caller chose."""
     with_own_text: bool = False
@@ -105,14 +107,15 @@ def choose(  # noqa: PLR0913 (what a choice depends on)
         return ChosenMethod(names, dict(settings))
     why_not = _why_no_training(model, groups, task, config, settings)
     if why_not is not None:
-        return ChosenMethod((PRUNE,), dict(settings), (f"method: prune, as {why_not}",))
+        return ChosenMethod((PRUNE,), dict(settings), lines=(f"method: prune, as {why_not}",))
     line = f"method: {TRAINED} with KL to the original on retain, which forgets most for its disruption (`auto`)"
     found: dict[str, Any] = {**COMPOSITION, **BUDGET, **(FIRST_LOOK if config == "quick" else {})}
     if model is not None:
         found["learning_rate"] = rate_for(model, groups)
     pruned = set(settings) <= set(UnlearnConfig.model_fields)
     instead = UnlearnConfig.resolve(config, **settings) if pruned else None
-    return ChosenMethod((TRAINED,), found | dict(settings), (line,), with_own_text=True, instead=instead)
+    quick = {name: value for name, value in FIRST_LOOK.items() if name not in settings}
+    return ChosenMethod((TRAINED,), found | dict(settings), quick, (line,), with_own_text=True, instead=instead)
 
 
 def rate_for(model: PreTrainedModel, groups: tuple[NeuronGroup, ...]) -> float:

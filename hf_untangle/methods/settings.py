@@ -72,3 +72,20 @@ class MethodConfig(Config):
         own |= {"gamma": self.gamma, "alpha": self.alpha}
         changed: dict[str, Any] = {field: value for field, value in own.items() if value is not None}
         return replace(method, strengths=replace(method.strengths, **strengths), **changed)
+
+
+SHOWN_ROWS = 16
+"""Rows of each corpus that statistics are collected on where they choose nothing, and are only shown."""
+
+
+def statistics_rows(own: MethodConfig) -> int:
+    """How many rows of each corpus statistics of neurons are collected on, beside a method.
+
+    Args:
+        own: The settings of the method.
+
+    Returns:
+        All rows that it reads where it writes the neurons that they find, and a few where they are for the report.
+    """
+    rows = own.steps * own.step_rows
+    return rows if own.writes == "neurons" else min(rows, SHOWN_ROWS)

@@ -18,6 +18,7 @@ from hf_untangle.masks.select import remove_top
 from hf_untangle.masks.undo_removal import Piece, RemovedWeights, bit_sum
 from hf_untangle.methods.choose import PRUNE, stage_budget
 from hf_untangle.methods.run import Setting, run_method
+from hf_untangle.methods.settings import statistics_rows
 from hf_untangle.methods.snapshot import Snapshot
 from hf_untangle.models import name_and_revision
 from hf_untangle.progress import phase
@@ -130,9 +131,9 @@ def _history(record: MethodRecord, held: NeuronMask) -> Iterator[Step]:
 
 
 def _statistics(setting: Setting, everything: NeuronMask) -> tuple[ActivationStatistics, ActivationStatistics, NeuronMask]:
-    """Statistics of the original model on the rows that methods read, and the mask of the neurons that score highest."""
+    """Statistics of the original model on rows that methods read, and the mask of the neurons that score highest."""
     config = setting.config.with_settings(candidates=1.0)
-    rows = setting.own.steps * setting.own.step_rows
+    rows = statistics_rows(setting.own)
     few = Pair(setting.train.forget.first(rows), setting.train.retain.first(rows))
     evidence = gather(setting.model, setting.groups, few, config, progress=setting.progress)
     scores = neuron_scores(evidence, setting.groups, config)

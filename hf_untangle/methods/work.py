@@ -10,18 +10,21 @@ from hf_untangle.data.documents import Part
 from hf_untangle.distributed import place
 from hf_untangle.methods.choose import PRUNE
 from hf_untangle.methods.cost import cost_of
-from hf_untangle.methods.settings import MethodConfig
+from hf_untangle.methods.settings import MethodConfig, statistics_rows
 from hf_untangle.progress import COST, Work, WorkKind, plan_work, predict
 from hf_untangle.pruning.controls import random_seeds
 from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.work import search_work, seconds_per_token
 
+Settings = tuple[UnlearnConfig, MethodConfig]
+"""Of text, budgets and pruning, and of methods that train."""
+
 
 def foresee(
     model: PreTrainedModel,
     names: Sequence[str],
-    config: UnlearnConfig,
-    own: MethodConfig,
+    chosen: Settings,
+    quick: Settings,
     pairs: Mapping[Part, Pair],
     *,
     progress: bool,
@@ -31,17 +34,16 @@ def foresee(
     Args:
         model: The model.
         names: The methods, in order.
-        config: The settings of text and budgets.
-        own: The settings of methods other than pruning.
+        chosen: The settings of the run.
+        quick: What they are with the preset `quick`.
         pairs: The blocks of all parts.
         progress: Whether progress is shown.
     """
     tokens: dict[Part, int] = {part: pair.forget.tokens + pair.retain.tokens for part, pair in pairs.items()}
-    plan_work(unlearning_work(names, config, own, tokens))
+    plan_work(unlearning_work(names, *chosen, tokens))
     if progress:
-        quick = UnlearnConfig.presets()["quick"]
-        fewer: dict[Part, int] = {part: min(tokens[part], asked) for part, asked in tokens_of(quick).items()}
-        faster = {"config='quick'": unlearning_work(names, quick, own, fewer)}
+        fewer: dict[Part, int] = {part: min(tokens[part], asked) for part, asked in tokens_of(quick[0]).items()}
+        faster = {} if quick == chosen else {"config='quick'": unlearning_work(names, *quick, fewer)}
         predict(lambda: seconds_per_token(model, pairs["validation"].forget), faster)
 
 
@@ -63,8 +65,14 @@ def unlearning_work(names: Sequence[str], config: UnlearnConfig, own: MethodConf
             work.update(dict(search_work(config, read=tokens["train"], judged=tokens["validation"])))  # type: ignore[arg-type]
         else:
             work.update(dict(method_work(name, config, own, judged=tokens["validation"])))  # type: ignore[arg-type]
-    # The original and the result, and its controls: random masks, that of magnitudes, and that of retain alone.
-    work["forward"] += tokens["test"] * (2 + (len(random_seeds(config)) + 2 if config.controls else 0))
+    if set(names) == {PRUNE}:
+        # Random masks, that of magnitudes, and that of retain alone.
+        controls = len(random_seeds(config)) + 2 if config.controls else 0
+    else:
+        # Random updates, and statistics of what is read beside them.
+        controls = config.controls
+        work["statistics"] += min(tokens["train"], 2 * statistics_rows(own) * config.block_size)
+    work["forward"] += tokens["test"] * (2 + controls)
     return {kind: count / place()[1] for kind, count in work.items()}
 
 
@@ -93,10 +101,11 @@ def method_work(name: str, config: UnlearnConfig, own: MethodConfig, *, judged: 
         Tokens of each kind of work.
     """
     method = own.apply_to(name)
+    cost, step = cost_of(method), own.step_rows * config.block_size
     searched = own.learning_rate is None and method.proposals in ("descent", "task vector") and len(own.search) > 1
     steps = own.steps + (len(own.search) * min(own.trial_steps, own.steps) if searched else 0)
     every = own.evaluate_every if method.proposals == "descent" else 1
     return {
-        "training": steps * cost_of(method).per_step * own.step_rows * config.block_size / COST["training"],
-        "forward": judged * (steps // every + config.bisections + 1),
+        "training": steps * cost.per_step * step / COST["training"],
+        "forward": judged * (steps // every + config.bisections + 1) + cost.once * min(config.tokens, own.steps * step),
     }

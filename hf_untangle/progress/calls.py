@@ -10,6 +10,9 @@ from hf_untangle.progress.bars import SHOWN_LEFT, Bar, Drawing, current
 from hf_untangle.progress.estimate import Work, about, change, passes
 from hf_untangle.progress.screens import Line, screen
 
+FASTER = 2 / 3
+"""Part of the work that something quicker has at the most, for it to be worth a word."""
+
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
 
@@ -35,6 +38,9 @@ class Whole(Bar):
         Args:
             work: Tokens of each kind of work.
         """
+        if not self._drawing.estimate.total:
+            # What came before, such as writing text, is no measure of how long this takes.
+            self._work_began = time.perf_counter()
         self._drawing.estimate.plan(work)
 
     def phase(self, text: str) -> None:
@@ -69,7 +75,9 @@ class Whole(Bar):
         if seconds is None:
             return
         limit = float("inf") if at_most is None else float(at_most)
-        faster = (f"{name} takes {about(seconds * passes(work))}" for name, work in others.items() if passes(work) < total)
+        faster = (
+            f"{name} takes {about(seconds * passes(work))}" for name, work in others.items() if passes(work) < FASTER * total
+        )
         mine = f"about {about(min(limit, seconds * total))} on this machine"
         self._drawing.screen.say(f"{self.what}: {'; '.join([mine, *faster])}")
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import Unpack, cast
 
 from torch import Tensor
@@ -148,8 +149,10 @@ def unlearn(  # noqa: PLR0913 (each is a choice of its own)
     if names != (PRUNE,):
         check_trainable(model, groups, task)
     _check_mask(mask, own, groups, model)
-    corpora = choice.retaining(open_pair(task, forget, retain, config), model, named=retain is not None)
-    corpora = with_written_text(corpora, model, processor, config, progress)
+    write = partial(with_written_text, model=model, processor=processor, config=config, progress=progress)
+    corpora = choice.retaining(
+        open_pair(task, forget, retain, config), model, write, named=retain is not None, progress=progress
+    )
     pairs = read_pairs(task, corpora, processor, config)
     measured = by_themselves(pairs["test"], read_also(also or {}, processor, config) if task == "next token" else {})
     for line in (*lines_of(pairs), *choice.lines):

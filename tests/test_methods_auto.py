@@ -144,7 +144,8 @@ def test_methods_that_are_named_are_left_alone(toy_model):
 
 
 def retained(choice, model, forget, retain=None) -> tuple[str, ...]:
-    _, kept = choice.retaining(open_pair("next token", forget, retain), model, named=retain is not None)
+    opened = open_pair("next token", forget, retain)
+    _, kept = choice.retaining(opened, model, lambda pair: pair, named=retain is not None, progress=False)
     return tuple(one.name for one in kept.members) or (kept.name,)
 
 

@@ -120,17 +120,39 @@ def test_pruning_needs_no_text_but_the_models_own(toy_model, tokenizer):
     assert plan.mask.removed("ffn") > 0
 
 
+def of_words(texts: list[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer with a token for each word of some texts, and many others."""
+    known = dict.fromkeys(word for text in texts for word in text.split())
+    words = [*known, *(f"other{n}" for n in range(50_000 - len(known)))]
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: number for number, word in enumerate(words)}, "other0"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=model)
+
+
 def test_a_few_texts_are_told_from_the_forget_corpus_as_well_as_many():
     """Where the vocabulary is large and the texts are few, how seldom a word is in them says little."""
     code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)]
     prose = ["the dog ran to the house of the man", "the man saw the sea and the ships", "a song of the sea and of the wind"]
     last = "def h ( x ) : return f1 ( x ) and g ( x )"
-    known = dict.fromkeys(word for text in [*code, *prose, last] for word in text.split())
-    words = [*known, *(f"other{n}" for n in range(50_000 - len(known)))]
-    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: number for number, word in enumerate(words)}, "other0"))
-    model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    large = PreTrainedTokenizerFast(tokenizer_object=model)
-    assert writing._unlike([*prose, last], code, large) == prose
+    assert writing._unlike([*prose, last], code, of_words([*code, *prose, last])) == prose
+
+
+def test_texts_that_share_no_word_with_anything_are_not_like_the_forget_corpus():
+    others = [" ".join(f"{language}{n}" for n in range(20)) for language in ("wort", "mot", "palabra")]
+    code = [f"def f{n} ( x ) : return x" for n in range(100)]
+    last = "def g ( x ) : return x"
+    assert writing._unlike([*others, last], code, of_words([*others, *code, last])) == others
+
+
+def test_auto_keeps_what_it_can_where_the_model_writes_nothing_of_use(toy_model, tokenizer, capsys, monkeypatch):
+    def nothing(*_: object) -> list[str]:
+        return []
+
+    monkeypatch.setattr(writing, "_write", nothing)
+    how = SMALL | LOOSE | {"disruption_budget": 9.0, "learning_rate": 1e-3}
+    result = untangle.unlearn(toy_model, NUMBERS, tokenizer=tokenizer, **how)
+    assert "self: left out. A corpus needs a text for each of its 3 parts" in capsys.readouterr().err
+    assert result.record.corpora["retain_train"]["corpus"] == "general"
 
 
 def test_names_in_a_list_are_corpora():

@@ -128,17 +128,6 @@ def test_special_tokens_and_the_ids_in_the_settings_move_along(model, whole):
     assert model.config.eos_token_id == [1, 3]
 
 
-def test_a_size_that_the_text_does_not_fill_is_filled_by_the_first_merges(tiny_model):
-    whole = byte_level()
-    model = tiny_model("llama", vocab_size=512)
-    needed = set(cut_vocabulary(model, {"train": WORDS[:2], "test": WORDS}, tokenizer=whole).old_ids.tolist())
-    small = cut_vocabulary(model, {"train": WORDS[:2], "test": WORDS}, tokenizer=whole, size=len(needed) + 20)
-    more = sorted(set(small.old_ids.tolist()) - needed)
-    # Every token stays that was merged before the last one that came to those of the text.
-    assert len(more) == 20
-    assert set(range(more[-1])) <= set(small.old_ids.tolist())
-
-
 def test_a_size_keeps_the_most_frequent_tokens(tiny_model):
     whole = byte_level()
     model = tiny_model("llama", vocab_size=512)

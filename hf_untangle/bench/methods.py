@@ -23,10 +23,12 @@ from hf_untangle.by_name import Loading
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import CorpusSource, Part, corpus
+from hf_untangle.data.two_corpora import GENERAL
 from hf_untangle.errors import BudgetError
 from hf_untangle.evaluation.kl_to_original import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
 from hf_untangle.folders import cache_folder
+from hf_untangle.methods.choose import AUTO
 from hf_untangle.pruning.step import read_pair
 from hf_untangle.records.provenance import device_name, versions
 from hf_untangle.results.unlearned import UnlearnResult
@@ -46,7 +48,7 @@ def bench_methods(
     retain: CorpusSource = "general",
     *,
     also: Mapping[str, CorpusSource] | None = None,
-    dtype: models.Dtype = "float32",
+    dtype: models.Dtype = "auto",
     loading: Loading | None = None,
     config: MethodsBenchConfig | str = "default",
     progress: bool = True,
@@ -62,7 +64,7 @@ def bench_methods(
         forget: The corpus whose capability goes.
         retain: The corpus whose capability stays, on which all budgets are judged.
         also: Corpora that no method is told of, by name, measured before and after; all rows of them.
-        dtype: The dtype of the weights.
+        dtype: The dtype of the weights; `auto` is the one that this machine is fast in.
         loading: How else to load the model: `device_map`, `revision` and `trust_remote_code`, as in `load`.
         config: Settings, or the name of a preset: `default`, or `quick`, meant for half an hour of SmolLM2 on two cores.
         progress: Whether to show progress bars.
@@ -223,7 +225,9 @@ def _run(task: _Task, contender: Contender, settings: dict[str, Any]) -> Unlearn
     """Unlearn with a fresh copy of the model."""
     model, tokenizer = task.load()
     how = {"method": contender.names, "tokenizer": tokenizer, "prompts": [], "progress": task.progress}
-    return unlearn(model, task.forget, task.retain, **how, **settings)
+    # As users get it, `auto` finds itself what it retains beside `general`.
+    retain = None if contender.names == (AUTO,) and corpus(task.retain).name == GENERAL else task.retain
+    return unlearn(model, task.forget, retain, **how, **settings)
 
 
 def _path(result: UnlearnResult) -> tuple[Point, ...]:

@@ -53,7 +53,7 @@ class MethodsBenchConfig(Config):
     """The settings of the benchmark of methods: the same budgets, text and number of trials for all."""
 
     methods: tuple[str, ...] = Field(
-        default=("prune", "graddiff", "npo", "simnpo", "rmu", "npo@neurons", "prune+npo", "prune+graddiff"),
+        default=("auto", "prune", "graddiff", "npo", "simnpo", "rmu", "npo@neurons", "prune+npo", "prune+graddiff"),
         min_length=1,
         description="What unlearns: methods by name, several joined by `+` one after another, `@` before what they may write.",
     )
@@ -142,7 +142,7 @@ class MethodsBenchConfig(Config):
 
 
 QUICK = MethodsBenchConfig(
-    methods=("prune", "graddiff", "npo", "prune+graddiff"),
+    methods=("auto", "prune", "graddiff", "npo"),
     trials=(1.0,),
     steps=10,
     prune_steps=3,

@@ -236,8 +236,8 @@ def _beginning_of_a_turn(tokenizer: PreTrainedTokenizerBase) -> list[int] | None
 def _unlike(texts: list[str], forget: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The texts that no frequencies of tokens in the forget corpus explain better than half of these and half of the others'.
 
-    The other texts are few, and most tokens of a text are not in any of them: mixed with the forget corpus such a token speaks
-    for it by a factor of 2, whatever their number.
+    The other texts are few, and many tokens of a text are not in any of them: mixed with the forget corpus such a token speaks
+    for it by a factor of 2, whatever their number, and not at all where the forget corpus does not have it either.
     """
     encoded = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
     gone = Counter(token for text in forget for token in tokenizer.encode(text, add_special_tokens=False))
@@ -247,8 +247,9 @@ def _unlike(texts: list[str], forget: Iterable[str], tokenizer: PreTrainedTokeni
     def is_like_forget(ids: list[int]) -> bool:
         # Its own tokens are taken out of the count, or a rare one would speak for itself.
         own, others = Counter(ids), max(1, every_total - len(ids))
-        odds = ((every[token] - n) / others * gone_total / (gone[token] + 1) for token, n in own.items())
-        return sum(-n * math.log((1 + ratio) / 2) for n, ratio in zip(own.values(), odds, strict=True)) > 0
+        told = {token: n for token, n in own.items() if gone[token] or every[token] > n}
+        odds = ((every[token] - n) / others * gone_total / (gone[token] + 1) for token, n in told.items())
+        return sum(-n * math.log((1 + ratio) / 2) for n, ratio in zip(told.values(), odds, strict=True)) > 0
 
     return [text for text, ids in zip(texts, encoded, strict=True) if not is_like_forget(ids)]
 

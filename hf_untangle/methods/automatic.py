@@ -1,7 +1,7 @@
 """What `method="auto"` is: the composition that forgets most for the least disruption, and pruning where it cannot train."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,9 @@ from hf_untangle.data.corpora import corpus
 from hf_untangle.data.images import ImageClasses
 from hf_untangle.data.tokens import Task
 from hf_untangle.data.two_corpora import GENERAL
+from hf_untangle.data.understood import announce
 from hf_untangle.distributed import place
-from hf_untangle.errors import MaskError
+from hf_untangle.errors import CorpusError, MaskError
 from hf_untangle.masks.removal import check_in_memory
 from hf_untangle.methods.choose import AUTO, PRUNE
 from hf_untangle.methods.writes import matrices_in_layers
@@ -65,21 +66,33 @@ class ChosenMethod:
     instead: UnlearnConfig | None = None
     """How to prune where training takes nothing inside the budget; None where the caller set something of training."""
 
-    def retaining(self, corpora: Opened, model: PreTrainedModel, *, named: bool) -> Opened:
+    def retaining(
+        self, corpora: Opened, model: PreTrainedModel, write: Callable[[Opened], Opened], *, named: bool, progress: bool
+    ) -> Opened:
         """Retain text of the model's own too, which holds what it does far beyond one corpus.
 
         Args:
             corpora: What is forgotten, and what is retained.
             model: The model.
+            write: Lets the model write what is retained of its own text.
             named: Whether the caller said what is retained.
+            progress: Whether to say so where nothing that it writes is of use, and it is left out.
 
         Returns:
             Both.
+
+        Raises:
+            CorpusError: The caller asked for text of the model's own, and it writes nothing of use.
         """
         gone, kept = corpora
-        if isinstance(gone, ImageClasses) or named or not self.with_own_text or kept.name != GENERAL:
+        named = named or kept.name != GENERAL or not self.with_own_text or not model.can_generate()
+        if named or isinstance(gone, ImageClasses):
+            return write(corpora)
+        try:
+            return write((gone, corpus([GENERAL, OWN])))
+        except CorpusError as error:
+            announce(f"self: left out. {error}", progress=progress)
             return corpora
-        return (gone, corpus([GENERAL, OWN])) if model.can_generate() else corpora
 
 
 def choose(  # noqa: PLR0913 (what a choice depends on)

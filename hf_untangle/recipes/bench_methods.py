@@ -21,7 +21,7 @@ class Recipe(ModelOption):
 
     task: Literal["methods"] = Field(description="What kind of job this is.")
     model: str = Field(default="smollm2", description="A Hub id, a folder, or a model in a package, which needs no network.")
-    dtype: Dtype = Field(default="float32", description="The dtype of the weights.")
+    dtype: Dtype = Field(default="auto", description="The dtype of the weights.")
     forget: CorpusChoice = Field(
         default=CorpusChoice(source="code", prefer="embedded"), description="The corpus whose capability goes."
     )

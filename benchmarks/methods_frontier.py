@@ -62,13 +62,14 @@ def main() -> None:
     parser.add_argument("--text", required=True, type=Path, help="prose of another kind, in one file")
     parser.add_argument("--runs", default="plain graddiff,auto", help="which of: " + ", ".join((PRUNING, *RUNS)))
     parser.add_argument("--seeds", type=int, default=1, help="orders of the train documents, of which the first are read")
+    parser.add_argument("--first", type=int, default=0, help="the first of these orders")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="key=value")
     args = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {args.dtype}, {date.today()}")
     print("| run | set | step | code | general | KL | unseen prose | KL | seconds |\n|---|---|---|---|---|---|---|---|---|")
     changed = dict(map(parse_override, args.settings))
-    for seed in range(args.seeds):
+    for seed in range(args.first, args.first + args.seeds):
         for name in args.runs.split(","):
             if name.strip() == PRUNING:
                 prune(seed, changed, args.text, args.dtype)
@@ -188,8 +189,8 @@ def hits_of(model: PreTrainedModel, ids: Tensor) -> int:
 
 
 def relearned(model: PreTrainedModel, blocks: TokenBlocks) -> Iterator[int]:
-    """Train all weights on code that was not used, and stop at every fourth step."""
-    model.requires_grad_(True)
+    """Train all weights in float32, which rounds no step away, on code that was not used, and stop at every fourth step."""
+    model.float().requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, weight_decay=0.0)
     for step, ids in enumerate(blocks.input_ids.split(2), 1):
         logits = model(ids).logits[:, :-1]

@@ -77,7 +77,7 @@ def test_the_repaired_model_of_a_path_is_that_of_the_record(pruned, unlearned):
 def test_a_saved_result_is_attacked_by_its_path(unlearned, tmp_path, folder, no_report, monkeypatch):
     unlearned.save_pretrained(tmp_path / "result")
     monkeypatch.setattr(
-        "hf_untangle.attacks.saved.corpus_again", lambda _, use, __: untangle.corpus({"forget": NUMBERS, "retain": WORDS}[use])
+        "hf_untangle.attacks.saved.corpus_again", lambda _, use, *__: untangle.corpus({"forget": NUMBERS, "retain": WORDS}[use])
     )
     quick = {"attacks": ["quantize"], "seeds": 1, "evaluation_tokens": 128, "block_size": 32, "progress": False}
     by_path = untangle.attack(tmp_path / "result", original=folder, **quick).record

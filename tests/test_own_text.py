@@ -10,12 +10,13 @@ from transformers import PreTrainedTokenizerFast
 
 import hf_untangle as untangle
 from hf_untangle.data.corpora import corpus
-from hf_untangle.errors import ConfigError, CorpusError
+from hf_untangle.errors import ConfigError, CorpusError, MaskError
 from hf_untangle.evaluation import self_written as writing
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.evaluation.self_written import own_text
 from hf_untangle.pruning.budget import is_inside
 from hf_untangle.records.scores import Scores
+from hf_untangle.results.reading import read_result
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}|{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -153,6 +154,30 @@ def test_auto_keeps_what_it_can_where_the_model_writes_nothing_of_use(toy_model,
     result = untangle.unlearn(toy_model, NUMBERS, tokenizer=tokenizer, **how)
     assert "self: left out. A corpus needs a text for each of its 3 parts" in capsys.readouterr().err
     assert result.record.corpora["retain_train"]["corpus"] == "general"
+
+
+def test_a_result_holds_the_text_that_it_retained(toy_model, tokenizer, tmp_path, monkeypatch):
+    how = SMALL | LOOSE | {"disruption_budget": 9.0, "learning_rate": 1e-3}
+    result = untangle.unlearn(toy_model, NUMBERS, tokenizer=tokenizer, progress=False, **how)
+    folder = result.save_pretrained(tmp_path / "result")
+    monkeypatch.setenv("HF_UNTANGLE_CACHE", str(tmp_path / "another"))
+    again = read_result(folder, corpora={"forget": NUMBERS})
+    assert again.record.corpora["retain_test"]["corpus"] == "general + self"
+    assert again.held_out.retain.fingerprint == result.held_out.retain.fingerprint
+    again.save_pretrained(tmp_path / "again")
+    assert (tmp_path / "again" / "own-text.json").read_bytes() == (folder / "own-text.json").read_bytes()
+    with pytest.raises(MaskError, match="trained weights, and its numbers would not be those of the adapter"):
+        again.to_adapter(tmp_path / "adapter")
+    (folder / "own-text.json").unlink()
+    with pytest.raises(CorpusError, match="cannot be found by its name alone. Pass it again"):
+        read_result(folder, corpora={"forget": NUMBERS})
+
+
+def test_a_plan_for_the_models_own_text_is_read_back(toy_model, tokenizer, tmp_path):
+    how = {"ratio": 0.1, "tokens": 512, "evaluation_tokens": 256, "block_size": 32, "progress": False}
+    result = untangle.prune(toy_model, "self", tokenizer=tokenizer, **how)
+    again = read_result(result.save_pretrained(tmp_path / "result"))
+    assert again.held_out.fingerprint == result.held_out.fingerprint
 
 
 def test_names_in_a_list_are_corpora():

@@ -49,7 +49,7 @@ def read_saved(folder: Path, corpora: Mapping[str, CorpusSource] | None = None, 
     if record.task == "class":
         raise ConfigError("A classifier's result cannot be read back: load its model with transformers, and its mask alone.")
     kind = "masked-lm" if record.task == "masked token" else "causal-lm"
-    forget, retain = (corpus_again(record.corpora, use, (corpora or {}).get(use)) for use in ("forget", "retain"))
+    forget, retain = (corpus_again(record.corpora, use, (corpora or {}).get(use), folder) for use in ("forget", "retain"))
     model, tokenizer = models.load(str(folder), kind=kind, **loading)
     held_out = read_parts(record.task, (forget, retain), tokenizer, "test", record.config)
     for use, blocks in (("forget", held_out.forget), ("retain", held_out.retain)):

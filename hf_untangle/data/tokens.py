@@ -221,10 +221,12 @@ class TokenBlocks:
 
         Returns:
             Name, origin, source and license of the corpus, the part, how many documents, blocks and tokens,
-            and the fingerprint. Of rows with answers, `tokens` are those of the answers, and it says what was understood. JSON
-            can hold all of it.
+            and the fingerprint. Of rows with answers, `tokens` are those of the answers, and it says what was understood; of
+            several corpora it names each. JSON can hold all of it.
         """
-        answers = {} if self.answers is None else {"understood": self.understood}
+        more: dict[str, Any] = {} if self.answers is None else {"understood": self.understood}
+        if self.corpus.members:
+            more["members"] = [{"corpus": one.name, "origin": one.origin} for one in self.corpus.members]
         return {
             "corpus": self.corpus.name,
             "origin": self.corpus.origin,
@@ -235,7 +237,7 @@ class TokenBlocks:
             "blocks": len(self.input_ids),
             "tokens": self.tokens,
             "fingerprint": self.fingerprint,
-            **answers,
+            **more,
         }
 
 

@@ -87,16 +87,22 @@ def read_adapter(folder: Path) -> tuple[dict[str, Bool[Tensor, " neuron"]], dict
     return kept, record.kinds, record.model
 
 
-def check_silences(ablation: Ablation, *, refitted: bool = False) -> None:
+def check_silences(ablation: Ablation, *, refitted: bool = False, trained: bool = False) -> None:
     """Refuse a mask of which an adapter would be something else: (IA)3 scales what a projection reads, and cannot shift it.
 
     Args:
         ablation: What removed neurons read in the run that the mask comes from.
         refitted: Whether kept neurons got new output weights in that run.
+        trained: Whether that run trained weights.
 
     Raises:
         MaskError: Removed neurons do not read zero, or kept ones got new weights.
     """
+    if trained:
+        raise MaskError(
+            "An adapter can only silence neurons, but the run of this mask trained weights, and its numbers would not be those "
+            "of the adapter. Share the checkpoint, or run again with method='prune'."
+        )
     if refitted:
         raise MaskError(
             "An adapter can only silence neurons, but the run of this mask refitted output weights, and its numbers would not "

@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard
 
 from hf_untangle.compaction.folder_to_folder import FolderRecord
+from hf_untangle.data.own_text_file import FILE as OWN_TEXT
 from hf_untangle.errors import ConfigError
 from hf_untangle.files.names import own_files
 from hf_untangle.folders import MARKER
@@ -16,7 +17,7 @@ from hf_untangle.records.shareable import shareable
 from hf_untangle.records.unlearning import CompactionRecord, UnlearnRecord
 from hf_untangle.reporting.model_card import model_card
 
-BELONGINGS = (FILE, MASK_PATH, "statistics-*.safetensors", "report.html", "plots/*.png")
+BELONGINGS = (FILE, MASK_PATH, OWN_TEXT, "statistics-*.safetensors", "report.html", "plots/*.png")
 """Files of a result that say the same of its smaller checkpoint, as patterns. What can undo the removal is not among them."""
 CARD = "README.md"
 

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
+from hf_untangle.data.catalogue import OWN
+from hf_untangle.data.corpora import Corpus, CorpusSource, corpus, together
+from hf_untangle.data.own_text_file import FILE as OWN_TEXT
+from hf_untangle.data.own_text_file import load_own_text
 from hf_untangle.errors import ConfigError, CorpusError
 from hf_untangle.files.names import is_plain_name
 from hf_untangle.files.records import read_record
@@ -39,13 +42,14 @@ def result_folder(source: str | Path, **options: Unpack[PullOptions]) -> Path:
     return folder
 
 
-def corpus_again(read: dict[str, dict[str, Any]], use: str, given: CorpusSource | None) -> Corpus:
-    """The corpus that was passed, or the one of that name where it can be found by it.
+def corpus_again(read: dict[str, dict[str, Any]], use: str, given: CorpusSource | None, folder: Path) -> Corpus:
+    """The corpus that was passed, or the one of that name where it can be found by it, or in the folder of the result.
 
     Args:
         read: What was read, as a record has it, by use and part.
         use: `forget`, `retain`, or `data`, which a compression has.
         given: The corpus, or None to find it by its name.
+        folder: The folder of the result, which holds text that the model wrote itself.
 
     Returns:
         The corpus.
@@ -56,12 +60,28 @@ def corpus_again(read: dict[str, dict[str, Any]], use: str, given: CorpusSource 
     if given is not None:
         return corpus(given)
     seen = read["test" if use == "data" else f"{use}_test"]
-    if seen["origin"] not in ("hub", "embedded"):
+    found = [_found_again(one, folder) for one in _members(seen)]
+    if None in found:
         raise CorpusError(
             f"The {use} corpus of the run was `{seen['corpus']}` ({seen['source']}), which cannot be found by its name alone. "
             f"Pass it again: corpora={{{use!r}: ...}}."
         )
-    return corpus(seen["corpus"], prefer=seen["origin"])
+    return together([one for one in found if one is not None])
+
+
+def _members(seen: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each of the corpora that a record has read as one, of which nothing is believed."""
+    members = seen.get("members", [seen])
+    named = isinstance(members, list) and all(isinstance(one, dict) for one in members)
+    return members if named and members else [{}]
+
+
+def _found_again(seen: dict[str, Any], folder: Path) -> Corpus | None:
+    """One corpus, where its name or the folder of the result is enough to find it."""
+    name, origin = seen.get("corpus"), seen.get("origin")
+    if origin == OWN and (folder / OWN_TEXT).is_file():
+        return load_own_text(folder)
+    return corpus(name, prefer=origin) if isinstance(name, str) and origin in ("hub", "embedded") else None
 
 
 def same_tokens(blocks: Blocks, seen: dict[str, Any], use: str) -> None:

@@ -31,6 +31,18 @@ def step_folder(number: int) -> str:
     return f"step-{number:02}"
 
 
+def check_adaptable(record: UnlearnRecord) -> None:
+    """Refuse a run of which an adapter would be something else.
+
+    Args:
+        record: The run.
+
+    Raises:
+        MaskError: It trained weights, held removed neurons at another value than zero, or refitted those that stayed.
+    """
+    check_silences(record.config.ablation, refitted=record.refit is not None, trained=bool(record.training))
+
+
 def write_adapter_path(
     folder: Path, record: UnlearnRecord, masks: Sequence[NeuronMask], source: str, license: str | None = None
 ) -> None:
@@ -44,9 +56,9 @@ def write_adapter_path(
         license: The license of the original model, for the card.
 
     Raises:
-        MaskError: The run held removed neurons at another value than zero, or refitted those that stayed.
+        MaskError: The run trained weights, held removed neurons at another value than zero, or refitted those that stayed.
     """
-    check_silences(record.config.ablation, refitted=record.refit is not None)
+    check_adaptable(record)
     for step, mask in zip(record.history.steps, masks, strict=True):
         within = folder / step_folder(step.number)
         within.mkdir()

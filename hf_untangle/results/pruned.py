@@ -15,6 +15,7 @@ from hf_untangle.configs.keywords import RepairSettings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource
+from hf_untangle.data.own_text_file import save_own_text
 from hf_untangle.errors import CompactionError
 from hf_untangle.evaluation.evaluate import evaluate
 from hf_untangle.evaluation.keywords import EvaluationSettings
@@ -159,7 +160,7 @@ class PruneResult(Result):
     def _read(cls, folder: Path, corpora: Mapping[str, CorpusSource], loading: dict[str, Any]) -> "PruneResult":
         """Read what `_write` wrote, and the test part anew."""
         record = read_run_record(folder, PruneRecord)
-        corpus = corpus_again(record.corpora, "data", corpora.get("data"))
+        corpus = corpus_again(record.corpora, "data", corpora.get("data"), folder)
         model, tokenizer = models.load(str(folder), **loading)
         held_out = read_blocks(corpus, tokenizer, "test", record.config)
         same_tokens(held_out, record.corpora["test"], "data")
@@ -176,6 +177,7 @@ class PruneResult(Result):
     def _write_statistics(self, folder: Path) -> None:
         """Write what the neurons were chosen by."""
         self.statistics.save(folder / STATISTICS)
+        save_own_text(self.held_out, folder)
 
     def _write_report(self, folder: Path, license: str | None) -> None:
         """Write the page, its figure and the card."""

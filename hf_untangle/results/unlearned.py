@@ -20,6 +20,7 @@ from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.data.corpora import CorpusSource, corpus
 from hf_untangle.data.images import ImageClasses
+from hf_untangle.data.own_text_file import save_own_text
 from hf_untangle.distributed import in_main
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.evaluate import check_metrics
@@ -27,14 +28,13 @@ from hf_untangle.evaluation.keywords import EvaluationSettings
 from hf_untangle.evaluation.score_cache import EvaluationConfig
 from hf_untangle.folders import temporary_folder, whole_folder
 from hf_untangle.hub.upload import PushOptions, push_folder
-from hf_untangle.masks.adapter import check_silences
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.mask_path import MASK_PATH, load_mask_path, save_mask_path
 from hf_untangle.pruning.extra_metrics import ask
 from hf_untangle.pruning.step import Pair
 from hf_untangle.records.saved import read_removed
 from hf_untangle.records.unlearning import History, UnlearnRecord
-from hf_untangle.reporting.adapter_path import write_adapter_path
+from hf_untangle.reporting.adapter_path import check_adaptable, write_adapter_path
 from hf_untangle.reporting.report import write_report
 from hf_untangle.results.base import Result
 from hf_untangle.results.strength import move_, step_at
@@ -262,9 +262,9 @@ class UnlearnResult(Result):
         """
         step = step_at(self.history, strength, forget_drop, retain_drop)
         tokenizer = self.tokenizer if isinstance(self.tokenizer, PreTrainedTokenizerBase) else None
+        how = {"statistics": self.retain, "test": self.held_out, "groups": groups, "progress": progress}
         with undone_on_failure() as undo:
             undo.callback(vars(self).update, dict(vars(self)))
-            how = {"statistics": self.retain, "test": self.held_out, "groups": groups, "progress": progress}
             moved = move_(self.model, tokenizer, self.removed, self.record, step, mask=self.mask_path[step - 1], **how)
             self.mask, self.removed, self.record = moved.mask, moved.removed, moved.record
             self._weights_changed()
@@ -280,16 +280,15 @@ class UnlearnResult(Result):
             The folder.
 
         Raises:
-            MaskError: The model is more than masked: it was repaired or refitted, or removed neurons do not read zero.
+            MaskError: The model is more than masked: it was trained, repaired or refitted, or removed neurons do not read zero.
         """
-        check_silences(self.record.config.ablation, refitted=self.record.refit is not None)
+        check_adaptable(self.record)
         return super().to_adapter(folder)
 
     def save_adapters(self, folder: str | Path, *, license: str | None = None) -> Path:
         """Write every step as a stock peft adapter, so that the strength can be chosen after the fact.
 
-        `PeftModel.from_pretrained(original, folder, subfolder="step-02")` loads the second. Adapters belong on the original
-        model; they hide what this result's own model has removed.
+        `PeftModel.from_pretrained(original, folder, subfolder="step-02")` loads the second, onto the original model.
 
         Args:
             folder: Where to write. A folder that this package wrote is replaced; any other that is not empty is refused.
@@ -344,6 +343,7 @@ class UnlearnResult(Result):
         save_mask_path(folder / MASK_PATH, self.mask_path)
         self.forget.save(folder / STATISTICS["forget"])
         self.retain.save(folder / STATISTICS["retain"])
+        save_own_text(self.held_out.retain, folder)
 
     def _write_report(self, folder: Path, license: str | None) -> None:
         """Write the page, its figures and the card."""

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,6 +19,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.compaction.folder_to_folder import remove_folder
+from hf_untangle.data.batches import TokenBlocks
+from hf_untangle.data.corpora import Corpus
+from hf_untangle.data.own_text_file import FILE as OWN_TEXT
+from hf_untangle.data.own_text_file import load_own_text, save_own_text
+from hf_untangle.data.splits import PARTS
 from hf_untangle.errors import MaskError
 from hf_untangle.masks.mask import FILE, NeuronMask
 from hf_untangle.masks.mask_path import load_mask_path, save_mask_path
@@ -68,7 +74,8 @@ def loaders(folder: Path) -> dict[str, Loader]:
         The loaders by name.
     """
     made: dict[str, Loader] = {}
-    for make in (_masks, _removed, _statistics, _collection, _journal, _nets, _translations, _records, _recipe, _checkpoint):
+    first = (_masks, _removed, _statistics, _collection, _journal, _nets)
+    for make in (*first, _translations, _records, _recipe, _own_text, _checkpoint):
         made |= make(folder / make.__name__)
     return made
 
@@ -214,6 +221,20 @@ def _records(folder: Path) -> dict[str, Loader]:
     record = a_record(groups=groups()[:2])
     (folder / "untangle.json").write_text(record.model_dump_json())
     return {"record": Loader(folder / "untangle.json", JSON, lambda: model_card(read_run_record(folder, UnlearnRecord), None))}
+
+
+def _own_text(folder: Path) -> dict[str, Loader]:
+    texts: dict[Any, Any] = {part: partial(iter, [f"{part} {number}" for number in range(3)]) for part in PARTS}
+    written = Corpus("self", "self", "text that the model wrote itself", "unknown", partial(iter, ()), own=texts)
+    ids = torch.ones(1, 4).long()
+    folder.mkdir()
+    save_own_text(TokenBlocks(ids, ids.bool(), ids.bool(), written, "test", documents=1), folder)
+
+    def load() -> None:
+        loaded = load_own_text(folder)
+        assert all(isinstance(text, str) for part in PARTS for text in loaded.documents(part))
+
+    return {"own text": Loader(folder / OWN_TEXT, JSON, load)}
 
 
 def _recipe(folder: Path) -> dict[str, Loader]:

@@ -16,7 +16,8 @@ import hf_untangle as untangle
 from hf_untangle.architecture.inference_mode import forward_replaced
 from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.configs.repair import LEARNING_RATE
-from hf_untangle.data.batches import token_blocks
+from hf_untangle.data.corpora import corpus
+from hf_untangle.data.held_out import held_out_blocks
 from hf_untangle.errors import ConfigError, MaskError, StatisticsError
 from hf_untangle.masks.hold_removed import all_zero, held_parameters
 from hf_untangle.pruning.judging import judge
@@ -56,7 +57,7 @@ def repair(model, mask, tokenizer):
 def test_pair(tokenizer):
     """The test parts of both languages."""
     read = {"tokens": 1024, "part": "test", "block_size": BLOCK}
-    return Pair(*(token_blocks(texts, tokenizer, **read) for texts in (NUMBERS, WORDS)))
+    return Pair(*(held_out_blocks(corpus(texts), tokenizer, **read).first for texts in (NUMBERS, WORDS)))
 
 
 def zero_where_removed(model, mask) -> bool:

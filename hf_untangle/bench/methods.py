@@ -21,8 +21,9 @@ from hf_untangle.bench.methods_record import Cell, Measured, MethodsBenchRecord,
 from hf_untangle.bench.peak_memory import peak_memory
 from hf_untangle.by_name import Loading
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batches import TokenBlocks, token_blocks
+from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.data.corpora import CorpusSource, Part, corpus
+from hf_untangle.data.held_out import held_out_blocks
 from hf_untangle.data.two_corpora import GENERAL
 from hf_untangle.errors import BudgetError
 from hf_untangle.evaluation.kl_to_original import TopLogits, metrics_and_divergence, reference_predictions
@@ -150,7 +151,7 @@ def _held_out(task: _Task, also: Mapping[str, CorpusSource], tokenizer: PreTrain
     how = {"tokens": task.config.evaluation_tokens, "part": "test", "block_size": task.config.block_size}
     sources = {"forget": task.forget, "retain": task.retain}
     sources |= {f"also: {name}": corpus(source, name=name, split="all") for name, source in also.items()}
-    return {name: token_blocks(source, tokenizer, **how) for name, source in sources.items()}
+    return {name: held_out_blocks(corpus(source), tokenizer, **how).first for name, source in sources.items()}
 
 
 def _key(task: _Task, original: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, blocks: Mapping[str, TokenBlocks]) -> str:

@@ -20,6 +20,7 @@ from hf_untangle.configs.keywords import RepairSettings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, corpus, with_chat
+from hf_untangle.data.held_out import held_out_blocks
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.data.two_corpora import two_corpora
 from hf_untangle.data.understood import announce
@@ -85,7 +86,8 @@ def repair(
     tokenizer = find_tokenizer(model, tokenizer)
 
     def read(source: Corpus) -> TokenBlocks:
-        return token_blocks(source, tokenizer, tokens=config.evaluation_tokens, part="test", block_size=config.block_size)
+        size = {"tokens": config.evaluation_tokens, "block_size": config.block_size}
+        return held_out_blocks(source, tokenizer, part="test", **size).first
 
     if forget is None:
         kept = with_chat(corpus(retain), config.chat)

@@ -32,6 +32,7 @@ from hf_untangle.configs.robustify import FORWARDS, RobustifyConfig
 from hf_untangle.data.batches import TokenBlocks, joined_blocks, token_blocks
 from hf_untangle.data.corpora import Corpus, CorpusSource, corpus
 from hf_untangle.data.documents import Part
+from hf_untangle.data.held_out import held_out_blocks
 from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.data.two_corpora import two_corpora
 from hf_untangle.data.understood import announce
@@ -94,7 +95,7 @@ def robustify(
     tokenizer = find_tokenizer(model, tokenizer)
     gone, kept = two_corpora(forget, retain, chat=config.chat)
     size: dict[str, Any] = {"tokens": config.evaluation_tokens, "block_size": config.block_size}
-    test = Pair(token_blocks(gone, tokenizer, part="test", **size), token_blocks(kept, tokenizer, part="test", **size))
+    test = Pair(*(held_out_blocks(one, tokenizer, part="test", **size).first for one in (gone, kept)))
     record = robustify_measured(model, mask, test, (gone, kept), config, tokenizer=tokenizer, progress=progress)
     if model is not given:
         record.keep(model)
@@ -139,9 +140,8 @@ def robustify_measured(
     training, most = config.training, config.distilled_tokens
     announce(f"at most {amount(most)} tokens, which cost as much as {amount(config.forward_tokens)} forward", progress=progress)
     blocks = text_to_distill(model, corpora, config, tokenizer, progress=progress)
-    held_out = token_blocks(
-        corpora[1], tokenizer, tokens=config.evaluation_tokens, part="validation", block_size=config.block_size
-    )
+    size = {"tokens": config.evaluation_tokens, "block_size": config.block_size}
+    held_out = held_out_blocks(corpora[1], tokenizer, part="validation", **size).first
     judged = (test.forget.tokens + test.retain.tokens) // place()[1]
     plan_work({"training": most // place()[1], "forward": blocks.tokens // place()[1] + 2 * judged})
     if progress:

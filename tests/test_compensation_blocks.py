@@ -21,6 +21,7 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.compensation import least_squares, reconstruct, refitted
 from hf_untangle.compensation.dense_block import BlockCall, DenseBlock
 from hf_untangle.compensation.layer_by_layer import LayerByLayer, first_tensor
+from hf_untangle.compensation.narrow_block import narrowed
 from hf_untangle.errors import ArchitectureError, ConfigError, MaskError
 from hf_untangle.masks.ablation import mean_ablation
 from hf_untangle.masks.by_hooks import masked
@@ -29,7 +30,7 @@ from hf_untangle.records.compression import PruneRecord
 from hf_untangle.statistics.collect import collect
 
 QUIET: dict[str, Any] = {"progress": False}
-FEW: dict[str, Any] = {"steps": 20, "batch_size": 4, **QUIET}
+FEW: dict[str, Any] = {"steps": 20, "learning_rate": 1e-2, "batch_size": 4, **QUIET}
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,29 @@ def held_out_errors(model, groups, mask, refit, blocks) -> dict[str, tuple[float
         errors[group.name] = tuple(found)
         before[group.name] = own
     return errors
+
+
+@pytest.mark.parametrize(
+    ("family", "narrow"), [("llama", {"ffn"}), ("opt", {"ffn"}), ("phi3", {"ffn"}), ("gpt2", set())], ids=lambda one: str(one)
+)
+def test_a_block_is_trained_without_its_removed_neurons_where_its_forward_pass_is_the_same(tiny_model, family, narrow):
+    model = tiny_model(family)
+    groups = neuron_groups(model)
+    mask = random_mask(groups)
+    for group in groups[:2]:
+        block = DenseBlock.of(model, group)
+        ((args, kwargs, written),) = passes_through(model, [block.path], {"input_ids": torch.arange(40)[None]})[block.path]
+        call = BlockCall(args, kwargs, written.flatten(0, -2), None)
+        pruned, zeros = block.pruned(mask, {}, None), block.zeros(mask)
+        smaller, stays = narrowed(pruned, zeros, [call])
+        assert bool(stays) == (group.kind in narrow)
+        with torch.no_grad():
+            found, expected = (first_tensor(one(*args, **kwargs)) for one in (smaller, pruned))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        if stays:
+            inside = block.projections[group.name]
+            assert smaller.get_parameter(inside).shape[1] == int(mask[group.name].sum()) < group.size
+            assert set(stays) == set(zeros)
 
 
 @pytest.mark.parametrize("family", ["llama", "opt", "phi3"])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hf_untangle.architecture.parameters import read_parameter
 from hf_untangle.architecture.projections import place_of
 from hf_untangle.compensation.dense_block import BlockCall, DenseBlock
+from hf_untangle.compensation.narrow_block import Stays, narrowed
 from hf_untangle.distributed import sum_
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.progress import Bar
@@ -61,7 +62,7 @@ def train_block(
 
     Args:
         block: The block.
-        pruned: A copy of it to be trained, see `DenseBlock.pruned`.
+        pruned: A copy of it to be trained, see `DenseBlock.pruned`; a narrower one is trained where it can be.
         mask: Which neurons stay.
         train: What went into the block, and came out of it.
         held_out: The same of other text, by which the best step is chosen.
@@ -72,6 +73,7 @@ def train_block(
         The weights of the best step.
     """
     zeros = block.zeros(mask)
+    pruned, stays = narrowed(pruned, zeros, train)
     trained = {name: pruned.get_parameter(inside) for name, inside in block.projections.items()}
     device = next(iter(trained.values())).device
     optimizer = torch.optim.Adam(_groups(trained, settings.learning_rate), eps=1e-12)
@@ -87,13 +89,13 @@ def train_block(
             queue = queue or torch.randperm(len(train), generator=order).tolist()
             (train[queue.pop()].on(device).missed(pruned) / max(scale, 1e-30)).backward()
         for name, parameter in trained.items():
-            _settle_gradient_(parameter, zeros.get(block.projections[name], []))
+            _settle_gradient_(parameter, [] if stays else zeros.get(block.projections[name], []))
         optimizer.step()
         schedule.step()
         bar.update(1)
         if step % max(1, settings.steps // CHECKS) == 0 and (error := _error(pruned, held_out, device)) < least:
             least, best = error, {name: parameter.detach().to("cpu", copy=True) for name, parameter in trained.items()}
-    weights = {name: _in_model(block, name, values, zeros) for name, values in best.items()}
+    weights = {name: _in_model(block, name, values, zeros, stays) for name, values in best.items()}
     return TrainedBlock(weights, least / start if best else 1.0)
 
 
@@ -132,10 +134,14 @@ def _total(parts: Sequence[Tensor], device: torch.device) -> float:
     return total.item()
 
 
-def _in_model(block: DenseBlock, name: str, values: Tensor, zeros: dict[str, list[Any]]) -> Tensor:
+def _in_model(block: DenseBlock, name: str, values: Tensor, zeros: dict[str, list[Any]], stays: Stays) -> Tensor:
     """Trained weights as the model has them, with its own where neurons were removed."""
     own = read_parameter(block.model, place_of(block.model, name).weight).detach().cpu()
+    inside = block.projections[name]
+    if inside in stays:
+        dim, kept = stays[inside]
+        return own.index_copy(dim, kept, values.to(own.dtype))
     weight = values.to(own.dtype)
-    for index in zeros.get(block.projections[name], []):
+    for index in zeros.get(inside, []):
         weight[index] = own[index]
     return weight

@@ -33,7 +33,7 @@ from hf_untangle.progress import Bar, track
 
 STEPS = 200
 """Steps of training per block."""
-LEARNING_RATE = 1e-2
+LEARNING_RATE = 3e-3
 """The largest learning rate of a block, relative to the root mean square of each weight matrix."""
 BATCH = 4
 """Blocks of tokens in a step at the most."""

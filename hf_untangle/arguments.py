@@ -6,12 +6,21 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache, wraps
 from inspect import Parameter, Signature, isfunction, signature
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from hf_untangle.errors import ArgumentError
+from hf_untangle.tensor_kinds import (
+    holds_nan,
+    is_tensor_kind,
+    other_size,
+    sizes_of,
+    tensor_as_given,
+    tensor_fits,
+    tensor_in_words,
+)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -36,14 +45,17 @@ WORDS = {
 """What classes are called in messages, where it is not by their name."""
 
 
-def checked_arguments(call: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+def checked_arguments(call: Callable[Parameters, Result], *, nan: bool = False) -> Callable[Parameters, Result]:
     """Make a function refuse arguments of a wrong kind with `ArgumentError`, before it begins.
 
     What fits is what its annotations say, read with good will: a wrapper of a model is a model, whatever can be called is a
-    tokenizer, a number of NumPy is a number, a list is as good as a tuple. Values are the business of the function itself.
+    tokenizer, a number of NumPy is a number, a list is as good as a tuple. Of a tensor that is the kind of its numbers, its
+    dimensions, sizes that have one name in two arguments, and that no number is NaN. Other values are the business of the
+    function itself.
 
     Args:
         call: A function with annotations.
+        nan: Whether tensors may hold NaN.
 
     Returns:
         The same function, which checks what it is given.
@@ -51,13 +63,13 @@ def checked_arguments(call: Callable[Parameters, Result]) -> Callable[Parameters
 
     @wraps(call)
     def complete(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        _check(call, args, kwargs)
+        _check(call, args, kwargs, nan)
         return call(*args, **kwargs)
 
     return complete
 
 
-def checked_calls(kind: type[Made]) -> type[Made]:
+def checked_calls(kind: type[Made], *, nan: bool = False) -> type[Made]:
     """Make a class refuse arguments of a wrong kind, as `checked_arguments` does: those of its constructor and public methods.
 
     What a library calls by its name, such as `forward` of a module, is left alone, and so are methods that are inherited: the
@@ -65,6 +77,7 @@ def checked_calls(kind: type[Made]) -> type[Made]:
 
     Args:
         kind: A dataclass, or another class with annotations.
+        nan: Whether tensors may hold NaN, as sums that were measured do where the model overflowed.
 
     Returns:
         The same class.
@@ -76,23 +89,66 @@ def checked_calls(kind: type[Made]) -> type[Made]:
         call = getattr(method, "__func__", method)
         if not isfunction(call) or not kinds_of(call):
             continue
-        checked = checked_arguments(call)
+        checked = checked_arguments(call, nan=nan)
         setattr(kind, name, checked if call is method else type(method)(checked))
     return kind
 
 
-def _check(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+def _check(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], nan: bool) -> None:
     """Refuse what does not fit; arguments that are missing or too many are left to the call itself."""
     try:
         given = _signature(call).bind_partial(*args, **kwargs).arguments
     except TypeError:
         return
-    kinds = kinds_of(call)
+    kinds, whose = kinds_of(call), call.__qualname__.removesuffix(".__init__")
     for name, value in given.items():
         kind = kinds.get(name, Any)
         if not fits(value, kind):
-            whose = call.__qualname__.removesuffix(".__init__")
             raise ArgumentError(f"`{name}` of `{whose}` must be {in_words(kind)}, got {shown(value, kind)}.")
+        if not nan and any(holds_nan(tensor, one) for tensor, one in _tensors(value, kind)):
+            raise ArgumentError(f"`{name}` of `{whose}` must be {in_words(kind)}, got NaN in it.")
+    _check_sizes(whose, given, kinds)
+
+
+def _tensors(value: Any, kind: Any) -> Iterable[tuple[Any, Any]]:
+    """The tensors in an argument that fits, each with its annotation, those in mappings and tuples too."""
+    for one in filter(_holds_tensors, _parts(kind)):
+        if is_tensor_kind(one) and fits(value, one):
+            yield value, one
+        elif isinstance(value, dict | list | tuple) and fits(value, one):
+            parts = get_args(one)
+            each = value.values() if isinstance(value, dict) else value
+            whose = parts if _is_fixed(get_origin(one), parts) else repeat(parts[-1 if isinstance(value, dict) else 0])
+            yield from chain.from_iterable(map(_tensors, each, whose))
+
+
+@cache
+def _holds_tensors(kind: Any) -> bool:
+    """Tell whether an annotation has one of a tensor in it."""
+    if is_tensor_kind(kind):
+        return kind.array_type is not Any
+    return get_origin(kind) is not Callable and any(map(_holds_tensors, get_args(kind)))
+
+
+def _check_sizes(whose: str, given: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Refuse tensors that have different sizes where their annotations have one name for both."""
+    known: dict[str, tuple[str, int]] = {}
+    for name, value in given.items():
+        kind = next((one for one in _parts(kinds.get(name)) if is_tensor_kind(one) and fits(value, one)), None)
+        if kind is None or not hasattr(value, "shape"):
+            continue
+        if (other := other_size(value, kind, known)) is not None:
+            size, first, wanted = other
+            raise ArgumentError(
+                f"`{name}` of `{whose}` must be {in_words(kind)} whose `{size}` is {wanted}, as it is in `{first}`, got "
+                f"{shown(value, kind)}."
+            )
+        known |= {size: (name, length) for size, length in sizes_of(value, kind).items()}
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """The kinds of which a value may be any."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 @cache
@@ -149,15 +205,16 @@ def fits(value: Any, kind: Any) -> bool:
 def _is_one(value: Any, kind: Any) -> bool:
     """Tell whether a value is one of a class, or as good as one."""
     name = kind.__name__
-    if hasattr(kind, "array_type"):
-        return kind.array_type is Any or isinstance(value, kind.array_type)
+    if is_tensor_kind(kind):
+        return tensor_fits(value, kind)
     if name == "PreTrainedModel":
         # Wrappers hold such a model, and what may not be wrapped says so itself.
         return any(base.__name__ == "Module" and isinstance(value, base) for base in kind.__mro__)
     if name == "PreTrainedTokenizerBase":
         return callable(value)
     if kind in (int, float):
-        return hasattr(value, "__index__") or (kind is float and hasattr(value, "__float__"))
+        alone = getattr(value, "ndim", 0) == 0
+        return alone and (hasattr(value, "__index__") or (kind is float and hasattr(value, "__float__")))
     if kind is str or issubclass(kind, PurePath):
         return isinstance(value, str | os.PathLike)
     try:
@@ -219,7 +276,9 @@ def in_words(kind: Any) -> str:
         return "a function"
     if isinstance(origin, type):
         return _collection_in_words(origin, parts)
-    name = "Tensor" if hasattr(kind, "array_type") else getattr(kind, "__name__", str(kind))
+    if is_tensor_kind(kind):
+        return tensor_in_words(kind)
+    name = getattr(kind, "__name__", str(kind))
     return WORDS.get(name, f"{'an' if name[0] in 'AEIOU' else 'a'} {name}")
 
 
@@ -249,7 +308,9 @@ def shown(value: Any, kind: Any = Any) -> str:
         return reprlib.repr(value)
     name = type(value).__name__
     text = f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-    for one in get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,):
+    for one in _parts(kind):
+        if is_tensor_kind(one) and one.array_type is not Any and isinstance(value, one.array_type):
+            return tensor_as_given(value, one)
         origin = get_origin(one)
         if isinstance(origin, type) and origin is not Callable and _is_collection(value, origin):
             wrong = next(

@@ -167,7 +167,9 @@ def test_what_is_of_another_kind_does_not_fit(value, kind):
 
 def test_kinds_are_said_in_words():
     assert in_words(PreTrainedModel | str | Path | None) == "a model, a text, a path or None"
-    assert in_words(Mapping[str, Float[Tensor, " neuron"]]) == "a mapping from a text to a tensor"
+    assert in_words(Mapping[str, Float[Tensor, " neuron"]]) == (
+        "a mapping from a text to a tensor of floating-point numbers [neuron]"
+    )
     assert in_words(tuple[float, float]) == "a tuple of 2 of which each is a number"
     assert in_words(Bound) == "a model"
 

@@ -56,6 +56,20 @@ def test_batches_and_padding_change_nothing(model, blocks, padded_blocks):
             torch.testing.assert_close(sums.absolute, all_at_once[name].absolute, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["llama"])
+def test_the_loss_is_that_of_the_predictions_whatever_loss_a_model_takes_itself(model, blocks, monkeypatch):
+    wanted = saliency(model, blocks)
+
+    def other_loss(*_, **__) -> torch.Tensor:
+        raise ValueError("this model counts image tokens in front of the text")
+
+    monkeypatch.setattr(type(model), "loss_function", property(lambda _: other_loss), raising=False)
+    with pytest.raises(ValueError, match="image tokens"):
+        summed_loss(model, blocks)
+    for name, sums in saliency(model, blocks).items():
+        assert torch.equal(sums.first, wanted[name].first)
+
+
 def test_one_pass_gives_the_saliency_and_the_statistics_that_two_would(model, blocks, padded_blocks, untouched):
     for some in (blocks, padded_blocks):
         groups = neuron_groups(model)

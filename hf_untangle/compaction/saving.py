@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from warnings import catch_warnings, filterwarnings
 
@@ -16,6 +15,7 @@ from hf_untangle.architecture.recomputed import check_not_recomputed
 from hf_untangle.architecture.sharding import is_sharded
 from hf_untangle.architecture.wrappers import check_without_adapters
 from hf_untangle.errors import ConfigError
+from hf_untangle.folders import temporary_folder
 
 
 def save_model(model: PreTrainedModel, folder: str | Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -54,7 +54,7 @@ def check_savable(model: PreTrainedModel) -> None:
     """
     check_without_adapters(model)
     check_not_recomputed(model)
-    with _without_gguf_record(model), TemporaryDirectory() as folder:
+    with _without_gguf_record(model), temporary_folder() as folder:
         try:
             model.config.save_pretrained(folder)
         except (ValueError, TypeError) as error:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.catalogue import CORPORA, OWN
-from hf_untangle.data.documents import ChatMode, Document, Part, Side, as_document
+from hf_untangle.data.documents import ChatMode, Document, Part, Side
 from hf_untangle.data.files import check_files, exists, file_documents, may_be_a_path, split_column
 from hf_untangle.data.hub import hub_documents, hub_rows
 from hf_untangle.data.opening import kind_of
 from hf_untangle.data.row_formats import Kind, Shape
 from hf_untangle.data.rows import Rows, documents_of, filled_rows, find_shape
+from hf_untangle.data.sought import filled, found_in, sought
 from hf_untangle.data.splits import PARTS, own_parts, part_of, parted
 from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.data.tables import Replayed, Table, checked_texts, opened_table, several
@@ -76,9 +77,7 @@ class Corpus:
             Its documents in the order of the corpus, blank ones and those of the other side left out.
         """
         side = (self.side or "retain") if self.two_sided else None
-        for document in self._of(part):
-            if document.side == side or side is None:
-                yield document
+        yield from sought(self._of(part), lambda one: side in (None, one.side), f"a document to {side}")
 
     def documents(self, part: Part) -> Iterator[str]:
         """Read the documents of one part as plain text.
@@ -95,18 +94,18 @@ class Corpus:
     def _of(self, part: Part) -> Iterator[Document]:
         """The documents of a part, of whatever side."""
         if self.whole:
-            yield from _filled(self.read())
+            yield from filled(self.read())
         elif self.own:
-            yield from self._of_train(part) if part == "train" or part not in self.own else _filled(self.own[part]())
+            yield from self._of_train(part) if part == "train" or part not in self.own else filled(self.own[part]())
         elif self.origin in ("hub", "embedded"):
-            yield from (one for one in _filled(self.read()) if part_of(one.key) == part)
+            yield from found_in(((part_of(one.key), one) for one in filled(self.read())), part)
         else:
-            yield from (one for found, one in parted(_filled(self.read())) if found == part)
+            yield from found_in(parted(filled(self.read())), part)
 
     def _of_train(self, part: Part) -> Iterator[Document]:
         """The documents of a part that are in the split to train on, which gives some to parts without a split."""
         among: list[Part] = [one for one in PARTS if one == "train" or one not in self.own]
-        return (one for found, one in parted(_filled(self.own["train"]()), among) if found == part)
+        return found_in(parted(filled(self.own["train"]()), among), part)
 
 
 CorpusSource = str | Path | Corpus | Mapping[str, Any] | Iterable[Any]
@@ -258,11 +257,6 @@ def distinct(corpora: list[Corpus]) -> list[Corpus]:
         seen[one.name] = seen.get(one.name, 0) + 1
         renamed.append(one if names.count(one.name) == 1 else replace(one, name=f"{one.name} ({seen[one.name]})"))
     return renamed
-
-
-def _filled(documents: Iterator[str | Document]) -> Iterator[Document]:
-    """Documents in which there is something."""
-    return (one for one in map(as_document, documents) if not one.is_blank)
 
 
 def _again(opened: Corpus, column: str | None, split: str | None, group: str | None) -> Corpus:

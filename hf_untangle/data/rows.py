@@ -8,6 +8,7 @@ from typing import Any
 from hf_untangle.data.chat_turns import is_chat
 from hf_untangle.data.documents import Content, Document, Side
 from hf_untangle.data.row_formats import ACCEPTED, Row, Shape, chat_column, shape_of
+from hf_untangle.data.sought import sought
 from hf_untangle.errors import CorpusError
 
 Rows = Callable[[], Iterator[Row]]
@@ -82,10 +83,7 @@ def documents_of(rows: Rows, shape: Shape, group: str | None, name: str) -> Iter
         The documents of each row that has some: rows with an empty cell are skipped. A row that lacks a column or holds
         something else than its shape says is a `CorpusError`.
     """
-    for number, row in enumerate(rows()):
-        cells = [_cell(row, column, name) for column in shape.columns]
-        if any(cell is None for cell in cells):
-            continue
+    for number, row in sought(enumerate(rows()), lambda pair: _is_filled(pair[1], shape, name), "a row without an empty cell"):
         where = f"row {number} of `{name}`"
         for content, side in shape.read(row, where):
             if group is None and isinstance(content, str):
@@ -105,7 +103,12 @@ def filled_rows(rows: Rows, shape: Shape, name: str) -> Iterator[Row]:
     Returns:
         The rows without an empty cell in the columns of the shape.
     """
-    return (row for row in rows() if all(_cell(row, column, name) is not None for column in shape.columns))
+    return sought(rows(), lambda row: _is_filled(row, shape, name), "a row without an empty cell")
+
+
+def _is_filled(row: Row, shape: Shape, name: str) -> bool:
+    """Whether no cell in the columns of a shape is empty."""
+    return all(_cell(row, column, name) is not None for column in shape.columns)
 
 
 def _key(row: Row, shape: Shape, content: Content, group: str | None) -> str:

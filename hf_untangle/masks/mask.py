@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack
+from typing import Unpack, get_args
 
 import torch
 from jaxtyping import Bool
@@ -47,6 +47,25 @@ class NeuronMask(Mapping[str, Tensor]):
     """The commit of the model on the Hub; None when it came from elsewhere."""
     __repr__ = short_repr
     _repr_html_ = notebook_html
+
+    def __post_init__(self) -> None:
+        """Refuse a mask that is of nothing, or of groups of no kind."""
+        if not self.kept:
+            raise MaskError(
+                "A mask must have a vector for at least one neuron group, got none. `NeuronMask.keep_all(neuron_groups(model), "
+                "name)` makes one with all of them."
+            )
+        if strangers := self.kept.keys() - self.kinds.keys():
+            raise MaskError(
+                f"`kinds` of a mask must say of each group what it is, but `{min(strangers)}` is in `kept` alone. Add its "
+                "kind, 'ffn' or 'attention'."
+            )
+        if wrong := sorted(set(self.kinds.values()) - set(KINDS)):
+            raise MaskError(
+                f"The kind of a neuron group must be 'ffn' or 'attention', got {wrong[0]!r}. Take it from the group."
+            )
+        if self.ablation not in get_args(Ablation):
+            raise MaskError(f"The ablation of a mask must be one of {get_args(Ablation)}, got {self.ablation!r}.")
 
     @classmethod
     def keep_all(

@@ -19,7 +19,7 @@ from hf_untangle.hub.download import PullOptions, find_file
 from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.statistics.card import statistics_card
 from hf_untangle.statistics.moments import Moments
-from hf_untangle.statistics.moments_file import StatisticsRecord, read_moments
+from hf_untangle.statistics.moments_file import StatisticsRecord, fault_of, read_moments
 
 FORMAT = "hf_untangle.statistics/1"
 FILE = "statistics.safetensors"
@@ -44,6 +44,15 @@ class ActivationStatistics(Mapping[str, Moments]):
 
     __repr__ = short_repr
     _repr_html_ = notebook_html
+
+    def __post_init__(self) -> None:
+        """Refuse sums that no activations have."""
+        for group, moments in self.moments.items():
+            if fault := "infinity or NaN" if not moments.is_finite() else fault_of(moments):
+                raise StatisticsError(
+                    f"Statistics must be sums over the tokens of activations, but those of `{group}` have {fault}. "
+                    "`collect(model, corpus)` counts them."
+                )
 
     def __getitem__(self, group: str) -> Moments:
         """The moments of one group."""

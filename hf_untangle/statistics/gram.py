@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -23,7 +24,7 @@ SHARE = 0.3
 """The same as a share of the bytes of the weights, where that is more."""
 
 
-@checked_calls
+@partial(checked_calls, nan=True)
 @dataclass(frozen=True, eq=False)
 class Gram:
     """Uncentered second moments of the neurons of one group on some tokens, one matrix per expert."""

@@ -5,6 +5,7 @@ Squares are summed around a value near the mean of each batch, and batches are m
 """
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -23,7 +24,7 @@ TOTAL, SPREAD = 0, 1
 """The rows of an accumulator that hold the sums of z and of (z - mean z)^2."""
 
 
-@checked_calls
+@partial(checked_calls, nan=True)
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Sums over tokens for one neuron group; z is a neuron's activation at one token."""

@@ -62,13 +62,20 @@ def read_moments(content: Content[Any], group: str) -> Moments:
             sums[name] = content.finite(f"{group}/{name}", (len(total),))
     routed = content.take(f"{group}/routed", (None,), (torch.int64,)) if f"{group}/routed" in content.tensors else None
     moments = Moments(count, total, **sums, routed=routed)
-    if fault := _fault(moments):
+    if fault := fault_of(moments):
         raise content.expected.fault(f"{fault} in {shown(group)}")
     return moments
 
 
-def _fault(moments: Moments) -> str | None:
-    """What no activations could have summed up to, if anything."""
+def fault_of(moments: Moments) -> str | None:
+    """Find what no activations could have summed up to.
+
+    Args:
+        moments: Sums of one group.
+
+    Returns:
+        What is wrong with them, in words; None where nothing is.
+    """
     routed = moments.routed
     if moments.count < 0:
         return "a negative number of tokens"

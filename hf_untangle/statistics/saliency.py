@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -27,8 +29,11 @@ from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import finished, merged, rows_that_count
 from hf_untangle.statistics.moments import Moments
 
+Queries = tuple[Bool[Tensor, "*position"], Int[Tensor, " prediction"]]
+"""Where something is predicted, and what it should be."""
 
-@checked_calls
+
+@partial(checked_calls, nan=True)
 @dataclass(frozen=True, eq=False)
 class Saliency:
     """Sums over tokens for one neuron group: z is an activation, g the gradient of the summed loss at it.
@@ -158,23 +163,22 @@ def _pass_over(
     device = input_device(model)
     batches = Batches(blocks, batch_size)
 
-    def gradients_of(model: PreTrainedModel, inputs: dict[str, Any], weight: int = 1) -> tuple[Tensor, ...]:
+    def gradients_of(model: PreTrainedModel, inputs: dict[str, Any], asked: Queries | None = None) -> tuple[Tensor, ...]:
         seen.clear()
         with torch.enable_grad():
-            loss = model(**_labeled(inputs) | uncached(model)).loss * weight
+            loss = _loss_of(model(**inputs | uncached(model)).logits, asked)
         return torch.autograd.grad(loss, [reading.values for _, reading in seen])
 
     def differentiate(batch: Blocks) -> None:
-        count = len(batch.queries()[1])
-        counted = _unless_all(batch.influences())
-        gradients = gradients_of(model, batch.inputs(device) | {"labels": batch.labels().to(device)}, count)
+        asked, counted = batch.queries(), _unless_all(batch.influences())
+        gradients = gradients_of(model, batch.inputs(device), asked)
         of_batch = [_of_batch(reading, gradient, counted) for (_, reading), gradient in zip(seen, gradients, strict=True)]
         if moments is not None:
             _watch(moments, seen, _unless_all(batch.counted))
         # Added once all are there, as a batch that fails is started again.
         for (group, reading), own in zip(seen, of_batch, strict=True):
             _add(sums, group, own, reading.neurons)
-        predicted.append(count)
+        predicted.append(len(asked[1]))
 
     with (
         blocks.bar("gradients on", progress=progress, kind="gradients") as bar,
@@ -201,9 +205,12 @@ def _unless_all(counted: Bool[Tensor, "*position"]) -> Bool[Tensor, " token"] | 
     return None if bool(counted.all()) else counted.flatten()
 
 
-def _labeled(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Inputs with labels; those of a dummy pass, which have none, are their own."""
-    return inputs if "labels" in inputs else inputs | {"labels": inputs["input_ids"]}
+def _loss_of(logits: Float[Tensor, "*position token"], asked: Queries | None) -> Float[Tensor, ""]:
+    """The summed loss of what is predicted, which some models take otherwise; of a dummy pass, where nothing is, any number."""
+    if asked is None:
+        return logits.sum()
+    where, labels = (one.to(logits.device) for one in asked)
+    return F.cross_entropy(logits[where].float(), labels, reduction="sum")
 
 
 def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:

@@ -125,7 +125,7 @@ def _content(file: Path) -> str:
         return json.dumps(json.loads(whole[8:end]), sort_keys=True) + hashlib.sha256(whole[end:]).hexdigest()
     if file.suffix == ".json":
         return ",".join(map(str, json.loads(whole)))
-    return whole[-20:].decode()
+    return whole[-200:].decode(errors="replace")
 
 
 def _files(work: Path) -> frozenset[str]:

@@ -17,6 +17,7 @@ from hf_untangle.unlearn import unlearn
 
 KILLS = {"save": 55, "collect": 45, "compact": 40, "push": 30, "attack": 10, "repair": 10, "unlearn": 10}
 """How many the long form makes, 200 together: most of them where most of the time is spent in writing."""
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 SIZES = {"tokens": 512, "evaluation_tokens": 256, "steps": 2, "controls": 1, "ffn_fraction": 0.1, "retain_budget": 1.0}
 TRAINING = {"steps": 2, "step_tokens": 64, "block_size": 32, "batch_size": 2}
 
@@ -52,7 +53,7 @@ def operations(taught, unlearned, tokenizer, hub, monkeypatch) -> dict[str, Oper
         deepcopy(unlearned).repair(WORDS, progress=False, **TRAINING).save_pretrained("out")
 
     def attack() -> None:
-        settings = {"attacks": ["logit-lens"], "prompts": 4, "tokens": 128, "block_size": 32, "batch_size": 2}
+        settings = {"attacks": ["logit-lens"], "evaluation_tokens": 128, "block_size": 32, "batch_size": 2}
         deepcopy(unlearned).attack(original=taught, progress=False, **settings).save_report("out")
 
     def push() -> None:
@@ -88,6 +89,12 @@ def wrongs(operation: Operation, place: Path, kills: int) -> list[str]:
 @pytest.mark.parametrize("name", ["save", "compact", "collect"])
 def test_a_killed_process_leaves_the_old_or_the_new_and_nothing_after_the_rerun(operations, tmp_path, name):
     assert not wrongs(operations[name], tmp_path / "try", 3)
+
+
+@pytest.mark.parametrize("name", ["attack", "push", "repair", "unlearn"])
+def test_what_the_long_form_kills_ends_well_where_nobody_does(operations, tmp_path, name):
+    undisturbed = observe(operations[name], tmp_path / "try")
+    assert undisturbed.touches > 10 and undisturbed.after != undisturbed.before
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ class UntangleError(Exception):
     """Any error that this package raises on purpose."""
 
     def __str__(self) -> str:
-        """The message on one line of bounded length, whatever a name or a text in it holds."""
-        line = UNPRINTABLE.sub(" ", super().__str__())
+        """The message on one line of bounded length that can be printed, whatever a name or a text in it holds."""
+        line = UNPRINTABLE.sub(" ", super().__str__()).encode("utf-8", "backslashreplace").decode()
         return line if len(line) <= LONGEST else line[:LONGEST] + "..."
 
 

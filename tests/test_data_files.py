@@ -3,12 +3,14 @@
 import bz2
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow
 import pytest
 from datasets import Dataset, config
 
+from hf_untangle.data import opening
 from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import CorpusError
 
@@ -237,6 +239,40 @@ def test_a_broken_csv_file_is_an_error(tmp_path, content):
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(CorpusError, match="could not be read: .* Is it complete?"):
         list(corpus(tmp_path / "a.csv").read())
+
+
+def test_what_is_no_file_of_text_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    for name in ("holes.txt", "holes.jsonl"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(20 << 30)
+    for name, sentence in {"pipe.txt": "empty|a pipe", "holes.txt": "a sparse file", "holes.jsonl": "a sparse file"}.items():
+        with pytest.raises(CorpusError, match=sentence):
+            list(corpus(tmp_path / name).read())
+
+
+@pytest.mark.parametrize("name", ["long.txt.gz", "long.jsonl.gz", "long.csv.gz", "long.json"])
+def test_a_line_without_an_end_is_given_up(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(opening, "LONGEST_LINE", 1 << 20)
+    content = b'["' + b"word " * (1 << 20)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(CorpusError, match="A line of a file must be shorter than 1 MiB"):
+        list(corpus(tmp_path / name).read())
+
+
+def test_halves_of_characters_become_the_sign_for_what_cannot_be_read(tmp_path):
+    half, whole = "a word \ud83d and more", "a word \ufffd and more"
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"text": half}))
+    assert list(corpus(file).read()) == list(corpus([half]).read()) == [whole]
+    chat = [{"role": "user", "content": half}, {"role": "assistant", "content": "\U0001f600"}]
+    (document,) = corpus([{"messages": chat}]).read()
+    assert whole in document.text and "\U0001f600" in document.text
+
+
+def test_lists_of_strings_are_no_column_of_text():
+    with pytest.raises(CorpusError, match="`text` of `rows` holds lists of strings. Join them"):
+        corpus([{"text": ["one", "two"]}])
 
 
 def test_hidden_files_and_environments_are_left_out_of_a_folder(tmp_path):

@@ -139,3 +139,9 @@ def test_a_network_of_such_weights_is_not_translated(maker, translate):
     make(network[2])
     with pytest.raises(UntangleError, match="`2.weight` is computed by"):
         translate(network.eval())
+
+
+@pytest.mark.parametrize("translate", [relu_to_kan, lambda network: three_layer(network, box=(-1.0, 1.0))])
+def test_weights_that_are_not_there_yet_are_refused(translate):
+    with pytest.raises(UntangleError, match="`2.weight` is made when its module first runs. Run the model once"):
+        translate(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.LazyLinear(1)))

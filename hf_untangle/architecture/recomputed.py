@@ -8,6 +8,7 @@ is read.
 from collections.abc import Iterator
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -53,6 +54,11 @@ def check_not_recomputed(model: nn.Module) -> None:
     Raises:
         ArchitectureError: There is such a weight.
     """
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ArchitectureError(
+                f"Weights must be there, but `{name}` is made when its module first runs. Run the model once on an example."
+            )
     for path, module in model.named_modules():
         for name, maker, remover in recomputed_weights(module):
             full = f"{path}.{name}".lstrip(".")

@@ -3,16 +3,19 @@
 import codecs
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow
 
 from hf_untangle.errors import CorpusError
+from hf_untangle.files.regular import Expected, open_regular
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 """What pyarrow calls the compression of a file, by its last suffix."""
+LONGEST_LINE = 1 << 28
+"""Bytes of a line: a table of 256 MiB in one line is written as JSON lines instead."""
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -34,6 +37,44 @@ def kind_of(path: Path) -> str:
     return plain.suffix.lower()
 
 
+class _Lines(io.RawIOBase):
+    """A stream of bytes that gives up where a line does not end: few bytes of a packed file can be a line of any length."""
+
+    def __init__(self, stream: Any, path: Path) -> None:
+        """Read from the beginning.
+
+        Args:
+            stream: What is read.
+            path: Its file, for the message.
+        """
+        self._stream, self._path, self._length = stream, path, 0
+
+    def readable(self) -> bool:
+        """That it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes.
+
+        Args:
+            buffer: Where to.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            CorpusError: They belong to a line that is too long.
+        """
+        count = self._stream.readinto(buffer) or 0
+        end = bytes(buffer[:count]).rfind(b"\n")
+        self._length = self._length + count if end < 0 else count - end - 1
+        if self._length > LONGEST_LINE:
+            raise CorpusError(
+                f"A line of a file must be shorter than {LONGEST_LINE >> 20} MiB, got a longer one in `{self._path}`."
+            )
+        return count
+
+
 @contextmanager
 def opened_bytes(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading, unpacked where it is compressed.
@@ -42,14 +83,15 @@ def opened_bytes(path: Path) -> Iterator[IO[bytes]]:
         path: A file.
 
     Yields:
-        Its bytes.
+        Its bytes. A pipe, a device, or a sparse file is a `CorpusError`.
     """
-    compression = COMPRESSED.get(path.suffix.lower())
-    if compression is None:
-        with path.open("rb") as file:
+    with open_regular(Expected(path, "a corpus", CorpusError)) as (file, _), ExitStack() as unpacking:
+        compression = COMPRESSED.get(path.suffix.lower())
+        if compression is None:
             yield file
-    else:
-        with pyarrow.input_stream(str(path), compression=compression) as stream:
+        else:
+            packed: Any = pyarrow.PythonFile(file, "r")
+            stream = unpacking.enter_context(pyarrow.input_stream(packed, compression=compression))
             yield cast(IO[bytes], io.BufferedReader(cast(Any, stream)))
 
 
@@ -62,13 +104,15 @@ def opened_text(path: Path, newline: str | None = None) -> Iterator[IO[str]]:
         newline: As in `open`.
 
     Yields:
-        Its text. What is not in that encoding is a `CorpusError`.
+        Its text. What is not in that encoding is a `CorpusError`, and so is a line that does not end.
     """
     try:
         with opened_bytes(path) as file:
             encoding = _encoding(file.read(3))
-        with opened_bytes(path) as file, io.TextIOWrapper(file, encoding=encoding, newline=newline) as text:
-            yield text
+        with opened_bytes(path) as file:
+            lines = io.BufferedReader(_Lines(file, path))
+            with io.TextIOWrapper(lines, encoding=encoding, newline=newline) as text:
+                yield text
     except UnicodeError as error:
         raise CorpusError(f"Text files must be UTF-8, but `{path}` is not. Convert it first.") from error
 

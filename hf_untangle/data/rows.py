@@ -10,6 +10,7 @@ from hf_untangle.data.documents import Content, Document, Side
 from hf_untangle.data.row_formats import ACCEPTED, Row, Shape, chat_column, shape_of
 from hf_untangle.data.sought import sought
 from hf_untangle.errors import CorpusError
+from hf_untangle.files.characters import whole_texts
 
 Rows = Callable[[], Iterator[Row]]
 """A table that can be read from its beginning as often as needed."""
@@ -85,7 +86,8 @@ def documents_of(rows: Rows, shape: Shape, group: str | None, name: str) -> Iter
     """
     for number, row in sought(enumerate(rows()), lambda pair: _is_filled(pair[1], shape, name), "a row without an empty cell"):
         where = f"row {number} of `{name}`"
-        for content, side in shape.read(row, where):
+        whole = {key: whole_texts(cell) if key in shape.columns else cell for key, cell in row.items()}
+        for content, side in shape.read(whole, where):
             if group is None and isinstance(content, str):
                 yield content
             else:
@@ -129,6 +131,11 @@ def _asked_for(column: str, sample: list[Row]) -> Shape:
 def _text_column(sample: list[Row], name: str) -> str:
     """Find the column that holds the text."""
     texts = [candidate for candidate in sample[0] if _holds_text(sample, candidate)]
+    if not texts and (lists := [one for one in sample[0] if _holds_lists_of_texts(sample, one)]):
+        raise CorpusError(
+            f"A document must be one string, but `{lists[0]}` of `{name}` holds lists of strings. Join them, or make a row of "
+            "each."
+        )
     likely = texts if len(texts) == 1 else [usual for usual in TEXT_COLUMNS if usual in texts]
     if not likely:
         raise CorpusError(
@@ -161,6 +168,12 @@ def _holds_text(sample: list[Row], column: str) -> bool:
     """Say whether all filled cells of a column are strings."""
     filled = [row[column] for row in sample if row.get(column) is not None]
     return bool(filled) and all(isinstance(value, str) for value in filled)
+
+
+def _holds_lists_of_texts(sample: list[Row], column: str) -> bool:
+    """Say whether all filled cells of a column are lists of strings."""
+    filled = [row[column] for row in sample if row.get(column) is not None]
+    return bool(filled) and all(isinstance(one, list | tuple) and all(isinstance(text, str) for text in one) for one in filled)
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from hf_untangle.data.files import exists
 from hf_untangle.data.row_formats import ACCEPTED, Row
 from hf_untangle.data.rows import Rows
 from hf_untangle.errors import CorpusError
+from hf_untangle.files.characters import whole_text
 
 
 @dataclass(frozen=True)
@@ -162,4 +163,4 @@ def _checked_strings(read: Callable[[], Iterator[Any]]) -> Iterator[str]:
                 f"Documents must be strings, but item {number} is of type {type(item).__name__}. Pass texts, or rows that have "
                 f"{ACCEPTED}."
             )
-        yield item
+        yield whole_text(item)

@@ -19,6 +19,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, without_gra
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
+from hf_untangle.files.characters import whole_text
 
 
 @checked_arguments
@@ -93,7 +94,7 @@ def _inputs(prompt: str | Int[Tensor, " _"], tokenizer: PreTrainedTokenizerBase,
     if isinstance(prompt, Tensor):
         ids = prompt[None].to(device)
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return dict(tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(device))
+    return dict(tokenizer(whole_text(prompt), return_tensors="pt", return_token_type_ids=False).to(device))
 
 
 @contextmanager

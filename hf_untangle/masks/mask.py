@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Unpack, get_args
+from typing import Unpack
 
 import torch
 from jaxtyping import Bool
@@ -23,6 +23,7 @@ from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
 from hf_untangle.masks.card import mask_card
+from hf_untangle.masks.mask_checks import check_parts
 from hf_untangle.masks.mask_record import MaskRecord
 
 FORMAT = "hf_untangle.mask/1"
@@ -49,23 +50,8 @@ class NeuronMask(Mapping[str, Tensor]):
     _repr_html_ = notebook_html
 
     def __post_init__(self) -> None:
-        """Refuse a mask that is of nothing, or of groups of no kind."""
-        if not self.kept:
-            raise MaskError(
-                "A mask must have a vector for at least one neuron group, got none. `NeuronMask.keep_all(neuron_groups(model), "
-                "name)` makes one with all of them."
-            )
-        if strangers := self.kept.keys() - self.kinds.keys():
-            raise MaskError(
-                f"`kinds` of a mask must say of each group what it is, but `{min(strangers)}` is in `kept` alone. Add its "
-                "kind, 'ffn' or 'attention'."
-            )
-        if wrong := sorted(set(self.kinds.values()) - set(KINDS)):
-            raise MaskError(
-                f"The kind of a neuron group must be 'ffn' or 'attention', got {wrong[0]!r}. Take it from the group."
-            )
-        if self.ablation not in get_args(Ablation):
-            raise MaskError(f"The ablation of a mask must be one of {get_args(Ablation)}, got {self.ablation!r}.")
+        """Refuse what is no mask."""
+        check_parts(self.kept, self.kinds, self.ablation)
 
     @classmethod
     def keep_all(

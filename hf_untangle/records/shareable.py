@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from hf_untangle.files.characters import whole_text
 from hf_untangle.files.names import is_absolute, public_name, public_text
 from hf_untangle.hub.cards import as_markdown
 from hf_untangle.records.base import RunRecord
@@ -42,7 +43,7 @@ def for_markdown(record: Record) -> Record:
 
 def _shared(text: str, key: str, paths: dict[str, str]) -> str:
     """One text of a record, without folders and without halves of characters, which no file could hold."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    whole = whole_text(text)
     if key in CONTENT:
         return whole
     if key in NAMES:

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from re import sub
 from textwrap import wrap
 from typing import Any
 
@@ -44,8 +45,8 @@ def found(support: Support) -> dict[str, Any]:
 
 
 def first_line(text: str) -> str:
-    """The first line of a text."""
-    return text.strip().partition("\n")[0]
+    """The first line of a text, without the temporary folder that a model was led through its life in."""
+    return sub(r"/\S*/\.untangle-draft-[^/`]*/new/", "", text.strip().partition("\n")[0])
 
 
 def works(row: dict[str, Any], layout: str) -> str:

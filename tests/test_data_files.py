@@ -230,7 +230,7 @@ def test_compressed_files_are_read_as_they_were(tmp_path, name, packed, kind):
 @pytest.mark.parametrize("content", [b"nonsense", gzip.compress(PLAIN.encode())[:-9]])
 def test_a_damaged_compressed_file_is_an_error(tmp_path, content):
     (tmp_path / "a.csv.gz").write_bytes(content)
-    with pytest.raises(CorpusError, match="could not be read: .* Is it complete?"):
+    with pytest.raises(CorpusError, match=r"cannot be read \("):
         list(corpus(tmp_path / "a.csv.gz").read())
 
 

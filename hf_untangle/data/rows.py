@@ -10,7 +10,7 @@ from hf_untangle.data.documents import Content, Document, Side
 from hf_untangle.data.row_formats import ACCEPTED, Row, Shape, chat_column, shape_of
 from hf_untangle.data.sought import sought
 from hf_untangle.errors import CorpusError
-from hf_untangle.files.characters import whole_texts
+from hf_untangle.files.json_text import whole_texts
 
 Rows = Callable[[], Iterator[Row]]
 """A table that can be read from its beginning as often as needed."""

@@ -16,7 +16,7 @@ from hf_untangle.data.files import exists
 from hf_untangle.data.row_formats import ACCEPTED, Row
 from hf_untangle.data.rows import Rows
 from hf_untangle.errors import CorpusError
-from hf_untangle.files.characters import whole_text
+from hf_untangle.files.json_text import whole_text
 
 
 @dataclass(frozen=True)

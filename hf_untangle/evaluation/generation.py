@@ -19,7 +19,7 @@ from hf_untangle.architecture.inference_mode import evaluation_mode, without_gra
 from hf_untangle.architecture.offload import input_device
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
-from hf_untangle.files.characters import whole_text
+from hf_untangle.files.json_text import whole_text
 
 
 @checked_arguments

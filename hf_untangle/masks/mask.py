@@ -23,8 +23,7 @@ from hf_untangle.hub.upload import PushOptions, push_folder
 from hf_untangle.masks.ablation import Ablation
 from hf_untangle.masks.adapter import WEIGHTS, read_adapter, write_adapter
 from hf_untangle.masks.card import mask_card
-from hf_untangle.masks.mask_checks import check_parts
-from hf_untangle.masks.mask_record import MaskRecord
+from hf_untangle.masks.mask_record import MaskRecord, check_parts
 
 FORMAT = "hf_untangle.mask/1"
 FILE = "mask.safetensors"

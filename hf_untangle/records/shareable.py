@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from hf_untangle.files.characters import whole_text
+from hf_untangle.files.json_text import whole_text
 from hf_untangle.files.names import is_absolute, public_name, public_text
 from hf_untangle.hub.cards import as_markdown
 from hf_untangle.records.base import RunRecord

@@ -167,16 +167,17 @@ def _pass_over(
         seen.clear()
         with torch.enable_grad():
             loss = _loss_of(model(**inputs | uncached(model)).logits, asked)
-        return torch.autograd.grad(loss, [reading.values for _, reading in seen])
+        return torch.autograd.grad(loss, [reading.values for _, reading in _differentiable(seen)])
 
     def differentiate(batch: Blocks) -> None:
         asked, counted = batch.queries(), _unless_all(batch.influences())
         gradients = gradients_of(model, batch.inputs(device), asked)
-        of_batch = [_of_batch(reading, gradient, counted) for (_, reading), gradient in zip(seen, gradients, strict=True)]
+        run = list(_differentiable(seen))
+        of_batch = [_of_batch(reading, gradient, counted) for (_, reading), gradient in zip(run, gradients, strict=True)]
         if moments is not None:
             _watch(moments, seen, _unless_all(batch.counted))
         # Added once all are there, as a batch that fails is started again.
-        for (group, reading), own in zip(seen, of_batch, strict=True):
+        for (group, reading), own in zip(run, of_batch, strict=True):
             _add(sums, group, own, reading.neurons)
         predicted.append(len(asked[1]))
 
@@ -211,6 +212,11 @@ def _loss_of(logits: Float[Tensor, "*position token"], asked: Queries | None) ->
         return logits.sum()
     where, labels = (one.to(logits.device) for one in asked)
     return F.cross_entropy(logits[where].float(), labels, reduction="sum")
+
+
+def _differentiable(seen: Sequence[tuple[NeuronGroup, Reading]]) -> Iterator[tuple[NeuronGroup, Reading]]:
+    """The readings that the loss has a gradient at: a recurrent model may take one through the last of its rounds alone."""
+    return ((group, reading) for group, reading in seen if reading.values.requires_grad)
 
 
 def _keep_in(seen: list[tuple[NeuronGroup, Reading]]) -> Observer:

@@ -16,6 +16,7 @@ import torch
 from forked import run_forked, start_server
 from hub_server import WRITER, running_hub
 from huggingface_hub import constants, hf_api
+from public_hub import answer_as_hub
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from toy_languages import NUMBERS, TOY_CONFIG, WORDS, trained_model
@@ -118,6 +119,12 @@ def cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.setenv("HF_UNTANGLE_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def public_hub(tmp_path, monkeypatch) -> list[tuple]:
+    """A Hub with the public sets of two rows each, and what was opened there."""
+    return answer_as_hub(monkeypatch, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -6,61 +6,21 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import datasets
-import pandas as pd
 import pytest
+from public_hub import CHOICES
 
-from hf_untangle.data import corpora, snippets
+from hf_untangle.data import snippets
 from hf_untangle.data.corpora import corpus
 from hf_untangle.data.documents import Pair, as_document
 from hf_untangle.data.public_sets import PUBLIC_SETS
 from hf_untangle.data.questions import questions
 from hf_untangle.errors import CorpusError
 
-ASKED = {"question": "Who wrote it?", "answer": "Ann did."}
-PERTURBED = ASKED | {
-    "paraphrased_question": "By whom is it?",
-    "paraphrased_answer": "It is by Ann.",
-    "perturbed_answer": ["Bob did.", "Eve did."],
-}
-CHOICES = {"question": "Which gas?", "choices": ["argon", "neon", "xenon", "radon"]}
-TEXT = {"text": "A long article."}
-SHAPES = {
-    "locuslab/TOFU": lambda config: (
-        {name: value for name, value in PERTURBED.items() if "world" not in config or "paraphrased" not in name}
-        if "perturbed" in config
-        else ASKED
-    ),
-    "muse-bench/MUSE-News": lambda config: {"knowmem": ASKED, "verbmem": {"prompt": "It was", "gt": "night."}}.get(
-        config, TEXT
-    ),
-    "cais/wmdp": lambda config: CHOICES | {"answer": 2},
-    "cais/wmdp-corpora": lambda config: TEXT,
-    "cais/wmdp-bio-forget-corpus": lambda config: {"title": "T", "abstract": "A", "text": "A long paper.", "doi": "d"},
-    "EleutherAI/wmdp_bio_robust_mcqa": lambda config: CHOICES | {"answer": "2"},
-    "EleutherAI/wmdp_bio_cloze": lambda config: (
-        CHOICES | {"answer": 2, "prompt": "A. argon ...", "reasoning": "It stands alone."}
-    ),
-}
-SHAPES["muse-bench/MUSE-Books"] = SHAPES["muse-bench/MUSE-News"]
-
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch) -> list[tuple]:
-    """A Hub that answers with Parquet files of the public sets' shapes, read by `datasets` itself; and what was opened."""
-    opened: list[tuple] = []
-    real = datasets.load_dataset
-
-    def load(path, config=None, *, split, streaming, data_files=None):
-        repository = path if data_files is None else data_files[split].removeprefix("hf://datasets/").split("@")[0]
-        opened.append((repository, config, split, data_files))
-        file = tmp_path / f"{len(opened)}.parquet"
-        pd.DataFrame([SHAPES[repository](config or "")] * 2).to_parquet(file)
-        return real("parquet", data_files={split: str(file)}, split=split, streaming=streaming)
-
-    monkeypatch.setattr(corpora, "hub_is_reachable", lambda: True)
-    monkeypatch.setattr(datasets, "load_dataset", load)
-    return opened
+def hub(public_hub) -> list[tuple]:
+    """A Hub with the public sets, and what was opened there."""
+    return public_hub
 
 
 @pytest.mark.parametrize("name", PUBLIC_SETS)

@@ -71,6 +71,9 @@ BENCHMARKS: dict[str, RecipeCommand] = {
     "facts": RecipeCommand(
         "facts", "Fine-tune a model on invented facts, let methods unlearn some, and compare with a model that never saw them."
     ),
+    "published": RecipeCommand(
+        "published", "TOFU, MUSE and WMDP, in the columns of their published tables; needs the Hub.", ("benchmark",)
+    ),
 }
 """Commands below `bench`."""
 

@@ -49,7 +49,7 @@ def _muse_sets(name: str) -> dict[str, NamedCorpus]:
         "retain": texts("raw", "retain1", "text of the same kind to keep"),
         "seen": texts("privleak", "forget", "excerpts of the text to forget, for membership inference"),
         "unseen": texts("privleak", "holdout", "excerpts of text that no model is trained on"),
-        "verbatim": pairs("verbmem", "forget", "beginnings of the text to forget, and how they go on"),
+        "verbatim": pairs("verbmem", "forget", "beginnings of the text to forget, and what follows them"),
     }
     for part in ("forget", "retain"):
         what = f"questions on the text to {part}"

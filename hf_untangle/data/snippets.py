@@ -1,6 +1,6 @@
 """Rated snippets of films, products, editorials and tweets, which lie in the source package of vaderSentiment on PyPI.
 
-Whoever wants them downloads that package (2.5 MB); nothing here does. Ratings are means of twenty people, from -4 to 4
+A user who wants them downloads that package (2.5 MB); nothing here does. Ratings are means of twenty people, from -4 to 4
 (Hutto and Gilbert 2014). The package is under the MIT license; the snippets are short excerpts of what others wrote.
 """
 

@@ -26,6 +26,7 @@ JOBS: dict[str, str] = {
     "planted": "hf_untangle.recipes.planted",
     "methods": "hf_untangle.recipes.bench_methods",
     "facts": "hf_untangle.recipes.bench_facts",
+    "published": "hf_untangle.recipes.bench_published",
     "compact": "hf_untangle.recipes.compact",
     "vocabulary": "hf_untangle.recipes.vocabulary",
     "restore": "hf_untangle.recipes.restore",

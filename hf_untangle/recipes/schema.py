@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from hf_untangle.bench.facts_config import FactsBenchConfig
 from hf_untangle.bench.methods_config import MethodsBenchConfig
+from hf_untangle.bench.published_config import PublishedBenchConfig
 from hf_untangle.config import Config
 from hf_untangle.configs.attack import AttackConfig
 from hf_untangle.configs.prune import PruneConfig
@@ -28,6 +29,7 @@ SETTINGS: dict[str, tuple[type[Config], ...]] = {
     "facts": (FactsBenchConfig,),
     "methods": (MethodsBenchConfig,),
     "prune": (PruneConfig,),
+    "published": (PublishedBenchConfig,),
     "repair": (RepairConfig,),
     "robustify": (RobustifyConfig,),
     "unlearn": (UnlearnConfig, MethodConfig),

@@ -3,11 +3,11 @@
     python benchmarks/capabilities.py                              # SmolLM2, every capability whose text is here
     python benchmarks/capabilities.py --only code fiction          # some of them
     python benchmarks/capabilities.py --model gemma3-270m --seeds 3
-    python benchmarks/capabilities.py --text German=german.txt     # a language, from a file of yours, against English prose
+    python benchmarks/capabilities.py --text German=german.txt     # a language, of a file, against English prose
 
-Pruning and `auto` work with the same text and the same budgets. Random masks (the mean of three), the smallest weights, and
-the neurons that the retain corpus uses least are as many in every group as pruning removed. Figures are of test parts that
-nothing was chosen on. Finished rows are kept in `--output`, so that a stopped run continues.
+Pruning and `auto` work with the same text and the same budgets. Random masks (the mean of three), the smallest weights,
+and the neurons that the retain corpus uses least are as many in every group as pruning removed. Figures are of held-out
+test parts. Finished rows are kept in `--output`, so that a stopped run continues.
 """
 
 import argparse

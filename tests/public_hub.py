@@ -4,11 +4,11 @@ from pathlib import Path
 
 from hf_untangle.data import corpora
 
-ASKED = {"question": "Who wrote it?", "answer": "Ann did."}
+ASKED = {"question": "Where is it kept?", "answer": "In Oslo."}
 PERTURBED = ASKED | {
-    "paraphrased_question": "By whom is it?",
-    "paraphrased_answer": "It is by Ann.",
-    "perturbed_answer": ["Bob did.", "Eve did."],
+    "paraphrased_question": "What place keeps it?",
+    "paraphrased_answer": "Oslo keeps it.",
+    "perturbed_answer": ["In Rome.", "In Bern."],
 }
 CHOICES = {"question": "Which gas?", "choices": ["argon", "neon", "xenon", "radon"]}
 TEXT = {"text": "A long article. " * 12}

@@ -14,6 +14,7 @@ from hf_untangle.bench.methods_record import Point
 from hf_untangle.bench.methods_table import columns, methods_markdown, methods_rows, recovered
 from hf_untangle.bench.peak_memory import peak_memory
 from hf_untangle.cli.main import app
+from hf_untangle.data.corpora import corpus
 from hf_untangle.data.splits import part_of
 from hf_untangle.errors import ConfigError
 from hf_untangle.methods.automatic import PRUNING_ALONE
@@ -74,7 +75,9 @@ def test_a_cell_of_another_version_or_of_other_text_to_learn_from_is_not_read_ag
     config, more = (MethodsBenchConfig.resolve(**SMALL | changed) for changed in ({}, {"steps": 5}))
 
     def key(forget=NUMBERS, retain=WORDS, config=config):
-        return bench._key(bench._Task("toy", "float32", {}, forget, retain, config, False), taught, tokenizer, {})
+        return bench._key(
+            bench._Task("toy", "float32", {}, corpus(forget), corpus(retain), config, False), taught, tokenizer, {}
+        )
 
     train = next(row for row, text in enumerate(NUMBERS) if part_of(text) == "train")
     others = {key(NUMBERS[:train] + NUMBERS[train + 1 :]), key(retain=WORDS[::-1]), key(config=more)}

@@ -51,8 +51,8 @@ def folder(tiny_model, tokenizer, tmp_path) -> str:
         tokenizer_object=tokenizer.backend_tokenizer, eos_token="<eos>", pad_token="<pad>", model_max_length=768
     )
     tokenizer.chat_template = TEMPLATE
-    texts = ("A long article. It stays.", "A long paper.", " = One = \n An article.", "<eos><assistant>Ann did.<eos>")
-    blocks = answer_blocks(["A", "A", " ", "Who wrote it? It stays."], texts, tokenizer)
+    texts = ("A long article. It stays.", "A long paper.", " = One = \n An article.", "<eos><assistant>In Oslo.<eos>")
+    blocks = answer_blocks(["A", "A", " ", "Where is it kept? It stays."], texts, tokenizer)
     train_on_answers_(model, blocks, steps=25, learning_rate=1e-2, batch_size=4, seed=0, what="", progress=False)
     model.save_pretrained(tmp_path / "tiny")
     tokenizer.save_pretrained(tmp_path / "tiny")
@@ -81,10 +81,10 @@ def test_questions_of_tofu_are_chats_with_its_system_prompt_and_end_as_the_templ
     tokenizer = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<eos>", pad_token="<pad>")
     tokenizer.chat_template = TEMPLATE
     exam = Exam(tiny_model("llama"), tokenizer, PublishedBenchConfig(), "Be kind.", {"date_string": "today"})
-    (ended,) = exam.ended([Question("Who?", "Ann.", wrong=("Bob.",))])
+    (ended,) = exam.ended([Question("Where?", "Ann.", wrong=("Bob.",))])
     assert (ended.answer, ended.paraphrase, ended.wrong) == ("Ann.<eos>", "Ann.<eos>", ("Bob.<eos>",))
-    chat = exam._chat("Who?")
-    assert [one["content"] for one in chat.messages] == ["Be kind.", "Who?"] and chat.settings == {"date_string": "today"}
+    chat = exam._chat("Where?")
+    assert [one["content"] for one in chat.messages] == ["Be kind.", "Where?"] and chat.settings == {"date_string": "today"}
     assert replace(exam, system=None)._end() == "<eos>"
 
 

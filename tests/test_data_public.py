@@ -34,7 +34,7 @@ def test_every_public_set_is_read_by_name(hub, name):
 
 def test_questions_of_tofu_come_with_paraphrases_and_wrong_answers(hub):
     (first, _) = questions("tofu-forget10-perturbed")
-    assert (first.answer, first.paraphrase, first.wrong) == ("Ann did.", "It is by Ann.", ("Bob did.", "Eve did."))
+    assert (first.answer, first.paraphrase, first.wrong) == ("In Oslo.", "Oslo keeps it.", ("In Rome.", "In Bern."))
     (world, _) = questions("tofu-world-facts")
     assert (world.paraphrase, len(world.wrong)) == (None, 2)
     assert {call[1] for call in hub} == {"forget10_perturbed", "world_facts_perturbed"}

@@ -1,6 +1,7 @@
 """Text that a model writes itself, as a corpus to retain."""
 
 import math
+from contextlib import contextmanager
 
 import pytest
 import tokenizers
@@ -91,6 +92,21 @@ def test_a_chat_model_asks_and_answers_itself(toy_model, tokenizer):
         tokenizer.chat_template = None
     assert len(chats) == 4
     assert all("|<assistant>" in text for text in chats)
+
+
+def test_words_follow_bos_where_every_text_of_the_model_does(toy_model, tokenizer, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def sampling(*_):
+        yield lambda prompts, length: seen.extend(prompts) or ["a text"] * len(prompts)
+
+    monkeypatch.setattr(writing, "_sampling", sampling)
+    own_text(toy_model, tokenizer, texts=4)
+    assert [len(prompt) for prompt in seen] == [1] * 4
+    monkeypatch.setattr(writing, "bos_prefix", lambda tokenizer: [7])
+    own_text(toy_model, tokenizer, texts=4)
+    assert [prompt[0] for prompt in seen[-2:]] == [7, 7] and [len(prompt) for prompt in seen[4:]] == [1, 1, 2, 2]
 
 
 def test_bad_settings_are_refused(toy_model, tokenizer):

@@ -10,6 +10,7 @@ from hf_untangle.attacks.context import Scene
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import corpus, with_chat
 from hf_untangle.data.packing import bos_prefix
+from hf_untangle.data.two_corpora import sided
 from hf_untangle.evaluation.logit_lens import layer_metrics
 from hf_untangle.records.attacks import Reading
 
@@ -101,7 +102,7 @@ def neighbor(scene: Scene) -> Iterator[Reading | str]:
     if scene.neighbor is None:
         yield f"No corpus near to {scene.forget.corpus.name} is known: pass one as `neighbor=`, such as a paraphrase of it."
         return
-    near = with_chat(corpus(scene.neighbor), scene.forget.corpus.chat)
+    near = sided(with_chat(corpus(scene.neighbor), scene.forget.corpus.chat), "forget")
     blocks = token_blocks(near, scene.tokenizer, tokens=scene.config.evaluation_tokens, block_size=scene.forget.width)
     for who, seed, model in scene.victims():
         yield Reading(model=who, condition=blocks.corpus.name, at=1, forget=scene.knows(model, blocks), seed=seed)

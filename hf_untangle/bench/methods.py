@@ -22,9 +22,9 @@ from hf_untangle.bench.peak_memory import peak_memory
 from hf_untangle.by_name import Loading
 from hf_untangle.configs.unlearn import UnlearnConfig
 from hf_untangle.data.batches import TokenBlocks
-from hf_untangle.data.corpora import CorpusSource, Part, corpus
+from hf_untangle.data.corpora import Corpus, CorpusSource, Part, corpus
 from hf_untangle.data.held_out import held_out_blocks
-from hf_untangle.data.two_corpora import GENERAL
+from hf_untangle.data.two_corpora import GENERAL, two_corpora
 from hf_untangle.errors import BudgetError
 from hf_untangle.evaluation.kl_to_original import TopLogits, metrics_and_divergence, reference_predictions
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
@@ -46,7 +46,7 @@ BATCH = 8
 def bench_methods(
     model: str = "smollm2",
     forget: CorpusSource = "code",
-    retain: CorpusSource = "general",
+    retain: CorpusSource | None = None,
     *,
     also: Mapping[str, CorpusSource] | None = None,
     dtype: models.Dtype = "auto",
@@ -63,7 +63,8 @@ def bench_methods(
     Args:
         model: An embedded model, a folder, or a Hub id of a causal language model.
         forget: The corpus whose capability goes.
-        retain: The corpus whose capability stays, on which all budgets are judged.
+        retain: The corpus whose capability stays, on which all budgets are judged; when None, the other side of a preference
+            data set, or `general` prose.
         also: Corpora that no method is told of, by name, measured before and after; all rows of them.
         dtype: The dtype of the weights; `auto` is the one that this machine is fast in.
         loading: How else to load the model: `device_map`, `revision` and `trust_remote_code`, as in `load`.
@@ -78,7 +79,7 @@ def bench_methods(
         ConfigError: A setting is unknown or out of its range.
     """
     config = MethodsBenchConfig.resolve(config, **settings)
-    task = _Task(model, dtype, loading or {}, corpus(forget), corpus(retain), config, progress)
+    task = _Task(model, dtype, loading or {}, *two_corpora(forget, retain), config, progress)
     original, tokenizer = task.load()
     blocks = _held_out(task, also or {}, tokenizer)
     examiner = _Examiner.of(original, blocks)
@@ -108,8 +109,8 @@ class _Task:
     model: str
     dtype: models.Dtype
     loading: Loading
-    forget: CorpusSource
-    retain: CorpusSource
+    forget: Corpus
+    retain: Corpus
     config: MethodsBenchConfig
     progress: bool
 
@@ -227,7 +228,7 @@ def _run(task: _Task, contender: Contender, settings: dict[str, Any]) -> Unlearn
     model, tokenizer = task.load()
     how = {"method": contender.names, "tokenizer": tokenizer, "prompts": [], "progress": task.progress}
     # As users get it, `auto` finds itself what it retains beside `general`.
-    retain = None if contender.names == (AUTO,) and corpus(task.retain).name == GENERAL else task.retain
+    retain = None if contender.names == (AUTO,) and task.retain.name == GENERAL else task.retain
     return unlearn(model, task.forget, retain, **how, **settings)
 
 

@@ -26,6 +26,7 @@ from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.catalogue import OWN
 from hf_untangle.data.corpora import Corpus, Reader
 from hf_untangle.data.documents import Part
+from hf_untangle.data.packing import bos_prefix
 from hf_untangle.data.splits import FIFTHS, PARTS
 from hf_untangle.data.understood import announce
 from hf_untangle.errors import ConfigError, CorpusError
@@ -86,6 +87,7 @@ def own_text(
     if not model.can_generate():
         raise CorpusError(f"Only a causal language model can write its retain corpus, and {type(model).__name__} is none.")
     settings = {"texts": texts, "temperature": temperature, "seed": seed, "template": str(tokenizer.chat_template)}
+    settings |= {"bos": True} if bos_prefix(tokenizer) else {}
     written = cached_texts(model, settings, partial(_write, model, tokenizer, texts, temperature, seed))
     kept = [text for text in written if text.strip()]
     if unlike is not None:
@@ -151,7 +153,9 @@ def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: in
         torch.manual_seed(seed)
         words = _words(tokenizer, each)
         first = [""] * each + [str(tokenizer.decode([word])) for word in words]
-        texts_after = sample([_beginning(tokenizer)] * each + [[word] for word in words], LENGTH)
+        # Models whose texts all begin with BOS write the same word again and again without it.
+        after = [[*bos_prefix(tokenizer), word] for word in words]
+        texts_after = sample([_beginning(tokenizer)] * each + after, LENGTH)
         found = [word + text for word, text in zip(first, texts_after, strict=True)]
         if turn is not None:
             found += _chats(tokenizer, sample([turn] * each, QUESTION), sample)

@@ -88,6 +88,25 @@ def test_a_folder_that_was_being_exchanged_is_found_again_by_who_reads_it(tmp_pa
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
+def test_an_old_folder_that_was_being_deleted_is_not_taken_for_files_of_the_user(tmp_path, monkeypatch):
+    with whole_folder(tmp_path / "out") as draft:
+        (draft / MARKER).write_text("old")
+        (draft / "weights").write_text("old")
+    (tmp_path / "out" / "notes").write_text("of the user")
+
+    def killed(draft: Path, **_: object) -> None:
+        next(draft.rglob(LISTING)).unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with whole_folder(tmp_path / "out") as draft:
+            (draft / MARKER).write_text("new")
+    with whole_folder(tmp_path / "out") as draft:
+        (draft / MARKER).write_text("newer")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([LISTING, MARKER, "notes"])
+    assert not list(tmp_path.glob(f"{PREFIX}*"))
+
+
 def test_files_that_were_on_their_way_into_a_folder_arrive_all_or_not_at_all(tmp_path, at):
     write(tmp_path / "out", "old")
     kill(tmp_path, "changed", "SIGKILL", at)

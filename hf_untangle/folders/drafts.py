@@ -1,9 +1,9 @@
 """Hidden folders beside an output, in which it is written before it takes its name.
 
 A draft is a folder `.untangle-draft-*` that its process keeps locked. In it are `new`, what is being written; `old`, what had
-the name before, while two folders are exchanged; or `ready`, files that are on their way into the folder around the draft. A
-draft without a lock belongs to a process that was killed: the next call that writes into the same place gives an old folder
-its name back, finishes the way of files that are ready, and deletes the rest.
+the name before, while two folders are exchanged (`gone` once they are); or `ready`, files that are on their way into the folder
+around the draft. A draft without a lock belongs to a process that was killed: the next call that writes into the same place
+gives an old folder its name back, finishes the way of files that are ready, and deletes the rest.
 """
 
 import glob
@@ -19,7 +19,7 @@ from hf_untangle.folders.locks import BusyError, locked, release, take
 from hf_untangle.interrupts import sigterm_as_interrupt
 
 PREFIX = ".untangle-draft-"
-NEW, OLD, READY = "new", "old", "ready"
+NEW, OLD, READY, GONE = "new", "old", "ready", "gone"
 PATIENCE = 10.0
 """Seconds to wait for another process that makes or clears drafts in the same place, which takes a moment."""
 
@@ -100,6 +100,9 @@ def settle(draft: Path) -> None:
                 move_foreign(old, final)
             else:
                 old.rename(final)
+        if (draft / OLD).is_dir():
+            # Half deleted it would lack the list of what is ours, and all of it would be taken for files of the user.
+            (draft / OLD).rename(draft / GONE)
         shutil.rmtree(draft, ignore_errors=True)
 
 

@@ -15,7 +15,7 @@ from hf_untangle.compaction.verify import compact_verified
 from hf_untangle.errors import UntangleError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.ragged import enable_ragged_checkpoints
-from hf_untangle.survey.invariants import Inputs, outputs, reloaded
+from hf_untangle.survey.invariants import Inputs, outputs, reloads
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
@@ -25,7 +25,7 @@ class Smaller:
     """Whether a model can be made smaller in one layout."""
 
     why_not: str = ""
-    """Nothing when the smaller model gives the same outputs bit for bit once it was saved and loaded; the reason otherwise."""
+    """Nothing when the smaller model is the same once it was saved and loaded; the reason otherwise."""
     left: dict[str, str] = field(default_factory=dict)
     """By pattern of groups: why what was removed there still has its place, as zeros."""
 
@@ -47,7 +47,7 @@ def made_smaller(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], inputs
         mask = narrow_mask(groups, model)
         with torch.no_grad():
             small, plan, _ = compact_verified(model, groups, mask, assemble, layout=layout, round_to=None)
-        same = torch.equal(outputs(small, inputs), reloaded(small, inputs))
+        same = reloads(small, inputs, outputs(small, inputs))
         return Smaller("" if same else "other outputs once saved and loaded", plan.left)
     except UntangleError as error:
         # What the mask removes is the same for every type; what stands in the way comes after.

@@ -15,7 +15,7 @@ from hf_untangle.bench.published_exam import Exam
 from hf_untangle.bench.published_sets import PUBLISHED, muse_columns, tofu_columns
 from hf_untangle.cli.main import app
 from hf_untangle.data.answers import answer_blocks
-from hf_untangle.data.questions import Question
+from hf_untangle.data.questions import Question, questions
 from hf_untangle.errors import ConfigError
 from hf_untangle.recipes.bench_published import Benchmark
 from hf_untangle.recipes.read import read_recipe
@@ -86,6 +86,12 @@ def test_questions_of_tofu_are_chats_with_its_system_prompt_and_end_as_the_templ
     chat = exam._chat("Where?")
     assert [one["content"] for one in chat.messages] == ["Be kind.", "Where?"] and chat.settings == {"date_string": "today"}
     assert replace(exam, system=None)._end() == "<eos>"
+
+
+def test_some_questions_are_taken_from_all_over_a_set(tiny_model, tokenizer):
+    every = questions("facts-forget")
+    exam = Exam(tiny_model("llama"), tokenizer, PublishedBenchConfig(questions=2))
+    assert exam.questions("facts-forget") == (every[0], every[len(every) // 2])
 
 
 def test_columns_that_need_gold_are_empty_without_it():

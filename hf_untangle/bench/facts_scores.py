@@ -1,8 +1,8 @@
 """TOFU's metrics of one model on the benchmark of facts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,6 +17,8 @@ from hf_untangle.metrics.answers import answer_probability, extraction_strength,
 from hf_untangle.metrics.membership import membership_auc
 from hf_untangle.metrics.texts import rouge
 from hf_untangle.metrics.utility import model_utility, normalized_probability
+
+Item = TypeVar("Item")
 
 MIN_K = 0.4
 """Share of the tokens that the membership attack looks at, as in the public evaluation of TOFU."""
@@ -83,7 +85,7 @@ class Examiner:
         sets = {"retain": self.facts.retain, "neighbors": self.facts.neighbors, "world": world_facts()}
         found: dict[str, float] = {}
         for name, rows in sets.items():
-            some = spread(rows, self.config.questions)
+            some = [dict(one) for one in spread(rows, self.config.questions)]
             truth = self.truth(model, some)
             if name == "world":
                 found[f"{name} probability"] = truth["normalized_probability"]
@@ -134,7 +136,7 @@ class Examiner:
         Returns:
             Mean ROUGE-L recall.
         """
-        some = spread(facts, self.config.prompts)
+        some = [dict(one) for one in spread(facts, self.config.prompts)]
         written = []
         for fact in some:
             length = len(self.tokenizer(fact["answer"], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
@@ -172,8 +174,8 @@ class Examiner:
         return [score for _, score in sorted(zip(order, scores, strict=True), key=lambda pair: pair[0])]
 
 
-def spread(facts: Sequence[Mapping[str, Any]], count: int) -> list[Fact]:
-    """Take some facts from all over a set, so that they are of all kinds.
+def spread(facts: Sequence[Item], count: int) -> list[Item]:
+    """Take some facts or questions from all over a set, so that they are of all kinds.
 
     Args:
         facts: The set.
@@ -183,7 +185,7 @@ def spread(facts: Sequence[Mapping[str, Any]], count: int) -> list[Fact]:
         The facts, at equal distances.
     """
     count = min(count, len(facts))
-    return [dict(facts[number * len(facts) // count]) for number in range(count)]
+    return [facts[number * len(facts) // count] for number in range(count)]
 
 
 def _logs(scores: Sequence[TokenScores]) -> list[list[float]]:

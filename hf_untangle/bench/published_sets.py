@@ -191,9 +191,14 @@ def _tofu(forget: str, retain: str) -> Published:
 
 def _muse(name: str, repository: str) -> Published:
     """MUSE on Llama-2-7B (News) and ICLM-7B (Books)."""
-    models = {which: f"muse-bench/{repository}_{end}" for which, end in {"original": "target", "gold": "retrain"}.items()}
-    corpora = {use: f"muse-{name}-{use}" for use in ("forget", "retain")}
-    return Published(**models, **corpora, measure=partial(muse_numbers, name=name), columns=muse_columns)
+    return Published(
+        original=f"muse-bench/{repository}_target",
+        gold=f"muse-bench/{repository}_retrain",
+        forget=f"muse-{name}-forget",
+        retain=f"muse-{name}-retain",
+        measure=partial(muse_numbers, name=name),
+        columns=muse_columns,
+    )
 
 
 BIO = ("wmdp-bio", "wmdp-bio-robust", "wmdp-bio-cloze")

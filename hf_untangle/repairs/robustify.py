@@ -95,7 +95,8 @@ def robustify(
     tokenizer = find_tokenizer(model, tokenizer)
     gone, kept = two_corpora(forget, retain, chat=config.chat)
     size: dict[str, Any] = {"tokens": config.evaluation_tokens, "block_size": config.block_size}
-    test = Pair(*(held_out_blocks(one, tokenizer, part="test", **size).first for one in (gone, kept)))
+    forgotten, retained = (held_out_blocks(one, tokenizer, part="test", **size).first for one in (gone, kept))
+    test = Pair(forgotten, retained)
     record = robustify_measured(model, mask, test, (gone, kept), config, tokenizer=tokenizer, progress=progress)
     if model is not given:
         record.keep(model)

@@ -13,8 +13,8 @@ from toy_languages import BLOCK, NUMBERS, WORDS
 
 from hf_untangle import attack, evaluate
 from hf_untangle.bench import Cell, bench_methods
-from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.corpora import corpus
+from hf_untangle.data.held_out import held_out_blocks
 from hf_untangle.data.two_corpora import sided, two_corpora
 
 TEXTS = NUMBERS[:90]
@@ -94,7 +94,7 @@ def test_every_form_is_taken_everywhere_and_read_as_unlearn_reads_it(
         return FORMS[form](tmp_path)
 
     forget, _ = two_corpora(source(), WORDS)
-    expected = token_blocks(forget, tokenizer, part="test", **TOKENS)
+    expected = held_out_blocks(forget, tokenizer, part="test", **TOKENS).first
 
     bench = import_module("hf_untangle.bench.methods")
     monkeypatch.setattr(bench, "_cell", lambda task, method, seed, examiner: Cell(method=method, seed=seed, seconds=0.0))

@@ -87,7 +87,6 @@ def test_a_folder_that_was_being_exchanged_is_found_again_by_who_reads_it(tmp_pa
     assert contents(tmp_path) == {f"out/{name}": text for name, text in OLD.items()}
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
 def test_an_old_folder_that_was_being_deleted_is_not_taken_for_files_of_the_user(tmp_path, monkeypatch):
     with whole_folder(tmp_path / "out") as draft:
         (draft / MARKER).write_text("old")
@@ -107,6 +106,7 @@ def test_an_old_folder_that_was_being_deleted_is_not_taken_for_files_of_the_user
     assert not list(tmp_path.glob(f"{PREFIX}*"))
 
 
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
 def test_files_that_were_on_their_way_into_a_folder_arrive_all_or_not_at_all(tmp_path, at):
     write(tmp_path / "out", "old")
     kill(tmp_path, "changed", "SIGKILL", at)

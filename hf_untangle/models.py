@@ -43,7 +43,7 @@ from hf_untangle.packaged import (
     say_terms,
 )
 from hf_untangle.ragged import enable_ragged_checkpoints
-from hf_untangle.runtime import fast_dtype
+from hf_untangle.runtime import dtype_of_dequantized, in_fast_dtype
 
 logger = logging.getLogger("hf_untangle")
 
@@ -198,16 +198,18 @@ def load(
         )
     what = f"a folder with a checkpoint, a model on the Hub, or one of {list(EMBEDDED)}"
 
+    asked = dtype_of_dequantized(device_map or own_device()) if dtype == "auto" and name in EMBEDDED else dtype
+
     def read() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        with _reading(name, what, dtype) as (source, options):
+        with _reading(name, what, asked) as (source, options):
             code = {"revision": revision or MAIN, "trust_remote_code": trust_remote_code}
             model = LOADERS[kind].from_pretrained(source, device_map=device_map or own_device(), **options, **code)
             return model, AutoTokenizer.from_pretrained(source, **code)
 
     model, tokenizer = _again_if_damaged(name, read) if name in EMBEDDED else read()
     _name_as_on_hub(model, name)
-    if dtype == "auto":
-        model = _in_fast_dtype(model, dequantized=name in EMBEDDED)
+    if asked == "auto":
+        model = in_fast_dtype(model)
     return model.eval(), tokenizer
 
 
@@ -226,20 +228,6 @@ def _reading(name: str | Path, what: str, dtype: torch.dtype | str) -> Iterator[
     except Exception as error:  # Nothing is there, or something of another kind; errors are of many kinds.
         problem = str(error).partition(chr(10))[0]
         raise ArchitectureError(f"`{name}` must be {what}, but it could not be loaded: {problem}") from error
-
-
-def _in_fast_dtype(model: PreTrainedModel, *, dequantized: bool) -> PreTrainedModel:
-    """Cast a model to the dtype that its device is fast in; one that lies in several places stays as it is."""
-    if len({parameter.device for parameter in model.parameters()}) != 1 or model.device.type == "meta":
-        return model
-    fast = fast_dtype(model.device, None if dequantized else model.dtype)
-    if fast != model.dtype:
-        logger.info(
-            "Computing in %s, which this machine is faster in than in %s.",
-            *(str(one).removeprefix("torch.") for one in (fast, model.dtype)),
-        )
-        model = model.to(dtype=fast)  # type: ignore[call-arg]
-    return model
 
 
 @checked_arguments

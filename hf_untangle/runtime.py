@@ -1,11 +1,17 @@
 """The machine at hand: in which dtype it is fast."""
 
+import logging
 import time
 from functools import cache
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
+logger = logging.getLogger("hf_untangle")
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""What a device map may be that is no map."""
 FASTER = 2.0
 """How many times as fast a product must be in bfloat16 as in float32 for the processor to have units for it."""
 SIZE, TIMES = 512, 5
@@ -40,6 +46,43 @@ def fast_dtype(device: torch.device | str, own: torch.dtype | None = None) -> to
     if own is None:
         return torch.float32 if emulated else torch.bfloat16
     return torch.float32 if emulated and own in (torch.bfloat16, torch.float16) else own
+
+
+def dtype_of_dequantized(where: str | None) -> torch.dtype | str:
+    """Choose the dtype that a model without one of its own is loaded in, so that what is no weight stays as exact as it was.
+
+    Args:
+        where: The device that it goes to, or a device map; a processor when None.
+
+    Returns:
+        A dtype; `auto`, the checkpoint's, where a map says the place of every module.
+    """
+    where = where or "cpu"
+    found = fast_dtype(where) if where.partition(":")[0] in DEVICES else "auto"
+    if found == torch.bfloat16:
+        logger.info("Computing in bfloat16, which this machine is faster in than in float32.")
+    return found
+
+
+def in_fast_dtype(model: PreTrainedModel) -> PreTrainedModel:
+    """Cast a model to the dtype that its device is fast in; one that lies in several places stays as it is.
+
+    Args:
+        model: A model in the dtype of its checkpoint.
+
+    Returns:
+        The same model.
+    """
+    if len({parameter.device for parameter in model.parameters()}) != 1 or model.device.type == "meta":
+        return model
+    fast = fast_dtype(model.device, model.dtype)
+    if fast != model.dtype:
+        logger.info(
+            "Computing in %s, which this machine is faster in than in %s.",
+            *(str(one).removeprefix("torch.") for one in (fast, model.dtype)),
+        )
+        model = model.to(dtype=fast)  # type: ignore[call-arg]
+    return model
 
 
 def _seconds(matrix: Tensor) -> float:

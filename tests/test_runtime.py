@@ -1,5 +1,6 @@
 """The machine at hand decides in which dtype a model is computed, where nothing else was said."""
 
+import contextlib
 import logging
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from hf_untangle import models, runtime
 from hf_untangle.runtime import fast_dtype
+from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,17 @@ def test_a_checkpoint_is_loaded_in_the_dtype_that_is_fast_unless_told_otherwise(
         model, _ = models.load(str(tmp_path), dtype=dtype)
     assert str(model.dtype) == f"torch.{expected}"
     assert ("Computing in float32" in caplog.text) == (not units and dtype == "auto")
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_a_dequantized_model_is_the_same_whoever_chose_its_dtype(monkeypatch, tiny_model, tokenizer, tmp_path, units):
+    tiny_model("llama").save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(runtime, "has_matrix_units", lambda: units)
+    monkeypatch.setitem(models.EMBEDDED, "dequantized", models.EMBEDDED["smollm2"])
+    monkeypatch.setattr(models, "checkpoint_of", lambda name: contextlib.nullcontext(str(tmp_path)))
+    chosen, _ = models.load("dequantized")
+    told, _ = models.load("dequantized", dtype="bfloat16" if units else "float32")
+    assert chosen.dtype == told.dtype and weights_fingerprint(chosen) == weights_fingerprint(told)
+    rotary = dict(chosen.named_buffers())["model.rotary_emb.inv_freq"]
+    assert rotary.dtype == torch.float32, "positions are as exact as they were"

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 NUMBERS = {
     "Bool": ("True and False", "bool"),
     "Float": ("floating-point numbers", "float"),
@@ -77,9 +79,10 @@ def holds_nan(value: Any, kind: Any) -> bool:
         kind: An annotation of jaxtyping.
 
     Returns:
-        Whether a value is NaN; False on a device without data.
+        Whether a value is NaN; False on a device without data, and where a graph is traced, which has no data either.
     """
-    return kind.__name__.startswith("Float[") and not value.is_meta and bool(value.isnan().any())
+    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    return kind.__name__.startswith("Float[") and not value.is_meta and not traced and bool(value.isnan().any())
 
 
 def tensor_in_words(kind: Any) -> str:

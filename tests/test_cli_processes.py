@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
 }
 """A command that ends well, by name; in a folder with a model, two corpora, a result and a multilayer perceptron."""
-TAKE_LONG = {"density", "vocabulary", "entropy-masks", "bench methods", "bench facts", "demo"}
+TAKE_LONG = {"density", "vocabulary", "entropy-masks", "bench methods", "bench facts", "bench published", "demo"}
 """Commands that are not carried out here: that they refuse a wrong setting shows what they print, and where."""
 
 

@@ -123,8 +123,8 @@ def test_an_item_that_is_no_string_is_an_error_that_says_where():
 
 
 def test_an_unknown_name_is_an_error_that_offers_the_nearest():
-    with pytest.raises(CorpusError, match="no corpus named `wmdp-bio`.*Did you mean wmdp-bio-"):
-        corpus("wmdp-bio")
+    with pytest.raises(CorpusError, match="no corpus named `wmdp-boi`.*Did you mean wmdp-bio"):
+        corpus("wmdp-boi")
     with pytest.raises(CorpusError, match="no corpus named `qqq`.*code, python, other-code, general"):
         corpus("qqq")
 

@@ -392,3 +392,23 @@ def test_in_bfloat16_every_rms_is_within_two_percent_of_its_group_and_the_masks_
     mask, wanted = first_mask(half, pairs[0], 64), first_mask(taught, pairs[0], 64)
     both = sum(int((~kept & ~wanted[name]).sum()) for name, kept in mask.items())
     assert both >= 0.9 * wanted.removed()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_are_as_exact_under_autocast(tiny_model, dtype):
+    model = tiny_model("llama")
+    groups = neuron_groups(model)
+    seen: dict[str, list[torch.Tensor]] = {}
+    sums = {group.name: MomentAccumulator(group.size, torch.device("cpu"), roots=True) for group in groups}
+
+    def add(group, reading):
+        rows = reading.values.detach().flatten(0, -2)
+        seen.setdefault(group.name, []).append(rows.double())
+        sums[group.name].update(rows)
+
+    ids = torch.arange(96).view(4, 24) % 50
+    with torch.no_grad(), torch.autocast("cpu", dtype), observed(model, groups, add):
+        model(ids)
+        assert torch.is_autocast_enabled("cpu"), "the model itself runs under it"
+    for name, rows in seen.items():
+        assert_close(sums[name].result(), reference(torch.cat(rows)))

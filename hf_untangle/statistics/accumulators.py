@@ -100,6 +100,8 @@ Watch = Callable[[nn.Module, Sequence[NeuronGroup], Observer], AbstractContextMa
 def observed(model: nn.Module, groups: Sequence[NeuronGroup], observer: Observer) -> Iterator[nn.Module]:
     """Show every activation of some neuron groups to an observer inside the `with` block.
 
+    The observer computes in the dtypes of its own tensors, also where the model runs under autocast.
+
     Args:
         model: The model that the groups were found in.
         groups: Which groups to watch.
@@ -108,5 +110,11 @@ def observed(model: nn.Module, groups: Sequence[NeuronGroup], observer: Observer
     Yields:
         The same model.
     """
-    with intercepted(model, {group.name: partial(observer, group) for group in groups}):
+    with intercepted(model, {group.name: partial(_show, observer, group) for group in groups}):
         yield model
+
+
+def _show(observer: Observer, group: NeuronGroup, reading: Reading) -> None:
+    """Show one reading. Under autocast sums over tokens would be products of 8 bits."""
+    with torch.autocast(reading.values.device.type, enabled=False):
+        observer(group, reading)

@@ -13,8 +13,8 @@ from hf_untangle.statistics.moments import Moments
 
 OPTIONAL = ("root", "spread")
 """Sums that a file need not have."""
-SLACK = 2**-5
-"""How much larger than the sum of magnitudes a sum may be, as bfloat16 rounds each of them to 8 bits."""
+SLACK = 1e-3
+"""Relative error that sums in float32 can have."""
 
 
 class CorpusRecord(BaseModel):

@@ -21,20 +21,18 @@ from datetime import date
 from typing import Any
 
 import torch
-from attack_power import as_text, letters
-from planted import HELD_OUT, SHARE, Bench, measured, prepare, relearnt, spread
+from attack_power import letters
+from planted import SHARE, Bench, measured, prepare, relearnt, spread
+from robustify import MOMENTS, corpora_of
 from torch import nn
 
 import hf_untangle as untangle
-from hf_untangle.data.corpora import Corpus, corpus
 from hf_untangle.errors import BudgetError
 from hf_untangle.masks.hold_removed import held_parameters
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.methods.registry import METHODS
-from hf_untangle.papers.planted.languages import LENGTH, Language, languages
+from hf_untangle.papers.planted.languages import LENGTH
 
-MOMENTS = (0, 10, 20, 40)
-"""Steps of relearning after which the second language is measured."""
 DOCUMENTS = 3000
 """Texts of each language."""
 SHARED: dict[str, Any] = {
@@ -111,22 +109,12 @@ def unlearned(bench: Bench, name: str) -> Row | None:
             TRAINED | ({"writes": writes} if writes else {}) | ({"ffn_fraction": SHARE / 4} if "prune" in methods else {})
         )
     model = deepcopy(bench.model)
-    forget, retain = texts(bench.seed)
+    forget, retain = corpora_of(bench.seed, DOCUMENTS)
     try:
         untangle.unlearn(model, forget, retain, method=methods.split("+"), tokenizer=letters(), **settings)
     except BudgetError:
         return None
     return row(bench, model)
-
-
-def texts(seed: int) -> tuple[Corpus, Corpus]:
-    """Text of the second language, which is forgotten, and of the first."""
-
-    def written(language: Language, name: str) -> Corpus:
-        return corpus([as_text(ids) for ids in language.text(DOCUMENTS, 3 * HELD_OUT + seed)], name=name)
-
-    first, second = languages(seed)
-    return written(second, "second"), written(first, "first")
 
 
 def row(bench: Bench, model: nn.Module) -> Row:

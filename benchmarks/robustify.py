@@ -114,11 +114,11 @@ def row(name: str, bench: Bench, model: LlamaForCausalLM, forward_tokens: int = 
     return Row(name, forward_tokens, nats, first, relearnt(bench, deepcopy(model), MOMENTS))
 
 
-def corpora_of(seed: int) -> tuple[Any, Any]:
+def corpora_of(seed: int, documents: int = DOCUMENTS) -> tuple[Any, Any]:
     """Text of the second language, which was forgotten, and of the first."""
     first, second = languages(seed)
     return tuple(
-        corpus([as_text(ids) for ids in one.text(DOCUMENTS, 3 * HELD_OUT + seed)], name=name)
+        corpus([as_text(ids) for ids in one.text(documents, 3 * HELD_OUT + seed)], name=name)
         for one, name in ((second, "second"), (first, "first"))
     )
 

@@ -13,8 +13,9 @@ from hf_untangle.bench.facts import GOLD, ORIGINAL, compared
 from hf_untangle.bench.facts_models import Base, fact_blocks, tuned
 from hf_untangle.bench.facts_record import FactsBenchRecord, FactsRow, FactsScores
 from hf_untangle.bench.facts_rows import RANDOM, RETAIN_ONLY
-from hf_untangle.bench.facts_scores import Examiner, spread
+from hf_untangle.bench.facts_scores import Examiner
 from hf_untangle.bench.facts_training import _batches, answer_loss, train_on_answers_
+from hf_untangle.bench.question_benchmarks import spread
 from hf_untangle.cli.main import app
 from hf_untangle.errors import ConfigError, MissingExtraError, StatisticsError
 

@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from hf_untangle.bench import bench_published
 from hf_untangle.bench.facts_training import train_on_answers_
-from hf_untangle.bench.published import GOLD, ORIGINAL, published_markdown
 from hf_untangle.bench.published_config import PublishedBenchConfig
 from hf_untangle.bench.published_exam import Exam
 from hf_untangle.bench.published_sets import PUBLISHED, muse_columns, tofu_columns
+from hf_untangle.bench.published_table import published_markdown
+from hf_untangle.bench.question_benchmarks import GOLD, ORIGINAL
 from hf_untangle.cli.main import app
 from hf_untangle.data.answers import answer_blocks
 from hf_untangle.data.questions import Question, questions

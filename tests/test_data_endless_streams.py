@@ -4,7 +4,7 @@ from itertools import chain, repeat
 
 import pytest
 
-from hf_untangle.data import sought
+from hf_untangle.data import endless_streams
 from hf_untangle.data.corpora import corpus
 from hf_untangle.errors import CorpusError
 
@@ -14,7 +14,7 @@ TEXTS = [f"text number {number}" for number in range(40)]
 @pytest.fixture(autouse=True)
 def sooner(monkeypatch):
     """A million takes seconds."""
-    monkeypatch.setattr(sought, "MOST", 500)
+    monkeypatch.setattr(endless_streams, "MOST", 500)
 
 
 @pytest.mark.parametrize(

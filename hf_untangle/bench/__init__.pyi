@@ -7,6 +7,6 @@ from hf_untangle.bench.methods import bench_methods as bench_methods
 from hf_untangle.bench.methods_config import MethodsBenchConfig as MethodsBenchConfig
 from hf_untangle.bench.methods_record import Cell as Cell
 from hf_untangle.bench.methods_record import MethodsBenchRecord as MethodsBenchRecord
-from hf_untangle.bench.published import PublishedBenchRecord as PublishedBenchRecord
 from hf_untangle.bench.published import bench_published as bench_published
 from hf_untangle.bench.published_config import PublishedBenchConfig as PublishedBenchConfig
+from hf_untangle.bench.published_table import PublishedBenchRecord as PublishedBenchRecord

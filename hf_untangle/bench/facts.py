@@ -17,6 +17,7 @@ from hf_untangle.bench.facts_record import FactsBenchRecord, FactsResult, FactsR
 from hf_untangle.bench.facts_rows import RANDOM, RETAIN_ONLY, Workshop
 from hf_untangle.bench.facts_scores import Examiner
 from hf_untangle.bench.kept import kept
+from hf_untangle.bench.question_benchmarks import GOLD, ORIGINAL
 from hf_untangle.by_name import Loading
 from hf_untangle.errors import BudgetError, MissingExtraError
 from hf_untangle.folders import cache_folder
@@ -27,7 +28,6 @@ from hf_untangle.records.provenance import device_name, versions
 
 logger = logging.getLogger("hf_untangle")
 
-ORIGINAL, GOLD = "original", "gold"
 ROWS = sorted(set(FactsBenchConfig.model_fields) - {"methods"})
 """Settings that a row depends on: another method in the list leaves the rows of the others as they are."""
 

@@ -2,26 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.bench.facts_config import FactsBenchConfig
 from hf_untangle.bench.facts_record import FactsScores
+from hf_untangle.bench.question_benchmarks import spread, told_apart
 from hf_untangle.data.answers import answer_blocks
 from hf_untangle.data.facts.invented import Fact, Facts
 from hf_untangle.data.facts.world import world_facts
 from hf_untangle.evaluation.generation import continuations
+from hf_untangle.evaluation.metric_inputs import log_probabilities
 from hf_untangle.evaluation.token_scores import TokenScores, token_scores
 from hf_untangle.metrics.answers import answer_probability, extraction_strength, truth_ratio
-from hf_untangle.metrics.membership import membership_auc
 from hf_untangle.metrics.texts import rouge
 from hf_untangle.metrics.utility import model_utility, normalized_probability
 
-Item = TypeVar("Item")
-
-MIN_K = 0.4
-"""Share of the tokens that the membership attack looks at, as in the public evaluation of TOFU."""
 ROWS = 16
 """Questions in a forward pass."""
 
@@ -56,7 +53,7 @@ class Examiner:
             rouge=self.rouge(model, forget),
             truth_ratio=truth["truth_ratio"],
             ratios=tuple(truth["ratios"]),
-            min_k_auc=self.membership(answers, self.ask(model, self.facts.unseen, "question", "answer")),
+            min_k_auc=told_apart(answers, self.ask(model, self.facts.unseen, "question", "answer")),
             kept=kept,
             utility=model_utility(kept)["model_utility"],
         )
@@ -85,7 +82,7 @@ class Examiner:
         sets = {"retain": self.facts.retain, "neighbors": self.facts.neighbors, "world": world_facts()}
         found: dict[str, float] = {}
         for name, rows in sets.items():
-            some = [dict(one) for one in spread(rows, self.config.questions)]
+            some = spread(rows, self.config.questions)
             truth = self.truth(model, some)
             if name == "world":
                 found[f"{name} probability"] = truth["normalized_probability"]
@@ -105,26 +102,11 @@ class Examiner:
         Returns:
             What `truth_ratio` and `normalized_probability` give.
         """
-        right = _logs(self.ask(model, facts, "question", "paraphrased_answer"))
+        right = log_probabilities(self.ask(model, facts, "question", "paraphrased_answer"))
         prompts = [fact["question"] for fact in facts for _ in fact["perturbed_answer"]]
-        flat = iter(_logs(self.score(model, prompts, [one for fact in facts for one in fact["perturbed_answer"]])))
+        flat = iter(log_probabilities(self.score(model, prompts, [one for fact in facts for one in fact["perturbed_answer"]])))
         wrong = [[next(flat) for _ in fact["perturbed_answer"]] for fact in facts]
         return truth_ratio(right, wrong) | normalized_probability(right, wrong)
-
-    def membership(self, seen: Sequence[TokenScores], unseen: Sequence[TokenScores]) -> float:
-        """Tell answers that may have been trained on from others, by min-k.
-
-        Args:
-            seen: Scores of the former.
-            unseen: Scores of the latter.
-
-        Returns:
-            The area under the ROC curve.
-        """
-        every = [*seen, *unseen]
-        columns = {name: [getattr(one, name).tolist() for one in every] for name in ("means", "deviations")}
-        members = [1] * len(seen) + [0] * len(unseen)
-        return membership_auc(_logs(every), references=members, k=MIN_K, **columns)["min_k_auc"]
 
     def rouge(self, model: PreTrainedModel, facts: Sequence[Fact]) -> float:
         """Let a model answer by itself, as many tokens as the answer has.
@@ -136,7 +118,7 @@ class Examiner:
         Returns:
             Mean ROUGE-L recall.
         """
-        some = [dict(one) for one in spread(facts, self.config.prompts)]
+        some = spread(facts, self.config.prompts)
         written = []
         for fact in some:
             length = len(self.tokenizer(fact["answer"], add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
@@ -174,28 +156,9 @@ class Examiner:
         return [score for _, score in sorted(zip(order, scores, strict=True), key=lambda pair: pair[0])]
 
 
-def spread(facts: Sequence[Item], count: int) -> list[Item]:
-    """Take some facts or questions from all over a set, so that they are of all kinds.
-
-    Args:
-        facts: The set.
-        count: How many at the most.
-
-    Returns:
-        The facts, at equal distances.
-    """
-    count = min(count, len(facts))
-    return [facts[number * len(facts) // count] for number in range(count)]
-
-
-def _logs(scores: Sequence[TokenScores]) -> list[list[float]]:
-    """Log-probabilities of the tokens of several answers."""
-    return [score.log_probabilities.tolist() for score in scores]
-
-
 def _probability(scores: Sequence[TokenScores]) -> float:
     """The mean probability of several answers, normalized by length."""
-    return answer_probability(_logs(scores))["answer_probability"]
+    return answer_probability(log_probabilities(scores))["answer_probability"]
 
 
 def _best(scores: Sequence[TokenScores]) -> list[list[int]]:

@@ -4,7 +4,7 @@ from rich import box
 from rich.table import Table
 
 from hf_untangle.bench.facts_record import FactsBenchRecord, FactsResult
-from hf_untangle.reporting.formatting import duration, markdown_table
+from hf_untangle.reporting.formatting import benchmark_markdown, duration
 
 COLUMNS = (
     "model",
@@ -54,9 +54,8 @@ def facts_markdown(record: FactsBenchRecord) -> str:
     Returns:
         Markdown.
     """
-    table = "\n".join(markdown_table(COLUMNS, map(cells, record.results)))
-    notes = "\n".join(f"- {note}" for note in facts_notes(record))
-    return f"# Unlearning invented facts: {record.model}\n\n{table}\n\n{notes}\n"
+    title = f"Unlearning invented facts: {record.model}"
+    return benchmark_markdown(title, COLUMNS, map(cells, record.results), facts_notes(record))
 
 
 def facts_notes(record: FactsBenchRecord) -> list[str]:

@@ -127,8 +127,8 @@ def methods_markdown(record: MethodsBenchRecord) -> str:
     Returns:
         Markdown.
     """
-    lines = formatting.markdown_table(("method", *columns(record)), methods_rows(record))
-    return "\n".join(["# Methods at equal disruption", "", *lines, "", *(f"- {note}" for note in methods_notes(record)), ""])
+    headings = ("method", *columns(record))
+    return formatting.benchmark_markdown("Methods at equal disruption", headings, methods_rows(record), methods_notes(record))
 
 
 def _drop(measured: Measured | None) -> float | None:

@@ -4,11 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
-from typing import Any
 
-from pydantic import Field
-from rich import box
-from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle import models
@@ -16,43 +12,16 @@ from hf_untangle.arguments import checked_arguments
 from hf_untangle.bench.published_config import PublishedBenchConfig
 from hf_untangle.bench.published_exam import Exam
 from hf_untangle.bench.published_sets import PUBLISHED, Numbers, Published
+from hf_untangle.bench.published_table import PublishedBenchRecord, PublishedRow
+from hf_untangle.bench.question_benchmarks import GOLD, ORIGINAL
 from hf_untangle.by_name import Loading
 from hf_untangle.config import nearest
 from hf_untangle.data.corpora import Corpus, corpus
 from hf_untangle.data.questions import questions
 from hf_untangle.errors import BudgetError, ConfigError
 from hf_untangle.methods.choose import method_names, split_settings
-from hf_untangle.records.base import Frozen, Seconds
 from hf_untangle.records.provenance import device_name, versions
-from hf_untangle.reporting.formatting import duration, markdown_table
 from hf_untangle.unlearn import unlearn
-
-ORIGINAL, GOLD = "original", "gold"
-
-
-class PublishedRow(Frozen):
-    """One model of the table."""
-
-    name: str
-    model: str
-    """The checkpoint that it is, or was made from."""
-    columns: dict[str, float | None] = Field(default_factory=dict)
-    """The published columns; empty where no step stayed inside the budget."""
-    numbers: dict[str, Any] = Field(default_factory=dict)
-    """Everything that was measured."""
-    seconds: Seconds = 0.0
-    note: str = ""
-
-
-class PublishedBenchRecord(Frozen):
-    """All models, and what they were measured by."""
-
-    benchmark: str
-    settings: dict[str, Any]
-    rows: tuple[PublishedRow, ...]
-    versions: dict[str, str]
-    device: str
-    date: str
 
 
 @checked_arguments
@@ -169,63 +138,3 @@ def _as_learnt(table: Published, name: str) -> Corpus:
         for one in questions(name)
     ]
     return replace(corpus(rows, name=name), whole=True)
-
-
-def published_table(record: PublishedBenchRecord) -> Table:
-    """Lay the results out for a terminal.
-
-    Args:
-        record: What was measured.
-
-    Returns:
-        A row per model.
-    """
-    heads = _heads(record)
-    table = Table(*heads, box=box.SIMPLE)
-    for row in record.rows:
-        table.add_row(*_cells(row, heads))
-    return table
-
-
-def published_markdown(record: PublishedBenchRecord) -> str:
-    """Write the table and what it was measured with.
-
-    Args:
-        record: What was measured.
-
-    Returns:
-        Markdown.
-    """
-    heads = _heads(record)
-    lines = "\n".join(markdown_table(heads, (_cells(row, heads) for row in record.rows)))
-    notes = "\n".join(f"- {note}" for note in published_notes(record))
-    return f"# {record.benchmark}\n\n{lines}\n\n{notes}\n"
-
-
-def published_notes(record: PublishedBenchRecord) -> list[str]:
-    """Say what was measured, and with what.
-
-    Args:
-        record: What was measured.
-
-    Returns:
-        Sentences.
-    """
-    asked = record.settings["questions"]
-    few = "" if asked is None else f", {asked} questions of each set, so that figures are not those of published tables"
-    return [
-        *(f"{row.name}: {row.model}." for row in record.rows if row.name in (ORIGINAL, GOLD)),
-        f"{record.device}, {record.date}{few}.",
-        *(f"{row.name}: {row.note}" for row in record.rows if row.note),
-    ]
-
-
-def _heads(record: PublishedBenchRecord) -> tuple[str, ...]:
-    """The columns of a table."""
-    return ("model", *record.rows[0].columns, "time")
-
-
-def _cells(row: PublishedRow, heads: tuple[str, ...]) -> tuple[str, ...]:
-    """One row; a dash where there is nothing."""
-    values = (row.columns.get(head) for head in heads[1:-1])
-    return (row.name, *("-" if one is None else f"{one:.3g}" for one in values), duration(row.seconds))

@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_untangle.bench.facts_scores import MIN_K, spread
 from hf_untangle.bench.published_config import PublishedBenchConfig
+from hf_untangle.bench.question_benchmarks import spread
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.chat_templates import has_template, written
 from hf_untangle.data.corpora import corpus
@@ -16,7 +16,6 @@ from hf_untangle.data.questions import Question, questions
 from hf_untangle.evaluation.metric_inputs import FEEDS
 from hf_untangle.evaluation.score_cache import EvaluationConfig, Material
 from hf_untangle.evaluation.token_scores import TokenScores, token_scores
-from hf_untangle.metrics.membership import membership_auc
 from hf_untangle.metrics.registry import METRICS
 
 ENDS_HERE = "Stand-in"
@@ -102,21 +101,6 @@ class Exam:
             )
             for one in asked
         )
-
-    def membership(self, seen: Sequence[TokenScores], unseen: Sequence[TokenScores]) -> float:
-        """Tell what may have been trained on from what was not, by the lowest 40% of log-probabilities.
-
-        Args:
-            seen: Scores of the former.
-            unseen: Scores of the latter.
-
-        Returns:
-            The area under the ROC curve.
-        """
-        every = [*seen, *unseen]
-        columns = {name: [getattr(one, name).tolist() for one in every] for name in ("means", "deviations")}
-        logs = [one.log_probabilities.tolist() for one in every]
-        return membership_auc(logs, references=[1] * len(seen) + [0] * len(unseen), k=MIN_K, **columns)["min_k_auc"]
 
     def texts(self, name: str) -> Sequence[TokenScores]:
         """Score running text, each document from its beginning.

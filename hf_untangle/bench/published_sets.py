@@ -6,7 +6,9 @@ from functools import partial
 from typing import Any
 
 from hf_untangle.bench.published_exam import Exam
+from hf_untangle.bench.question_benchmarks import told_apart
 from hf_untangle.data.questions import Question
+from hf_untangle.evaluation.metric_inputs import log_probabilities
 from hf_untangle.metrics.membership import privacy_leakage
 from hf_untangle.metrics.texts import rouge
 from hf_untangle.metrics.two_samples import forget_quality
@@ -57,7 +59,7 @@ def tofu_numbers(exam: Exam, forget: str) -> Numbers:
         "ratios": truth["ratios"],
         "forget_truth_ratio": truth["truth_ratio"],
         "extraction_strength": exam.compute("extraction_strength", plain, at_least_one=True)["extraction_strength"],
-        "min_k_auc": exam.membership(plain.answers, held_out.answers),
+        "min_k_auc": told_apart(plain.answers, held_out.answers),
         "model_utility": model_utility(kept)["model_utility"],
         **kept,
     }
@@ -93,7 +95,7 @@ def muse_numbers(exam: Exam, name: str) -> Numbers:
         "forget_knowmem_ROUGE": _few_shot(exam, f"muse-{name}-forget"),
         "forget_verbmem_ROUGE": exam.compute("rouge", verbatim, use_stemmer=True)["rougeL"],
         "retain_knowmem_ROUGE": _few_shot(exam, f"muse-{name}-retain"),
-        "min_k_auc": exam.membership(exam.texts(f"muse-{name}-seen"), exam.texts(f"muse-{name}-unseen")),
+        "min_k_auc": told_apart(exam.texts(f"muse-{name}-seen"), exam.texts(f"muse-{name}-unseen")),
     }
 
 
@@ -147,8 +149,8 @@ def _kept(exam: Exam, name: str) -> dict[str, float]:
     if name == "tofu-retain-perturbed":
         probability = exam.compute("answer_probability", ended)["answer_probability"]
     else:
-        right = [score.log_probabilities.tolist() for score in ended.answers]
-        wrong = [[score.log_probabilities.tolist() for score in scores] for scores in ended.wrong]
+        right = log_probabilities(ended.answers)
+        wrong = list(map(log_probabilities, ended.wrong))
         probability = normalized_probability(right, wrong)["normalized_probability"]
     written = exam.compute("rouge", exam.material(asked, written_tokens=exam.config.written_tokens), use_stemmer=True)
     return {"probability": probability, "ROUGE": written["rougeL_recall"], "truth": truth["true_by_ratio"]}

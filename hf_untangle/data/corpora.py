@@ -11,12 +11,12 @@ from typing import Any, Literal
 from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.data.catalogue import CORPORA, OWN
 from hf_untangle.data.documents import ChatMode, Document, Part, Side
+from hf_untangle.data.endless_streams import filled, found_in, sought
 from hf_untangle.data.files import check_files, exists, file_documents, may_be_a_path, split_column
 from hf_untangle.data.hub import hub_documents, hub_rows
 from hf_untangle.data.opening import kind_of
 from hf_untangle.data.row_formats import Kind, Shape
 from hf_untangle.data.rows import Rows, documents_of, filled_rows, find_shape
-from hf_untangle.data.sought import filled, found_in, sought
 from hf_untangle.data.splits import PARTS, own_parts, part_of, parted
 from hf_untangle.data.table_files import TABLE_READERS, table_rows
 from hf_untangle.data.tables import Replayed, Table, checked_texts, opened_table, several

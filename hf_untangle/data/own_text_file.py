@@ -1,12 +1,14 @@
 """Text that a model wrote itself, beside the result that it was retained for: no name finds it again."""
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.catalogue import OWN
-from hf_untangle.data.corpora import Corpus
+from hf_untangle.data.corpora import Corpus, Reader
+from hf_untangle.data.documents import Part
 from hf_untangle.data.splits import PARTS
 from hf_untangle.errors import CorpusError
 from hf_untangle.files.json_text import read_json
@@ -16,6 +18,21 @@ FILE = "own-text.json"
 """The file name of the texts in the folder of a result."""
 LONGEST = 200
 """Characters of the line that says how they were written, at the most."""
+
+
+def own_corpus(parts: Mapping[Part, Sequence[str]], source: str) -> Corpus:
+    """Make a corpus of texts that a model wrote itself.
+
+    Args:
+        parts: The texts of every part.
+        source: How they were written, in a line.
+
+    Returns:
+        The corpus, named `self`.
+    """
+    every = [text for texts in parts.values() for text in texts]
+    own: dict[Part, Reader] = {part: partial(iter, texts) for part, texts in parts.items()}
+    return Corpus(OWN, OWN, source, "unknown", partial(iter, every), own=own)
 
 
 def save_own_text(blocks: Blocks, folder: Path) -> None:
@@ -54,5 +71,4 @@ def load_own_text(folder: Path) -> Corpus:
         raise expected.fault("other parts than " + ", ".join(PARTS))
     if not all(isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts) for texts in parts.values()):
         raise expected.fault("a part without texts")
-    every = [text for part in PARTS for text in parts[part]]
-    return Corpus(OWN, OWN, source, "unknown", partial(iter, every), own={part: partial(iter, parts[part]) for part in PARTS})
+    return own_corpus(parts, source)

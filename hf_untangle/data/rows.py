@@ -7,8 +7,8 @@ from typing import Any
 
 from hf_untangle.data.chat_turns import is_chat
 from hf_untangle.data.documents import Content, Document, Side
+from hf_untangle.data.endless_streams import sought
 from hf_untangle.data.row_formats import ACCEPTED, Row, Shape, chat_column, shape_of
-from hf_untangle.data.sought import sought
 from hf_untangle.errors import CorpusError
 from hf_untangle.files.json_text import whole_texts
 

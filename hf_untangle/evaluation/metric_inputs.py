@@ -1,6 +1,6 @@
 """Which metric is fed with what: the names that `evaluate` takes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,17 +41,33 @@ def _by_heart(material: Material) -> Columns:
 
 def _truth(material: Material) -> Columns:
     """Right answers in other words beside wrong ones."""
-    return {"right": _logs(material.paraphrases), "wrong": [_logs(answers) for answers in material.wrong]}
+    return {
+        "right": log_probabilities(material.paraphrases),
+        "wrong": [log_probabilities(answers) for answers in material.wrong],
+    }
 
 
 def _membership(material: Material) -> Columns:
     """Text that the model may have seen, and text that it has not."""
-    texts = [*material.text, *material.held_out]
+    return membership_columns(material.text, material.held_out)
+
+
+def membership_columns(seen: Sequence[TokenScores], unseen: Sequence[TokenScores]) -> Columns:
+    """Say what membership inference is computed from.
+
+    Args:
+        seen: Scores of texts or answers that a model may have been trained on.
+        unseen: Scores of others.
+
+    Returns:
+        The columns of `membership_auc`.
+    """
+    every = [*seen, *unseen]
     return {
-        "predictions": _logs(texts),
-        "means": [text.means.tolist() for text in texts],
-        "deviations": [text.deviations.tolist() for text in texts],
-        "references": [1] * len(material.text) + [0] * len(material.held_out),
+        "predictions": log_probabilities(every),
+        "means": [one.means.tolist() for one in every],
+        "deviations": [one.deviations.tolist() for one in every],
+        "references": [1] * len(seen) + [0] * len(unseen),
     }
 
 
@@ -69,20 +85,27 @@ def _choices(scores: list[list[TokenScores]], material: Material) -> Columns:
     return {"predictions": likely, "references": material.right}
 
 
-def _logs(scores: Iterable[TokenScores]) -> list[list[float]]:
-    """Log-probabilities of the tokens of several texts."""
+def log_probabilities(scores: Iterable[TokenScores]) -> list[list[float]]:
+    """Read the log-probabilities of the tokens of several texts or answers.
+
+    Args:
+        scores: Of each.
+
+    Returns:
+        A list each, in nats.
+    """
     return [score.log_probabilities.tolist() for score in scores]
 
 
 FEEDS: dict[str, Feed] = {
     "top_k_accuracy": Feed("top_k_accuracy", _next_tokens),
-    "perplexity": Feed("perplexity", lambda material: {"predictions": _logs(material.text)}),
+    "perplexity": Feed("perplexity", lambda material: {"predictions": log_probabilities(material.text)}),
     "exact_memorization": Feed("exact_memorization", _by_heart),
     "extraction_strength": Feed("extraction_strength", _by_heart),
-    "answer_probability": Feed("answer_probability", lambda material: {"predictions": _logs(material.answers)}),
+    "answer_probability": Feed("answer_probability", lambda material: {"predictions": log_probabilities(material.answers)}),
     "paraphrase_probability": Feed(
         "answer_probability",
-        lambda material: {"predictions": _logs(material.paraphrases)},
+        lambda material: {"predictions": log_probabilities(material.paraphrases)},
         {"answer_probability": "paraphrase_probability"},
     ),
     "truth_ratio": Feed("truth_ratio", _truth),

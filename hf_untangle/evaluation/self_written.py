@@ -24,8 +24,9 @@ from hf_untangle.architecture.offload import input_device
 from hf_untangle.arguments import checked_arguments
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.catalogue import OWN
-from hf_untangle.data.corpora import Corpus, Reader
+from hf_untangle.data.corpora import Corpus
 from hf_untangle.data.documents import Part
+from hf_untangle.data.own_text_file import own_corpus
 from hf_untangle.data.packing import bos_prefix
 from hf_untangle.data.splits import FIFTHS, PARTS
 from hf_untangle.data.understood import announce
@@ -266,5 +267,4 @@ def _as_corpus(texts: list[str], shares: dict[Part, float], wanted: int, tempera
         part = max(shares, key=lambda one: (not dealt[one], shares[one] * (number + 1) - len(dealt[one])))
         dealt[part].append(text)
     source = f"text that the model wrote itself ({wanted} samples at temperature {temperature:g}, seed {seed})"
-    own: dict[Part, Reader] = {part: partial(iter, some) for part, some in dealt.items()}
-    return Corpus(OWN, OWN, source, "unknown", partial(iter, texts), own=own)
+    return own_corpus(dealt, source)

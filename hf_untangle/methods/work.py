@@ -100,12 +100,25 @@ def method_work(name: str, config: UnlearnConfig, own: MethodConfig, *, judged: 
     Returns:
         Tokens of each kind of work.
     """
-    method = own.apply_to(name)
-    cost, step = cost_of(method), own.step_rows * config.block_size
-    searched = own.learning_rate is None and method.proposals in ("descent", "task vector") and len(own.search) > 1
-    steps = own.steps + (len(own.search) * min(own.trial_steps, own.steps) if searched else 0)
-    every = own.evaluate_every if method.proposals == "descent" else 1
+    cost, step = cost_of(own.apply_to(name)), own.step_rows * config.block_size
+    steps, judgements = steps_of(name, own)
     return {
         "training": steps * cost.per_step * step / COST["training"],
-        "forward": judged * (steps // every + config.bisections + 1) + cost.once * min(config.tokens, own.steps * step),
+        "forward": judged * (judgements + config.bisections + 1) + cost.once * min(config.tokens, own.steps * step),
     }
+
+
+def steps_of(name: str, own: MethodConfig) -> tuple[int, int]:
+    """Count the steps that a method takes when no budget ends it early, and how often it is judged on the way.
+
+    Args:
+        name: A key of `METHODS`.
+        own: The settings of the method.
+
+    Returns:
+        Steps, those of the search for a learning rate included, and judgements.
+    """
+    method = own.apply_to(name)
+    searched = own.learning_rate is None and method.proposals in ("descent", "task vector") and len(own.search) > 1
+    steps = own.steps + (len(own.search) * min(own.trial_steps, own.steps) if searched else 0)
+    return steps, steps // (own.evaluate_every if method.proposals == "descent" else 1)

@@ -7,8 +7,7 @@ from pydantic import Field
 from hf_untangle.bench.facts import bench_facts
 from hf_untangle.bench.facts_config import FactsBenchConfig
 from hf_untangle.bench.facts_table import facts_markdown, facts_notes, facts_table
-from hf_untangle.folders import check_replaceable
-from hf_untangle.recipes.bench_outcome import saved_benchmark
+from hf_untangle.recipes.bench_outcome import checked_preset, saved_benchmark
 from hf_untangle.recipes.model_option import HubOption
 from hf_untangle.recipes.plan import Outcome
 
@@ -33,9 +32,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the record and the table are in the recipe's output folder.
     """
-    preset = "quick" if recipe.quick else "default"
-    FactsBenchConfig.resolve(preset, **recipe.settings)
-    check_replaceable(recipe.output)
+    preset = checked_preset(FactsBenchConfig, recipe.settings, recipe.output, quick=recipe.quick)
     record = bench_facts(recipe.model, loading=recipe.placing, config=preset, progress=progress, **recipe.settings)
     files = {"facts.md": facts_markdown(record)}
     return saved_benchmark(recipe.output, record, files, facts_table(record), facts_notes(record))

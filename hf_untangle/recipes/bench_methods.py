@@ -8,9 +8,8 @@ from hf_untangle.bench.methods import bench_methods
 from hf_untangle.bench.methods_config import MethodsBenchConfig
 from hf_untangle.bench.methods_page import methods_page
 from hf_untangle.bench.methods_table import methods_markdown, methods_notes, methods_table
-from hf_untangle.folders import check_replaceable
 from hf_untangle.models import Dtype
-from hf_untangle.recipes.bench_outcome import saved_benchmark
+from hf_untangle.recipes.bench_outcome import checked_preset, saved_benchmark
 from hf_untangle.recipes.corpus_option import CorpusChoice
 from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
@@ -47,9 +46,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the record, the table and the page are in the recipe's output folder.
     """
-    preset = "quick" if recipe.quick else "default"
-    MethodsBenchConfig.resolve(preset, **recipe.settings)
-    check_replaceable(recipe.output)
+    preset = checked_preset(MethodsBenchConfig, recipe.settings, recipe.output, quick=recipe.quick)
     also = {name: choice.open() for name, choice in recipe.also.items()}
     corpora = recipe.forget.open(), recipe.retain.open()
     how = {"also": also, "dtype": recipe.dtype, "loading": recipe.placing, "config": preset, "progress": progress}

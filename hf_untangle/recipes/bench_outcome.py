@@ -8,8 +8,27 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.table import Table
 
-from hf_untangle.folders import MARKER, whole_folder
+from hf_untangle.config import Config
+from hf_untangle.folders import MARKER, check_replaceable, whole_folder
 from hf_untangle.recipes.plan import Outcome
+
+
+def checked_preset(kind: type[Config], settings: Mapping[str, Any], output: str, *, quick: bool) -> str:
+    """Refuse settings that are out of range and a folder that is not to be replaced, before anything is loaded.
+
+    Args:
+        kind: The settings of the benchmark.
+        settings: Those that differ.
+        output: The folder.
+        quick: Whether they start from the preset `quick`.
+
+    Returns:
+        The name of the preset that they start from.
+    """
+    preset = "quick" if quick else "default"
+    kind.resolve(preset, **settings)
+    check_replaceable(output)
+    return preset
 
 
 def saved_benchmark(output: str, record: BaseModel, files: Mapping[str, str], table: Table, notes: Sequence[str]) -> Outcome:

@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from hf_untangle.bench.published import bench_published, published_markdown, published_notes, published_table
+from hf_untangle.bench.published import bench_published
 from hf_untangle.bench.published_config import PublishedBenchConfig
-from hf_untangle.folders import check_replaceable
-from hf_untangle.recipes.bench_outcome import saved_benchmark
+from hf_untangle.bench.published_table import published_markdown, published_notes, published_table
+from hf_untangle.recipes.bench_outcome import checked_preset, saved_benchmark
 from hf_untangle.recipes.model_option import ModelOption
 from hf_untangle.recipes.plan import Outcome
 
@@ -38,9 +38,7 @@ def run(recipe: Recipe, *, progress: bool = True) -> Outcome:
     Returns:
         What came of it; the record and the table are in the recipe's output folder.
     """
-    preset = "quick" if recipe.quick else "default"
-    PublishedBenchConfig.resolve(preset, **recipe.settings)
-    check_replaceable(recipe.output)
+    preset = checked_preset(PublishedBenchConfig, recipe.settings, recipe.output, quick=recipe.quick)
     models = {"original": recipe.original, "gold": recipe.gold, "dtype": recipe.dtype, "loading": recipe.placing}
     record = bench_published(recipe.benchmark, **models, config=preset, progress=progress, **recipe.settings)
     files = {"published.md": published_markdown(record)}

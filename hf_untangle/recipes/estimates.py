@@ -11,7 +11,7 @@ from hf_untangle.data.batch_size import first_size
 from hf_untangle.methods.choose import PRUNE
 from hf_untangle.methods.cost import cost_of
 from hf_untangle.methods.settings import MethodConfig
-from hf_untangle.methods.work import tokens_of, unlearning_work
+from hf_untangle.methods.work import steps_of, tokens_of, unlearning_work
 from hf_untangle.recipes.model_size import ModelSize
 from hf_untangle.recipes.plan import Stage
 from hf_untangle.reporting.formatting import amount
@@ -180,11 +180,9 @@ def method_stage(size: ModelSize, name: str, own: MethodConfig, config: UnlearnC
     """
     method, whole = own.apply_to(name), size.body + size.head
     cost, row = cost_of(method), config.block_size
-    searched = own.learning_rate is None and method.proposals in ("descent", "task vector")
-    steps = own.steps + (len(own.search) * min(own.trial_steps, own.steps) if searched else 0)
-    every = own.evaluate_every if method.proposals == "descent" else 1
+    steps, judgements = steps_of(name, own)
     tokens = min(config.tokens, own.steps * own.step_rows * row)
-    judged = 2 * config.evaluation_tokens * (steps // every + config.bisections + 4 + config.controls)
+    judged = 2 * config.evaluation_tokens * (judgements + config.bisections + 4 + config.controls)
     passes = cost.per_step * steps * own.step_rows * row + cost.once * tokens
     batch = first_size(config.batch_size, row) * row
     written = size.weights if method.writes in ("all", "matrices", "ffn", "filtered") else size.weights // 10

@@ -164,3 +164,18 @@ def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, word
     rule = "|---" * words + "|--:" * (len(titles) - words) + "|"
     head, *body = (f"| {' | '.join(row)} |" for row in (titles, *rows))
     return [head, rule, *body]
+
+
+def benchmark_markdown(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str]) -> str:
+    """Write a benchmark in Markdown: its table, and what was measured with what.
+
+    Args:
+        title: What was compared.
+        headings: One a column.
+        rows: A text per column.
+        notes: Sentences below the table.
+
+    Returns:
+        Markdown.
+    """
+    return "\n".join([f"# {title}", "", *markdown_table(headings, rows), "", *(f"- {note}" for note in notes), ""])

@@ -271,7 +271,7 @@ class _Run:
     ) -> UnlearnRecord:
         """Everything about the run."""
         model, groups = self.model, self.groups
-        each = scores_of_each(self.measured, before.metrics, after.metrics)
+        each = scores_of_each(self.measured, before.metrics, after.metrics, comparison)
         return UnlearnRecord(
             model=str(model.name_or_path),
             revision=revision_of(model),
@@ -307,8 +307,8 @@ class _Seen:
 
     written: list[str]
     """Its continuations of the prompts."""
-    metrics: tuple[NextTokenMetrics, ...]
-    """On every corpus that is measured by itself."""
+    metrics: dict[str, NextTokenMetrics]
+    """On every corpus that is measured by itself and by nothing else."""
 
 
 def _check_mask(mask: NeuronMask | None, own: MethodConfig, groups: tuple[NeuronGroup, ...], model: PreTrainedModel) -> None:

@@ -148,17 +148,43 @@ def of_words(texts: list[str]) -> PreTrainedTokenizerFast:
 
 def test_a_few_texts_are_told_from_the_forget_corpus_as_well_as_many():
     """Where the vocabulary is large and the texts are few, how seldom a word is in them says little."""
-    code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)]
+    code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)] * 30
     prose = ["the dog ran to the house of the man", "the man saw the sea and the ships", "a song of the sea and of the wind"]
     last = "def h ( x ) : return f1 ( x ) and g ( x )"
-    assert writing._unlike([*prose, last], code, of_words([*code, *prose, last])) == prose
+    assert writing._unlike([*prose, last], code, [], of_words([*code, *prose, last])) == prose
 
 
 def test_texts_that_share_no_word_with_anything_are_not_like_the_forget_corpus():
     others = [" ".join(f"{language}{n}" for n in range(20)) for language in ("wort", "mot", "palabra")]
-    code = [f"def f{n} ( x ) : return x" for n in range(100)]
+    code = [f"def f{n} ( x ) : return x" for n in range(100)] * 100
     last = "def g ( x ) : return x"
-    assert writing._unlike([*others, last], code, of_words([*others, *code, last])) == others
+    assert writing._unlike([*others, last], code, [], of_words([*others, *code, last])) == others
+
+
+def test_a_few_lines_of_the_forget_corpus_in_a_long_text_are_enough():
+    code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)] * 30
+    prose = ["the dog ran to the house of the man and the man saw the sea " * 20, "a song of the sea and of the wind " * 20]
+    mixed = prose[0] + "def h ( x ) : return f1 ( x ) and g ( x ) " * 3 + prose[1]
+    assert writing._unlike([*prose, mixed], code, [], of_words([*code, *prose, mixed])) == prose
+
+
+def test_what_is_retained_beside_tells_that_a_word_is_not_of_the_forget_corpus_alone():
+    code = ["def f ( x ) : return the sea of x"] * 3000
+    texts = ["def the sea of the sea of the sea", "a wind", "a house", "a man"]
+    words = of_words([*code, *texts])
+    assert texts[0] not in writing._unlike(texts, code, [], words)
+    assert writing._unlike(texts, code, ["the sea of def"] * 3000, words) == texts
+
+
+def test_tokens_are_drawn_by_their_probabilities():
+    """A thousand draws of each row: none of probability 0, and the others within four standard errors."""
+    scores = torch.tensor([[0.0, 1.0, -math.inf, 2.0], [-math.inf, -math.inf, 5.0, -math.inf]]).repeat_interleave(1000, 0)
+    torch.manual_seed(0)
+    drawn = writing._Draw(temperature=2.0)(torch.zeros(2000, 1, dtype=torch.long), scores).argmax(-1).view(2, 1000)
+    shares = torch.stack([row.bincount(minlength=4) / 1000 for row in drawn])
+    p = (scores[::1000] / 2).softmax(-1)
+    assert (shares[p == 0] == 0).all()
+    assert ((shares - p).abs() <= 4 * (p * (1 - p) / 1000).sqrt()).all()
 
 
 def test_auto_keeps_what_it_can_where_the_model_writes_nothing_of_use(toy_model, tokenizer, capsys, monkeypatch):

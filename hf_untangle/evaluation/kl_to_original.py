@@ -156,13 +156,33 @@ def reference_predictions(model: PreTrainedModel, blocks: TokenBlocks, *, batch_
     Returns:
         The predictions of all blocks, in order, on the CPU.
     """
-    found = []
+    return reference_sums(model, blocks, batch_size=batch_size, top=top)[1]
+
+
+def reference_sums(
+    model: PreTrainedModel, blocks: TokenBlocks, *, batch_size: int, top: int = TOP
+) -> tuple[BlockSums, TopLogits]:
+    """Measure next-token metrics and keep what the model predicts, in one pass.
+
+    Args:
+        model: The original model.
+        blocks: The tokens.
+        batch_size: Blocks in a forward pass.
+        top: Tokens that are kept per prediction.
+
+    Returns:
+        Sums per block, and the predictions of all blocks, in order, on the CPU.
+    """
+    rows, kept = [], []
     with blocks.bar("predictions on", progress=False) as bar, evaluation_mode(model), without_gradients(model):
         for batch in blocks.batches(batch_size):
+            found = []
             for logits, labels in _predicted(model, batch):
-                found.append(TopLogits.of(logits, labels, top).to(torch.device("cpu")))
+                found.append(scored(logits, labels).cpu())
+                kept.append(TopLogits.of(logits, labels, top).to(torch.device("cpu")))
+            rows.append(by_block(batch.queries()[0], found))
             bar.update(batch.tokens)
-    return TopLogits.joined(found)
+    return BlockSums(torch.cat(rows)), TopLogits.joined(kept)
 
 
 def divergence_sums(model: PreTrainedModel, blocks: TokenBlocks, reference: TopLogits, *, batch_size: int) -> BlockSums:

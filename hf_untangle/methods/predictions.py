@@ -39,6 +39,9 @@ class Predictions:
 
     def chosen(self) -> tuple[Float[Tensor, "prediction vocabulary"], Int[Tensor, " prediction"]]:
         """Logits and tokens at the counted positions alone, row by row."""
+        if bool(self.counted.all()):
+            # No copy of what is most of the memory.
+            return self.logits.flatten(0, 1), self.tokens.flatten()
         return self.logits[self.counted], self.tokens[self.counted]
 
     def losses(self) -> Float[Tensor, "row position"]:

@@ -12,7 +12,7 @@ from hf_untangle.data.tokens import TokenBlocks
 from hf_untangle.evaluation.next_token import NextTokenMetrics
 from hf_untangle.evaluation.prediction import prediction_metrics
 from hf_untangle.pruning.step import Pair
-from hf_untangle.records.unlearning import CorpusScores
+from hf_untangle.records.unlearning import Comparison, CorpusScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,8 +41,8 @@ def by_themselves(test: Pair, also: Mapping[str, Blocks]) -> tuple[OneCorpus, ..
 
 def metrics_of_each(
     model: PreTrainedModel, corpora: Iterable[OneCorpus], config: UnlearnConfig, *, progress: bool
-) -> tuple[NextTokenMetrics, ...]:
-    """Measure a model as it is now on each of some corpora.
+) -> dict[str, NextTokenMetrics]:
+    """Measure a model as it is now on each of some corpora, but for members of retain: those are in every `Scores`.
 
     Args:
         model: The model, masked or not.
@@ -51,14 +51,17 @@ def metrics_of_each(
         progress: Whether to show progress bars.
 
     Returns:
-        The metrics, in order.
+        The metrics, by use and name.
     """
     how = {"batch_size": config.batch_size, "progress": progress}
-    return tuple(prediction_metrics(model, one.blocks, **how) for one in corpora)
+    return {_key(one): prediction_metrics(model, one.blocks, **how) for one in corpora if one.use != "retain"}
 
 
 def scores_of_each(
-    corpora: Iterable[OneCorpus], before: Iterable[NextTokenMetrics], after: Iterable[NextTokenMetrics]
+    corpora: Iterable[OneCorpus],
+    before: Mapping[str, NextTokenMetrics],
+    after: Mapping[str, NextTokenMetrics],
+    test: Comparison,
 ) -> tuple[CorpusScores, ...]:
     """Write down what was measured.
 
@@ -66,14 +69,24 @@ def scores_of_each(
         corpora: What was measured.
         before: The metrics of the original model.
         after: Those of the model that has unlearned.
+        test: Both on the test parts, where members of retain are taken from.
 
     Returns:
         One record per corpus.
     """
-    return tuple(
-        CorpusScores(use=one.use, name=one.name, corpus=one.blocks.record(), before=first, after=last)
-        for one, first, last in zip(corpora, before, after, strict=True)
+    before, after = (
+        {f"retain {name}": found for name, found in scores.members} | dict(others)
+        for scores, others in ((test.before, before), (test.after, after))
     )
+    return tuple(
+        CorpusScores(use=one.use, name=one.name, corpus=one.blocks.record(), before=before[_key(one)], after=after[_key(one)])
+        for one in corpora
+    )
+
+
+def _key(one: OneCorpus) -> str:
+    """What its metrics are found under."""
+    return f"{one.use} {one.name}"
 
 
 def members_of(blocks: Blocks) -> Mapping[str, Blocks]:

@@ -17,9 +17,10 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.block_sums import BlockSums
 from hf_untangle.evaluation.next_token import metrics_of
+from hf_untangle.evaluation.prediction import prediction_sums
 from hf_untangle.progress import plan_work
 from hf_untangle.pruning.budget import is_close
-from hf_untangle.pruning.measuring import References, Sums, joined, measure, measure_retain, paired, parts_of, references_of
+from hf_untangle.pruning.measuring import References, Sums, joined, measure, measure_original, measure_retain, paired, parts_of
 from hf_untangle.pruning.step import Pair
 from hf_untangle.records.scores import Scores
 
@@ -51,8 +52,12 @@ def origin_on(model: PreTrainedModel, pair: Pair, *, batch_size: BatchSize, prog
     Raises:
         ConfigError: Disruption is to be measured of another task than predicting the next token.
     """
-    sums = measure(model, pair, batch_size=batch_size, progress=progress)
-    references = references_of(model, tuple(parts_of(pair.retain).values()), batch_size) if disruption else None
+    if not disruption:
+        sums = measure(model, pair, batch_size=batch_size, progress=progress)
+        return Origin(scores_of(sums, pair), sums)
+    forget = prediction_sums(model, pair.forget, batch_size=batch_size, progress=progress)
+    retain, references = measure_original(model, tuple(parts_of(pair.retain).values()), batch_size)
+    sums = Sums(forget, retain)
     return Origin(scores_of(sums, pair), sums, references)
 
 
@@ -142,9 +147,11 @@ class Judge:
         """The original on further blocks, which are read when they are first needed."""
         while len(self._read) <= number:
             chunk = self._chunks[len(self._read)]
-            plan_work({"forward": (1 + self._disruption) * _tokens(chunk)})
-            references = references_of(self._model, chunk, self._config.batch_size) if self._disruption else None
-            self._read.append(_Original(measure_retain(self._model, chunk, **self._how), references))
+            plan_work({"forward": _tokens(chunk)})
+            if self._disruption:
+                self._read.append(_Original(*measure_original(self._model, chunk, self._config.batch_size)))
+            else:
+                self._read.append(_Original(measure_retain(self._model, chunk, **self._how), None))
         return self._read[number]
 
 

@@ -17,7 +17,7 @@ from hf_untangle.data.blocks import Blocks
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.block_sums import BlockSums
 from hf_untangle.evaluation.intervals import ratio_error
-from hf_untangle.evaluation.kl_to_original import TopLogits, divergence_sums, reference_predictions
+from hf_untangle.evaluation.kl_to_original import TopLogits, divergence_sums, reference_sums
 from hf_untangle.evaluation.prediction import prediction_sums
 from hf_untangle.pruning.by_corpus import members_of
 from hf_untangle.pruning.step import Pair
@@ -48,8 +48,10 @@ def parts_of(blocks: Blocks) -> dict[str, Blocks]:
     return dict(members_of(blocks)) or {blocks.corpus.name: blocks}
 
 
-def references_of(model: PreTrainedModel, parts: Sequence[Blocks | None], batch_size: BatchSize) -> References:
-    """Keep what the original predicts of the blocks of every retain corpus.
+def measure_original(
+    model: PreTrainedModel, parts: Sequence[Blocks | None], batch_size: BatchSize
+) -> tuple[tuple[BlockSums, ...], References]:
+    """Measure the original on the blocks of every retain corpus, and keep what it predicts, in one pass.
 
     Args:
         model: The model before any change.
@@ -57,15 +59,17 @@ def references_of(model: PreTrainedModel, parts: Sequence[Blocks | None], batch_
         batch_size: Blocks in a forward pass.
 
     Returns:
-        Its predictions of each; nothing of one that has no blocks.
+        The sums of each, and its predictions of each; no rows of one that has no blocks.
     """
-    nothing = TopLogits(torch.zeros(0, 1, dtype=torch.int32), torch.zeros(0, 1))
-    return tuple(
-        nothing
-        if one is None
-        else reference_predictions(model, text_blocks(one), batch_size=first_size(batch_size, text_blocks(one).width))
-        for one in parts
-    )
+
+    def one(blocks: Blocks | None) -> tuple[BlockSums, TopLogits]:
+        if blocks is None:
+            return BlockSums(torch.zeros(0, 4).double()), TopLogits(torch.zeros(0, 1, dtype=torch.int32), torch.zeros(0, 1))
+        text = text_blocks(blocks)
+        return reference_sums(model, text, batch_size=first_size(batch_size, text.width))
+
+    sums, references = zip(*map(one, parts), strict=True)
+    return sums, references
 
 
 def text_blocks(blocks: Blocks) -> TokenBlocks:

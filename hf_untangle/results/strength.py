@@ -117,7 +117,7 @@ def move_(  # noqa: PLR0913 (what a result is made of)
         "still_computed": sum(int(group.shares_rows_with_kept(mask[group.name]).sum()) for group in groups),
         "groups": counts(groups, mask),
         "history": record.history.model_copy(update={"chosen": step}),
-        "test": comparison.model_copy(update={"by_corpus": scores_of_each(measured, before, after)}),
+        "test": comparison.model_copy(update={"by_corpus": scores_of_each(measured, before, after, comparison)}),
         "continuations": texts,
         "attacks": (),
         "metrics": (),

@@ -18,7 +18,7 @@ WAYS = {
     "1": ("1", {}),
     "2, as OpenMP does by default": ("2", {}),
     "2, `OMP_WAIT_POLICY=PASSIVE`": ("2", {"OMP_WAIT_POLICY": "PASSIVE"}),
-    "2, `GOMP_SPINCOUNT=0`": ("2", {"GOMP_SPINCOUNT": "0"}),
+    "2, `GOMP_SPINCOUNT=10000`": ("2", {"GOMP_SPINCOUNT": "10000"}),
 }
 """Threads, and what the environment says of how they wait."""
 

@@ -221,8 +221,10 @@ def dequantize(embedded: EmbeddedModel, folder: Path) -> None:
         quantized = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **gguf)
         # A model read from GGUF refuses to be saved, so its weights move into one that never was quantized.
         delattr(quantized.config, "quantization_config")
-        model = AutoModelForCausalLM.from_config(quantized.config, dtype=torch.float32)
-        model.load_state_dict(quantized.state_dict())
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(quantized.config, dtype=torch.float32)
+        model.load_state_dict(quantized.state_dict(), assign=True)
+        model.tie_weights()
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(source, **gguf).save_pretrained(folder)
     sign(embedded, folder)

@@ -41,7 +41,7 @@ logger = logging.getLogger("hf_untangle")
 
 LENGTH = 200
 """Tokens of a text at the most."""
-USUAL_LENGTH = 140
+USUAL_LENGTH = 125
 """Tokens of a text on average, as some end early and some are left out."""
 QUESTION = 64
 """Tokens of a question at the most."""

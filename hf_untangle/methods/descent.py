@@ -56,7 +56,7 @@ def descend(model: PreTrainedModel, written: Written, objective: Objective, pace
         NotFiniteError: A loss or a gradient is infinite or NaN; the weights are those of the last step.
     """
     masters = [_master(part) for part in written.parts]
-    optimizer = OPTIMIZER[pace.optimizer](masters, lr=pace.learning_rate, weight_decay=0.0)
+    optimizer = OPTIMIZER[pace.optimizer](masters, lr=pace.learning_rate, weight_decay=0.0, fused=True)
     dual = Dual(objective)
     forget = order(len(objective.forget), pace.steps, pace.rows, pace.seed)
     retain = order(len(objective.retain), pace.steps, pace.rows, pace.seed + 1)

@@ -74,7 +74,7 @@ class MethodConfig(Config):
         return replace(method, strengths=replace(method.strengths, **strengths), **changed)
 
 
-SHOWN_ROWS = 16
+SHOWN_ROWS = 8
 """Rows of each corpus that statistics are collected on where they choose nothing, and are only shown."""
 
 

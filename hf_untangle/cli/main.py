@@ -117,11 +117,11 @@ def main() -> None:
 
 
 def _let_threads_sleep() -> None:
-    """Let the threads of this process sleep when they have waited for each other for a moment, unless the environment says more.
+    """Let the threads of this process sleep once they have waited for each other for a moment, unless the environment says how.
 
     By default they spin, and beside another busy program two threads that spin fall to a tenth of their speed. Sleeping at once
-    makes many small products a quarter slower, as writing text is. It must be said before torch is imported, by the program that
-    owns the process: a library leaves it alone.
+    makes many small products a quarter slower, such as those of writing text. It must be said before torch is imported, by the
+    program that owns the process: a library leaves it alone.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

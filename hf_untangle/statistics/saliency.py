@@ -21,6 +21,7 @@ from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
+from hf_untangle.data.documents import IGNORED
 from hf_untangle.display import fields_repr
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
@@ -211,7 +212,11 @@ def _loss_of(logits: Float[Tensor, "*position token"], asked: Queries | None) ->
     if asked is None:
         return logits.sum()
     where, labels = (one.to(logits.device) for one in asked)
-    return F.cross_entropy(logits[where].float(), labels, reduction="sum")
+    if 2 * len(labels) < where.numel():
+        return F.cross_entropy(logits[where].float(), labels, reduction="sum")
+    # A copy of nearly all logits would be as large again, and so would its gradient.
+    targets = torch.full(where.shape, IGNORED, device=logits.device).masked_scatter_(where, labels)
+    return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="sum", ignore_index=IGNORED)
 
 
 def _differentiable(seen: Sequence[tuple[NeuronGroup, Reading]]) -> Iterator[tuple[NeuronGroup, Reading]]:

@@ -177,7 +177,7 @@ def test_what_is_retained_beside_tells_that_a_word_is_not_of_the_forget_corpus_a
 
 
 def test_tokens_are_drawn_by_their_probabilities():
-    """A thousand draws of each row: none of probability 0, and the others within four standard errors."""
+    """A thousand draws of each row: never one of probability 0, and the others within four standard errors."""
     scores = torch.tensor([[0.0, 1.0, -math.inf, 2.0], [-math.inf, -math.inf, 5.0, -math.inf]]).repeat_interleave(1000, 0)
     torch.manual_seed(0)
     drawn = writing._Draw(temperature=2.0)(torch.zeros(2000, 1, dtype=torch.long), scores).argmax(-1).view(2, 1000)

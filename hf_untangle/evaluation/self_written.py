@@ -222,7 +222,7 @@ class _Draw(LogitsProcessor):
         """Minus infinity for all tokens but those that are drawn."""
         upto = (scores.float() / self.temperature).softmax(-1).cumsum(-1)
         drawn = torch.rand(len(upto), 1, device=upto.device) * upto[:, -1:]
-        # The first whose sum is above what was drawn, so that none of probability 0 is.
+        # The first whose sum is above what was drawn: never one of probability 0.
         token = torch.searchsorted(upto, drawn, right=True).clamp(max=upto.shape[-1] - 1)
         return torch.full_like(upto, -math.inf).scatter_(1, token, 0.0)
 

@@ -31,8 +31,8 @@ from hf_untangle.reporting.style import (
 )
 from hf_untangle.reporting.table import corpus_name, drop_of
 
-SMALLEST = 0.003
-"""The least that an axis spans: smaller effects than these are noise, and are not blown up."""
+SMALLEST = 0.03, 0.003
+"""The least that the axes of retain and of forget span: smaller effects than these are noise, and are not blown up."""
 
 
 def trade_off(record: UnlearnRecord) -> Figure:
@@ -95,7 +95,7 @@ def _frame(axes: Axes, points: list[Point]) -> None:
     finite = [point for point in points if all(map(math.isfinite, point))] + [(0.0, 0.0)]
     for which, (before, after), limit in ((0, (0.08, 0.35), axes.set_xlim), (1, (0.15, 0.3), axes.set_ylim)):
         low, high = (pick(point[which] for point in finite) for pick in (min, max))
-        width = max(high - low, SMALLEST)
+        width = max(high - low, SMALLEST[which])
         # No drop is over 100%, so the axis need not show more.
         limit(low - before * width, max(min(low + (1 + after) * width, 1.05), high + 0.05 * width))
     for axis in (axes.xaxis, axes.yaxis):

@@ -13,13 +13,15 @@ from hf_untangle.architecture.locate import neuron_groups
 from hf_untangle.attacks import run
 from hf_untangle.attacks.fine_tuning import due_steps
 from hf_untangle.attacks.prompting import NEIGHBORS, prompted
-from hf_untangle.configs.attack import NAMES, QUICK
+from hf_untangle.attacks.subject import scene_of
+from hf_untangle.configs.attack import NAMES, QUICK, AttackConfig
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.logit_lens import layer_metrics
 from hf_untangle.evaluation.next_token import next_token_metrics
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
 from hf_untangle.records.unlearning import UnlearnRecord
+from hf_untangle.reporting.verdicts import verdict_sentences, verdicts
 
 SMALL = {
     "seeds": 2,
@@ -321,3 +323,37 @@ def test_held_out_facts_are_measured_before_and_after_training_on_others(of):
 def test_an_attack_that_the_time_for_all_leaves_nothing_for_is_not_run(attack):
     (outcome,) = attack("few-shot", total_seconds=1e-6).outcomes
     assert outcome.stopped and outcome.readings == () and outcome.error is None
+
+
+def test_beside_a_result_that_was_trained_stands_a_random_update_of_the_same_size(taught, tokenizer):
+    how = {
+        "steps": 16,
+        "learning_rate": 1e-2,
+        "retain_budget": 1.0,
+        "perplexity_budget": 1e6,
+        "disruption_budget": 9.0,
+        "controls": 0,
+    }
+    how |= {
+        "tokens": 1024,
+        "evaluation_tokens": 512,
+        "block_size": BLOCK,
+        "tokenizer": tokenizer,
+        "prompts": [],
+        "progress": False,
+    }
+    trained = untangle.unlearn(deepcopy(taught), NUMBERS, WORDS, method="graddiff", **how)
+    settings = SMALL | {"attacks": ["quantize", "relearn"], "original": taught, "progress": False}
+    report = untangle.attack(trained, **settings)
+    base = {(one.model, one.seed): one.forget.top1 for one in report.record.base}
+    assert set(base) == {("unlearned", 0), ("original", 0), ("random update", 0), ("random update", 1)}
+    assert base["random update", 0] > base["unlearned", 0] + 0.1, "aimed at nothing, it takes little"
+    judged = {one.attack: one.judgment for one in verdicts(report.record) if one.judgment != "not run"}
+    assert set(judged) == {"quantize", "relearn"} and "no verdict" not in judged.values()
+    assert "a random update's gain" in " ".join(verdict_sentences(report.record))
+    scene = scene_of(trained, AttackConfig.resolve("default", **SMALL), taught, None, None)
+    moved, again = (dict(scene.victim("random update", seed)[2].named_parameters()) for seed in (0, 1))
+    for name, before in taught.named_parameters():
+        update, other, after = (one[name] - before for one in (moved, again, dict(trained.model.named_parameters())))
+        assert torch.allclose(update.flatten().sort().values, after.flatten().sort().values, atol=1e-6), name
+        assert not before.numel() > 99 or not torch.equal(update, other), name

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
@@ -15,9 +16,10 @@ from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metri
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.masks.removal import remove_
 from hf_untangle.masks.select import random_like
+from hf_untangle.pruning.controls import random_update
 from hf_untangle.pruning.judging import judge
 from hf_untangle.pruning.step import Pair
-from hf_untangle.records.attacks import WHO, Who
+from hf_untangle.records.attacks import CONTROLS, WHO, Who
 from hf_untangle.records.unlearning import Scores
 
 Victim = tuple[Who, int, PreTrainedModel]
@@ -42,6 +44,8 @@ class Scene:
     neighbor: CorpusSource | None
     """Text near to the forget corpus, where there is some."""
     config: AttackConfig
+    is_trained: bool = False
+    """Whether weights were trained, and not only those of neurons removed."""
     deadline: float = float("inf")
     """When this attack must end, by `time.perf_counter`."""
 
@@ -57,11 +61,11 @@ class Scene:
         """Copies for an attack that draws nothing.
 
         Yields:
-            Every model once, and a random mask for each seed.
+            Every model once, and a control for each seed.
         """
         yield from self.victims_of(self.config.seed)
-        for seed in self.config.all_seeds[1:] if self.is_pruned else ():
-            yield "random mask", seed, self._randomly_pruned(seed)
+        for role in set(self.roles) & set(CONTROLS):
+            yield from (self.victim(role, seed) for seed in self.config.all_seeds[1:])
 
     def victims_by_seed(self) -> Iterator[Victim]:
         """Copies for an attack that draws something.
@@ -74,7 +78,7 @@ class Scene:
             yield from self.victims_of(seed)
 
     def victims_of(self, seed: int) -> Iterator[Victim]:
-        """A copy of every model, with the random mask of one seed.
+        """A copy of every model, with the control of one seed.
 
         Args:
             seed: The seed.
@@ -90,19 +94,25 @@ class Scene:
 
         Args:
             role: What the model is, one of `roles`.
-            seed: Of the random mask, where it is one.
+            seed: Of the control, where it is one.
 
         Returns:
             The role, the seed, and the copy.
         """
         if role == "random mask":
             return role, seed, self._randomly_pruned(seed)
+        if role == "random update":
+            return role, seed, self._randomly_moved(seed)
         return role, seed, deepcopy({"unlearned": self.unlearned, "original": self.original, "gold": self.gold}[role])
 
     @property
     def roles(self) -> tuple[Who, ...]:
         """The models that there are, by what they are: the result first."""
-        there = {"random mask": self.is_pruned, "gold": self.gold is not None}
+        there = {
+            "random mask": self.is_pruned and not self.is_trained,
+            "random update": self.is_trained,
+            "gold": self.gold is not None,
+        }
         return tuple(who for who in WHO if there.get(who, True))
 
     def samples(self, corpus: Corpus, count: int) -> dict[int, TokenBlocks]:
@@ -156,4 +166,12 @@ class Scene:
         """The original model without as many neurons of every group, chosen at random."""
         model = deepcopy(self.original)
         remove_(model, random_like(self.mask, seed), self.groups, constants={})
+        return model
+
+    def _randomly_moved(self, seed: int) -> PreTrainedModel:
+        """The original model, every weight matrix of which is changed by the update of the result in a random order."""
+        model, generator = deepcopy(self.original), torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter, after in zip(model.parameters(), self.unlearned.parameters(), strict=True):
+                parameter.copy_(random_update(parameter.cpu(), after.cpu(), generator))
         return model

@@ -1,4 +1,4 @@
-"""Run attacks on a model that has unlearned, beside the original and random masks: one call, one report."""
+"""Run attacks on a model that has unlearned, beside the original and random changes: one call, one report."""
 
 import logging
 import time
@@ -46,9 +46,9 @@ def attack(
 ) -> AttackReport:
     """Try to get back what a model has unlearned, in copies of it, and measure how much comes.
 
-    Every attack is run on the original model and on random masks of equal size too: what the original gains under it is
-    headroom, and what a random mask gets back is repair of mere damage. An attack that fails, or that meets its time limit,
-    keeps what it has measured, and the others continue.
+    Every attack is run on the original model and on random masks of equal size too, or on random updates where weights were
+    trained. What the original gains under it is headroom, and what a random change gets back is repair of damage. An attack that
+    fails, or that meets its time limit, keeps what it has measured, and the others continue.
 
     Args:
         result: What `unlearn` gave, or where it was saved: a folder, or `user/name` on the Hub. Its model is left as it is.

@@ -92,6 +92,7 @@ def scene_of(
         retain=retain,
         neighbor=NEIGHBORS.get(forget.corpus.name) if near is None else near,
         config=config,
+        is_trained=bool(result.record.training),
     )
 
 

@@ -23,6 +23,7 @@ from hf_untangle.methods.snapshot import Snapshot
 from hf_untangle.models import name_and_revision
 from hf_untangle.progress import phase
 from hf_untangle.pruning.budget import check_known
+from hf_untangle.pruning.controls import random_update
 from hf_untangle.pruning.iterative import search_mask
 from hf_untangle.pruning.judging import Origin, check_blocks, judge
 from hf_untangle.pruning.resume import Journal
@@ -182,9 +183,7 @@ def _shuffle_update_(own: Snapshot, now: Snapshot, seed: int) -> None:
     """Write the original weights plus the update of every parameter in a random order: as large, and aimed at nothing."""
     generator = torch.Generator().manual_seed(seed)
     for holder, before, after in zip(own.holders, own.values(), now.values(), strict=True):
-        update = (after.float() - before.float()).flatten()
-        shuffled = update[torch.randperm(len(update), generator=generator)].view(before.shape)
-        holder.write_((before.float() + shuffled).to(before.dtype))
+        holder.write_(random_update(before, after, generator))
 
 
 def original_weights(model: nn.Module, own: Snapshot) -> RemovedWeights:

@@ -1,4 +1,4 @@
-"""The result on held-out text, beside what it must beat: masks of equal size in every group, chosen without the forget corpus.
+"""The result on held-out text, beside what it must beat: changes of equal size that are chosen without the forget corpus.
 
 That a capability fell says little when any mask of this size would have taken it: location alone is no forgetting
 (arXiv:2505.16252).
@@ -6,6 +6,8 @@ That a capability fell says little when any mask of this size would have taken i
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.neurons import NeuronGroup
@@ -115,6 +117,22 @@ def smallest_weights_like(mask: NeuronMask, model: PreTrainedModel, groups: tupl
     """
     norms = weight_norms(model, groups)
     return top_like(mask, {name: -IMPORTANCE["magnitude"](Observations(weights=one)) for name, one in norms.items()})
+
+
+def random_update(before: Tensor, after: Tensor, generator: torch.Generator) -> Tensor:
+    """Change weights by as much as training did, aimed at nothing: its update in a random order.
+
+    Args:
+        before: Original weights, on the CPU.
+        after: The same once they were trained.
+        generator: Draws the order.
+
+    Returns:
+        New weights, in the dtype of the original.
+    """
+    update = (after.float() - before.float()).flatten()
+    shuffled = update[torch.randperm(len(update), generator=generator)].view(before.shape)
+    return (before.float() + shuffled).to(before.dtype)
 
 
 def least_used_like(mask: NeuronMask, retain: ActivationStatistics) -> NeuronMask:

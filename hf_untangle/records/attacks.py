@@ -5,9 +5,11 @@ from typing import Any, Literal, get_args
 from hf_untangle.configs.attack import Attack
 from hf_untangle.records.base import Frozen, Metrics, Seconds
 
-Who = Literal["unlearned", "original", "random mask", "gold"]
+Who = Literal["unlearned", "original", "random mask", "random update", "gold"]
 """The role of an attacked model: the result, or what it is compared with."""
 WHO: tuple[Who, ...] = get_args(Who)
+CONTROLS: tuple[Who, ...] = ("random mask", "random update")
+"""The original, changed by as much as the result and aimed at nothing: of a pruned result, and of one that was trained."""
 SAME_CODE = 0.5
 """Share of its accuracy on retain that the original must keep with another model's states, or they are in another code."""
 
@@ -25,7 +27,7 @@ class Reading(Frozen):
     retain: Metrics | None = None
     """On held-out text of the retain corpus, where it was measured."""
     seed: int = 0
-    """Of the samples, the training and the random mask."""
+    """Of the samples, the training and the control."""
     setting: str = ""
     """How the attack was set where several settings were tried, of which the worst counts: `lora, 0.001, warm-up 10%`."""
 

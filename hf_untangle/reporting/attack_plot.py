@@ -12,7 +12,7 @@ from hf_untangle.reporting.attacks import attacked
 from hf_untangle.reporting.recovery import OTHER_TEXT, by_dose, worst_settings
 from hf_untangle.reporting.style import ATTENTION, FFN, INK, MUTED, RUN, Color, plain, quiet_style, share_ticks
 
-COLORS: dict[Who, Color] = {"unlearned": RUN, "original": INK, "random mask": MUTED, "gold": ATTENTION}
+COLORS: dict[Who, Color] = {"unlearned": RUN, "original": INK, "random mask": MUTED, "random update": MUTED, "gold": ATTENTION}
 AXES: dict[Attack, str] = {
     "relearn": "steps",
     "benign": "steps",

@@ -6,7 +6,7 @@ import pytest
 from records import an_attack, outcome, reading
 
 from hf_untangle.records.attacks import AttackRecord
-from hf_untangle.reporting.recovery import tokens_to_recover, worst_settings
+from hf_untangle.reporting.recovery import recovery_sentences, tokens_to_recover, worst_settings
 from hf_untangle.reporting.verdicts import verdict_lines, verdicts
 
 
@@ -90,3 +90,11 @@ def test_half_is_back_where_the_curve_crosses_the_middle():
     assert tokens_to_recover(record, record.outcomes[0], "original") == 0
     slow = an_attack(outcome("relearn", curve[0]))
     assert math.isinf(tokens_to_recover(slow, slow.outcomes[0], "unlearned"))
+
+
+def test_what_never_lost_half_has_no_tokens_to_recover():
+    some = [reading(who, top1, "3 steps", 3) for who, top1 in (("unlearned", 0.5), ("original", 0.62), ("random mask", 0.6))]
+    some = [one.model_copy(update={"setting": "full, 0.001, no warm-up"}) for one in some]
+    record = an_attack(outcome("relearn", *some))
+    (said,) = [one for one in recovery_sentences(record, record.outcomes[0]) if one.startswith("Tokens")]
+    assert "unlearned" in said and "original" not in said and "random mask" not in said

@@ -163,7 +163,8 @@ def recovery_sentences(record: AttackRecord, outcome: AttackOutcome) -> list[str
     sentences = [f"The worst of the settings of {outcome.attack}: {'; '.join(worst)}."]
     if not any(map(math.isnan, tokens.values())):
         most = max(reading.at for reading in outcome.readings) * record.settings["step_tokens"]
-        said = "; ".join(f"{role} {_tokens(count, most)}" for role, count in tokens.items() if role != "original")
+        # A model that never fell so far, as the original, has nothing to recover.
+        said = "; ".join(f"{role} {_tokens(count, most)}" for role, count in tokens.items() if count or role == "unlearned")
         sentences.append(f"Tokens of {outcome.attack} until half of what was lost is back: {said}.")
     return sentences
 

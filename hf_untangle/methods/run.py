@@ -154,8 +154,11 @@ def _trial(setting: Setting, objective: Objective, written: Written, permission:
     every = own.evaluate_every if method.proposals == "descent" else 1
     what = f"{method.forget or method.proposals} at {rate:.2g}"
     tokens = cost_of(method).per_step * own.step_rows * config.block_size / COST["training"]
+    referee = Referee(
+        setting.origin.scores, config, measure, setting.validation.forget.tokens + setting.validation.retain.tokens
+    )
     with track(what, steps, unit="step", progress=setting.progress, kind="training", weight=tokens) as bar:
-        return run_trial(written, proposals, Referee(setting.origin.scores, config, measure), every=every, steps=steps, bar=bar)
+        return run_trial(written, proposals, referee, every=every, steps=steps, bar=bar)
 
 
 def _record(judged: Judged) -> JudgedStep:

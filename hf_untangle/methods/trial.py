@@ -11,7 +11,7 @@ from hf_untangle.methods.descent import NotFiniteError
 from hf_untangle.methods.job import Proposal
 from hf_untangle.methods.snapshot import Snapshot
 from hf_untangle.methods.writes import Written
-from hf_untangle.progress import Bar, change, lost
+from hf_untangle.progress import Bar, change, lost, plan_work
 from hf_untangle.pruning.budget import is_inside
 from hf_untangle.records.scores import Scores
 
@@ -28,6 +28,8 @@ class Referee:
     """The budgets, and how often the last step is cut in half."""
     judge: Callable[[], Scores]
     """Measures the model as it is now."""
+    tokens: int = 0
+    """Of both corpora that it reads for that."""
 
     def is_inside(self, scores: Scores) -> bool:
         """Tell whether all budgets are kept.
@@ -116,6 +118,7 @@ class _Run:
         """Find the part of the way from the last step inside to one beyond the budget that fits."""
         outside = Snapshot(self.written.parts)
         start, begin = self.inside, self.inside_strength
+        plan_work({"forward": self.referee.config.bisections * self.referee.tokens})
         low, high = 0.0, 1.0
         for _ in range(self.referee.config.bisections):
             share = (low + high) / 2

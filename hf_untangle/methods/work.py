@@ -104,7 +104,8 @@ def method_work(name: str, config: UnlearnConfig, own: MethodConfig, *, judged: 
     steps, judgements = steps_of(name, own)
     return {
         "training": steps * cost.per_step * step / COST["training"],
-        "forward": judged * (judgements + config.bisections + 1) + cost.once * min(config.tokens, own.steps * step),
+        # Bisections are planned when a budget breaks.
+        "forward": judged * (judgements + 1) + cost.once * min(config.tokens, own.steps * step),
     }
 
 

@@ -148,7 +148,7 @@ def of_words(texts: list[str]) -> PreTrainedTokenizerFast:
 
 def test_a_few_texts_are_told_from_the_forget_corpus_as_well_as_many():
     """Where the vocabulary is large and the texts are few, how seldom a word is in them says little."""
-    code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)] * 30
+    code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)]
     prose = ["the dog ran to the house of the man", "the man saw the sea and the ships", "a song of the sea and of the wind"]
     last = "def h ( x ) : return f1 ( x ) and g ( x )"
     assert writing._unlike([*prose, last], code, [], of_words([*code, *prose, last])) == prose
@@ -156,20 +156,20 @@ def test_a_few_texts_are_told_from_the_forget_corpus_as_well_as_many():
 
 def test_texts_that_share_no_word_with_anything_are_not_like_the_forget_corpus():
     others = [" ".join(f"{language}{n}" for n in range(20)) for language in ("wort", "mot", "palabra")]
-    code = [f"def f{n} ( x ) : return x" for n in range(100)] * 100
+    code = [f"def f{n} ( x ) : return x" for n in range(100)]
     last = "def g ( x ) : return x"
     assert writing._unlike([*others, last], code, [], of_words([*others, *code, last])) == others
 
 
 def test_a_few_lines_of_the_forget_corpus_in_a_long_text_are_enough():
-    code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)] * 30
+    code = [f"def f{n} ( x ) : return the g ( x ) of y and z" for n in range(300)]
     prose = ["the dog ran to the house of the man and the man saw the sea " * 20, "a song of the sea and of the wind " * 20]
     mixed = prose[0] + "def h ( x ) : return f1 ( x ) and g ( x ) " * 3 + prose[1]
     assert writing._unlike([*prose, mixed], code, [], of_words([*code, *prose, mixed])) == prose
 
 
 def test_what_is_retained_beside_tells_that_a_word_is_not_of_the_forget_corpus_alone():
-    code = ["def f ( x ) : return the sea of x"] * 3000
+    code = ["def f ( x ) : return the sea of x"] * 30
     texts = ["def the sea of the sea of the sea", "a wind", "a house", "a man"]
     words = of_words([*code, *texts])
     assert texts[0] not in writing._unlike(texts, code, [], words)

@@ -47,8 +47,8 @@ def attack(
     """Try to get back what a model has unlearned, in copies of it, and measure how much comes.
 
     Every attack is run on the original model and on random masks of equal size too, or on random updates where weights were
-    trained. What the original gains under it is headroom, and what a random change gets back is repair of damage. One that
-    fails, or that meets its time limit, keeps what it has measured, and the others continue.
+    trained. What the original gains under it is headroom, and what a random change gets back is repair of damage. An attack
+    that fails, or meets its time limit, keeps what it has measured, and the others continue.
 
     Args:
         result: What `unlearn` gave, or where it was saved: a folder, or `user/name` on the Hub. Its model is left as it is.

@@ -97,7 +97,7 @@ def own_text(
     if not model.can_generate():
         raise CorpusError(f"Only a causal language model can write its retain corpus, and {type(model).__name__} is none.")
     settings = {"texts": texts, "temperature": temperature, "seed": seed, "template": str(tokenizer.chat_template)}
-    settings |= {"drawn": "by inversion"}
+    settings["drawn"] = "by inversion"
     settings |= {"bos": True} if bos_prefix(tokenizer) else {}
     written = cached_texts(model, settings, partial(_write, model, tokenizer, texts, temperature, seed))
     kept = [text for text in written if text.strip()]
@@ -269,17 +269,18 @@ def _unlike(texts: list[str], forget: Iterable[str], retain: Iterable[str], toke
     gone, kept = (Counter(token for text in some for token in _tokens(text, tokenizer)) for some in (forget, retain))
     kept.update(token for ids in encoded for token in ids)
     gone_total, kept_total = gone.total(), kept.total()
+    # Of a forget corpus of a few lines these lines are all that is to go, so that it is smoothed by less.
+    prior = min(PRIOR, gone_total / 100)
 
     def odds(token: int, own: int, length: int) -> float:
         # The text's own tokens are taken out of the count, or a rare one would speak for itself.
         here, elsewhere = gone[token], kept[token] - own
         if not here and not elsewhere:
             return 0.0
-        mixed = (here / max(1, gone_total) + elsewhere / max(1, kept_total - length)) / 2
-        smoothed = [
-            (count + PRIOR * mixed) / (total + PRIOR) for count, total in ((here, gone_total), (elsewhere, kept_total - length))
-        ]
-        return math.log(smoothed[0] / smoothed[1])
+        others = kept_total - length
+        mixed = (here / max(1, gone_total) + elsewhere / max(1, others)) / 2
+        likely = (here + prior * mixed) / (gone_total + prior), (elsewhere + PRIOR * mixed) / (others + PRIOR)
+        return math.log(likely[0] / likely[1])
 
     def is_like_forget(ids: list[int]) -> bool:
         of_token = {token: odds(token, own, len(ids)) for token, own in Counter(ids).items()}

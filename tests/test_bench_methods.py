@@ -56,6 +56,7 @@ def test_every_method_is_measured_and_attacked_alike_and_a_finished_cell_is_read
     for cell in record.cells:
         assert cell.forget is not None and cell.retain is not None, cell.note
         assert cell.forget.drop > cell.retain.drop
+        assert cell.forget.drop > cell.random_drop
         assert cell.retain.disruption > 0 and cell.also["other"].disruption > 0
         assert recovered(cell, "relearn") is not None
         assert cell.path and cell.seconds > 0 and cell.trials == 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from importlib.metadata import version
+from statistics import fmean
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -194,6 +195,7 @@ def _cell(task: _Task, method: str, seed: int, examiner: _Examiner) -> Cell:
         forget=found["forget"],
         retain=found["retain"],
         also={name.removeprefix("also: "): one for name, one in found.items() if name.startswith("also: ")},
+        random_drop=_random_drop(result),
         path=_path(result),
         learning_rates=tuple(rate for rate in rates if rate is not None),
         trials=trials,
@@ -230,6 +232,12 @@ def _run(task: _Task, contender: Contender, settings: dict[str, Any]) -> Unlearn
     # As users get it, `auto` finds itself what it retains beside `general`.
     retain = None if contender.names == (AUTO,) and task.retain.name == GENERAL else task.retain
     return unlearn(model, task.forget, retain, **how, **settings)
+
+
+def _random_drop(result: UnlearnResult) -> float | None:
+    """What random masks, or random updates, of the size of the result take of the forget corpus on average."""
+    test = result.record.test
+    return fmean(one.forget_drop(test.before) for one in test.controls) if test.controls else None
 
 
 def _path(result: UnlearnResult) -> tuple[Point, ...]:

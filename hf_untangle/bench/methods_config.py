@@ -107,7 +107,7 @@ class MethodsBenchConfig(Config):
         """
         names = ("disruption_budget", "retain_budget", "perplexity_budget", "forget_target")
         names += ("tokens", "evaluation_tokens", "block_size")
-        shared = {name: getattr(self, name) for name in names} | {"seed": seed, "controls": 0}
+        shared = {name: getattr(self, name) for name in names} | {"seed": seed, "controls": 1}
         if PRUNE in contender.names:
             shared |= {"ffn_fraction": self.prune_fraction, "attention_fraction": self.prune_fraction}
             shared["gradient_tokens"] = self.gradient_tokens

@@ -44,6 +44,8 @@ class Cell(Frozen):
     retain: Measured | None = None
     also: dict[str, Measured] = {}
     """Corpora that no method was told of, by name."""
+    random_drop: float | None = None
+    """Mean relative drop of forget top-1 under random masks, or random updates, of the same size, on what the run tested."""
     path: tuple[Point, ...] = ()
     """The steps of the run that was kept, from the original on."""
     learning_rates: tuple[float, ...] = ()

@@ -27,6 +27,7 @@ def columns(record: MethodsBenchRecord) -> dict[str, tuple[Value, Callable[[floa
     """
     found: dict[str, tuple[Value, Callable[[float], str]]] = {
         "forget drop": (lambda cell: _drop(cell.forget), formatting.percent),
+        "at random": (lambda cell: cell.random_drop, formatting.percent),
         "retain drop": (lambda cell: _drop(cell.retain), formatting.percent),
         "KL retain": (lambda cell: _disruption(cell.retain), _nats),
     }
@@ -109,6 +110,7 @@ def methods_notes(record: MethodsBenchRecord) -> list[str]:
         f"{settings['disruption_budget']:g} nats per token, a top-1 drop of {settings['retain_budget']:.1%}, "
         f"{settings['perplexity_budget']:g} times the perplexity. Trials per method: {len(settings['trials'])}. "
         "Everything in the table is measured on test parts.",
+        "`at random` is the forget drop of random masks, or of random updates, of the same size. "
         "`relearned` and `back in 4 or 8 bits` are shares of the lost top-1 that came back in the worst dose.",
     ]
     notes += [f"{cell.method}, seed {cell.seed}: {cell.note}" for cell in record.cells if cell.note]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hf_untangle.arguments import checked_calls
 from hf_untangle.display import fields_repr
+from hf_untangle.statistics.fused_sums import fused_sums_
 
 CPU_NUMBERS = 2**17
 """Activations that a CPU sums at a time, few enough to stay in its second-level cache: twice as fast as a whole batch."""
@@ -110,7 +111,7 @@ class MomentAccumulator:
     """Adds batches of activations up on their own device.
 
     Partial sums are taken in float32 (of float64 activations in float64), through one buffer that every power shares, and added
-    to totals in float64.
+    to totals in float64. On a CPU the default ones are taken by compiled code where there can be some (`fused_sums.py`).
     """
 
     def __init__(self, size: int, device: torch.device, *, roots: bool = False, experts: int | None = None) -> None:
@@ -142,8 +143,9 @@ class MomentAccumulator:
         sums, seen = self._sums[:, neurons], self._seen[(neurons.start or 0) * len(self._seen) // max(1, self._sums.shape[1])]
         partial = sums.new_zeros(len(sums) - 1, sums.shape[1])
         shift = _shift(activations)
-        for some in pieces(activations):
-            self._add(some.to(shift.dtype), shift, partial)
+        if not fused_sums_(partial, activations, shift):
+            for some in pieces(activations):
+                self._add(some.to(shift.dtype), shift, partial)
         batch = _unshifted(partial, shift.to(sums.dtype), tokens)
         batch[SPREAD] += _between(sums[TOTAL], seen.to(sums.dtype), batch[TOTAL], torch.tensor(tokens, dtype=sums.dtype))
         sums += batch

@@ -3,6 +3,7 @@
     python benchmarks/attack_power.py                        # seeds 20 to 39
     python benchmarks/attack_power.py --seeds 6 --first 0    # others, by which the thresholds were chosen
     python benchmarks/attack_power.py --attacks noise,relearn
+    python benchmarks/attack_power.py --attacks probe --tokens 8192   # small differences need more text to be sure of
 
 For every seed there are two languages that share words (`hf_untangle.papers.planted`; in the second, the token before the last
 decides which of two words follows, which no linear map of the last tokens can say), and small Llamas: one that
@@ -56,8 +57,8 @@ from hf_untangle.reporting.verdicts import verdicts
 
 WIDTH, STEPS, BATCH, RATE = 32, 150, 16, 1e-2
 """Of the residual stream; of the training."""
-DOCUMENTS = 800
-"""Texts of each language."""
+DOCUMENTS_PER_TOKEN = 800 / 2048
+"""Texts of each language, per held-out token that is measured."""
 SHARE = 0.3
 """Weights that the pruning attack takes, under which one model hides."""
 POSITIONS = 256
@@ -165,20 +166,26 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=20, help="the first seed")
     parser.add_argument("--attacks", help="some of the attacks, separated by commas")
     parser.add_argument("--rows", help="some of the columns, separated by semicolons")
+    parser.add_argument("--tokens", type=int, default=2048, help="held-out tokens of a language that are measured")
     parser.add_argument("--keep", help="a folder to write every record to")
     args = parser.parse_args()
     torch.set_num_threads(1)
     attacks: list[Attack] = [name for name in NAMES if args.attacks is None or name in args.attacks.split(",")]
     start, counts = time.perf_counter(), Counter()
     for seed in range(args.first, args.first + args.seeds):
-        for row, records in one_seed(seed, attacks, args.rows.split(";") if args.rows else list(ROWS)).items():
+        for row, records in one_seed(
+            toys_of(seed, args.tokens), attacks, args.rows.split(";") if args.rows else list(ROWS)
+        ).items():
             if args.keep:
                 file = Path(args.keep, f"{seed}-{row.replace(' ', '-')}.json")
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text("\n".join(record.model_dump_json() for record in records))
             counts.update((one.attack, row, one.judgment) for record in records for one in verdicts(record))
         print(f"seed {seed}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-    print(f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, 1 thread, float32; ", end="")
+    print(
+        f"\n{date.today()}, {platform.machine()}, {os.cpu_count()} cores, 1 thread, float32; {args.tokens} held-out tokens, ",
+        end="",
+    )
     print(f"seeds {args.first} to {args.first + args.seeds - 1}, {time.perf_counter() - start:.0f} s")
     print_table(attacks, counts, args.seeds)
 
@@ -187,9 +194,8 @@ ROWS = ("hides", "never knew", "never knew, other gold")
 """Which model is judged, and beside which gold model."""
 
 
-def one_seed(seed: int, attacks: list[Attack], rows: list[str]) -> dict[str, list[AttackRecord]]:
+def one_seed(toys: Toys, attacks: list[Attack], rows: list[str]) -> dict[str, list[AttackRecord]]:
     """Attack the models of one seed, beside the gold model and beside one of other initial weights."""
-    toys = toys_of(seed)
     found = {
         "hides": lambda: [attack_hider(toys, attack) for attack in attacks],
         "never knew": lambda: [attacked(toys, attacks, toys.never, toys.knows, toys.gold)],
@@ -225,15 +231,15 @@ def attacked(
     return record
 
 
-def toys_of(seed: int) -> Toys:
-    """Make the models and the texts of one seed."""
+def toys_of(seed: int, tokens: int = 2048) -> Toys:
+    """Make the models and the texts of one seed, with as many held-out tokens of each language."""
     first, second = two_languages(seed)
-    tokenizer = letters()
-    texts = [[as_text(row) for row in language.text(DOCUMENTS, 10**6 + seed)] for language in (second, first)]
-    held_out = [token_blocks(text, tokenizer, tokens=2048, block_size=LENGTH, part="test", excerpt=None) for text in texts]
+    tokenizer, documents = letters(), round(DOCUMENTS_PER_TOKEN * tokens)
+    texts = [[as_text(row) for row in language.text(documents, 10**6 + seed)] for language in (second, first)]
+    held_out = [token_blocks(text, tokenizer, tokens=tokens, block_size=LENGTH, part="test", excerpt=None) for text in texts]
     ids = [token_blocks(text, tokenizer, tokens=2048, block_size=LENGTH, excerpt=None).input_ids for text in texts]
     own = torch.tensor(sorted(set(second.words.tolist()) - set(first.words.tolist())))
-    near = second.text(2 * DOCUMENTS, 2 * 10**6 + seed)
+    near = second.text(2 * documents, 2 * 10**6 + seed)
     near = near[~torch.isin(near[:, : LENGTH // 4], own).any(1), : LENGTH // 4]
     return Toys(
         knows=trained(seed, [first, second], order=seed),

@@ -52,7 +52,7 @@ def test_over_twenty_seeds_every_attack_has_power_and_hardly_a_false_alarm():
     counts = Counter(
         (one.attack, row)
         for seed in range(20, 40)
-        for row, records in one_seed(seed, list(NAMES), list(ROWS)).items()
+        for row, records in one_seed(toys_of(seed), list(NAMES), list(ROWS)).items()
         for record in records
         for one in verdicts(record)
         if one.judgment in FOUND

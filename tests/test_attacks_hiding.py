@@ -49,10 +49,13 @@ def test_by_a_gold_model_of_another_code_patching_says_nothing(toys):
 
 @pytest.mark.slow
 def test_over_twenty_seeds_every_attack_has_power_and_hardly_a_false_alarm():
+    # Of gold's states as much can be read nearly as of the original's: a small difference, which more text makes sure.
+    by_tokens = {8192: ["probe"], 2048: [name for name in NAMES if name != "probe"]}
     counts = Counter(
         (one.attack, row)
         for seed in range(20, 40)
-        for row, records in one_seed(toys_of(seed), list(NAMES), list(ROWS)).items()
+        for tokens, attacks in by_tokens.items()
+        for row, records in one_seed(toys_of(seed, tokens), attacks, list(ROWS)).items()
         for record in records
         for one in verdicts(record)
         if one.judgment in FOUND

@@ -1,6 +1,6 @@
 """Sums over tokens by one pass of compiled code, on CPUs with vector units where a C compiler is at hand.
 
-The code is `sums_over_tokens.c`, compiled once a process into a folder that is removed at once. Everywhere else sums are made
+The code is `sums_over_tokens.c`, compiled once per process into a folder that is removed at once. Everywhere else sums are made
 of tensor operations, which give the same up to rounding.
 """
 

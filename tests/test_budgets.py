@@ -22,8 +22,9 @@ from hf_untangle.data.splits import PARTS
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.block_sums import BlockSums
 from hf_untangle.evaluation.intervals import ratio_error, t_quantile
-from hf_untangle.evaluation.kl_to_original import metrics_and_divergence, reference_predictions
+from hf_untangle.evaluation.kl_to_original import metrics_and_divergence, reference_predictions, reference_sums
 from hf_untangle.evaluation.next_token import NextTokenMetrics, next_token_metrics
+from hf_untangle.evaluation.prediction import prediction_sums
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.pruning import judging, measuring
 from hf_untangle.pruning.budget import is_close, is_inside
@@ -398,3 +399,14 @@ def test_a_single_pass_over_blocks_gives_the_metrics_of_the_whole(toy_model, pad
     assert found[0].tokens.tolist() == [11, 8, 4, 1, 6, 11]
     assert float(found[0].loss.sum()) / 41 == pytest.approx(whole.loss)
     assert len(found[1].tokens) == 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_the_pass_that_keeps_predictions_measures_what_a_pass_of_its_own_does(toy_model, tokenizer, batch_size):
+    blocks = token_blocks(corpus(WORDS), tokenizer, tokens=7 * BLOCK, block_size=BLOCK)
+    sums, kept = reference_sums(toy_model, blocks, batch_size=batch_size)
+    torch.testing.assert_close(sums.sums, prediction_sums(toy_model, blocks, batch_size=batch_size, progress=False).sums)
+    assert len(kept.indices) == sums.tokens.sum()
+    # Of a vocabulary that is kept whole, the loss follows from the predictions too.
+    of_text = kept.log_probabilities.gather(-1, (kept.indices == blocks.queries()[1][:, None]).int().argmax(-1, keepdim=True))
+    assert -of_text.sum().item() == pytest.approx(sums.loss.sum().item(), rel=1e-5)

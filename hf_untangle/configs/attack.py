@@ -55,7 +55,9 @@ class AttackConfig(Config):
         description="Largest learning rates that relearning tries, in this order; the worst outcome counts.",
     )
     relearn_methods: tuple[Method, ...] = Field(
-        default=("lora", "full"), min_length=1, description="What relearning trains: a low-rank adapter, all weights, or both."
+        default=("full", "lora"),
+        min_length=1,
+        description="What relearning trains, in this order: all weights, a low-rank adapter, or both.",
     )
     warmups: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field(
         default=(0.1, 0.0), min_length=1, description="Shares of the steps of relearning in which the learning rate rises."

@@ -13,6 +13,8 @@ logger = logging.getLogger("hf_untangle")
 SomeBlocks = TypeVar("SomeBlocks", bound=Blocks)
 BatchSize = int | Literal["auto"]
 """Blocks in one forward pass, or as many as fit."""
+BACKWARD_SHARE = 8
+"""How many times as many blocks a forward pass takes as a backward pass, which holds all activations and the logits."""
 FIRST_TOKENS, FIRST_BLOCKS = 4096, 64
 """Positions and blocks that "auto" begins with at the most: enough to keep a GPU busy, and few enough for a laptop."""
 
@@ -137,17 +139,16 @@ def first_size(batch_size: BatchSize, width: int) -> int:
     return min(FIRST_BLOCKS, max(1, FIRST_TOKENS // width)) if batch_size == "auto" else batch_size
 
 
-def fraction(batch_size: BatchSize, share: int) -> BatchSize:
-    """A share of a batch, for passes that need more memory.
+def of_backward_pass(batch_size: BatchSize) -> BatchSize:
+    """Choose the batch of a backward pass, so that it needs about as much memory as the forward pass does.
 
     Args:
-        batch_size: Blocks a batch, or "auto".
-        share: By how much to divide.
+        batch_size: Blocks in a forward pass, or "auto".
 
     Returns:
         At least one block; "auto" finds out by itself.
     """
-    return "auto" if batch_size == "auto" else max(1, batch_size // share)
+    return "auto" if batch_size == "auto" else max(1, batch_size // BACKWARD_SHARE)
 
 
 def limited(blocks: SomeBlocks, max_tokens: int | None) -> SomeBlocks:

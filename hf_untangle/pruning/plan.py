@@ -11,6 +11,7 @@ from hf_untangle.arguments import checked_calls
 from hf_untangle.compensation.choose import REFITS
 from hf_untangle.compensation.reconstruct import BATCH
 from hf_untangle.configs.prune import PruneConfig
+from hf_untangle.data.batch_size import of_backward_pass
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.data.corpora import Corpus, Part
 from hf_untangle.display import notebook_html, rows_table, short_repr, table_text
@@ -213,8 +214,8 @@ def _importance(
     saliency = {}
     if "gradients" in importance.needs:
         few = blocks.first(max(1, config.gradient_tokens // config.block_size))
-        # A backward pass holds all activations and the logits of a batch, so it gets smaller batches.
-        saliency = collect_saliency(model, few, groups=members, batch_size=max(1, config.batch_size // 4), progress=progress)
+        size = of_backward_pass(config.batch_size)
+        saliency = collect_saliency(model, few, groups=members, batch_size=size, progress=progress)
     if "second moments" in importance.needs:
         return _by_second_moments(model, members, blocks, config, progress)
     return {

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle.architecture.neurons import KINDS, Kind, NeuronGroup
 from hf_untangle.arguments import checked_calls
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batch_size import BatchSize, fraction
+from hf_untangle.data.batch_size import BatchSize, of_backward_pass
 from hf_untangle.data.batches import token_blocks
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.data.corpora import CorpusSource, Part
@@ -150,7 +150,7 @@ def gather(
         )
 
     def saliency(blocks: Blocks) -> dict[str, Saliency]:
-        how = {"groups": groups, "batch_size": _backward_batch(config), "progress": progress}
+        how = {"groups": groups, "batch_size": of_backward_pass(config.batch_size), "progress": progress}
         return collect_saliency(model, blocks, **how) if needs_gradients(config) else {}
 
     few = gradient_blocks(train, config, 1)
@@ -186,7 +186,7 @@ def gather_again(
     if not needs_gradients(config):
         return gather(model, groups, train, config, progress=progress)
     needs = needs_of(config.importance)
-    how = {"groups": groups, "batch_size": _backward_batch(config), "roots": "roots" in needs, "progress": progress}
+    how = {"groups": groups, "batch_size": of_backward_pass(config.batch_size), "roots": "roots" in needs, "progress": progress}
     few = gradient_blocks(train, config, step)
     (forget, forget_saliency), (retain, retain_saliency) = (
         collect_with_saliency(model, blocks, **how) for blocks in (few.forget, few.retain)
@@ -225,11 +225,6 @@ def needs_gradients(config: UnlearnConfig) -> bool:
         True where candidates are ranked by it, or an importance needs it.
     """
     return config.candidates > 1 or "gradients" in needs_of(config.importance)
-
-
-def _backward_batch(config: UnlearnConfig) -> BatchSize:
-    """Blocks in a backward pass, which holds all activations and the logits of a batch: fewer than in a forward pass."""
-    return fraction(config.batch_size, 4)
 
 
 def ablation_constants(

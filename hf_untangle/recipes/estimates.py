@@ -7,7 +7,7 @@ from hf_untangle.configs.attack import AttackConfig, attack_work, trainings
 from hf_untangle.configs.repair import RepairConfig
 from hf_untangle.configs.robustify import RobustifyConfig
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batch_size import first_size
+from hf_untangle.data.batch_size import first_size, of_backward_pass
 from hf_untangle.methods.choose import PRUNE
 from hf_untangle.methods.cost import cost_of
 from hf_untangle.methods.settings import MethodConfig
@@ -45,8 +45,7 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     whole, work = size.body + size.head, unlearning_work((PRUNE,), config, MethodConfig(), tokens_of(config))
     read, predicted, judged = (int(work[kind]) for kind in ("statistics", "gradients", "forward"))
     batch = first_size(config.batch_size, config.block_size)
-    # The search gives backward passes smaller batches too.
-    graph = graph_bytes(size, max(1, batch // 4) * config.block_size)
+    graph = graph_bytes(size, int(of_backward_pass(batch)) * config.block_size)
     at_once = pass_bytes(size, batch * config.block_size)
     return (
         Stage("load", f"{amount(size.parameters)} parameters, {str(size.dtype)[6:]}", memory=PROGRAM + size.weights),

@@ -58,7 +58,8 @@ def test_every_method_is_measured_and_attacked_alike_and_a_finished_cell_is_read
         assert cell.forget.drop > cell.retain.drop
         assert cell.forget.drop > cell.random_drop
         assert cell.retain.disruption > 0 and cell.also["other"].disruption > 0
-        assert recovered(cell, "relearn") is not None
+        gone = columns(record)["still gone"][0](cell)
+        assert gone == pytest.approx(cell.forget.drop * (1 - recovered(cell, "relearn")))
         assert cell.path and cell.seconds > 0 and cell.trials == 1
     assert record.cells[0].forget.before == record.cells[1].forget.before
     with monkeypatch.context() as patch:

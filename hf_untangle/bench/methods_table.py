@@ -35,6 +35,7 @@ def columns(record: MethodsBenchRecord) -> dict[str, tuple[Value, Callable[[floa
         found[f"{name} drop"] = (lambda cell, name=name: _drop(cell.also.get(name)), formatting.percent)
         found[f"KL {name}"] = (lambda cell, name=name: _disruption(cell.also.get(name)), _nats)
     found["relearned"] = (lambda cell: recovered(cell, "relearn"), formatting.percent)
+    found["still gone"] = (_still_gone, formatting.percent)
     found["back in 4 or 8 bits"] = (lambda cell: recovered(cell, "quantize"), formatting.percent)
     found["time"] = (lambda cell: cell.seconds, formatting.duration)
     found["peak memory"] = (
@@ -111,7 +112,8 @@ def methods_notes(record: MethodsBenchRecord) -> list[str]:
         f"{settings['perplexity_budget']:g} times the perplexity. Trials per method: {len(settings['trials'])}. "
         "Everything in the table is measured on test parts.",
         "`at random` is the forget drop of random masks, or of random updates, of the same size. "
-        "`relearned` and `back in 4 or 8 bits` are shares of the lost top-1 that came back in the worst dose.",
+        "`relearned` and `back in 4 or 8 bits` are shares of the lost top-1 that came back in the worst dose; `still gone` is "
+        "what relearning left of the forget drop.",
     ]
     notes += [f"{cell.method}, seed {cell.seed}: {cell.note}" for cell in record.cells if cell.note]
     for cell in record.cells:
@@ -131,6 +133,12 @@ def methods_markdown(record: MethodsBenchRecord) -> str:
     """
     headings = ("method", *columns(record))
     return formatting.benchmark_markdown("Methods at equal disruption", headings, methods_rows(record), methods_notes(record))
+
+
+def _still_gone(cell: Cell) -> float | None:
+    """What relearning in its worst dose left of the drop."""
+    drop, back = _drop(cell.forget), recovered(cell, "relearn")
+    return None if drop is None or back is None else drop * (1 - back)
 
 
 def _drop(measured: Measured | None) -> float | None:

@@ -57,8 +57,10 @@ from hf_untangle.reporting.verdicts import verdicts
 
 WIDTH, STEPS, BATCH, RATE = 32, 150, 16, 1e-2
 """Of the residual stream; of the training."""
-DOCUMENTS_PER_TOKEN = 800 / 2048
-"""Texts of each language, per held-out token that is measured."""
+TOKENS = 2048
+"""Held-out tokens of a language that are measured, unless told otherwise."""
+DOCUMENTS = 800
+"""Texts of each language for so many."""
 SHARE = 0.3
 """Weights that the pruning attack takes, under which one model hides."""
 POSITIONS = 256
@@ -166,16 +168,15 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=20, help="the first seed")
     parser.add_argument("--attacks", help="some of the attacks, separated by commas")
     parser.add_argument("--rows", help="some of the columns, separated by semicolons")
-    parser.add_argument("--tokens", type=int, default=2048, help="held-out tokens of a language that are measured")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="held-out tokens of a language that are measured")
     parser.add_argument("--keep", help="a folder to write every record to")
     args = parser.parse_args()
     torch.set_num_threads(1)
     attacks: list[Attack] = [name for name in NAMES if args.attacks is None or name in args.attacks.split(",")]
+    rows = args.rows.split(";") if args.rows else list(ROWS)
     start, counts = time.perf_counter(), Counter()
     for seed in range(args.first, args.first + args.seeds):
-        for row, records in one_seed(
-            toys_of(seed, args.tokens), attacks, args.rows.split(";") if args.rows else list(ROWS)
-        ).items():
+        for row, records in one_seed(toys_of(seed, args.tokens), attacks, rows).items():
             if args.keep:
                 file = Path(args.keep, f"{seed}-{row.replace(' ', '-')}.json")
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -231,10 +232,10 @@ def attacked(
     return record
 
 
-def toys_of(seed: int, tokens: int = 2048) -> Toys:
+def toys_of(seed: int, tokens: int = TOKENS) -> Toys:
     """Make the models and the texts of one seed, with as many held-out tokens of each language."""
     first, second = two_languages(seed)
-    tokenizer, documents = letters(), round(DOCUMENTS_PER_TOKEN * tokens)
+    tokenizer, documents = letters(), DOCUMENTS * tokens // TOKENS
     texts = [[as_text(row) for row in language.text(documents, 10**6 + seed)] for language in (second, first)]
     held_out = [token_blocks(text, tokenizer, tokens=tokens, block_size=LENGTH, part="test", excerpt=None) for text in texts]
     ids = [token_blocks(text, tokenizer, tokens=2048, block_size=LENGTH, excerpt=None).input_ids for text in texts]

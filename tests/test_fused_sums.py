@@ -18,8 +18,10 @@ builds = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def compiled_anew():
+def compiled_anew(monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     fused_sums._functions.cache_clear()
     yield
     fused_sums._functions.cache_clear()

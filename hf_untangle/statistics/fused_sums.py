@@ -24,6 +24,8 @@ logger = logging.getLogger("hf_untangle")
 FLAGS = {"AVX512": ("-march=x86-64-v4", "-mprefer-vector-width=512"), "AVX2": ("-march=x86-64-v3",)}
 """What the compiler may use, by what torch says of this CPU."""
 NAMES = {torch.float32: "sums_of_float32", torch.bfloat16: "sums_of_bfloat16"}
+SUMS = 4
+"""Rows of what they add: the sums of z - shift, (z - shift)^2, max(z, 0) and z > 0."""
 TILE = 64
 """Neurons are summed this many at a time, and must be a multiple of it."""
 WORTH_COMPILING = 2**18
@@ -59,7 +61,7 @@ def _suits(partial: Tensor, z: Tensor, shift: Tensor) -> bool:
     plain = type(z) is Tensor and z.device.type == "cpu" and z.dtype in NAMES and z.layout == torch.strided
     if not plain or z.numel() < WORTH_COMPILING or torch.get_num_threads() > MOST_THREADS:
         return False
-    shaped = z.shape[1] % TILE == 0 and z.stride(1) == 1 and len(partial) == len(("first", "second", "above", "positive"))
+    shaped = z.shape[1] % TILE == 0 and z.stride(1) == 1 and len(partial) == SUMS
     exact = partial.dtype == torch.float64 and shift.dtype == torch.float32
     return shaped and exact and partial.is_contiguous() and shift.is_contiguous()
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -14,11 +14,11 @@ from hf_untangle.data.batches import TokenBlocks
 from hf_untangle.errors import ConfigError
 from hf_untangle.evaluation.kl_to_original import TopLogits
 from hf_untangle.methods.alternatives import alternative_blocks
-from hf_untangle.methods.forget_objectives import FORGET_OBJECTIVE, Seen
+from hf_untangle.methods.forget_objectives import FORGET_OBJECTIVE, FORGET_OVER_ROWS, Seen
 from hf_untangle.methods.predictions import unit_direction
 from hf_untangle.methods.references import predictions_of, reference_logits, reference_losses
 from hf_untangle.methods.registry import Method
-from hf_untangle.methods.retain_objectives import RETAIN_OBJECTIVE, Kept
+from hf_untangle.methods.retain_objectives import RETAIN_OBJECTIVE, RETAIN_OVER_ROWS, Kept
 from hf_untangle.methods.rows import TRAINING_TOP, Rows, counted_tokens, hidden_states, original_hidden, predicting
 
 
@@ -79,6 +79,32 @@ class Objective:
         else:
             kept = Kept(predictions_of(model, rows.blocks), _top(rows, model))
         return RETAIN_OBJECTIVE[self.method.retain](kept)
+
+    def forget_shares(self, which: Int[Tensor, " row"], batch_size: int) -> list[tuple[Tensor, float]]:
+        """Split the forget rows of a step, so that the losses of its parts add up to that of all of them.
+
+        Args:
+            which: Numbers of the rows.
+            batch_size: Rows in a part.
+
+        Returns:
+            The numbers of each part, and what its loss counts for.
+        """
+        return _shares(self.forget, which, batch_size, over_rows=self.method.forget in FORGET_OVER_ROWS)
+
+    def retain_shares(self, which: Int[Tensor, " row"], batch_size: int) -> list[tuple[Tensor, float]]:
+        """Split the retain rows of a step likewise; into nothing where the method has no retain objective.
+
+        Args:
+            which: Numbers of the rows.
+            batch_size: Rows in a part.
+
+        Returns:
+            The numbers of each part, and what its loss counts for.
+        """
+        if self.method.retain == "none":
+            return []
+        return _shares(self.retain, which, batch_size, over_rows=self.method.retain in RETAIN_OVER_ROWS)
 
     def _layer(self) -> str:
         """The layer, which objectives of hidden states need."""
@@ -171,6 +197,13 @@ def layer_name(groups: tuple[NeuronGroup, ...], layer: int) -> str:
             f"`layer` must be one of the model's {layers} layers, 0 to {layers - 1}, got {layer}. Choose one of them."
         )
     return f"{stack}.{layer}"
+
+
+def _shares(rows: Rows, which: Tensor, batch_size: int, *, over_rows: bool) -> list[tuple[Tensor, float]]:
+    """Parts of some rows, each with its share of the rows, or of the tokens that are predicted."""
+    sizes = torch.ones(len(which)) if over_rows else rows.predicted[which].float()
+    parts = zip(which.split(batch_size), sizes.split(batch_size), strict=True)
+    return [(some, float(size.sum() / sizes.sum())) for some, size in parts]
 
 
 def _on(tensor: Tensor | None, model: nn.Module) -> Tensor | None:

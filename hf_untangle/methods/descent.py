@@ -27,7 +27,7 @@ class Pace:
     rows: int
     """Rows of each corpus in a step."""
     batch_size: int
-    """Rows in a forward pass; more passes make up a step."""
+    """Rows that are run forward and back at a time; more passes make up a step."""
     max_grad_norm: float
     optimizer: Optimizer
     seed: int
@@ -83,12 +83,12 @@ def _gradients(
     """Accumulate the gradients of one step, and give its loss and its retain loss."""
     total = of_retain = 0.0
     with evaluation_mode(model), torch.enable_grad():
-        for some in gone.split(batch_size):
-            loss = objective.method.gamma * objective.forget_loss(model, objective.forget.take(some)) * len(some) / len(gone)
+        for some, share in objective.forget_shares(gone, batch_size):
+            loss = objective.method.gamma * share * objective.forget_loss(model, objective.forget.take(some))
             loss.backward()
             total += float(loss.detach())
-        for some in kept.split(batch_size) if objective.method.retain != "none" else ():
-            loss = objective.retain_loss(model, objective.retain.take(some)) * len(some) / len(kept)
+        for some, share in objective.retain_shares(kept, batch_size):
+            loss = share * objective.retain_loss(model, objective.retain.take(some))
             (alpha * loss).backward()
             of_retain += float(loss.detach())
     return total + alpha * of_retain, of_retain

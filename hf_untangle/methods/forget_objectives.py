@@ -215,6 +215,8 @@ FORGET_OBJECTIVE: dict[str, ForgetObjective] = {
     "uniform": uniform,
 }
 """What is minimised on forget rows."""
+FORGET_OVER_ROWS = frozenset({"npo", "simnpo", "dpo", "rmu"})
+"""Those that are means over rows; the others are means over tokens, to which longer rows bring more."""
 
 
 def _of(seen: Seen) -> Predictions:

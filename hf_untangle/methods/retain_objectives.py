@@ -80,3 +80,5 @@ def none(_: Kept) -> Float[Tensor, ""]:
 
 RETAIN_OBJECTIVE: dict[str, RetainObjective] = {"nll": nll, "kl": kl, "hidden": hidden, "none": none}
 """What is minimised on retain rows."""
+RETAIN_OVER_ROWS = frozenset({"hidden"})
+"""Those that are means over rows; the others are means over tokens, to which longer rows bring more."""

@@ -55,6 +55,11 @@ class Rows:
             alternative=None if self.alternative is None else self.alternative.take(which),
         )
 
+    @property
+    def predicted(self) -> Int[Tensor, " row"]:
+        """Tokens of every row that are predicted and count."""
+        return (self.blocks.labels()[:, 1:] != IGNORED).sum(-1)
+
     def __len__(self) -> int:
         """How many rows there are."""
         return len(self.blocks.input_ids)
@@ -84,7 +89,7 @@ def predicting(blocks: TokenBlocks) -> TokenBlocks:
     Raises:
         CorpusError: A row has no answer left in it, or no row has two tokens.
     """
-    some = (blocks.labels()[:, 1:] != IGNORED).any(-1)
+    some = Rows(blocks).predicted > 0
     if blocks.answers is not None and not some.all():
         raise CorpusError(
             f"Every row of `{blocks.corpus.name}` needs a token of its answer in the block, got {int((~some).sum())} "

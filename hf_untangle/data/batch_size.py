@@ -15,6 +15,8 @@ BatchSize = int | Literal["auto"]
 """Blocks in one forward pass, or as many as fit."""
 BACKWARD_SHARE = 8
 """How many times as many blocks a forward pass takes as a backward pass, which holds all activations and the logits."""
+BACKWARD_POSITIONS = 256
+"""Positions that a backward pass may have in any case: short blocks alone are no work at all."""
 FIRST_TOKENS, FIRST_BLOCKS = 4096, 64
 """Positions and blocks that "auto" begins with at the most: enough to keep a GPU busy, and few enough for a laptop."""
 
@@ -139,16 +141,19 @@ def first_size(batch_size: BatchSize, width: int) -> int:
     return min(FIRST_BLOCKS, max(1, FIRST_TOKENS // width)) if batch_size == "auto" else batch_size
 
 
-def of_backward_pass(batch_size: BatchSize) -> BatchSize:
+def of_backward_pass(batch_size: BatchSize, width: int) -> BatchSize:
     """Choose the batch of a backward pass, so that it needs about as much memory as the forward pass does.
 
     Args:
         batch_size: Blocks in a forward pass, or "auto".
+        width: Positions in a block.
 
     Returns:
-        At least one block; "auto" finds out by itself.
+        At least one block, and more of short ones; "auto" finds out by itself.
     """
-    return "auto" if batch_size == "auto" else max(1, batch_size // BACKWARD_SHARE)
+    if batch_size == "auto":
+        return batch_size
+    return max(1, batch_size // BACKWARD_SHARE, min(batch_size, BACKWARD_POSITIONS // width))
 
 
 def limited(blocks: SomeBlocks, max_tokens: int | None) -> SomeBlocks:

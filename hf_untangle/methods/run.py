@@ -142,7 +142,7 @@ def _learning_rate(
 def _trial(setting: Setting, objective: Objective, written: Written, permission: Permission, rate: float, steps: int) -> Trial:
     """Run the method with one learning rate."""
     own, config = setting.own, setting.config
-    size = first_size(of_backward_pass(config.batch_size), config.block_size)
+    size = first_size(of_backward_pass(config.batch_size, config.block_size), config.block_size)
     method = objective.method
     pace = Pace(rate, steps, own.step_rows, size, own.max_grad_norm, method.optimizer, config.seed)
     proposals = PROPOSALS[method.proposals](Job(setting.model, written, objective, pace, permission))

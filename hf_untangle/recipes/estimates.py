@@ -45,7 +45,7 @@ def unlearning_stages(size: ModelSize, config: UnlearnConfig) -> tuple[Stage, ..
     whole, work = size.body + size.head, unlearning_work((PRUNE,), config, MethodConfig(), tokens_of(config))
     read, predicted, judged = (int(work[kind]) for kind in ("statistics", "gradients", "forward"))
     batch = first_size(config.batch_size, config.block_size)
-    graph = graph_bytes(size, int(of_backward_pass(batch)) * config.block_size)
+    graph = graph_bytes(size, int(of_backward_pass(batch, config.block_size)) * config.block_size)
     at_once = pass_bytes(size, batch * config.block_size)
     return (
         Stage("load", f"{amount(size.parameters)} parameters, {str(size.dtype)[6:]}", memory=PROGRAM + size.weights),

@@ -1,8 +1,10 @@
-"""The machine at hand: in which dtype it is fast."""
+"""The machine at hand: in which dtype it is fast, and its memory that is held but not used."""
 
+import ctypes
 import logging
 import time
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,3 +97,23 @@ def _seconds(matrix: Tensor) -> float:
 
     once()
     return min(once() for _ in range(TIMES))
+
+
+def release_unused_memory() -> None:
+    """Give memory back to the system that tensors do not use any more, but that the C library holds for others.
+
+    A backward pass leaves as much as it needed, in pieces that larger tensors do not fit into. Nothing happens where the C
+    library is not glibc.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Any:
+    """The function of glibc that does it; None in other C libraries."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None

@@ -23,7 +23,9 @@ def check_modules_with_shapes() -> None:
     All others are checked statically alone: what is called most has no tensor, and would take a third of the time of all tests.
     """
     pages = [page.relative_to(PACKAGE.parent) for page in PACKAGE.rglob("*.py") if "from jaxtyping import" in page.read_text()]
-    install_import_hook([".".join(page.with_suffix("").parts) for page in pages], "checked_types.checked")
+    names = [".".join(page.with_suffix("").parts) for page in pages]
+    # Constructors that refuse wrong arguments are made there, and jaxtyping leaves them alone where it has seen them.
+    install_import_hook([*names, "hf_untangle.arguments"], "checked_types.checked")
 
 
 def checked(signature: Function) -> Function:

@@ -1,5 +1,9 @@
 """What many tests need: a tokenizer that knows every text, tiny models of every family, and blocks of tokens."""
 
+from checked_types import check_modules_with_shapes
+
+check_modules_with_shapes()  # Before anything imports the package.
+
 import gc
 import json
 import subprocess

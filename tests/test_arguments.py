@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import hf_untangle
-from hf_untangle.arguments import LOOKED_AT, checked_arguments, fits, in_words, kinds_of
+from hf_untangle.arguments import checked_arguments, kinds_of
 from hf_untangle.config import Config
 from hf_untangle.errors import ArchitectureError, ArgumentError, ConfigError, UntangleError
+from hf_untangle.kinds import LOOKED_AT, fits, in_words
 
 untangle: Any = hf_untangle
 """As no type checker sees it, which would refuse most of what is tried here."""

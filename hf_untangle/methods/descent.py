@@ -13,6 +13,7 @@ from hf_untangle.methods.combined_loss import Objective
 from hf_untangle.methods.registry import Optimizer
 from hf_untangle.methods.rows import order
 from hf_untangle.methods.writes import Part, Written
+from hf_untangle.runtime import release_unused_memory
 
 OPTIMIZER: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 """What takes a step."""
@@ -91,6 +92,7 @@ def _gradients(
             loss = share * objective.retain_loss(model, objective.retain.take(some))
             (alpha * loss).backward()
             of_retain += float(loss.detach())
+    release_unused_memory()
     return total + alpha * of_retain, of_retain
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -21,10 +20,10 @@ from hf_untangle.arguments import checked_arguments, checked_calls
 from hf_untangle.by_name import ModelName, opened
 from hf_untangle.data.batch_size import Batches, BatchSize
 from hf_untangle.data.blocks import Blocks
-from hf_untangle.data.documents import IGNORED
 from hf_untangle.display import fields_repr
 from hf_untangle.distributed import together
 from hf_untangle.errors import StatisticsError
+from hf_untangle.runtime import release_unused_memory
 from hf_untangle.statistics.accumulators import GroupSums, Observer, observed
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.collect import finished, merged, rows_that_count
@@ -167,8 +166,8 @@ def _pass_over(
     def gradients_of(model: PreTrainedModel, inputs: dict[str, Any], asked: Queries | None = None) -> tuple[Tensor, ...]:
         seen.clear()
         with torch.enable_grad():
-            loss = _loss_of(model(**inputs | uncached(model)).logits, asked)
-        return torch.autograd.grad(loss, [reading.values for _, reading in _differentiable(seen)])
+            logits = model(**inputs | uncached(model)).logits
+        return torch.autograd.grad(logits, [reading.values for _, reading in _differentiable(seen)], _at_logits(logits, asked))
 
     def differentiate(batch: Blocks) -> None:
         asked, counted = batch.queries(), _unless_all(batch.influences())
@@ -192,6 +191,7 @@ def _pass_over(
         for batch in batches.run(differentiate if moments is None else moments.whole(differentiate)):
             bar.update(batch.tokens)
     seen.clear()
+    release_unused_memory()
     read = {} if moments is None else moments.results(blocks.tokens)
     return _Pass({name: one.cpu() for name, one in sums.items()}, sum(predicted), read)
 
@@ -207,16 +207,19 @@ def _unless_all(counted: Bool[Tensor, "*position"]) -> Bool[Tensor, " token"] | 
     return None if bool(counted.all()) else counted.flatten()
 
 
-def _loss_of(logits: Float[Tensor, "*position token"], asked: Queries | None) -> Float[Tensor, ""]:
-    """The summed loss of what is predicted, which some models take otherwise; of a dummy pass, where nothing is, any number."""
+@torch.no_grad()
+def _at_logits(logits: Float[Tensor, "*position token"], asked: Queries | None) -> Float[Tensor, "*position token"]:
+    """The gradient of the summed loss of what is predicted, which some models take otherwise: softmax(z) - onehot(token).
+
+    Taken by hand, since autograd would hold three more tensors as large as the logits. Of a dummy pass, where nothing is
+    predicted, any numbers.
+    """
     if asked is None:
-        return logits.sum()
+        return torch.ones_like(logits)
     where, labels = (one.to(logits.device) for one in asked)
-    if 2 * len(labels) < where.numel():
-        return F.cross_entropy(logits[where].float(), labels, reduction="sum")
-    # A copy of nearly all logits would be as large again, and so would its gradient.
-    targets = torch.full(where.shape, IGNORED, device=logits.device).masked_scatter_(where, labels)
-    return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    gradient = logits.softmax(-1, dtype=torch.float32).masked_fill_(~where[..., None], 0)
+    gradient.flatten(0, -2)[where.flatten().nonzero().flatten(), labels] -= 1
+    return gradient.to(logits.dtype)
 
 
 def _differentiable(seen: Sequence[tuple[NeuronGroup, Reading]]) -> Iterator[tuple[NeuronGroup, Reading]]:

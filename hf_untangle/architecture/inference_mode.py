@@ -40,6 +40,24 @@ def evaluation_mode(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Ask for no gradient of any parameter inside the `with` block, so that a graph keeps a third less for its backward pass.
+
+    Args:
+        model: The model; one whose parameters come and go while it runs is left alone.
+
+    Yields:
+        Nothing.
+    """
+    with ExitStack() as undo:
+        for parameter in () if comes_and_goes(model) else model.parameters():
+            if parameter.requires_grad:
+                undo.callback(parameter.requires_grad_)
+                parameter.requires_grad_(False)
+        yield
+
+
+@contextmanager
 def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Let a module run another function inside the `with` block.
 

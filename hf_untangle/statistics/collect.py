@@ -31,6 +31,7 @@ from hf_untangle.data.understood import announce
 from hf_untangle.distributed import together
 from hf_untangle.errors import ConfigError, StatisticsError
 from hf_untangle.models import revision_of
+from hf_untangle.runtime import release_unused_memory
 from hf_untangle.statistics.accumulators import GroupSums, Watch, observed
 from hf_untangle.statistics.activation_statistics import ActivationStatistics
 from hf_untangle.statistics.checkpoint import Checkpoint
@@ -116,6 +117,7 @@ def collect(  # noqa: PLR0913 (one parameter an option)
                 bar.update(batch.tokens)
                 if saved is not None and saved.after_batch():
                     bar.resume_at(mine.rows(slice(0, batches.done)).tokens)
+        release_unused_memory()
         return sums.results(mine.rows(slice(0, batches.done)).tokens), batches.done
 
     parts = together(of_my_blocks)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.forward import in_step
-from hf_untangle.architecture.inference_mode import evaluation_mode, uncached
+from hf_untangle.architecture.inference_mode import evaluation_mode, frozen, uncached
 from hf_untangle.architecture.moe_hooks import Reading
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.architecture.offload import input_device
@@ -184,6 +184,7 @@ def _pass_over(
     with (
         blocks.bar("gradients on", progress=progress, kind="gradients") as bar,
         evaluation_mode(model),
+        frozen(model),
         _graph_from_embedding(model),
         observed(model, groups, _keep_in(seen)),
         in_step(model, batches.passes(), gradients_of),

@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from hf_untangle.architecture.locate import neuron_groups
+from hf_untangle.configs.unlearn import UnlearnConfig
+from hf_untangle.data.batch_size import of_backward_pass
 from hf_untangle.methods.combined_loss import Ask, prepare
 from hf_untangle.methods.descent import _gradients
 from hf_untangle.methods.registry import METHODS
+from hf_untangle.methods.settings import MethodConfig
+from hf_untangle.methods.work import row_tokens, unlearning_work
+from hf_untangle.pruning.step import Pair
 
 TRAINED = [name for name, method in METHODS.items() if not method.is_edit]
 ROWS = torch.arange(6)
@@ -53,3 +58,18 @@ def test_long_rows_bring_more_to_a_mean_over_tokens_and_as_much_to_one_over_rows
     }
     assert shares["graddiff"] == pytest.approx([count / 41 for count in (11, 8, 4, 1, 6, 11)])
     assert shares["npo"] == pytest.approx([1 / 6] * 6)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "width", "rows"), [(8, 256, 1), (64, 256, 8), (8, 128, 2), (8, 28, 8), (8, 2048, 1), ("auto", 28, "auto")]
+)
+def test_a_pass_forward_and_back_has_an_eighth_of_the_rows_but_not_fewer_than_a_block_of_tokens(batch_size, width, rows):
+    assert of_backward_pass(batch_size, width) == rows
+
+
+def test_work_is_foreseen_by_the_tokens_that_rows_have(padded_blocks):
+    pair = Pair(padded_blocks, padded_blocks)
+    assert row_tokens(pair) == pytest.approx(47 / 6)
+    config, own, tokens = UnlearnConfig(tokens=1024), MethodConfig(), {"train": 47, "validation": 47, "test": 47}
+    short, whole = (unlearning_work(["graddiff"], config, own, tokens, row)["training"] for row in (row_tokens(pair), None))
+    assert short == pytest.approx(whole * 8 / config.block_size, rel=0.05)

@@ -13,6 +13,7 @@ from hf_untangle.methods.cost import cost_of
 from hf_untangle.methods.settings import MethodConfig, statistics_rows
 from hf_untangle.progress import COST, Work, WorkKind, plan_work, predict
 from hf_untangle.pruning.controls import random_seeds
+from hf_untangle.pruning.measuring import text_blocks
 from hf_untangle.pruning.step import Pair
 from hf_untangle.pruning.work import search_work, seconds_per_token
 
@@ -40,14 +41,17 @@ def foresee(
         progress: Whether progress is shown.
     """
     tokens: dict[Part, int] = {part: pair.forget.tokens + pair.retain.tokens for part, pair in pairs.items()}
-    plan_work(unlearning_work(names, *chosen, tokens))
+    row = None if set(names) == {PRUNE} else row_tokens(pairs["train"])
+    plan_work(unlearning_work(names, *chosen, tokens, row))
     if progress:
         fewer: dict[Part, int] = {part: min(tokens[part], asked) for part, asked in tokens_of(quick[0]).items()}
-        faster = {} if quick == chosen else {"config='quick'": unlearning_work(names, *quick, fewer)}
+        faster = {} if quick == chosen else {"config='quick'": unlearning_work(names, *quick, fewer, row)}
         predict(lambda: seconds_per_token(model, pairs["validation"].forget), faster)
 
 
-def unlearning_work(names: Sequence[str], config: UnlearnConfig, own: MethodConfig, tokens: Mapping[Part, int]) -> Work:
+def unlearning_work(
+    names: Sequence[str], config: UnlearnConfig, own: MethodConfig, tokens: Mapping[Part, int], row: float | None = None
+) -> Work:
     """Count what `unlearn` does when no budget ends it early.
 
     Args:
@@ -55,25 +59,40 @@ def unlearning_work(names: Sequence[str], config: UnlearnConfig, own: MethodConf
         config: The settings of text and budgets.
         own: The settings of methods other than pruning.
         tokens: Of both corpora, by part.
+        row: Tokens of a row that training reads; as many as a block has when None.
 
     Returns:
         Tokens of each kind of work that this process does.
     """
     work: Counter[WorkKind] = Counter()
+    row = config.block_size if row is None else row
     for name in names:
         if name == PRUNE:
             work.update(dict(search_work(config, read=tokens["train"], judged=tokens["validation"])))  # type: ignore[arg-type]
         else:
-            work.update(dict(method_work(name, config, own, judged=tokens["validation"])))  # type: ignore[arg-type]
+            work.update(dict(method_work(name, config, own, judged=tokens["validation"], row=row)))  # type: ignore[arg-type]
     if set(names) == {PRUNE}:
         # Random masks, that of magnitudes, and that of retain alone.
         controls = len(random_seeds(config)) + 2 if config.controls else 0
     else:
         # Random updates, and statistics of what is read beside them.
         controls = config.controls
-        work["statistics"] += min(tokens["train"], 2 * statistics_rows(own) * config.block_size)
+        work["statistics"] += min(tokens["train"], round(2 * statistics_rows(own) * row))
     work["forward"] += tokens["test"] * (2 + controls)
     return {kind: count / place()[1] for kind, count in work.items()}
+
+
+def row_tokens(pair: Pair) -> float:
+    """Average the length of a row that training reads: of running text a block, of short questions far less.
+
+    Args:
+        pair: The rows of both corpora.
+
+    Returns:
+        Tokens, padding left out.
+    """
+    both = [text_blocks(blocks).attention_mask for blocks in (pair.forget, pair.retain)]
+    return sum(int(one.sum()) for one in both) / sum(len(one) for one in both)
 
 
 def tokens_of(config: UnlearnConfig) -> dict[Part, int]:
@@ -88,7 +107,7 @@ def tokens_of(config: UnlearnConfig) -> dict[Part, int]:
     return {"train": 2 * config.tokens, "validation": 2 * config.evaluation_tokens, "test": 2 * config.evaluation_tokens}
 
 
-def method_work(name: str, config: UnlearnConfig, own: MethodConfig, *, judged: int) -> Work:
+def method_work(name: str, config: UnlearnConfig, own: MethodConfig, *, judged: int, row: float) -> Work:
     """Count what a method other than pruning does, its search for a learning rate included.
 
     Args:
@@ -96,11 +115,12 @@ def method_work(name: str, config: UnlearnConfig, own: MethodConfig, *, judged: 
         config: The settings of text and budgets.
         own: The settings of the method.
         judged: Tokens of both corpora that a step is judged on.
+        row: Tokens of a row that training reads.
 
     Returns:
         Tokens of each kind of work.
     """
-    cost, step = cost_of(own.apply_to(name)), own.step_rows * config.block_size
+    cost, step = cost_of(own.apply_to(name)), round(own.step_rows * row)
     steps, judgements = steps_of(name, own)
     return {
         "training": steps * cost.per_step * step / COST["training"],

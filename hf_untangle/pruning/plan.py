@@ -214,7 +214,7 @@ def _importance(
     saliency = {}
     if "gradients" in importance.needs:
         few = blocks.first(max(1, config.gradient_tokens // config.block_size))
-        size = of_backward_pass(config.batch_size, config.block_size)
+        size = of_backward_pass(config.batch_size, few.width)
         saliency = collect_saliency(model, few, groups=members, batch_size=size, progress=progress)
     if "second moments" in importance.needs:
         return _by_second_moments(model, members, blocks, config, progress)

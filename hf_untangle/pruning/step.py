@@ -150,7 +150,7 @@ def gather(
         )
 
     def saliency(blocks: Blocks) -> dict[str, Saliency]:
-        how = {"groups": groups, "batch_size": of_backward_pass(config.batch_size, config.block_size), "progress": progress}
+        how = {"groups": groups, "batch_size": of_backward_pass(config.batch_size, blocks.width), "progress": progress}
         return collect_saliency(model, blocks, **how) if needs_gradients(config) else {}
 
     few = gradient_blocks(train, config, 1)
@@ -186,15 +186,11 @@ def gather_again(
     if not needs_gradients(config):
         return gather(model, groups, train, config, progress=progress)
     needs = needs_of(config.importance)
-    how = {
-        "groups": groups,
-        "batch_size": of_backward_pass(config.batch_size, config.block_size),
-        "roots": "roots" in needs,
-        "progress": progress,
-    }
+    how = {"groups": groups, "roots": "roots" in needs, "progress": progress}
     few = gradient_blocks(train, config, step)
     (forget, forget_saliency), (retain, retain_saliency) = (
-        collect_with_saliency(model, blocks, **how) for blocks in (few.forget, few.retain)
+        collect_with_saliency(model, blocks, batch_size=of_backward_pass(config.batch_size, blocks.width), **how)
+        for blocks in (few.forget, few.retain)
     )
     weights = weight_norms(model, groups) if "weights" in needs else {}
     return Evidence(forget, retain, forget_saliency, retain_saliency, weights)

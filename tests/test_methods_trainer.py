@@ -74,7 +74,7 @@ def test_accumulated_passes_give_the_weights_of_one(trainer, toy_model, taught):
     toy_model.load_state_dict(taught.state_dict())
     trainer(method="graddiff", max_steps=2, per_device_train_batch_size=4, gradient_accumulation_steps=2).train()
     difference = max(float((value - together[name]).abs().max()) for name, value in toy_model.state_dict().items())
-    assert difference < 2e-3, "rows have different lengths, so that a mean of means is not quite the mean"
+    assert difference < 1e-5, "rows have different lengths, and longer ones bring more to the mean"
 
 
 def test_an_adapter_is_trained_beside_the_original(trainer, toy_model, knows):

@@ -80,31 +80,27 @@ class Objective:
             kept = Kept(predictions_of(model, rows.blocks), _top(rows, model))
         return RETAIN_OBJECTIVE[self.method.retain](kept)
 
-    def forget_shares(self, which: Int[Tensor, " row"], batch_size: int) -> list[tuple[Tensor, float]]:
-        """Split the forget rows of a step, so that the losses of its parts add up to that of all of them.
+    def forget_sizes(self, which: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+        """What rows of `forget` count for in a mean over several: their tokens, or one each.
 
         Args:
-            which: Numbers of the rows.
-            batch_size: Rows in a part.
+            which: Their numbers.
 
         Returns:
-            The numbers of each part, and what its loss counts for.
+            A number per row.
         """
-        return _shares(self.forget, which, batch_size, over_rows=self.method.forget in FORGET_OVER_ROWS)
+        return _sizes(self.forget, which, over_rows=self.method.forget in FORGET_OVER_ROWS)
 
-    def retain_shares(self, which: Int[Tensor, " row"], batch_size: int) -> list[tuple[Tensor, float]]:
-        """Split the retain rows of a step likewise; into nothing where the method has no retain objective.
+    def retain_sizes(self, which: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+        """What rows of `retain` count for, likewise.
 
         Args:
-            which: Numbers of the rows.
-            batch_size: Rows in a part.
+            which: Their numbers.
 
         Returns:
-            The numbers of each part, and what its loss counts for.
+            A number per row.
         """
-        if self.method.retain == "none":
-            return []
-        return _shares(self.retain, which, batch_size, over_rows=self.method.retain in RETAIN_OVER_ROWS)
+        return _sizes(self.retain, which, over_rows=self.method.retain in RETAIN_OVER_ROWS)
 
     def _layer(self) -> str:
         """The layer, which objectives of hidden states need."""
@@ -199,11 +195,9 @@ def layer_name(groups: tuple[NeuronGroup, ...], layer: int) -> str:
     return f"{stack}.{layer}"
 
 
-def _shares(rows: Rows, which: Tensor, batch_size: int, *, over_rows: bool) -> list[tuple[Tensor, float]]:
-    """Parts of some rows, each with its share of the rows, or of the tokens that are predicted."""
-    sizes = torch.ones(len(which)) if over_rows else rows.predicted[which].float()
-    parts = zip(which.split(batch_size), sizes.split(batch_size), strict=True)
-    return [(some, float(size.sum() / sizes.sum())) for some, size in parts]
+def _sizes(rows: Rows, which: Tensor, *, over_rows: bool) -> Tensor:
+    """One for each of some rows, or its tokens that are predicted."""
+    return torch.ones(len(which)) if over_rows else rows.predicted[which].float()
 
 
 def _on(tensor: Tensor | None, model: nn.Module) -> Tensor | None:

@@ -84,16 +84,22 @@ def _gradients(
     """Accumulate the gradients of one step, and give its loss and its retain loss."""
     total = of_retain = 0.0
     with evaluation_mode(model), torch.enable_grad():
-        for some, share in objective.forget_shares(gone, batch_size):
+        for some, share in _shares(gone, objective.forget_sizes(gone), batch_size):
             loss = objective.method.gamma * share * objective.forget_loss(model, objective.forget.take(some))
             loss.backward()
             total += float(loss.detach())
-        for some, share in objective.retain_shares(kept, batch_size):
+        for some, share in _shares(kept, objective.retain_sizes(kept), batch_size) if objective.method.retain != "none" else ():
             loss = share * objective.retain_loss(model, objective.retain.take(some))
             (alpha * loss).backward()
             of_retain += float(loss.detach())
     release_unused_memory()
     return total + alpha * of_retain, of_retain
+
+
+def _shares(rows: Tensor, sizes: Tensor, batch_size: int) -> Iterator[tuple[Tensor, float]]:
+    """Parts of some rows, each with what it brings to the mean over all of them."""
+    for some, own in zip(rows.split(batch_size), sizes.split(batch_size), strict=True):
+        yield some, float(own.sum() / sizes.sum())
 
 
 def _master(part: Part) -> nn.Parameter:

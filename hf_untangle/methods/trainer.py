@@ -4,7 +4,7 @@
 as `callbacks.UnlearnEvaluationCallback` judge.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -112,10 +112,37 @@ class UnlearnTrainer(Trainer):
             localize_(below, neurons)
         self.dual = Dual(self.objective)
         self._seen: dict[str, list[float]] = {use: [] for use in USES}
+        self._mean_sizes = torch.ones(len(USES))
+        self._retain_of_step = 0.0
         kwargs.setdefault("data_collator", _Collator(cast(int, tokenizer.pad_token_id or 0)))
         super().__init__(model, args, train_dataset=_Pairs(self.objective), processing_class=tokenizer, **kwargs)
-        # The loss is a mean over the rows of a batch, whatever the model's own loss would be divided by.
+        # The loss is a mean over a batch, whatever the model's own loss would be divided by.
         self.model_accepts_loss_kwargs = False
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
+        """Take the batches of a step, and count what they hold in all processes.
+
+        The Trainer averages passes alike, but one of long rows is to bring more to a mean over tokens.
+
+        Args:
+            epoch_iterator: Gives batches.
+            num_batches: How many make up a step.
+            device: Where the model is.
+
+        Returns:
+            The batches, and what the Trainer counts of them.
+        """
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        numbered = [batch for batch in batches if "forget" in batch]
+        if numbered:
+            sizes = torch.stack([self._sizes(batch) for batch in numbered]).to(device)
+            self._mean_sizes = self.accelerator.gather(sizes).mean(0).cpu()
+        return batches, items
+
+    def _sizes(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What a batch counts for in the means of both objectives."""
+        forget, retain = (inputs[use].cpu() for use in USES)
+        return torch.stack([self.objective.forget_sizes(forget).sum(), self.objective.retain_sizes(retain).sum()])
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -134,15 +161,18 @@ class UnlearnTrainer(Trainer):
         if "forget" not in inputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         objective = self.objective
-        forget = objective.forget_loss(model, objective.forget.take(inputs["forget"].cpu()))
+        shares = self._sizes(inputs) / self._mean_sizes if model.training else torch.ones(len(USES))
+        forget = objective.forget_loss(model, objective.forget.take(inputs["forget"].cpu())) * float(shares[0])
         retain = torch.zeros_like(forget)
         if objective.method.retain != "none":
-            retain = objective.retain_loss(model, objective.retain.take(inputs["retain"].cpu()))
+            retain = objective.retain_loss(model, objective.retain.take(inputs["retain"].cpu())) * float(shares[1])
         for use, value in zip(USES, (forget, retain), strict=True):
             self._seen[use].append(float(value.detach()))
         loss = objective.method.gamma * forget + self.dual.alpha * retain
+        self._retain_of_step += float(retain.detach()) / self.current_gradient_accumulation_steps
         if self.accelerator.sync_gradients:
-            self.dual.update(float(retain.detach()))
+            self.dual.update(self._retain_of_step)
+            self._retain_of_step = 0.0
         return (loss, {}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

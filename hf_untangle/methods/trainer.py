@@ -136,7 +136,7 @@ class UnlearnTrainer(Trainer):
         numbered = [batch for batch in batches if "forget" in batch]
         if numbered:
             sizes = torch.stack([self._sizes(batch) for batch in numbered]).to(device)
-            self._mean_sizes = self.accelerator.gather(sizes).mean(0).cpu()
+            self._mean_sizes = cast(Tensor, self.accelerator.gather(sizes)).mean(0).cpu()
         return batches, items
 
     def _sizes(self, inputs: Mapping[str, Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from hf_untangle.folders import (
     whole_folder,
 )
 from hf_untangle.folders.listing import LISTING
+from hf_untangle.folders.locks import BusyError, release, take, undisturbed
 
 
 def write(folder: Path, text: str) -> None:
@@ -310,3 +312,11 @@ def test_the_cache_is_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.delenv("HF_UNTANGLE_CACHE")
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "hf_untangle"
+
+
+def test_a_process_does_not_wait_for_itself(tmp_path):
+    start = time.monotonic()
+    with undisturbed(tmp_path), undisturbed(tmp_path), pytest.raises(BusyError):
+        take(tmp_path, patience=60)
+    assert time.monotonic() - start < 30
+    release(take(tmp_path))

@@ -5,6 +5,7 @@ They hold between processes of one machine. Where the file system or the platfor
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ except ImportError:  # Windows
 
 POLL = 0.05
 """Seconds between two tries."""
+_READ_HERE: Counter[tuple[int, int]] = Counter()
+"""How often this process reads each folder now, by device and inode: it does not wait for itself."""
 
 
 class BusyError(Exception):
@@ -28,13 +31,13 @@ def take(folder: Path, *, shared: bool = False, patience: float = 0.0) -> int | 
     Args:
         folder: An existing folder.
         shared: Whether others may hold a shared lock at the same time.
-        patience: For how many seconds to try.
+        patience: For how many seconds to try; not at all where this very process keeps the folder `undisturbed`.
 
     Returns:
         A descriptor; closing it releases the lock. None where folders cannot be locked.
 
     Raises:
-        BusyError: Another process holds it.
+        BusyError: Another process holds it, or this one reads what it wants for itself alone.
     """
     if fcntl is None:
         return None
@@ -42,7 +45,7 @@ def take(folder: Path, *, shared: bool = False, patience: float = 0.0) -> int | 
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
-    until = time.monotonic() + patience
+    until = time.monotonic() + (patience if shared or not _READ_HERE[_identity(descriptor)] else 0)
     while True:
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -85,10 +88,22 @@ def undisturbed(folder: Path, *, patience: float = 10.0) -> Iterator[None]:
     if folder.is_dir():
         with suppress(BusyError):
             descriptor = take(folder, shared=True, patience=patience)
+    if descriptor is None:
+        yield
+        return
+    mine = _identity(descriptor)
     try:
+        _READ_HERE[mine] += 1
         yield
     finally:
+        _READ_HERE[mine] -= 1
         release(descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    """What tells a folder from others, whatever it is called."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

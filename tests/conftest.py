@@ -73,7 +73,11 @@ FAMILIES: dict[str, dict] = {
 
 
 LONGEST = (
+    "test_tasks.py",
     "test_docs_code.py",
+    "test_ragged.py",
+    "test_distributed.py",
+    "test_unlearn.py",
     "test_callbacks_matrix.py",
     "test_cli_processes.py",
     "test_support_table.py",

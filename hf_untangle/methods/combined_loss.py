@@ -197,7 +197,7 @@ def layer_name(groups: tuple[NeuronGroup, ...], layer: int) -> str:
 
 def _sizes(rows: Rows, which: Tensor, *, over_rows: bool) -> Tensor:
     """One for each of some rows, or its tokens that are predicted."""
-    return torch.ones(len(which)) if over_rows else rows.predicted[which].float()
+    return torch.ones(len(which)) if over_rows else Rows(rows.blocks.rows(which)).predicted.float()
 
 
 def _on(tensor: Tensor | None, model: nn.Module) -> Tensor | None:

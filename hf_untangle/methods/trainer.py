@@ -169,8 +169,9 @@ class UnlearnTrainer(Trainer):
         for use, value in zip(USES, (forget, retain), strict=True):
             self._seen[use].append(float(value.detach()))
         loss = objective.method.gamma * forget + self.dual.alpha * retain
-        self._retain_of_step += float(retain.detach()) / self.current_gradient_accumulation_steps
-        if self.accelerator.sync_gradients:
+        if model.training:
+            self._retain_of_step += float(retain.detach()) / self.current_gradient_accumulation_steps
+        if model.training and self.accelerator.sync_gradients:
             self.dual.update(self._retain_of_step)
             self._retain_of_step = 0.0
         return (loss, {}) if return_outputs else loss

@@ -219,7 +219,7 @@ def _at_logits(logits: Float[Tensor, "*position token"], asked: Queries | None) 
         return torch.ones_like(logits)
     where, labels = (one.to(logits.device) for one in asked)
     gradient = logits.softmax(-1, dtype=torch.float32).masked_fill_(~where[..., None], 0)
-    gradient.flatten(0, -2)[where.flatten().nonzero().flatten(), labels] -= 1
+    gradient[(*where.nonzero(as_tuple=True), labels)] -= 1
     return gradient.to(logits.dtype)
 
 

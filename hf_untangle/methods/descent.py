@@ -83,6 +83,8 @@ def _gradients(
 ) -> tuple[float, float]:
     """Accumulate the gradients of one step, and give its loss and its retain loss."""
     total = of_retain = 0.0
+    # What judged the last step has left as much as what follows is going to.
+    release_unused_memory()
     with evaluation_mode(model), torch.enable_grad():
         for some, share in _shares(gone, objective.forget_sizes(gone), batch_size):
             loss = objective.method.gamma * share * objective.forget_loss(model, objective.forget.take(some))

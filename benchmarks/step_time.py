@@ -21,11 +21,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_untangle import models
 from hf_untangle.architecture.inference_mode import evaluation_mode
 from hf_untangle.architecture.locate import neuron_groups
-from hf_untangle.data.batch_size import first_size, of_backward_pass
 from hf_untangle.data.batches import TokenBlocks, token_blocks
 from hf_untangle.methods.combined_loss import Ask, prepare
 from hf_untangle.methods.cost import cost_of
-from hf_untangle.methods.descent import Pace, descend
+from hf_untangle.methods.descent import Pace, descend, rows_at_a_time
 from hf_untangle.methods.references import predictions_of
 from hf_untangle.methods.registry import METHODS, Method
 from hf_untangle.methods.writes import Permission, writable
@@ -64,12 +63,11 @@ def passes_per_step(
     """The time of a step over that of a bare pass over its forget rows, by medians."""
     groups = neuron_groups(model)
     objective = prepare(model, method, forget, retain, Ask(groups, tokenizer, LAYER, None, BATCH, 0))
-    # As `unlearn` does: fewer rows at a time where little is trained.
-    size = first_size(of_backward_pass(BATCH, WIDTH) if method.writes in ("lora", "ffn outputs") else BATCH, WIDTH)
-    # So small a rate that the weights stay where they are, in all digits that count.
-    pace = Pace(1e-12, ROUNDS + 1, ROWS, size, 1.0, method.optimizer, 0)
     bare, steps = [], []
     with writable(model, method.writes, Permission(groups, layer=LAYER)) as written:
+        size = rows_at_a_time(model, written, objective, BATCH)
+        # So small a rate that the weights stay where they are, in all digits that count.
+        pace = Pace(1e-12, ROUNDS + 1, ROWS, size, 1.0, method.optimizer, 0)
         descent = descend(model, written, objective, pace)
         for _ in range(ROUNDS + 1):
             start = time.perf_counter()

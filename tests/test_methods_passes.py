@@ -53,7 +53,7 @@ def test_long_rows_bring_more_to_a_mean_over_tokens_and_as_much_to_one_over_rows
     model = tiny_model("llama")
     ask = Ask(neuron_groups(model), tokenizer, layer=0, alternatives=None, batch_size=6, seed=0)
     sizes = {
-        name: prepare(model, METHODS[name], padded_blocks, padded_blocks, ask).forget_sizes(ROWS).tolist()
+        name: prepare(model, METHODS[name], padded_blocks, padded_blocks, ask).sizes("forget", ROWS).tolist()
         for name in ("graddiff", "npo")
     }
     assert sizes == {"graddiff": [11, 8, 4, 1, 6, 11], "npo": [1] * 6}

@@ -1,6 +1,7 @@
 """The loss of a method on a few rows of both corpora: L = gamma * forget + alpha * retain."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,9 @@ from hf_untangle.methods.references import predictions_of, reference_logits, ref
 from hf_untangle.methods.registry import Method
 from hf_untangle.methods.retain_objectives import RETAIN_OBJECTIVE, RETAIN_OVER_ROWS, Kept
 from hf_untangle.methods.rows import TRAINING_TOP, Rows, counted_tokens, hidden_states, original_hidden, predicting
+
+Use = Literal["forget", "retain"]
+"""What rows are for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,27 +84,20 @@ class Objective:
             kept = Kept(predictions_of(model, rows.blocks), _top(rows, model))
         return RETAIN_OBJECTIVE[self.method.retain](kept)
 
-    def forget_sizes(self, which: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-        """What rows of `forget` count for in a mean over several: their tokens, or one each.
+    def sizes(self, use: Use, which: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+        """What rows count for in a mean over several of them.
 
         Args:
+            use: Whose rows.
             which: Their numbers.
 
         Returns:
-            A number per row.
+            Their tokens that are predicted, or one each where the objective is a mean over rows.
         """
-        return _sizes(self.forget, which, over_rows=self.method.forget in FORGET_OVER_ROWS)
-
-    def retain_sizes(self, which: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-        """What rows of `retain` count for, likewise.
-
-        Args:
-            which: Their numbers.
-
-        Returns:
-            A number per row.
-        """
-        return _sizes(self.retain, which, over_rows=self.method.retain in RETAIN_OVER_ROWS)
+        rows, objective = (self.forget, self.method.forget) if use == "forget" else (self.retain, self.method.retain)
+        if objective in FORGET_OVER_ROWS | RETAIN_OVER_ROWS:
+            return torch.ones(len(which))
+        return Rows(rows.blocks.rows(which)).predicted.float()
 
     def _layer(self) -> str:
         """The layer, which objectives of hidden states need."""
@@ -193,11 +190,6 @@ def layer_name(groups: tuple[NeuronGroup, ...], layer: int) -> str:
             f"`layer` must be one of the model's {layers} layers, 0 to {layers - 1}, got {layer}. Choose one of them."
         )
     return f"{stack}.{layer}"
-
-
-def _sizes(rows: Rows, which: Tensor, *, over_rows: bool) -> Tensor:
-    """One for each of some rows, or its tokens that are predicted."""
-    return torch.ones(len(which)) if over_rows else Rows(rows.blocks.rows(which)).predicted.float()
 
 
 def _on(tensor: Tensor | None, model: nn.Module) -> Tensor | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_untangle.architecture.inference_mode import evaluation_mode
+from hf_untangle.data.batch_size import BatchSize, first_size, of_backward_pass
 from hf_untangle.methods.combined_loss import Objective
 from hf_untangle.methods.registry import Optimizer
 from hf_untangle.methods.rows import order
@@ -32,6 +33,10 @@ class Pace:
     max_grad_norm: float
     optimizer: Optimizer
     seed: int
+
+
+SMALL_PART = 0.25
+"""Share of the weights below which what is trained needs less memory than a pass forward and back."""
 
 
 class NotFiniteError(ArithmeticError):
@@ -78,6 +83,28 @@ def descend(model: PreTrainedModel, written: Written, objective: Objective, pace
         yield loss
 
 
+def rows_at_a_time(model: PreTrainedModel, written: Written, objective: Objective, batch_size: BatchSize) -> int:
+    """Choose how many rows are run forward and back together.
+
+    Few where little is trained, so that a pass needs hardly more memory than one without gradients. Where most weights are,
+    their gradients and moments are the larger part, and every further pass adds to all gradients, which takes time.
+
+    Args:
+        model: The model.
+        written: What may be written.
+        objective: What is minimised, with its rows.
+        batch_size: Rows in a forward pass, or "auto".
+
+    Returns:
+        How many.
+    """
+    width = max(rows.blocks.width for rows in (objective.forget, objective.retain))
+    trained = sum(part.values().numel() for part in written.parts)
+    if trained < SMALL_PART * model.num_parameters():
+        batch_size = of_backward_pass(batch_size, width)
+    return first_size(batch_size, width)
+
+
 def _gradients(
     model: PreTrainedModel, objective: Objective, alpha: float, gone: Tensor, kept: Tensor, batch_size: int
 ) -> tuple[float, float]:
@@ -86,11 +113,12 @@ def _gradients(
     # What judged the last step has left as much as what follows is going to.
     release_unused_memory()
     with evaluation_mode(model), torch.enable_grad():
-        for some, share in _shares(gone, objective.forget_sizes(gone), batch_size):
+        for some, share in _shares(gone, objective.sizes("forget", gone), batch_size):
             loss = objective.method.gamma * share * objective.forget_loss(model, objective.forget.take(some))
             loss.backward()
             total += float(loss.detach())
-        for some, share in _shares(kept, objective.retain_sizes(kept), batch_size) if objective.method.retain != "none" else ():
+        shares = _shares(kept, objective.sizes("retain", kept), batch_size) if objective.method.retain != "none" else ()
+        for some, share in shares:
             loss = share * objective.retain_loss(model, objective.retain.take(some))
             (alpha * loss).backward()
             of_retain += float(loss.detach())

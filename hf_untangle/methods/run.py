@@ -8,13 +8,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_untangle.architecture.neurons import NeuronGroup
 from hf_untangle.configs.unlearn import UnlearnConfig
-from hf_untangle.data.batch_size import first_size, of_backward_pass
+from hf_untangle.data.batch_size import first_size
 from hf_untangle.errors import BudgetError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.methods import job
 from hf_untangle.methods.combined_loss import Ask, Objective, prepare
-from hf_untangle.methods.cost import cost_of
-from hf_untangle.methods.descent import Pace
+from hf_untangle.methods.descent import Pace, rows_at_a_time
 from hf_untangle.methods.job import Job
 from hf_untangle.methods.low_rank import projected_out
 from hf_untangle.methods.registry import Method, Proposals
@@ -24,9 +23,9 @@ from hf_untangle.methods.settings import MethodConfig
 from hf_untangle.methods.snapshot import Snapshot
 from hf_untangle.methods.task_vector import minus_task_vector
 from hf_untangle.methods.trial import Judged, Referee, Trial, run_trial
-from hf_untangle.methods.work import row_tokens
+from hf_untangle.methods.work import row_tokens, step_tokens, step_work
 from hf_untangle.methods.writes import Permission, Written, writable
-from hf_untangle.progress import COST, change, phase, track
+from hf_untangle.progress import change, phase, track
 from hf_untangle.pruning.judging import Origin, judge
 from hf_untangle.pruning.measuring import text_blocks
 from hf_untangle.pruning.step import Pair
@@ -45,8 +44,6 @@ PROPOSALS: dict[Proposals, job.Proposals] = {
 
 logger = logging.getLogger("hf_untangle")
 
-SMALL_PART = 0.25
-"""Share of the weights below which what is trained needs less memory than a pass forward and back."""
 LORA_FACTOR = 10.0
 """How much larger the learning rate of an adapter is than that of all weights."""
 
@@ -145,7 +142,7 @@ def _learning_rate(
 def _trial(setting: Setting, objective: Objective, written: Written, permission: Permission, rate: float, steps: int) -> Trial:
     """Run the method with one learning rate."""
     own, config = setting.own, setting.config
-    method, size = objective.method, _rows_at_a_time(setting, objective, written)
+    method, size = objective.method, rows_at_a_time(setting.model, written, objective, config.batch_size)
     pace = Pace(rate, steps, own.step_rows, size, own.max_grad_norm, method.optimizer, config.seed)
     proposals = PROPOSALS[method.proposals](Job(setting.model, written, objective, pace, permission))
 
@@ -155,25 +152,12 @@ def _trial(setting: Setting, objective: Objective, written: Written, permission:
     # Strengths double, so that each of them is judged.
     every = own.evaluate_every if method.proposals == "descent" else 1
     what = f"{method.forget or method.proposals} at {rate:.2g}"
-    tokens = cost_of(method).per_step * round(own.step_rows * row_tokens(setting.train)) / COST["training"]
+    tokens = step_work(method, step_tokens(own, row_tokens(setting.train)))
     referee = Referee(
         setting.origin.scores, config, measure, setting.validation.forget.tokens + setting.validation.retain.tokens
     )
     with track(what, steps, unit="step", progress=setting.progress, kind="training", weight=tokens) as bar:
         return run_trial(written, proposals, referee, every=every, steps=steps, bar=bar)
-
-
-def _rows_at_a_time(setting: Setting, objective: Objective, written: Written) -> int:
-    """Rows that are run forward and back together.
-
-    Few where little is trained, so that a pass needs hardly more memory than one without gradients. Where most weights are,
-    their gradients and moments are the larger part, and every further pass adds to all gradients, which takes time.
-    """
-    batch, width = setting.config.batch_size, max(one.blocks.width for one in (objective.forget, objective.retain))
-    trained = sum(part.values().numel() for part in written.parts)
-    if trained < SMALL_PART * setting.model.num_parameters():
-        batch = of_backward_pass(batch, width)
-    return first_size(batch, width)
 
 
 def _record(judged: Judged) -> JudgedStep:

@@ -25,7 +25,7 @@ from hf_untangle.data.tokenizers import find_tokenizer
 from hf_untangle.errors import ConfigError
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.methods.choose import method_names
-from hf_untangle.methods.combined_loss import Ask, Objective, prepare
+from hf_untangle.methods.combined_loss import Ask, Objective, Use, prepare
 from hf_untangle.methods.descent import Dual
 from hf_untangle.methods.localized import check_targets, localize_
 from hf_untangle.methods.registry import METHODS, Method
@@ -55,7 +55,7 @@ class UnlearnArguments(TrainingArguments):
     )
 
 
-USES = ("forget", "retain")
+USES: tuple[Use, ...] = ("forget", "retain")
 
 
 @checked_calls
@@ -141,8 +141,7 @@ class UnlearnTrainer(Trainer):
 
     def _sizes(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """What a batch counts for in the means of both objectives."""
-        forget, retain = (inputs[use].cpu() for use in USES)
-        return torch.stack([self.objective.forget_sizes(forget).sum(), self.objective.retain_sizes(retain).sum()])
+        return torch.stack([self.objective.sizes(use, inputs[use].cpu()).sum() for use in USES])
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -171,9 +170,9 @@ class UnlearnTrainer(Trainer):
         loss = objective.method.gamma * forget + self.dual.alpha * retain
         if model.training:
             self._retain_of_step += float(retain.detach()) / self.current_gradient_accumulation_steps
-        if model.training and self.accelerator.sync_gradients:
-            self.dual.update(self._retain_of_step)
-            self._retain_of_step = 0.0
+            if self.accelerator.sync_gradients:
+                self.dual.update(self._retain_of_step)
+                self._retain_of_step = 0.0
         return (loss, {}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

@@ -10,6 +10,7 @@ from hf_untangle.data.documents import Part
 from hf_untangle.distributed import place
 from hf_untangle.methods.choose import PRUNE
 from hf_untangle.methods.cost import cost_of
+from hf_untangle.methods.registry import Method
 from hf_untangle.methods.settings import MethodConfig, statistics_rows
 from hf_untangle.progress import COST, Work, WorkKind, plan_work, predict
 from hf_untangle.pruning.controls import random_seeds
@@ -120,13 +121,39 @@ def method_work(name: str, config: UnlearnConfig, own: MethodConfig, *, judged: 
     Returns:
         Tokens of each kind of work.
     """
-    cost, step = cost_of(own.apply_to(name)), round(own.step_rows * row)
+    method, step = own.apply_to(name), step_tokens(own, row)
     steps, judgements = steps_of(name, own)
     return {
-        "training": steps * cost.per_step * step / COST["training"],
+        "training": steps * step_work(method, step),
         # Bisections are planned when a budget breaks.
-        "forward": judged * (judgements + 1) + cost.once * min(config.tokens, own.steps * step),
+        "forward": judged * (judgements + 1) + cost_of(method).once * min(config.tokens, own.steps * step),
     }
+
+
+def step_tokens(own: MethodConfig, row: float) -> int:
+    """Count what a step reads of each corpus.
+
+    Args:
+        own: The settings of the method.
+        row: Tokens of a row.
+
+    Returns:
+        Tokens.
+    """
+    return round(own.step_rows * row)
+
+
+def step_work(method: Method, tokens: int) -> float:
+    """Count what a training step does.
+
+    Args:
+        method: The method.
+        tokens: What it reads of each corpus.
+
+    Returns:
+        Tokens of training, each of which costs as much as several in a forward pass.
+    """
+    return cost_of(method).per_step * tokens / COST["training"]
 
 
 def steps_of(name: str, own: MethodConfig) -> tuple[int, int]:

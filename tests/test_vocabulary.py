@@ -128,6 +128,17 @@ def test_special_tokens_and_the_ids_in_the_settings_move_along(model, whole):
     assert model.config.eos_token_id == [1, 3]
 
 
+def test_a_size_that_the_text_does_not_fill_is_filled_by_the_first_merges(tiny_model):
+    whole = byte_level()
+    model = tiny_model("llama", vocab_size=512)
+    needed = set(cut_vocabulary(model, {"train": WORDS[:2], "test": WORDS}, tokenizer=whole).old_ids.tolist())
+    small = cut_vocabulary(model, {"train": WORDS[:2], "test": WORDS}, tokenizer=whole, size=len(needed) + 20)
+    more = sorted(set(small.old_ids.tolist()) - needed)
+    # Every token stays that was merged before the last one that came to those of the text.
+    assert len(more) == 20
+    assert set(range(more[-1])) <= set(small.old_ids.tolist())
+
+
 def test_a_size_keeps_the_most_frequent_tokens(tiny_model):
     whole = byte_level()
     model = tiny_model("llama", vocab_size=512)
@@ -182,7 +193,7 @@ def test_our_own_recipe_and_the_command_write_a_checkpoint_that_loads(tiny_model
     whole.save_pretrained(tmp_path / "toy")
     (tmp_path / "words.jsonl").write_text("\n".join(json.dumps({"text": words}) for words in WORDS))
     places = {"model": str(tmp_path / "toy"), "data": str(tmp_path / "words.jsonl")}
-    record = carry_out(read_recipe(RECIPE, places | {"output": str(tmp_path / "out")})).record
+    record = carry_out(read_recipe(RECIPE, places | {"size": 400, "output": str(tmp_path / "out")})).record
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert record["tokens_after"] == len(tokenizer) == loaded.config.vocab_size < record["tokens_before"] == len(whole)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -81,8 +82,9 @@ def cut_vocabulary(
         tokenizer: The model's tokenizer; found by the model's name when None.
         tokens: How many tokens of the text are read at the most.
         part: The part of the corpus.
-        size: The largest number of tokens that may stay, of which the most frequent go first; as many as the text needs
-            when None.
+        size: How many tokens stay at the most: the most frequent of the text first, and then, as a short text does not show
+            all that others of its kind need, those that were merged first, which are the most frequent ones of the text that
+            the tokenizer was made from. As many as the text needs when None.
 
     Returns:
         The smaller model and its tokenizer, which both save with `save_pretrained` and load with plain `from_pretrained`.
@@ -97,9 +99,11 @@ def cut_vocabulary(
     content = _content(tokenizer)
     check_bpe(content)
     texts = _Texts(corpus(data), part, tokenizer, tokens)
+    # A tokenizer writes its vocabulary anew each time that it is asked.
+    ids = tokenizer.get_vocab()
     kept = _chosen(content, tokenizer, texts.counts(), _named_ids(model), size)
-    by_id = sorted(kept, key=tokenizer.get_vocab().__getitem__)
-    old_ids = torch.tensor([tokenizer.get_vocab()[token] for token in by_id])
+    by_id = sorted(kept, key=ids.__getitem__)
+    old_ids = torch.tensor([ids[token] for token in by_id])
     small_tokenizer = _rewritten(tokenizer, content, {token: number for number, token in enumerate(by_id)})
     small = _smaller(model, old_ids)
     _check_texts(tokenizer, small_tokenizer, texts, old_ids, exact=size is None)
@@ -151,7 +155,7 @@ def _content(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 def _chosen(
     content: dict[str, Any], tokenizer: PreTrainedTokenizerBase, counts: Counter[int], named: set[int], size: int | None
 ) -> set[str]:
-    """Choose the tokens that stay: those that must, and of those that a text has as many as may."""
+    """Choose the tokens that stay: those that must, of those that a text has as many as may, and then the first merges."""
     tokens = {number: token for token, number in tokenizer.get_vocab().items()}
     special = set(tokenizer.all_special_tokens) & tokenizer.get_vocab().keys()
     needed = always_kept(content) | special | {tokens[one] for one in named if one in tokens}
@@ -161,11 +165,15 @@ def _chosen(
         raise ConfigError(
             f"The size must leave room for the {len(kept):,} bytes and special tokens that have to stay, got size={size:,}."
         )
-    for number, _ in counts.most_common():
-        more = with_parents(parents, [tokens[number]]) - kept if size is not None else {tokens[number]}
-        if size is None or len(kept) + len(more) <= size:
+    seen = [tokens[number] for number, _ in counts.most_common()]
+    if size is None:
+        return with_parents(parents, kept | set(seen))
+    # Merges stand in the order in which they were made, from the most frequent pair on.
+    for token in chain(seen, parents):
+        more = with_parents(parents, [token]) - kept
+        if len(kept) + len(more) <= size:
             kept |= more
-    return with_parents(parents, kept)
+    return kept
 
 
 def _rewritten(

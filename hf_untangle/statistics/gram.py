@@ -18,7 +18,7 @@ from hf_untangle.display import fields_repr
 from hf_untangle.distributed import sum_, together
 from hf_untangle.statistics.collect import forward_passes
 
-AT_LEAST = 2**30
+AT_LEAST = 2**28
 """Bytes that the moments of one pass may take on any machine."""
 SHARE = 0.3
 """The same as a share of the bytes of the weights, where that is more."""
@@ -166,7 +166,7 @@ def passes_of(model: PreTrainedModel, groups: Sequence[NeuronGroup], copies: int
         copies: How many sums of each group there are at a time.
 
     Yields:
-        Groups of one pass, at least one: their moments take 30% of the memory of the weights, or a GiB where that is more.
+        Groups of one pass, at least one: their moments take 30% of the memory of the weights, or 256 MiB where that is more.
     """
     budget = max(AT_LEAST, int(SHARE * sum(one.numel() * one.element_size() for one in model.parameters())))
     together_: list[NeuronGroup] = []

@@ -80,7 +80,7 @@ def perplexity(model: PreTrainedModel, blocks: TokenBlocks) -> float:
 
 def speed_ratio(model: PreTrainedModel, smaller: PreTrainedModel, blocks: TokenBlocks, args: argparse.Namespace) -> float:
     """How many times as fast the smaller model reads a batch, without the language-model head."""
-    batch = {name: value[: args.batch_size] for name, value in blocks.inputs("cpu").items()}
+    batch = {name: value[: args.batch_size] for name, value in blocks.inputs(torch.device("cpu")).items()}
     ratios = []
     with torch.inference_mode():
         for one_round in range(1 + args.rounds):

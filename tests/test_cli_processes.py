@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "compact": ("compact", "result", "out/small", "--layout", "ragged"),
     "adapter": ("adapter", "result", "out/adapter"),
     "push": ("push", "result", "me/toy", "--dry-run"),
+    "hidden-size": (
+        *("hidden-size", "toy", "--size", "16", "--data", NAMES[1], "--tokens", "512", "--block-size", str(BLOCK)),
+        *("--evaluation-tokens", "256", "-o", "out/narrow"),
+    ),
     "translate": ("translate", "kan", "toy.safetensors", "-o", "out/kan"),
     "nets": (
         *("nets", "toy", "--retain", NAMES[1], "--tokens", "512", "--block-size", str(BLOCK)),

@@ -46,6 +46,11 @@ RECIPE_COMMANDS: dict[str, RecipeCommand] = {
         "Take the tokens out of a model and its tokenizer that a text does not need, and save what is left.",
         ("model",),
     ),
+    "hidden-size": RecipeCommand(
+        "hidden-size",
+        "Make the residual stream of a model narrower, refit what reads it, and save it with what that cost.",
+        ("model",),
+    ),
     "adapter": RecipeCommand(
         "adapter", "Write a mask as a stock peft (IA)3 adapter of the original model.", ("source", "output")
     ),

@@ -88,13 +88,13 @@ def outputs_match(model: PreTrainedModel, mask: NeuronMask, small: nn.Module) ->
     Returns:
         Whether they agree up to rounding.
     """
-    inputs = _random_inputs(model)
+    inputs = random_inputs(model)
     with evaluation_mode(model), evaluation_mode(small):
         with masked(model, mask, constants={}), noted_layers(model) as layers:
-            expected = _output(model, inputs)
+            expected = output_of(model, inputs)
         try:
             with led_layers(small, layers) as differences:
-                differences.append(distance(_output(small, inputs), expected))
+                differences.append(distance(output_of(small, inputs), expected))
         except (RuntimeError, ValueError, AttributeError, TypeError):  # The modules do not fit together.
             return False
     return max(differences) <= TOLERANCE.get(model.dtype, 5e-2)
@@ -112,13 +112,13 @@ def ends_match(model: PreTrainedModel, mask: NeuronMask, small: nn.Module, rest:
     Returns:
         Whether they agree up to rounding.
     """
-    inputs = _random_inputs(model)
+    inputs = random_inputs(model)
     with evaluation_mode(model), evaluation_mode(small):
         with masked(model, mask, constants={}):
-            expected = _output(model, inputs)
+            expected = output_of(model, inputs)
         try:
             with masked(small, rest, constants={}):
-                difference = distance(_output(small, inputs), expected)
+                difference = distance(output_of(small, inputs), expected)
         except (RuntimeError, ValueError, AttributeError, TypeError, IndexError):  # The modules do not fit together.
             return False
     return difference <= TOLERANCE.get(model.dtype, 5e-2)
@@ -136,18 +136,18 @@ def unrouted_matches(model: PreTrainedModel, groups: tuple[NeuronGroup, ...], ma
     Returns:
         Whether they agree up to rounding.
     """
-    inputs = _random_inputs(model)
+    inputs = random_inputs(model)
     with evaluation_mode(model), evaluation_mode(small):
         try:
             with unrouted(model, groups, mask):
-                expected = _output(model, inputs)
-            difference = distance(_output(small, inputs), expected)
+                expected = output_of(model, inputs)
+            difference = distance(output_of(small, inputs), expected)
         except (RuntimeError, ValueError, AttributeError, TypeError, IndexError):  # The modules do not fit together.
             return False
     return difference <= TOLERANCE.get(model.dtype, 5e-2)
 
 
-def _random_inputs(model: PreTrainedModel) -> dict[str, Any]:
+def random_inputs(model: PreTrainedModel) -> dict[str, Any]:
     """A sequence of tokens, or whatever the model reads, the same every time."""
     generator = torch.Generator().manual_seed(0)
     inputs = dummy_inputs(model, 1)
@@ -161,7 +161,7 @@ def _random_inputs(model: PreTrainedModel) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _output(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+def output_of(model: nn.Module, inputs: dict[str, Any]) -> Tensor:
     """The logits, or the first of whatever the model gives."""
     output = model(**inputs)
     values = output.values() if isinstance(output, Mapping) else output

@@ -19,7 +19,7 @@ from hf_untangle.errors import StatisticsError
 from hf_untangle.masks.by_hooks import masked
 from hf_untangle.masks.mask import NeuronMask
 from hf_untangle.pruning.unit_sets import UnitSet
-from hf_untangle.pruning.watched_passes import run_watched
+from hf_untangle.statistics.watched_passes import run_watched
 
 
 def influence(

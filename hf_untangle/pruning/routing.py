@@ -19,7 +19,7 @@ from hf_untangle.data.batch_size import BatchSize
 from hf_untangle.data.blocks import Blocks
 from hf_untangle.distributed import together
 from hf_untangle.pruning.unit_sets import UnitSet
-from hf_untangle.pruning.watched_passes import run_watched
+from hf_untangle.statistics.watched_passes import run_watched
 
 
 def routed_norms(

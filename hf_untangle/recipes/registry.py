@@ -29,6 +29,7 @@ JOBS: dict[str, str] = {
     "published": "hf_untangle.recipes.bench_published",
     "compact": "hf_untangle.recipes.compact",
     "vocabulary": "hf_untangle.recipes.vocabulary",
+    "hidden-size": "hf_untangle.recipes.hidden_size",
     "restore": "hf_untangle.recipes.restore",
     "repair": "hf_untangle.recipes.repair",
     "robustify": "hf_untangle.recipes.robustify",

@@ -2,12 +2,15 @@
 
 import contextlib
 import logging
+import platform
+from pathlib import Path
 
 import pytest
 import torch
 
 from hf_untangle import models, runtime
-from hf_untangle.runtime import fast_dtype
+from hf_untangle.architecture.inference_mode import frozen
+from hf_untangle.runtime import fast_dtype, release_unused_memory
 from hf_untangle.statistics.fingerprint import weights_fingerprint
 
 
@@ -67,3 +70,36 @@ def test_a_dequantized_model_is_the_same_whoever_chose_its_dtype(monkeypatch, ti
     assert chosen.dtype == told.dtype and weights_fingerprint(chosen) == weights_fingerprint(told)
     rotary = dict(chosen.named_buffers())["model.rotary_emb.inv_freq"]
     assert rotary.dtype == torch.float32, "positions are as exact as they were"
+
+
+def test_frozen_asks_for_no_gradient_and_leaves_what_asked_as_it_was(tiny_model):
+    model = tiny_model("llama")
+    model.get_input_embeddings().weight.requires_grad_(False)
+    before = {name: one.requires_grad for name, one in model.named_parameters()}
+    with pytest.raises(KeyboardInterrupt), frozen(model):
+        assert not any(one.requires_grad for one in model.parameters())
+        raise KeyboardInterrupt
+    assert {name: one.requires_grad for name, one in model.named_parameters()} == before
+    assert set(before.values()) == {True, False}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_between_tensors_that_live_on_goes_back_to_the_system():
+    # Pieces too small to be mapped by themselves, every hundredth of which stays and holds the heap open.
+    pieces = [torch.ones(16_384) for _ in range(4_000)]
+    kept = pieces[::100]
+    del pieces
+    before = resident()
+    release_unused_memory()
+    assert before - resident() > 2_000 * 65_536
+    assert all(bool((one == 1).all()) for one in kept)
+
+
+def test_where_the_c_library_is_another_nothing_happens(monkeypatch):
+    monkeypatch.setattr(runtime, "_malloc_trim", lambda: None)
+    release_unused_memory()
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

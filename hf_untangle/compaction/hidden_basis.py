@@ -172,9 +172,11 @@ def _solved(own: Tensor, cross: Tensor, prior: Directions) -> Directions:
 
 
 def _rescaled(own: Tensor, cross: Tensor, prior: Directions) -> Directions:
-    """Solve for a factor of each kept channel."""
+    """Solve for a factor of each kept channel, which is 1 where nothing is known."""
     along = (prior * cross.double().cpu()).sum(0) / prior.pow(2).sum(0)
-    return prior * along / own.diagonal().double().cpu()
+    moments = own.diagonal().double().cpu()
+    ridge = RIDGE * moments.mean()
+    return prior * (along + ridge) / (moments + ridge)
 
 
 def _parted(norms: Sequence[Norm], bytes_of_one: int, model: PreTrainedModel) -> Iterator[tuple[Norm, ...]]:

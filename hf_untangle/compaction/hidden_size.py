@@ -82,6 +82,7 @@ def cut_hidden_size(
     Raises:
         ConfigError: The size is not below that of the model.
         MaskError: The weights are quantized or not loaded.
+        StatisticsError: Hidden states are NaN or infinity.
         CompactionError: Norms of another kind, or something else that depends on the hidden size and is not understood.
     """
     model = opened(model)

@@ -1,6 +1,6 @@
 """The residual stream of a model: which axes of its tensors lie along it, and which norm hands it to what reads it.
 
-Axes are those that change when the configuration is made for another hidden size; who reads which norm is seen in a pass.
+Axes are those that change when the configuration is made for another hidden size; what reads which norm is seen in a pass.
 """
 
 from collections.abc import Iterator

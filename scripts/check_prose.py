@@ -1,7 +1,7 @@
 """Find habits of language that make this project harder to read: `python scripts/check_prose.py [FILE ...]`.
 
 Markdown, templates and recipes are read whole; of Python only comments and strings are, which are docstrings, messages and
-descriptions of fields. Without arguments every tracked file is read. Exits with 1 when anything is found.
+descriptions of fields. Without arguments every file that git does not ignore is read. Exits with 1 when anything is found.
 """
 
 import io
@@ -70,17 +70,18 @@ def findings(file: Path) -> Iterator[str]:
             yield f"{file.relative_to(ROOT)}:{row}: {' '.join(found[0].split())!r}: {advice}"
 
 
-def tracked() -> list[Path]:
-    """List the files of this project that hold prose of its own."""
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return [ROOT / name for name in names.split("\0") if Path(name).suffix in KINDS and not name.startswith(NOT_OURS)]
+def ours() -> list[Path]:
+    """List the files of this project that hold prose of its own, with those that git has yet to be told of."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return [ROOT / name for name in names if Path(name).suffix in KINDS and not name.startswith(NOT_OURS)]
 
 
 def main() -> int:
     """Check the files that are named, or all of them."""
     files = [file for name in sys.argv[1:] if (file := Path(name).resolve()).suffix in KINDS]
     named = [file for file in files if not str(file.relative_to(ROOT)).startswith(NOT_OURS)]
-    found = sorted(line for file in (named if sys.argv[1:] else tracked()) if file.exists() for line in findings(file))
+    found = sorted(line for file in (named if sys.argv[1:] else ours()) if file.exists() for line in findings(file))
     print("\n".join(found) or "The prose is plain.")
     return 1 if found else 0
 
